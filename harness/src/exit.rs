@@ -1,0 +1,102 @@
+//! The exit codes of `cargo xtask`: public, and the same for every command.
+
+use serde::{Deserialize, Serialize};
+
+/// How a command ended, as the number the shell sees.
+///
+/// | code | meaning |
+/// |---|---|
+/// | 0 | everything held |
+/// | 1 | a check failed |
+/// | 2 | bad usage or configuration |
+/// | 3 | the environment could not be had (engine, image, target, tools) |
+/// | 4 | refused by a guard rail |
+/// | 5 | inconclusive: not enough evidence for a verdict |
+/// | 6 | cleanup incomplete; the message lists what is left |
+/// | 98 | a regression |
+/// | 99 | a threshold failed (k6's code) |
+/// | 130, 143 | interrupted by SIGINT or SIGTERM, after cleanup |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Everything held.
+    Held = 0,
+    /// A check failed.
+    CheckFailed = 1,
+    /// Bad usage or configuration.
+    Usage = 2,
+    /// The environment could not be had.
+    NoEnvironment = 3,
+    /// Refused by a guard rail.
+    Refused = 4,
+    /// Not enough evidence for a verdict.
+    Inconclusive = 5,
+    /// Cleanup incomplete.
+    CleanupIncomplete = 6,
+    /// A regression.
+    Regression = 98,
+    /// A threshold failed.
+    ThresholdFailed = 99,
+    /// Interrupted by SIGINT (128 + 2).
+    Interrupted = 130,
+    /// Interrupted by SIGTERM (128 + 15).
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// Every code, in the order of the table.
+    pub const ALL: [ExitCode; 11] = [
+        ExitCode::Held,
+        ExitCode::CheckFailed,
+        ExitCode::Usage,
+        ExitCode::NoEnvironment,
+        ExitCode::Refused,
+        ExitCode::Inconclusive,
+        ExitCode::CleanupIncomplete,
+        ExitCode::Regression,
+        ExitCode::ThresholdFailed,
+        ExitCode::Interrupted,
+        ExitCode::Terminated,
+    ];
+
+    /// The code's meaning, as the README's table words it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            ExitCode::Held => "everything held",
+            ExitCode::CheckFailed => "a check failed",
+            ExitCode::Usage => "bad usage or configuration",
+            ExitCode::NoEnvironment => "the environment could not be had",
+            ExitCode::Refused => "refused by a guard rail",
+            ExitCode::Inconclusive => "inconclusive: not enough evidence for a verdict",
+            ExitCode::CleanupIncomplete => "cleanup incomplete",
+            ExitCode::Regression => "a regression",
+            ExitCode::ThresholdFailed => "a threshold failed",
+            ExitCode::Interrupted => "interrupted (SIGINT), after cleanup",
+            ExitCode::Terminated => "terminated (SIGTERM), after cleanup",
+        }
+    }
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> u8 {
+        code as u8
+    }
+}
+
+impl TryFrom<u8> for ExitCode {
+    type Error = String;
+
+    fn try_from(code: u8) -> Result<Self, String> {
+        ExitCode::ALL
+            .into_iter()
+            .find(|known| *known as u8 == code)
+            .ok_or_else(|| format!("{code} is not an exit code of cargo xtask"))
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        std::process::ExitCode::from(code as u8)
+    }
+}
