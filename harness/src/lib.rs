@@ -1,5 +1,11 @@
 //! Stands up, observes and tears down environments of the TRII platform, and
 //! reports what happened.
 
+pub mod config;
 pub mod exit;
+pub mod home;
+pub mod ledger;
+pub mod process;
 pub mod run;
+pub mod service;
+pub mod wait;

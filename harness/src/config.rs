@@ -1,0 +1,256 @@
+//! `harness.toml`: what a user edits.
+//!
+//! The file is read into [`schema`]'s types, then judged by [`judge`]; either refuses
+//! with the file, the line, the offending value and the nearest that would do.
+
+mod judge;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+use thiserror::Error;
+
+pub use schema::{BackingServices, PathType};
+
+use crate::service::Service;
+
+/// The whole configuration, every value known to be possible.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The target used when none is named.
+    pub default_target: String,
+    /// The targets by name.
+    pub targets: BTreeMap<String, Target>,
+    /// The platform that is rehearsed.
+    pub platform: Platform,
+    /// Environment variables added to a service's own.
+    pub service_env: BTreeMap<Service, BTreeMap<String, String>>,
+    /// What the ingress does, in the order it tries.
+    pub routes: Vec<Route>,
+    /// How long each wait may take.
+    pub deadlines: Deadlines,
+}
+
+/// Where the platform runs.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// How the backing services are had.
+    pub backing_services: BackingServices,
+    /// The router's port on 127.0.0.1; 0 takes a free one.
+    pub router_port: u16,
+}
+
+/// The platform that is rehearsed.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// What `x-trii-version` must say.
+    pub version: String,
+    /// The host of the site.
+    pub site_host: String,
+    /// The host of the API.
+    pub api_host: String,
+}
+
+/// One rule of the ingress.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The host it is for, lower case, without port.
+    pub host: String,
+    /// A path prefix, or a regular expression, by `path_type`.
+    pub path: String,
+    /// How `path` is read (<https://kubernetes.io/docs/concepts/services-networking/ingress/#path-types>).
+    pub path_type: PathType,
+    /// What the path becomes; `$n` is the regex's nth group.
+    pub rewrite: Option<String>,
+    /// Who answers.
+    pub service: Service,
+}
+
+/// How long each wait may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Building the platform from source.
+    pub build: Duration,
+    /// Postgres and Redis, from start to answering.
+    pub backing_services: Duration,
+    /// A service, from start to ready.
+    pub service_ready: Duration,
+    /// One check of a scenario.
+    pub check: Duration,
+    /// A child, from being asked to end until it is killed.
+    pub stop: Duration,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, Error, Diagnostic)]
+pub enum ConfigError {
+    /// The file is not there or cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    #[diagnostic(help("run from the repository's root, or name the file with --config"))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The file is there and something in it is wrong.
+    #[error("{}:{line}: {message}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, the offending value included.
+        message: String,
+        /// What would do.
+        #[help]
+        help: Option<String>,
+        /// The text, for the excerpt.
+        #[source_code]
+        text: NamedSource<String>,
+        /// The offending place.
+        #[label("here")]
+        span: SourceSpan,
+    },
+}
+
+/// What is wrong at a place of the text, before the file's name is known.
+#[derive(Debug)]
+struct Fault {
+    span: std::ops::Range<usize>,
+    message: String,
+    help: Option<String>,
+}
+
+impl Config {
+    /// Reads and judges the file.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Config::parse(path, &text)
+    }
+
+    /// Judges `text` as the content of `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        schema::File::parse(text)
+            .and_then(judge::judge)
+            .map_err(|fault| fault.in_file(path, text))
+    }
+
+    /// The target of this name, or the default one.
+    pub fn target(&self, name: Option<&str>) -> Result<(&str, &Target), UnknownTarget> {
+        let wanted = name.unwrap_or(&self.default_target);
+        self.targets
+            .get_key_value(wanted)
+            .map(|(name, target)| (name.as_str(), target))
+            .ok_or_else(|| UnknownTarget {
+                name: wanted.to_owned(),
+                defined: self.targets.keys().cloned().collect::<Vec<_>>().join(", "),
+            })
+    }
+}
+
+/// No target of this name is defined.
+#[derive(Debug, Error, Diagnostic)]
+#[error("no target {name:?} in harness.toml; defined: {defined}")]
+#[diagnostic(help("name one of them with --target, or define it under [targets]"))]
+pub struct UnknownTarget {
+    name: String,
+    defined: String,
+}
+
+impl Fault {
+    fn in_file(self, path: &Path, text: &str) -> ConfigError {
+        let start = self.span.start.min(text.len());
+        let end = self.span.end.clamp(start, text.len());
+        ConfigError::Refused {
+            path: path.to_owned(),
+            line: text[..start].matches('\n').count() + 1,
+            message: self.message,
+            help: self.help,
+            text: NamedSource::new(path.display().to_string(), text.to_owned()),
+            span: (start..end).into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../harness.toml");
+
+    fn refusal(text: &str) -> String {
+        let error = Config::parse(Path::new("harness.toml"), text).unwrap_err();
+        let help = error.help().map(|help| help.to_string());
+        format!("{error}\n  help: {}", help.unwrap_or_default())
+    }
+
+    fn shipped_but(from: &str, to: &str) -> String {
+        assert!(SHIPPED.contains(from), "harness.toml has no {from:?}");
+        SHIPPED.replacen(from, to, 1)
+    }
+
+    #[test]
+    fn the_shipped_file_is_good() {
+        let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
+        assert_eq!(config.target(None).unwrap().0, "local");
+        // The router tries the most specific first.
+        assert_eq!(config.routes[0].path, "/market-data(/|$)(.*)");
+    }
+
+    #[test]
+    fn every_kind_of_fault_names_line_value_and_remedy() {
+        let cases = [
+            ("kind = \"local\"", "kind = \"lokal\""),
+            ("default_target = \"local\"", "default_target = \"locl\""),
+            ("router_port = 0 ", "router_prot = 0 "),
+            ("router_port = 0 ", "router_port = 70000 "),
+            ("router_port = 0 ", "router_port = \"any\" "),
+            ("\"auto\"", "\"containres\""),
+            ("schema = 1", "schema = 2"),
+            ("version = \"v2.1.0\"", "version = \"2 1\""),
+            ("site_host = \"trii.co\"", "site_host = \"https://trii.co\""),
+            ("[services.api-gateway.env]", "[services.api-gatway.env]"),
+            ("RATE_LIMIT_PER_SECOND", "DATABASE_URL"),
+            ("service = \"frontend-app\"", "service = \"fronted-app\""),
+            ("(/|$)(.*)", "(/|$(.*)"),
+            ("/$2", "/$3"),
+            (
+                "path_type = \"ImplementationSpecific\"",
+                "path_type = \"Prefix\"",
+            ),
+            ("check = 20", "check = 0"),
+            ("check = 20", "check = 1.5"),
+            ("[deadlines]", "[deadlnes]"),
+            ("[platform]", "[platform"),
+        ];
+        let refusals: Vec<String> = cases
+            .iter()
+            .map(|(from, to)| format!("{from} -> {to}\n{}", refusal(&shipped_but(from, to))))
+            .collect();
+        insta::assert_snapshot!(refusals.join("\n\n"));
+    }
+
+    #[test]
+    fn a_missing_file_says_where_it_was_looked_for() {
+        let error = Config::read(Path::new("nowhere/harness.toml")).unwrap_err();
+        assert!(error.to_string().contains("nowhere/harness.toml"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nonsense_is_refused_and_never_panics(at in 0..SHIPPED.len(), junk in ".{0,12}") {
+            let mut text = SHIPPED.to_owned();
+            if text.is_char_boundary(at) {
+                text.insert_str(at, &junk);
+                let _ = Config::parse(Path::new("harness.toml"), &text);
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Whether what `harness.toml` says is possible.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regex::Regex;
+use toml::Spanned;
+
+use super::schema::{self, PathType};
+use super::{Config, Deadlines, Fault, Platform, Route, Target};
+use crate::service::Service;
+
+const SCHEMA: u32 = 1;
+const LONGEST_DEADLINE_SECONDS: u32 = 24 * 3600;
+
+/// Set by the harness itself for each run: a value in the file would be a lie or a secret.
+const RESERVED_VARIABLES: [&str; 13] = [
+    "ANALYSIS_ENGINE_URL",
+    "DATABASE_URL",
+    "DEMO_PASSWORD",
+    "ENVIRONMENT",
+    "FAULTS_ALLOWED",
+    "INSTANCE",
+    "JWT_SECRET",
+    "LISTEN_ADDRESS",
+    "MARKET_DATA_URL",
+    "ML_PREDICTION_URL",
+    "PORTFOLIO_MANAGER_URL",
+    "REDIS_URL",
+    "SERVICE_VERSION",
+];
+
+pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
+    judge_schema(&file.schema)?;
+    let targets = file.targets.into_iter().map(target).collect();
+    let default_target = judge_default_target(&file.default_target, &targets)?;
+    let mut routes = file
+        .routes
+        .iter()
+        .map(judge_route)
+        .collect::<Result<Vec<_>, _>>()?;
+    // As ingress-nginx orders its locations: longest first. A stable sort keeps the
+    // file's order among equals.
+    routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+    Ok(Config {
+        default_target,
+        targets,
+        platform: judge_platform(&file.platform)?,
+        service_env: judge_services(&file.services)?,
+        routes,
+        deadlines: judge_deadlines(&file.deadlines)?,
+    })
+}
+
+/// "did you mean", when something known is near enough.
+pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    const NEAR_ENOUGH: f64 = 0.6;
+    let known: Vec<&str> = known.into_iter().collect();
+    let best = known
+        .iter()
+        .map(|candidate| {
+            (
+                strsim::normalized_damerau_levenshtein(wrong, candidate),
+                candidate,
+            )
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((score, candidate)) if score >= NEAR_ENOUGH => {
+            Some(format!("did you mean {candidate:?}?"))
+        }
+        Some(_) => Some(format!("known: {}", known.join(", "))),
+        None => None,
+    }
+}
+
+fn fault<T>(at: &Spanned<T>, message: String, help: impl Into<String>) -> Fault {
+    Fault {
+        span: at.span(),
+        message,
+        help: Some(help.into()),
+    }
+}
+
+fn judge_schema(schema: &Spanned<u32>) -> Result<(), Fault> {
+    match *schema.get_ref() {
+        SCHEMA => Ok(()),
+        other => Err(fault(
+            schema,
+            format!("schema {other} is not known"),
+            format!("this version reads schema {SCHEMA}"),
+        )),
+    }
+}
+
+fn target((name, target): (String, schema::Target)) -> (String, Target) {
+    let target = Target {
+        backing_services: target.backing_services,
+        router_port: target.router_port,
+    };
+    (name, target)
+}
+
+fn judge_default_target(
+    name: &Spanned<String>,
+    targets: &BTreeMap<String, Target>,
+) -> Result<String, Fault> {
+    if targets.contains_key(name.get_ref()) {
+        return Ok(name.get_ref().clone());
+    }
+    Err(Fault {
+        span: name.span(),
+        message: format!("default_target {:?} is not defined", name.get_ref()),
+        help: nearest(name.get_ref(), targets.keys().map(String::as_str))
+            .or_else(|| Some("define one under [targets]".into())),
+    })
+}
+
+fn judge_platform(platform: &schema::Platform) -> Result<Platform, Fault> {
+    let version = platform.version.get_ref();
+    let tag = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if version.is_empty() || version.len() > 128 || !version.chars().all(tag) {
+        return Err(fault(
+            &platform.version,
+            format!("version {version:?} cannot be an image tag"),
+            "up to 128 letters, digits, '.', '_' and '-', e.g. \"v2.1.0\"",
+        ));
+    }
+    Ok(Platform {
+        version: version.clone(),
+        site_host: judge_host(&platform.site_host)?,
+        api_host: judge_host(&platform.api_host)?,
+    })
+}
+
+/// RFC 1123 host names, lower case.
+fn judge_host(host: &Spanned<String>) -> Result<String, Fault> {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    if host.get_ref().split('.').all(label) {
+        return Ok(host.get_ref().clone());
+    }
+    Err(fault(
+        host,
+        format!("{:?} is not a host name", host.get_ref()),
+        "lower case, without scheme, port or path, e.g. \"trii.co\"",
+    ))
+}
+
+fn judge_services(
+    services: &BTreeMap<Spanned<String>, schema::ServiceSettings>,
+) -> Result<BTreeMap<Service, BTreeMap<String, String>>, Fault> {
+    let mut all = BTreeMap::new();
+    for (name, settings) in services {
+        let service = judge_service(name)?;
+        let mut env = BTreeMap::new();
+        for (variable, value) in &settings.env {
+            if RESERVED_VARIABLES.contains(&variable.get_ref().as_str()) {
+                return Err(fault(
+                    variable,
+                    format!("{} is set by the harness for each run", variable.get_ref()),
+                    "leave it out; secrets never belong in this file",
+                ));
+            }
+            env.insert(variable.get_ref().clone(), value.clone());
+        }
+        all.insert(service, env);
+    }
+    Ok(all)
+}
+
+fn judge_service(name: &Spanned<String>) -> Result<Service, Fault> {
+    name.get_ref().parse().map_err(|()| Fault {
+        span: name.span(),
+        message: format!("no service is called {:?}", name.get_ref()),
+        help: nearest(name.get_ref(), Service::ALL.iter().map(|s| s.name())),
+    })
+}
+
+fn judge_route(route: &schema::Route) -> Result<Route, Fault> {
+    let path = route.path.get_ref();
+    if !path.starts_with('/') {
+        return Err(fault(
+            &route.path,
+            format!("path {path:?} does not start with '/'"),
+            "e.g. \"/api\"",
+        ));
+    }
+    let groups = match route.path_type.get_ref() {
+        PathType::ImplementationSpecific => Some(judge_regex(&route.path)?),
+        PathType::Exact | PathType::Prefix => {
+            judge_plain_path(&route.path, &route.path_type)?;
+            None
+        }
+    };
+    if let Some(rewrite) = &route.rewrite {
+        judge_rewrite(rewrite, groups)?;
+    }
+    Ok(Route {
+        host: judge_host(&route.host)?,
+        path: path.clone(),
+        path_type: *route.path_type.get_ref(),
+        rewrite: route.rewrite.as_ref().map(|r| r.get_ref().clone()),
+        service: judge_service(&route.service)?,
+    })
+}
+
+/// How many groups the expression has.
+fn judge_regex(path: &Spanned<String>) -> Result<usize, Fault> {
+    match Regex::new(path.get_ref()) {
+        Ok(regex) => Ok(regex.captures_len() - 1),
+        Err(error) => {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim().to_owned();
+            Err(fault(
+                path,
+                format!("{:?} is not a regular expression: {reason}", path.get_ref()),
+                "e.g. \"/market-data(/|$)(.*)\"",
+            ))
+        }
+    }
+}
+
+/// ingress-nginx since 1.12 and Traefik refuse a regex under `Prefix` or `Exact`.
+fn judge_plain_path(path: &Spanned<String>, path_type: &Spanned<PathType>) -> Result<(), Fault> {
+    if path
+        .get_ref()
+        .contains(['(', ')', '*', '$', '|', '[', '\\', '^'])
+    {
+        return Err(fault(
+            path_type,
+            format!(
+                "{:?} is a regular expression, which path_type {:?} cannot be",
+                path.get_ref(),
+                path_type.get_ref()
+            ),
+            "use path_type = \"ImplementationSpecific\"",
+        ));
+    }
+    Ok(())
+}
+
+fn judge_rewrite(rewrite: &Spanned<String>, groups: Option<usize>) -> Result<(), Fault> {
+    let text = rewrite.get_ref();
+    let used = text
+        .split('$')
+        .skip(1)
+        .filter_map(|rest| rest.chars().next()?.to_digit(10));
+    let highest = used.max().unwrap_or(0) as usize;
+    let there = groups.unwrap_or(0);
+    if !text.starts_with('/') || highest > there {
+        return Err(fault(
+            rewrite,
+            format!("rewrite {text:?} does not fit a path with {there} groups"),
+            format!("start with '/' and use groups up to ${there} only"),
+        ));
+    }
+    Ok(())
+}
+
+fn judge_deadlines(deadlines: &schema::Deadlines) -> Result<Deadlines, Fault> {
+    Ok(Deadlines {
+        build: judge_deadline(&deadlines.build)?,
+        backing_services: judge_deadline(&deadlines.backing_services)?,
+        service_ready: judge_deadline(&deadlines.service_ready)?,
+        check: judge_deadline(&deadlines.check)?,
+        stop: judge_deadline(&deadlines.stop)?,
+    })
+}
+
+fn judge_deadline(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
+    match *seconds.get_ref() {
+        value @ 1..=LONGEST_DEADLINE_SECONDS => Ok(Duration::from_secs(value.into())),
+        other => Err(fault(
+            seconds,
+            format!("a deadline of {other} seconds is not possible"),
+            format!("a whole number of seconds, 1 to {LONGEST_DEADLINE_SECONDS}"),
+        )),
+    }
+}

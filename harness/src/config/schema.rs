@@ -1,0 +1,132 @@
+//! The shape of `harness.toml`, as written by its user: nothing judged yet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::Fault;
+use super::judge::nearest;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub schema: Spanned<u32>,
+    pub default_target: Spanned<String>,
+    pub targets: BTreeMap<String, Target>,
+    pub platform: Platform,
+    #[serde(default)]
+    pub services: BTreeMap<Spanned<String>, ServiceSettings>,
+    pub routes: Vec<Route>,
+    pub deadlines: Deadlines,
+}
+
+/// Not a tagged enum: serde buffers those, and the line of a fault is lost.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    #[expect(dead_code, reason = "only one kind is known, and it was checked")]
+    pub kind: Kind,
+    pub backing_services: BackingServices,
+    pub router_port: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    Local,
+}
+
+/// How the local target has its backing services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackingServices {
+    /// Containers when an engine answers and has the images, else binaries.
+    Auto,
+    /// Containers, or not at all.
+    Containers,
+    /// Binaries of this machine, or not at all.
+    Binaries,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Platform {
+    pub version: Spanned<String>,
+    pub site_host: Spanned<String>,
+    pub api_host: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceSettings {
+    #[serde(default)]
+    pub env: BTreeMap<Spanned<String>, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub host: Spanned<String>,
+    pub path: Spanned<String>,
+    pub path_type: Spanned<PathType>,
+    #[serde(default)]
+    pub rewrite: Option<Spanned<String>>,
+    pub service: Spanned<String>,
+}
+
+/// How an ingress reads a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathType {
+    /// The path itself.
+    Exact,
+    /// The path, and all below it, element by element.
+    Prefix,
+    /// A regular expression, as ingress-nginx reads it with `use-regex`.
+    ImplementationSpecific,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deadlines {
+    pub build: Spanned<u32>,
+    pub backing_services: Spanned<u32>,
+    pub service_ready: Spanned<u32>,
+    pub check: Spanned<u32>,
+    pub stop: Spanned<u32>,
+}
+
+impl File {
+    pub(super) fn parse(text: &str) -> Result<File, Fault> {
+        toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let message = error.message().trim().to_owned();
+            let help = suggestion(&message);
+            Fault {
+                span,
+                message,
+                help,
+            }
+        })
+    }
+}
+
+/// serde says "unknown field `x`, expected one of `a`, `b`": name the nearest.
+fn suggestion(message: &str) -> Option<String> {
+    let (unknown, expected) = message.split_once(", expected ")?;
+    match expected {
+        "u16" => return Some(format!("a whole number from 0 to {}", u16::MAX)),
+        "u32" => return Some(format!("a whole number from 0 to {}", u32::MAX)),
+        _ => {}
+    }
+    let quoted = |text: &str| -> Vec<String> {
+        text.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    let wrong = quoted(unknown).pop()?;
+    let known = quoted(expected);
+    nearest(&wrong, known.iter().map(String::as_str))
+}

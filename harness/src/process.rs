@@ -1,0 +1,4 @@
+//! Processes: who they are, and children that cannot outlive their owner.
+
+pub mod bound;
+pub mod identity;

@@ -1,0 +1,296 @@
+//! Children that die with their owner, also when the owner is killed with SIGKILL.
+//!
+//! A child is started through a second invocation of the harness's own executable
+//! (`run-bound`), which ties itself to the owner and then becomes the program:
+//! - Linux: `PR_SET_PDEATHSIG` (prctl(2)), set after the change of user, which clears it.
+//! - elsewhere: `run-bound` stays, watches its parent, and ends the program.
+//!
+//! `PR_SET_PDEATHSIG` fires when the *thread* that started the child ends, so children
+//! are started from the runtime's own threads, never from its blocking pool.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, User, getppid, initgroups, setgid, setuid};
+use thiserror::Error;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// What `run-bound` is asked to do; its command line is this struct's.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// The owner's process id.
+    pub owner: u32,
+    /// The user to become, where the program refuses to run as root.
+    pub user: Option<String>,
+    /// What the program gets when the owner dies: `KILL` or, for Postgres, `QUIT`.
+    pub death_signal: String,
+}
+
+/// A program to be started as a bound child. The environment is the child's only one.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Names the child in messages and its log file.
+    pub name: String,
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments: never a secret.
+    pub arguments: Vec<OsString>,
+    /// Its environment, beside PATH and the locale; secrets go here.
+    pub environment: Vec<(String, String)>,
+    /// The user to become, where root is refused.
+    pub user: Option<String>,
+    /// Where standard output and error go.
+    pub log: PathBuf,
+    /// The signal that asks it to end.
+    pub stop_signal: Signal,
+    /// The signal it gets when its owner dies.
+    pub death_signal: Signal,
+}
+
+/// A child could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its log file could not be opened.
+    #[error("cannot write the log of {name}, {}: {source}", log.display())]
+    Log {
+        /// The child's name.
+        name: String,
+        /// Its log file.
+        log: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The system refused to start it.
+    #[error("cannot start {name} ({}): {source}", path.display())]
+    Spawn {
+        /// The child's name.
+        name: String,
+        /// Its executable.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+/// A running child; it dies with this process, and is killed when dropped.
+#[derive(Debug)]
+pub struct BoundChild {
+    /// Names it in messages.
+    pub name: String,
+    /// Where its output goes.
+    pub log: PathBuf,
+    stop_signal: Signal,
+    child: Child,
+    pid: u32,
+}
+
+/// Passed to every child; anything else of the user's environment stays out.
+const PASSED_ON: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
+
+impl Program {
+    /// Starts the program, its output appended to its log.
+    pub fn start(&self) -> Result<BoundChild, StartError> {
+        let output = self.open_log()?;
+        let errors = output
+            .try_clone()
+            .map_err(|source| self.log_error(source))?;
+        let child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|source| StartError::Spawn {
+                name: self.name.clone(),
+                path: self.path.clone(),
+                source,
+            })?;
+        let pid = child.id().unwrap_or_default();
+        Ok(BoundChild {
+            name: self.name.clone(),
+            log: self.log.clone(),
+            stop_signal: self.stop_signal,
+            child,
+            pid,
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(own_executable());
+        command
+            .arg("run-bound")
+            .arg("--owner")
+            .arg(std::process::id().to_string())
+            .arg("--death-signal")
+            .arg(self.death_signal.as_str());
+        if let Some(user) = &self.user {
+            command.arg("--user").arg(user);
+        }
+        command.arg("--").arg(&self.path).args(&self.arguments);
+        command.env_clear();
+        for name in PASSED_ON {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        // A group of its own: a terminal's Ctrl-C reaches the harness alone, which then
+        // ends its children in order.
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+
+    fn open_log(&self) -> Result<File, StartError> {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .map_err(|source| self.log_error(source))
+    }
+
+    fn log_error(&self, source: std::io::Error) -> StartError {
+        StartError::Log {
+            name: self.name.clone(),
+            log: self.log.clone(),
+            source,
+        }
+    }
+}
+
+/// The running executable, by a path that still works when the file was replaced.
+fn own_executable() -> PathBuf {
+    let linux = Path::new("/proc/self/exe");
+    if linux.exists() {
+        return linux.to_owned();
+    }
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("xtask"))
+}
+
+impl BoundChild {
+    /// The child's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits for the child's end.
+    pub async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// How the child ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks the child to end, and kills it after `grace`. Says how it ended.
+    pub async fn stop(&mut self, grace: Duration) -> std::io::Result<ExitStatus> {
+        self.signal(self.stop_signal);
+        if let Ok(status) = timeout(grace, self.child.wait()).await {
+            return status;
+        }
+        self.signal(Signal::SIGKILL);
+        self.child.wait().await
+    }
+
+    /// To the whole group: where `run-bound` stays, the program is its child.
+    fn signal(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.pid) {
+            // It may have ended meanwhile: then there is nothing to do.
+            let _ = killpg(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+/// How a process ended, in words: `exit code 1`, `signal 9 (SIGKILL)`.
+pub fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(number)) => match Signal::try_from(number) {
+            Ok(signal) => format!("signal {number} ({signal})"),
+            Err(_) => format!("signal {number}"),
+        },
+        (None, None) => "an unknown end".into(),
+    }
+}
+
+/// `run-bound` itself: ties this process to `binding.owner`, then becomes the program.
+///
+/// Returns only if that failed.
+pub fn run(binding: &Binding, program: &[OsString]) -> std::io::Error {
+    match bind_and_become(binding, program) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn bind_and_become(
+    binding: &Binding,
+    program: &[OsString],
+) -> Result<std::convert::Infallible, std::io::Error> {
+    let signal: Signal = binding.death_signal.parse()?;
+    if let Some(user) = &binding.user {
+        become_user(user)?;
+    }
+    let (path, arguments) = program
+        .split_first()
+        .ok_or_else(|| std::io::Error::other("run-bound: no program given"))?;
+    let mut command = std::process::Command::new(path);
+    command.args(arguments);
+    tie_and_run(binding.owner, signal, command)
+}
+
+fn become_user(name: &str) -> Result<(), std::io::Error> {
+    let user = User::from_name(name)?
+        .ok_or_else(|| std::io::Error::other(format!("run-bound: no user {name:?}")))?;
+    let login = std::ffi::CString::new(name)?;
+    initgroups(&login, user.gid)?;
+    setgid(user.gid)?;
+    setuid(user.uid)?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn tie_and_run(
+    owner: u32,
+    signal: Signal,
+    mut command: std::process::Command,
+) -> Result<std::convert::Infallible, std::io::Error> {
+    use std::os::unix::process::CommandExt;
+    nix::sys::prctl::set_pdeathsig(signal)?;
+    // The owner may have died before the signal was set.
+    if getppid().as_raw().unsigned_abs() != owner {
+        return Err(std::io::Error::other("run-bound: the owner is gone"));
+    }
+    Err(command.exec())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tie_and_run(
+    owner: u32,
+    signal: Signal,
+    mut command: std::process::Command,
+) -> Result<std::convert::Infallible, std::io::Error> {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    // A request to stop goes to the whole group and is the program's to act on.
+    let ignored = nix::sys::signal::SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    let mut child = command.spawn()?;
+    ignored.thread_block()?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            std::process::exit(status.code().unwrap_or(1));
+        }
+        if getppid().as_raw().unsigned_abs() != owner {
+            let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+            nix::sys::signal::kill(Pid::from_raw(pid), signal)?;
+            child.wait()?;
+            std::process::exit(1);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
