@@ -2,10 +2,12 @@
 //! reports what happened.
 
 pub mod config;
+pub mod environment;
 pub mod exit;
 pub mod home;
 pub mod ledger;
 pub mod process;
+pub mod router;
 pub mod run;
 pub mod service;
 pub mod wait;

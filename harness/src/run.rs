@@ -1,3 +1,229 @@
 //! One invocation and its folder: what happened, written down as it happens.
 
 pub mod event;
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::exit::ExitCode;
+use crate::home::Home;
+use event::{Check, Event, Failure, Happening, Host, Outcome, Stage, StageResult};
+
+/// What a run tells whoever follows it: the console, mostly.
+pub enum News<'a> {
+    /// Something that is also in `events.jsonl`.
+    Happened(&'a Happening),
+    /// What a long step is doing right now; not kept.
+    Progress(Stage, &'a str),
+}
+
+/// Follows a run while it goes on.
+pub type Listener = Box<dyn FnMut(News<'_>) + Send>;
+
+/// Writes a run's folder.
+pub struct Run {
+    id: String,
+    folder: PathBuf,
+    events: File,
+    begun: Instant,
+    failed_checks: usize,
+    listener: Listener,
+}
+
+/// The run folder cannot be written, so nothing that happens could be reported.
+#[derive(Debug, Error, Diagnostic)]
+#[error("cannot write the run folder: {}: {source}", path.display())]
+#[diagnostic(help(
+    "free space or make the folder writable (`df -h` and `ls -ld` on it tell), or choose another with --home"
+))]
+pub struct RunFolderError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// The events of a run, one JSON line each.
+pub const EVENTS: &str = "events.jsonl";
+/// The logs of every child, one file each.
+pub const LOGS: &str = "logs";
+
+impl Run {
+    /// Makes the folder and writes the first event. `verb` is the subcommand and part of
+    /// the id; `command` is all that was typed.
+    pub fn start(
+        home: &Home,
+        verb: &str,
+        command: &str,
+        target: &str,
+        environment: &str,
+        listener: Listener,
+    ) -> Result<Run, RunFolderError> {
+        let id = run_id(verb);
+        let folder = home.reports().join(&id);
+        let error = |path: &Path| {
+            let path = path.to_owned();
+            |source| RunFolderError { path, source }
+        };
+        let logs = folder.join(LOGS);
+        std::fs::create_dir_all(&logs).map_err(error(&logs))?;
+        let file = folder.join(EVENTS);
+        let events = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(&file)
+            .map_err(error(&file))?;
+        let mut run = Run {
+            id: id.clone(),
+            folder,
+            events,
+            begun: Instant::now(),
+            failed_checks: 0,
+            listener,
+        };
+        run.record(Happening::RunStarted {
+            run: id,
+            command: command.to_owned(),
+            target: target.to_owned(),
+            environment: environment.to_owned(),
+            host: this_host(),
+        })?;
+        Ok(run)
+    }
+
+    /// The run's id, also the name of its folder.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Checks that did not hold so far.
+    pub fn failed_checks(&self) -> usize {
+        self.failed_checks
+    }
+
+    /// Writes an event and tells the listener.
+    pub fn record(&mut self, what: Happening) -> Result<(), RunFolderError> {
+        (self.listener)(News::Happened(&what));
+        let event = Event {
+            at: Timestamp::now(),
+            what,
+        };
+        let written = serde_json::to_string(&event)
+            .map_err(std::io::Error::other)
+            .and_then(|line| self.events.write_all(format!("{line}\n").as_bytes()));
+        written.map_err(|source| RunFolderError {
+            path: self.folder.join(EVENTS),
+            source,
+        })
+    }
+
+    /// Tells the listener what a long step is doing; not kept.
+    pub fn progress(&mut self, stage: Stage, text: &str) {
+        (self.listener)(News::Progress(stage, text));
+    }
+
+    /// Records a note.
+    pub fn note(&mut self, stage: Stage, text: impl Into<String>) -> Result<(), RunFolderError> {
+        let text = text.into();
+        self.record(Happening::Note { stage, text })
+    }
+
+    /// Records that a stage begins; [`StageClock::finish`] records its end.
+    pub fn begin(&mut self, stage: Stage) -> Result<StageClock, RunFolderError> {
+        self.record(Happening::StageStarted { stage })?;
+        Ok(StageClock {
+            stage,
+            begun: Instant::now(),
+        })
+    }
+
+    /// Makes one observation of `scenario`, for at most `deadline`, and records it.
+    pub async fn check(
+        &mut self,
+        scenario: &str,
+        name: &str,
+        deadline: Duration,
+        observe: impl Future<Output = Outcome>,
+    ) -> Result<(), RunFolderError> {
+        let begun = Instant::now();
+        let outcome = match tokio::time::timeout(deadline, observe).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Failed {
+                failure: Failure {
+                    what: format!("{name}: no result in time"),
+                    expected: format!("a result within {deadline:?}"),
+                    seen: "still waiting".into(),
+                    look_at: format!("{}", self.folder.join(LOGS).display()),
+                    next: "cargo xtask status; if it is only slow, a longer [deadlines] check in harness.toml".into(),
+                },
+            },
+        };
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.failed_checks += 1;
+        }
+        self.record(Happening::CheckFinished {
+            scenario: scenario.to_owned(),
+            check: Check {
+                name: name.to_owned(),
+                millis: millis(begun.elapsed()),
+                outcome,
+            },
+        })
+    }
+
+    /// Writes the last event.
+    pub fn finish(&mut self, exit_code: ExitCode) -> Result<(), RunFolderError> {
+        let millis = millis(self.begun.elapsed());
+        self.record(Happening::RunFinished { exit_code, millis })
+    }
+}
+
+/// A stage under way.
+#[must_use = "a stage that begins must finish"]
+pub struct StageClock {
+    stage: Stage,
+    begun: Instant,
+}
+
+impl StageClock {
+    /// Records the stage's end.
+    pub fn finish(self, run: &mut Run, result: StageResult) -> Result<(), RunFolderError> {
+        run.record(Happening::StageFinished {
+            stage: self.stage,
+            millis: millis(self.begun.elapsed()),
+            result,
+        })
+    }
+}
+
+/// Whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sorts by time, reads by eye, and is not taken twice: `20261125-034512-e2e-7f3a`.
+fn run_id(verb: &str) -> String {
+    let now = Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    format!("{now}-{verb}-{:04x}", rand::random::<u16>())
+}
+
+fn this_host() -> Host {
+    let memory = sysinfo::System::new().map(|mut system| {
+        system.refresh_memory();
+        system.total_memory()
+    });
+    Host {
+        system: sysinfo::System::long_os_version().unwrap_or_else(|_| "unknown".into()),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_mib: memory.unwrap_or(0) / (1024 * 1024),
+    }
+}

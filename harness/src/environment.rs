@@ -1,0 +1,424 @@
+//! An environment that is up: its name, its parts, its secrets, and who holds it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use miette::Diagnostic;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::home::Home;
+use crate::process::identity::ProcessIdentity;
+use crate::run::event::Part;
+
+/// What tells environments on one machine apart: an RFC 1123 label of at most 30
+/// characters, so that it fits into names of containers and clusters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EnvironmentName(String);
+
+/// A name that cannot be one.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{0:?} cannot name an environment")]
+#[diagnostic(help(
+    "1 to 30 lower-case letters, digits and '-', starting and ending with a letter or digit, e.g. --name mine"
+))]
+pub struct BadName(String);
+
+impl FromStr for EnvironmentName {
+    type Err = BadName;
+
+    fn from_str(name: &str) -> Result<Self, BadName> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let good = (1..=30).contains(&name.len())
+            && name.chars().all(allowed)
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        match good {
+            true => Ok(EnvironmentName(name.to_owned())),
+            false => Err(BadName(name.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for EnvironmentName {
+    type Error = BadName;
+
+    fn try_from(name: String) -> Result<Self, BadName> {
+        name.parse()
+    }
+}
+
+impl From<EnvironmentName> for String {
+    fn from(name: EnvironmentName) -> String {
+        name.0
+    }
+}
+
+impl std::fmt::Display for EnvironmentName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// An environment that is up. Holds no secret: it may be printed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Environment {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// The target it is an instance of.
+    pub target: String,
+    /// The run that stood it up; its logs are in that run's folder.
+    pub run: String,
+    /// That run's folder.
+    pub run_folder: PathBuf,
+    /// Since when.
+    pub since: Timestamp,
+    /// The process that owns every part of it.
+    pub supervisor: ProcessIdentity,
+    /// Where the ingress or router answers.
+    pub router: SocketAddr,
+    /// The host of the site.
+    pub site_host: String,
+    /// The host of the API.
+    pub api_host: String,
+    /// What `x-trii-version` says.
+    pub version: String,
+    /// What it is made of.
+    pub parts: Vec<Part>,
+    /// Parts that ended although nobody asked them to.
+    pub lost: Vec<String>,
+}
+
+impl Environment {
+    /// The site's URL by its real host name.
+    pub fn site_url(&self) -> String {
+        format!("http://{}:{}", self.site_host, self.router.port())
+    }
+
+    /// The API's URL by its real host name.
+    pub fn api_url(&self) -> String {
+        format!("http://{}:{}", self.api_host, self.router.port())
+    }
+
+    /// The URL a browser on this machine can open.
+    pub fn browser_url(&self) -> String {
+        format!("http://{}/", self.router)
+    }
+}
+
+/// Generated for each run; kept in a file of mode 0600 while the environment is up.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Secrets {
+    /// Postgres' password for the user `trii`.
+    pub postgres_password: String,
+    /// Redis' password.
+    pub redis_password: String,
+    /// The key of the platform's tokens (HS256).
+    pub jwt_secret: String,
+    /// The seeded investors' password.
+    pub demo_password: String,
+}
+
+impl Secrets {
+    /// Fresh ones, 128 bits each.
+    pub fn generate() -> Self {
+        let secret = || format!("{:032x}", rand::random::<u128>());
+        Secrets {
+            postgres_password: secret(),
+            redis_password: secret(),
+            jwt_secret: secret() + &secret(),
+            demo_password: secret(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(not shown)")
+    }
+}
+
+/// The files of one environment, and the lock that says it is in use.
+#[derive(Clone, Debug)]
+pub struct EnvironmentFolder {
+    folder: PathBuf,
+    lock: PathBuf,
+}
+
+/// Who holds an environment's name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    /// The supervisor.
+    pub supervisor: ProcessIdentity,
+    /// Its run.
+    pub run: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// An environment's files cannot be used.
+#[derive(Debug, Error, Diagnostic)]
+pub enum EnvironmentError {
+    /// Somebody else has the name.
+    #[error("environment {name:?} is in use since {since}, by {holder}")]
+    #[diagnostic(help(
+        "`cargo xtask smoke --name {name}` checks it, `cargo xtask down --name {name}` ends it; for one more beside it choose another --name"
+    ))]
+    InUse {
+        /// The name.
+        name: String,
+        /// Since when.
+        since: String,
+        /// By which process, for which run.
+        holder: String,
+    },
+    /// Nothing of this name is up.
+    #[error("environment {name:?} is not up")]
+    #[diagnostic(help(
+        "`cargo xtask up --name {name}` brings it up, `cargo xtask status` lists those that are"
+    ))]
+    NotUp {
+        /// The name.
+        name: String,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    #[diagnostic(help("make the folder readable and writable, or choose another with --home"))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+impl EnvironmentFolder {
+    /// The files of the environment `name`, which need not exist.
+    pub fn of(home: &Home, name: &EnvironmentName) -> Self {
+        EnvironmentFolder {
+            folder: home.environments().join(&name.0),
+            // Outside the folder and never removed: a lock on a removed file locks nothing.
+            lock: home.state().join("locks").join(format!("{name}.lock")),
+        }
+    }
+
+    /// The names that have files, alive or dead.
+    pub fn all(home: &Home) -> Vec<EnvironmentName> {
+        let Ok(folders) = fs::read_dir(home.environments()) else {
+            return Vec::new();
+        };
+        let mut names: Vec<EnvironmentName> = folders
+            .flatten()
+            .filter_map(|folder| folder.file_name().to_str()?.parse().ok())
+            .collect();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names
+    }
+
+    /// Takes the name for this process, until the returned lock is dropped.
+    pub fn take(&self, name: &EnvironmentName, run: &str) -> Result<Lock, EnvironmentError> {
+        let folder = self.lock.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(file_error(folder))?;
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&self.lock)
+            .map_err(file_error(&self.lock))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(self.in_use(name)),
+            Err(fs::TryLockError::Error(error)) => return Err(file_error(&self.lock)(error)),
+        }
+        let holder = Holder {
+            supervisor: ProcessIdentity::own(),
+            run: run.to_owned(),
+            since: Timestamp::now(),
+        };
+        let json = serde_json::to_string(&holder).unwrap_or_default();
+        file.set_len(0)
+            .and_then(|()| file.write_all(json.as_bytes()))
+            .map_err(file_error(&self.lock))?;
+        fs::create_dir_all(&self.folder).map_err(file_error(&self.folder))?;
+        Ok(Lock { _file: file })
+    }
+
+    fn in_use(&self, name: &EnvironmentName) -> EnvironmentError {
+        let (since, holder) = match self.holder() {
+            Some(Holder {
+                supervisor,
+                run,
+                since,
+            }) => (format!("{since:.0}"), format!("{supervisor} for run {run}")),
+            None => ("just now".into(), "a process that is starting".into()),
+        };
+        EnvironmentError::InUse {
+            name: name.0.clone(),
+            since,
+            holder,
+        }
+    }
+
+    /// Who took the name last; it may be dead.
+    pub fn holder(&self) -> Option<Holder> {
+        let mut text = String::new();
+        File::open(&self.lock)
+            .ok()?
+            .read_to_string(&mut text)
+            .ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Whether a living process has the name.
+    pub fn is_held(&self) -> bool {
+        File::open(&self.lock)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
+    /// Writes down what the environment is made of.
+    pub fn write(&self, environment: &Environment) -> Result<(), EnvironmentError> {
+        self.write_private("environment.json", environment)
+    }
+
+    /// Keeps the secrets, readable by this user alone.
+    pub fn write_secrets(&self, secrets: &Secrets) -> Result<(), EnvironmentError> {
+        self.write_private("secrets.json", secrets)
+    }
+
+    /// Where the secrets are, for a person who wants to log in.
+    pub fn secrets_path(&self) -> PathBuf {
+        self.folder.join("secrets.json")
+    }
+
+    /// The environment, if it is up: written down, and its owner alive.
+    pub fn read(&self, name: &EnvironmentName) -> Result<Environment, EnvironmentError> {
+        let not_up = || EnvironmentError::NotUp {
+            name: name.0.clone(),
+        };
+        if !self.is_held() {
+            return Err(not_up());
+        }
+        self.read_json("environment.json")?.ok_or_else(not_up)
+    }
+
+    /// The secrets of an environment that is up.
+    pub fn read_secrets(&self, name: &EnvironmentName) -> Result<Secrets, EnvironmentError> {
+        self.read_json("secrets.json")?
+            .ok_or_else(|| EnvironmentError::NotUp {
+                name: name.0.clone(),
+            })
+    }
+
+    /// Removes the files; the name is free once the lock is dropped too.
+    pub fn remove(&self) -> Result<(), EnvironmentError> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(file_error(&self.folder)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, EnvironmentError> {
+        let path = self.folder.join(file);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file_error(&path)(error)),
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| file_error(&path)(error.into()))
+    }
+
+    /// Whole or not at all: a reader never sees half a file.
+    fn write_private(&self, file: &str, value: &impl Serialize) -> Result<(), EnvironmentError> {
+        let path = self.folder.join(file);
+        let fresh = self.folder.join(format!(".{file}.new"));
+        let write = || {
+            let json = serde_json::to_vec_pretty(value)?;
+            let mut out = File::options()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&fresh)?;
+            out.write_all(&json)?;
+            fs::rename(&fresh, &path)
+        };
+        write().map_err(file_error(&path))
+    }
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> EnvironmentError {
+    let path = path.to_owned();
+    |source| EnvironmentError::File { path, source }
+}
+
+/// An environment's name, taken; free again when dropped, or when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> (tempfile::TempDir, EnvironmentName, EnvironmentFolder) {
+        let home = tempfile::tempdir().unwrap();
+        let name: EnvironmentName = name.parse().unwrap();
+        let folder = EnvironmentFolder::of(&Home::new(home.path()), &name);
+        (home, name, folder)
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_the_second_is_told_by_whom() {
+        let (_home, name, folder) = folder("mine");
+        let lock = folder.take(&name, "run-1").unwrap();
+        let second = folder.take(&name, "run-2").unwrap_err().to_string();
+        assert!(second.contains("run-1"), "{second}");
+        assert!(second.contains(&std::process::id().to_string()), "{second}");
+        drop(lock);
+        folder.take(&name, "run-3").unwrap();
+    }
+
+    #[test]
+    fn files_without_a_living_owner_are_not_an_environment() {
+        let (_home, name, folder) = folder("mine");
+        drop(folder.take(&name, "run-1").unwrap());
+        fs::write(folder.folder.join("environment.json"), "{").unwrap();
+        let error = folder.read(&name).unwrap_err();
+        assert!(matches!(error, EnvironmentError::NotUp { .. }));
+    }
+
+    #[test]
+    fn secrets_are_for_this_user_alone_and_never_shown() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_home, name, folder) = folder("mine");
+        let _lock = folder.take(&name, "run-1").unwrap();
+        let secrets = Secrets::generate();
+        folder.write_secrets(&secrets).unwrap();
+        let mode = fs::metadata(folder.secrets_path())
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!format!("{secrets:?}").contains(&secrets.jwt_secret));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_name_is_a_label_or_refused(text in "[a-zA-Z0-9./ -]{0,34}") {
+            let label = regex::Regex::new("^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$").unwrap();
+            proptest::prop_assert_eq!(text.parse::<EnvironmentName>().is_ok(), label.is_match(&text));
+        }
+    }
+}
