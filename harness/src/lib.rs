@@ -2,11 +2,13 @@
 //! reports what happened.
 
 pub mod config;
+pub mod duration;
 pub mod environment;
 pub mod exit;
 pub mod home;
 pub mod ledger;
 pub mod process;
+pub mod report;
 pub mod router;
 pub mod run;
 pub mod service;

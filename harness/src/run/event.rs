@@ -125,6 +125,19 @@ pub struct Host {
     pub memory_mib: u64,
 }
 
+/// In one phrase: `Debian GNU/Linux 12, 8 cores, 15.6 GiB`.
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whole, tenth) = (self.memory_mib / 1024, self.memory_mib % 1024 * 10 / 1024);
+        let cores = if self.cores == 1 { "core" } else { "cores" };
+        write!(
+            f,
+            "{}, {} {cores}, {whole}.{tenth} GiB",
+            self.system, self.cores
+        )
+    }
+}
+
 /// The stages of a run, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

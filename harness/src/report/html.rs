@@ -1,0 +1,272 @@
+//! `index.html`: the report for everybody, in one file that needs no other.
+//!
+//! No script, and a content security policy that would not run one.
+
+mod environment;
+mod look;
+mod scenarios;
+mod timeline;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use self::look::{Tone, badge, icon};
+use super::EVENTS_FILE;
+use super::links::inside_run_folder;
+use super::model::Report;
+use super::verdict::Verdict;
+use crate::duration::human;
+use crate::run::event::Failure;
+
+const STYLE: &str = include_str!("html/style.css");
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// Renders `index.html`.
+pub(super) fn render(report: &Report) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (report.verdict) ": " (report.command) " on " (report.target) }
+                link rel="icon" href=(look::favicon(tone(report.verdict)));
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                a.skip href="#results" { "Skip to the results" }
+                (banner(report))
+                main #results {
+                    (figures(report))
+                    (what_went_wrong(report))
+                    (scenarios::section(report))
+                    (timeline::section(report))
+                    (environment::section(report))
+                    (notes(report))
+                    (again(report))
+                }
+                (footer(report))
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn tone(verdict: Verdict) -> Tone {
+    match verdict {
+        Verdict::Held => Tone::Good,
+        Verdict::Failed | Verdict::NotHad => Tone::Bad,
+        Verdict::Refused
+        | Verdict::Inconclusive
+        | Verdict::CleanupIncomplete
+        | Verdict::Interrupted
+        | Verdict::Unfinished => Tone::Warn,
+    }
+}
+
+fn banner(report: &Report) -> Markup {
+    html! {
+        header class={ "banner " (tone(report.verdict).class()) } {
+            p.product { "TRII rehearsal" }
+            h1 { (icon(tone(report.verdict))) (report.verdict) }
+            p.headline { (report.headline()) }
+            dl.facts {
+                @for (name, value) in facts(report) {
+                    div { dt { (name) } dd { (value) } }
+                }
+            }
+        }
+    }
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, Markup)> {
+    let mut facts = vec![
+        (
+            "Command",
+            html! { code { "cargo xtask " (report.command) } },
+        ),
+        ("Target", html! { (report.target) }),
+        ("Environment", html! { (report.environment) }),
+        ("Run", html! { code { (report.run) } }),
+    ];
+    if let Some(at) = report.started_at {
+        let words = at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        facts.push(("Started", html! { time datetime=(at) { (words) } }));
+    }
+    if let Some(code) = report.exit_code {
+        facts.push((
+            "Exit code",
+            html! { (code as u8) " (" (code.meaning()) ")" },
+        ));
+    }
+    if let Some(host) = &report.host {
+        facts.push(("Host", html! { (host) }));
+    }
+    facts
+}
+
+fn figures(report: &Report) -> Markup {
+    let checks = report.checks;
+    let slowest = report.stages.iter().max_by_key(|stage| stage.millis);
+    html! {
+        section aria-label="Figures" {
+            ul.figures {
+                li {
+                    span.name { "Checks passed" }
+                    strong { (checks.passed) @if checks.total() > 0 { small { " of " (checks.total()) } } }
+                    span.aside { (checks) }
+                }
+                li {
+                    span.name { "Duration" }
+                    strong { (human(report.millis)) }
+                    span.aside {
+                        @match slowest {
+                            Some(stage) => { "longest: " (stage.stage) ", " (human(stage.millis)) }
+                            None => "no stage began"
+                        }
+                    }
+                }
+                li {
+                    span.name { "Environment up after" }
+                    @match report.up_after_millis {
+                        Some(millis) => strong { (human(millis)) },
+                        None => strong { "–" },
+                    }
+                    span.aside {
+                        @if report.up_after_millis.is_none() { "it did not come up" }
+                        @else { (report.parts.len()) " parts" }
+                    }
+                }
+                li {
+                    span.name { "Parts lost" }
+                    strong { (report.lost_parts.len()) }
+                    span.aside {
+                        @match report.lost_parts.first() {
+                            Some(lost) => { (lost.part) " after " (human(lost.after_millis)) }
+                            None => "none ended on its own"
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Everything red in one place; failed checks by a link to where they are told in full.
+fn what_went_wrong(report: &Report) -> Markup {
+    let advice = report.cleanup_advice();
+    let nothing = report.failures.is_empty()
+        && report.checks.failed == 0
+        && report.lost_parts.is_empty()
+        && report.torn_line.is_none()
+        && advice.is_none();
+    if nothing {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="wrong" {
+            h2 #wrong { "What went wrong" }
+            @for it in &report.failures {
+                article.card.bad {
+                    h3 {
+                        (badge(Tone::Bad, "failed"))
+                        @match it.stage { Some(stage) => (stage), None => "run" }
+                    }
+                    (failure(&it.failure))
+                }
+            }
+            @if report.checks.failed > 0 { (scenarios::failed_links(report)) }
+            @for lost in &report.lost_parts {
+                article.card.bad {
+                    h3 { (badge(Tone::Bad, "lost")) (lost.part) }
+                    p { "Ended on its own after " (human(lost.after_millis)) ": " (lost.how) "." }
+                    p { "Its last words: " (log(&lost.log)) }
+                }
+            }
+            @if let Some(line) = report.torn_line {
+                article.card.warn {
+                    p {
+                        "Line " (line) " of " code { (EVENTS_FILE) }
+                        " was cut short in the middle of a write and is left out."
+                    }
+                }
+            }
+            @if let Some(command) = advice {
+                article.card.warn {
+                    p { "Clean up what the run may have left:" }
+                    pre { code { (command) } }
+                }
+            }
+        }
+    }
+}
+
+fn failure(failure: &Failure) -> Markup {
+    html! {
+        p.what { (failure.what) }
+        dl.failure {
+            div { dt { "Expected" } dd { (failure.expected) } }
+            div { dt { "Seen" } dd { (failure.seen) } }
+            div { dt { "Look at" } dd { (log(&failure.look_at)) } }
+            div { dt { "Next" } dd { pre { code { (failure.next) } } } }
+        }
+    }
+}
+
+/// A place to look at, as a link where it is a file of the run folder.
+///
+/// Only what has a file's extension and no space is taken for one: a failure may also
+/// say `/metrics of api-gateway` or name a URL.
+fn log(place: &str) -> Markup {
+    let is_file = !place.contains([' ', ':']) && std::path::Path::new(place).extension().is_some();
+    match inside_run_folder(place).filter(|_| is_file) {
+        Some(link) => html! { a href=(link) { (place) } },
+        None => html! { code { (place) } },
+    }
+}
+
+fn notes(report: &Report) -> Markup {
+    if report.notes().next().is_none() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="notes" {
+            h2 #notes { "Notes" }
+            ul.card.notes {
+                @for (stage, note) in report.notes() {
+                    li { span.stage { (stage) } " " (note) }
+                }
+            }
+        }
+    }
+}
+
+fn again(report: &Report) -> Markup {
+    html! {
+        section aria-labelledby="again" {
+            h2 #again { "Again" }
+            div.card {
+                p { "Run it again:" }
+                pre { code { "cargo xtask " (report.command) } }
+                p { "Render this report again, from its record:" }
+                pre { code { "cargo xtask report " (report.run) } }
+            }
+        }
+    }
+}
+
+fn footer(report: &Report) -> Markup {
+    html! {
+        footer {
+            nav aria-label="Files of this run" {
+                "The same run as "
+                a href="./summary.md" { "summary.md" } ", "
+                a href="./report.json" { "report.json" } ", "
+                a href="./junit.xml" { "junit.xml" } " and its record, "
+                a href={ "./" (EVENTS_FILE) } { (EVENTS_FILE) }
+            }
+            p { (report.schema) " version " (report.version) }
+        }
+    }
+}

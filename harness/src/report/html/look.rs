@@ -1,0 +1,69 @@
+//! What the page's sections share in looks. A tone is never told by colour alone.
+
+use maud::{Markup, html};
+
+/// How something is meant.
+#[derive(Clone, Copy)]
+pub(super) enum Tone {
+    /// It held.
+    Good,
+    /// It failed.
+    Bad,
+    /// It is not what was hoped for, nor a failure.
+    Warn,
+    /// It says nothing either way.
+    Quiet,
+}
+
+impl Tone {
+    /// Its class in `style.css`.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Tone::Good => "good",
+            Tone::Bad => "bad",
+            Tone::Warn => "warn",
+            Tone::Quiet => "quiet",
+        }
+    }
+
+    /// The sign inside the icon's circle, as an SVG path in a box of 16 by 16.
+    fn sign(self) -> &'static str {
+        match self {
+            Tone::Good => "M4.5 8.4 7 10.8 11.6 5.6",
+            Tone::Bad => "M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4",
+            Tone::Warn => "M8 4.2v4.6M8 11.3v.2",
+            Tone::Quiet => "M5 8h6",
+        }
+    }
+}
+
+/// A tone's icon, decoration beside a word.
+pub(super) fn icon(tone: Tone) -> Markup {
+    html! {
+        svg class={ "icon " (tone.class()) } viewBox="0 0 16 16" aria-hidden="true" {
+            circle cx="8" cy="8" r="7.5" {}
+            path d=(tone.sign()) {}
+        }
+    }
+}
+
+/// A word with its tone.
+pub(super) fn badge(tone: Tone, word: &str) -> Markup {
+    html! { span class={ "badge " (tone.class()) } { (icon(tone)) (word) } }
+}
+
+/// The tab's icon, so that a red run is found among many tabs.
+pub(super) fn favicon(tone: Tone) -> String {
+    let colour = match tone {
+        Tone::Good => "1a7f37",
+        Tone::Bad => "cf222e",
+        Tone::Warn => "9a6700",
+        Tone::Quiet => "59636e",
+    };
+    format!(
+        "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>\
+         <circle cx='8' cy='8' r='8' fill='%23{colour}'/>\
+         <path d='{}' fill='none' stroke='white' stroke-width='2'/></svg>",
+        tone.sign()
+    )
+}

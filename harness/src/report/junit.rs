@@ -1,0 +1,164 @@
+//! `junit.xml`: the report for CI.
+//!
+//! One test suite a scenario. What went wrong outside of checks becomes errors in a
+//! suite named `run`, so that a CI that reads nothing else is red exactly when the
+//! run did not hold.
+
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
+
+use super::model::{Report, ScenarioReport, ScenarioResult, StageEnd, StageReport};
+use super::verdict::Verdict;
+use crate::run::event::{Check, Failure, Outcome};
+
+/// The suite for what is no scenario's.
+const RUN_SUITE: &str = "run";
+
+/// Renders `junit.xml`.
+pub(super) fn render(report: &Report) -> io::Result<String> {
+    let mut junit = quick_junit::Report::new(format!("cargo xtask {}", report.command));
+    junit.set_time(Duration::from_millis(report.millis));
+    junit.timestamp = report.started_at.and_then(timestamp);
+    let scenarios = report.scenarios.iter();
+    junit.add_test_suites(scenarios.map(|scenario| scenario_suite(report, scenario)));
+    let outside = outside_of_checks(report);
+    if !outside.is_empty() {
+        junit.add_test_suite(suite(report, RUN_SUITE, 0, report.millis, outside));
+    }
+    junit.to_string().map_err(io::Error::other)
+}
+
+fn scenario_suite(report: &Report, scenario: &ScenarioReport) -> TestSuite {
+    let mut cases: Vec<_> = scenario.checks.iter().map(check_case).collect();
+    if !scenario.finished {
+        cases.push(error("finished", "the scenario did not finish", ""));
+    } else if scenario.result == ScenarioResult::Unproven {
+        cases.push(error("proven", "no check ran", ""));
+    }
+    let name = &scenario.scenario;
+    let mut suite = suite(report, name, scenario.start_millis, scenario.millis, cases);
+    suite.add_property(("claim", scenario.claim.as_str()));
+    suite
+}
+
+fn suite(
+    report: &Report,
+    name: &str,
+    start_millis: u64,
+    millis: u64,
+    cases: Vec<TestCase>,
+) -> TestSuite {
+    let mut suite = TestSuite::new(name);
+    suite.set_time(Duration::from_millis(millis));
+    suite.timestamp = report
+        .started_at
+        .and_then(|start| start.checked_add(Duration::from_millis(start_millis)).ok())
+        .and_then(timestamp);
+    suite.add_properties([
+        ("run", report.run.as_str()),
+        ("target", report.target.as_str()),
+        ("environment", report.environment.as_str()),
+    ]);
+    suite.add_test_cases(cases.into_iter().map(|mut case| {
+        case.set_classname(name);
+        case
+    }));
+    suite
+}
+
+fn check_case(check: &Check) -> TestCase {
+    let mut case = match &check.outcome {
+        Outcome::Passed { seen } => {
+            let mut case = TestCase::new(check.name.as_str(), TestCaseStatus::success());
+            case.set_system_out(seen.as_str());
+            case
+        }
+        Outcome::Failed { failure } => not_passed(
+            NonSuccessKind::Failure,
+            &check.name,
+            &failure.what,
+            &details(failure),
+        ),
+        Outcome::Skipped { because } => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(because.as_str());
+            TestCase::new(check.name.as_str(), status)
+        }
+    };
+    case.set_time(Duration::from_millis(check.millis));
+    case
+}
+
+/// The cases of the `run` suite: one error for each thing that went wrong outside of
+/// checks, at least one when nothing else in the file is red, none when the run held.
+fn outside_of_checks(report: &Report) -> Vec<TestCase> {
+    let failures = report.failures.iter().map(|it| {
+        let stage = it.stage.map(|stage| stage.to_string());
+        let name = stage.as_deref().unwrap_or(RUN_SUITE);
+        error(name, &it.failure.what, &details(&it.failure))
+    });
+    let stages = report
+        .stages
+        .iter()
+        .filter(|stage| !is_explained(report, stage))
+        .map(|stage| {
+            let message = format!("the stage ended {}", stage.end);
+            error(&stage.stage.to_string(), &message, &report.headline())
+        });
+    let lost = report.lost_parts.iter().map(|lost| {
+        let message = format!("{} was lost: {}", lost.part, lost.how);
+        error(&lost.part, &message, &format!("where: {}", lost.log))
+    });
+    let mut cases: Vec<_> = failures.chain(stages).chain(lost).collect();
+    if cases.is_empty() && report.checks.failed == 0 && report.verdict != Verdict::Held {
+        cases.push(error(RUN_SUITE, &report.headline(), ""));
+    }
+    if report.verdict == Verdict::Held && report.checks.total() == 0 {
+        let mut status = TestCaseStatus::skipped();
+        status.set_message(report.headline());
+        cases.push(TestCase::new("checks", status));
+    }
+    cases
+}
+
+/// Whether the stage is done, or what went wrong in it is told elsewhere: by a failure
+/// of its own, or by the failed checks that a failed verification consists of.
+fn is_explained(report: &Report, stage: &StageReport) -> bool {
+    let has_failure = || {
+        let mut failures = report.failures.iter();
+        failures.any(|it| it.stage == Some(stage.stage))
+    };
+    match stage.end {
+        StageEnd::Done => true,
+        StageEnd::Failed => report.checks.failed > 0 || has_failure(),
+        StageEnd::Interrupted | StageEnd::Unfinished => has_failure(),
+    }
+}
+
+fn error(name: &str, message: &str, text: &str) -> TestCase {
+    not_passed(NonSuccessKind::Error, name, message, text)
+}
+
+fn not_passed(kind: NonSuccessKind, name: &str, message: &str, text: &str) -> TestCase {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(message);
+    if !text.is_empty() {
+        status.set_description(text);
+    }
+    TestCase::new(name, status)
+}
+
+fn details(failure: &Failure) -> String {
+    format!(
+        "{}\nexpected: {}\nseen: {}\nwhere: {}\nnext: {}",
+        failure.what, failure.expected, failure.seen, failure.look_at, failure.next
+    )
+}
+
+/// JUnit's library has its own type for times; RFC 3339 is what both speak.
+fn timestamp<T: std::str::FromStr>(at: Timestamp) -> Option<T> {
+    at.to_string().parse().ok()
+}

@@ -1,0 +1,267 @@
+//! The report's data, as `report.json` has it.
+//!
+//! A reader may rely on `schema` and `version`: a change that breaks readers raises
+//! the version; a field that is only added does not. All durations are milliseconds.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use crate::exit::ExitCode;
+use crate::run::event::{Check, Failure, Host, Outcome, Part, Stage, StageResult};
+
+/// One run, as its events tell it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Always [`Report::SCHEMA`].
+    pub schema: String,
+    /// The schema's version, [`Report::VERSION`] when written by this harness.
+    pub version: u32,
+    /// The run's id, also the name of its folder.
+    pub run: String,
+    /// What was typed after `cargo xtask`.
+    pub command: String,
+    /// The target's name in `harness.toml`.
+    pub target: String,
+    /// The environment's name.
+    pub environment: String,
+    /// The machine; absent when the run was killed before it could say.
+    pub host: Option<Host>,
+    /// The time of the first event, UTC.
+    pub started_at: Option<Timestamp>,
+    /// How long the run took; of an unfinished run, until its last event.
+    pub millis: u64,
+    /// How the run is to be read.
+    pub verdict: Verdict,
+    /// What the shell saw; absent when the run did not finish.
+    pub exit_code: Option<ExitCode>,
+    /// All checks of all scenarios.
+    pub checks: Counts,
+    /// The stages in the order they began. They may overlap in time.
+    pub stages: Vec<StageReport>,
+    /// When the environment was up, milliseconds after the run began.
+    pub up_after_millis: Option<u64>,
+    /// What the environment was made of.
+    pub parts: Vec<Part>,
+    /// The parts that ended although nobody asked them to.
+    pub lost_parts: Vec<LostPart>,
+    /// The scenarios in the order they began.
+    pub scenarios: Vec<ScenarioReport>,
+    /// What went wrong outside of checks.
+    pub failures: Vec<RunFailure>,
+    /// The line of the record, counted from 1, that a kill cut short.
+    pub torn_line: Option<usize>,
+}
+
+/// One stage of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Which.
+    pub stage: Stage,
+    /// When it began, milliseconds after the run did.
+    pub start_millis: u64,
+    /// How long it took; when unfinished, until the last event.
+    pub millis: u64,
+    /// How it ended.
+    pub end: StageEnd,
+    /// What it did, in the order of completion.
+    pub steps: Vec<StepReport>,
+    /// What a reader should know of it.
+    pub notes: Vec<String>,
+}
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageEnd {
+    /// It did what it is for.
+    Done,
+    /// It did not.
+    Failed,
+    /// It was cut short by a signal.
+    Interrupted,
+    /// Its end is not on record.
+    Unfinished,
+}
+
+/// A part of a stage with its own time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// What was done.
+    pub step: String,
+    /// When it began, milliseconds after the run did.
+    pub start_millis: u64,
+    /// How long it took.
+    pub millis: u64,
+}
+
+/// A part of the environment that ended although nobody asked it to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LostPart {
+    /// Its name.
+    pub part: String,
+    /// When it was noticed, milliseconds after the run began.
+    pub after_millis: u64,
+    /// How it ended, in words.
+    pub how: String,
+    /// Where its last words are.
+    pub log: String,
+}
+
+/// One scenario and what was observed in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioReport {
+    /// Its name.
+    pub scenario: String,
+    /// The claim it proves.
+    pub claim: String,
+    /// When it began, milliseconds after the run did.
+    pub start_millis: u64,
+    /// How long it took; when unfinished, until the last event.
+    pub millis: u64,
+    /// Whether its end is on record.
+    pub finished: bool,
+    /// How it is to be read.
+    pub result: ScenarioResult,
+    /// Its checks, counted.
+    pub counts: Counts,
+    /// Its checks, in their order.
+    pub checks: Vec<Check>,
+}
+
+/// How a scenario is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScenarioResult {
+    /// It finished, at least one check passed and none failed.
+    Held,
+    /// A check failed, whether or not it finished.
+    Failed,
+    /// It finished and every check was skipped.
+    Skipped,
+    /// It finished without a single check: that proves nothing.
+    Unproven,
+    /// Its end is not on record, and no check had failed until then.
+    Unfinished,
+}
+
+/// Checks, counted by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// The claim held.
+    pub passed: usize,
+    /// The claim did not hold.
+    pub failed: usize,
+    /// The claim could not be looked at.
+    pub skipped: usize,
+}
+
+/// Something that went wrong outside of a check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFailure {
+    /// The stage it belongs to, where one was going on or had just failed.
+    pub stage: Option<Stage>,
+    /// What went wrong and what to do.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
+impl Report {
+    /// The name of the schema of `report.json`.
+    pub const SCHEMA: &str = "trii-rehearsal/report";
+    /// The version of the schema this harness writes.
+    pub const VERSION: u32 = 1;
+
+    /// The failed checks, with their scenario.
+    pub fn failed_checks(&self) -> impl Iterator<Item = (&ScenarioReport, &Check, &Failure)> {
+        self.scenarios.iter().flat_map(|scenario| {
+            scenario
+                .failed_checks()
+                .map(move |(check, failure)| (scenario, check, failure))
+        })
+    }
+
+    /// The notes of all stages, with their stage.
+    pub fn notes(&self) -> impl Iterator<Item = (Stage, &str)> {
+        self.stages
+            .iter()
+            .flat_map(|stage| stage.notes.iter().map(|note| (stage.stage, note.as_str())))
+    }
+}
+
+impl ScenarioReport {
+    /// The failed checks.
+    pub fn failed_checks(&self) -> impl Iterator<Item = (&Check, &Failure)> {
+        self.checks.iter().filter_map(|check| match &check.outcome {
+            Outcome::Failed { failure } => Some((check, failure)),
+            _ => None,
+        })
+    }
+}
+
+impl Counts {
+    /// All of them.
+    pub fn total(self) -> usize {
+        self.passed + self.failed + self.skipped
+    }
+
+    pub(super) fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Passed { .. } => self.passed += 1,
+            Outcome::Failed { .. } => self.failed += 1,
+            Outcome::Skipped { .. } => self.skipped += 1,
+        }
+    }
+}
+
+/// Leaves out what there is none of: `11 passed, 1 failed`, or `no check ran`.
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = [
+            (self.failed, "failed"),
+            (self.passed, "passed"),
+            (self.skipped, "skipped"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, outcome)| format!("{count} {outcome}"))
+        .collect::<Vec<_>>();
+        match words.is_empty() {
+            true => f.pad("no check ran"),
+            false => f.pad(&words.join(", ")),
+        }
+    }
+}
+
+impl From<StageResult> for StageEnd {
+    fn from(result: StageResult) -> Self {
+        match result {
+            StageResult::Done => StageEnd::Done,
+            StageResult::Failed => StageEnd::Failed,
+            StageResult::Interrupted => StageEnd::Interrupted,
+        }
+    }
+}
+
+impl std::fmt::Display for StageEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            StageEnd::Done => "done",
+            StageEnd::Failed => "failed",
+            StageEnd::Interrupted => "interrupted",
+            StageEnd::Unfinished => "unfinished",
+        })
+    }
+}
+
+impl std::fmt::Display for ScenarioResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            ScenarioResult::Held => "held",
+            ScenarioResult::Failed => "failed",
+            ScenarioResult::Skipped => "skipped",
+            ScenarioResult::Unproven => "unproven",
+            ScenarioResult::Unfinished => "unfinished",
+        })
+    }
+}
