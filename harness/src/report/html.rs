@@ -12,7 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use self::look::{Tone, badge, icon};
 use super::EVENTS_FILE;
 use super::links::inside_run_folder;
-use super::model::Report;
+use super::model::{Counts, Report};
 use super::verdict::Verdict;
 use crate::duration::human;
 use crate::run::event::Failure;
@@ -112,10 +112,10 @@ fn figures(report: &Report) -> Markup {
     html! {
         section aria-label="Figures" {
             ul.figures {
-                li {
+                li.bad[checks.failed > 0] {
                     span.name { "Checks passed" }
                     strong { (checks.passed) @if checks.total() > 0 { small { " of " (checks.total()) } } }
-                    span.aside { (checks) }
+                    span.aside { (rest_of_checks(report)) }
                 }
                 li {
                     span.name { "Duration" }
@@ -138,13 +138,14 @@ fn figures(report: &Report) -> Markup {
                         @else { (report.parts.len()) " parts" }
                     }
                 }
-                li {
+                li.bad[!report.lost_parts.is_empty()] {
                     span.name { "Parts lost" }
                     strong { (report.lost_parts.len()) }
                     span.aside {
                         @match report.lost_parts.first() {
-                            Some(lost) => { (lost.part) " after " (human(lost.after_millis)) }
-                            None => "none ended on its own"
+                            Some(lost) => (lost.part),
+                            None if report.parts.is_empty() => "there were none to lose",
+                            None => "none ended on its own",
                         }
                     }
                 }
@@ -153,27 +154,42 @@ fn figures(report: &Report) -> Markup {
     }
 }
 
+/// What there is beside the passed checks: `1 failed, 2 skipped`.
+fn rest_of_checks(report: &Report) -> String {
+    let Counts {
+        failed, skipped, ..
+    } = report.checks;
+    let mut words = match (report.checks.total(), failed, skipped) {
+        (0, _, _) => "no check ran".to_owned(),
+        (_, 0, 0) => "none failed, none skipped".to_owned(),
+        (_, _, 0) => format!("{failed} failed"),
+        (_, 0, _) => format!("{skipped} skipped"),
+        _ => format!("{failed} failed, {skipped} skipped"),
+    };
+    if report.verdict == Verdict::Unfinished {
+        words += ", then the record stops";
+    }
+    words
+}
+
 /// Everything red in one place; failed checks by a link to where they are told in full.
 fn what_went_wrong(report: &Report) -> Markup {
     let advice = report.cleanup_advice();
-    let nothing = report.failures.is_empty()
-        && report.checks.failed == 0
-        && report.lost_parts.is_empty()
-        && report.torn_line.is_none()
-        && advice.is_none();
-    if nothing {
+    let red =
+        !report.failures.is_empty() || report.checks.failed > 0 || !report.lost_parts.is_empty();
+    if !red && advice.is_none() && report.torn_line.is_none() {
         return html! {};
     }
     html! {
         section aria-labelledby="wrong" {
-            h2 #wrong { "What went wrong" }
+            h2 #wrong { @if red { "What went wrong" } @else { "What to look after" } }
             @for it in &report.failures {
                 article.card.bad {
                     h3 {
                         (badge(Tone::Bad, "failed"))
                         @match it.stage { Some(stage) => (stage), None => "run" }
                     }
-                    (failure(&it.failure))
+                    (failure(report, &it.failure))
                 }
             }
             @if report.checks.failed > 0 { (scenarios::failed_links(report)) }
@@ -184,6 +200,12 @@ fn what_went_wrong(report: &Report) -> Markup {
                     p { "Its last words: " (log(&lost.log)) }
                 }
             }
+            @if let Some(command) = advice {
+                article.card.warn {
+                    p { "If no run is going on, clean up what this one may have left:" }
+                    pre { code { (command) } }
+                }
+            }
             @if let Some(line) = report.torn_line {
                 article.card.warn {
                     p {
@@ -192,37 +214,37 @@ fn what_went_wrong(report: &Report) -> Markup {
                     }
                 }
             }
-            @if let Some(command) = advice {
-                article.card.warn {
-                    p { "Clean up what the run may have left:" }
-                    pre { code { (command) } }
-                }
-            }
         }
     }
 }
 
-fn failure(failure: &Failure) -> Markup {
+fn failure(report: &Report, failure: &Failure) -> Markup {
     html! {
         p.what { (failure.what) }
         dl.failure {
             div { dt { "Expected" } dd { (failure.expected) } }
             div { dt { "Seen" } dd { (failure.seen) } }
-            div { dt { "Look at" } dd { (log(&failure.look_at)) } }
+            div { dt { "Look at" } dd { (look_at(report, &failure.look_at)) } }
             div { dt { "Next" } dd { pre { code { (failure.next) } } } }
         }
     }
 }
 
-/// A place to look at, as a link where it is a file of the run folder.
-///
-/// Only what has a file's extension and no space is taken for one: a failure may also
-/// say `/metrics of api-gateway` or name a URL.
-fn log(place: &str) -> Markup {
-    let is_file = !place.contains([' ', ':']) && std::path::Path::new(place).extension().is_some();
-    match inside_run_folder(place).filter(|_| is_file) {
-        Some(link) => html! { a href=(link) { (place) } },
-        None => html! { code { (place) } },
+/// A log, as a link where it lies in the run folder.
+fn log(path: &str) -> Markup {
+    match inside_run_folder(path) {
+        Some(link) => html! { a href=(link) { (path) } },
+        None => html! { code { (path) } },
+    }
+}
+
+/// A place to look at, as a link where it is a part's log: it may be anything else, a
+/// URL or a file of the project.
+fn look_at(report: &Report, place: &str) -> Markup {
+    let mut logs = report.parts.iter().filter_map(|part| part.log.as_deref());
+    match logs.any(|log| log == place) {
+        true => log(place),
+        false => html! { code { (place) } },
     }
 }
 

@@ -105,8 +105,12 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
         .iter()
         .filter(|stage| !is_explained(report, stage))
         .map(|stage| {
-            let message = format!("the stage ended {}", stage.end);
-            error(&stage.stage.to_string(), &message, &report.headline())
+            let message = match stage.end {
+                StageEnd::Interrupted => "the stage was interrupted",
+                StageEnd::Unfinished => "the stage did not finish",
+                StageEnd::Done | StageEnd::Failed => "the stage failed",
+            };
+            error(&stage.stage.to_string(), message, &report.headline())
         });
     let lost = report.lost_parts.iter().map(|lost| {
         let message = format!("{} was lost: {}", lost.part, lost.how);

@@ -57,7 +57,7 @@ fn head(report: &Report) -> String {
     }
     if let Some(command) = report.cleanup_advice() {
         text += &format!(
-            "\n> Clean up what the run may have left: {}\n",
+            "\n> If no run is going on, clean up what this one may have left: {}\n",
             code(command)
         );
     }

@@ -148,7 +148,7 @@ fn a_run_killed_before_its_first_event_is_named_after_its_folder() {
     assert_eq!(report.verdict, Verdict::Unfinished);
 }
 
-/// The held sample with its last event's exit code kept at 0 and `what` put before it.
+/// The held sample with `what` put before its last event, exit code 0.
 fn held_but(what: Happening) -> Report {
     let mut events = sample("held");
     let at = events.last().unwrap().at;

@@ -96,9 +96,9 @@ impl Report {
                 self.while_in(StageEnd::Unfinished),
             ),
             Verdict::Interrupted => format!(
-                "A signal ended the run after {}{}; it cleaned up. Checks: {}.",
-                human(self.millis),
+                "A signal ended the run{}; it cleaned up and left after {}. Checks: {}.",
                 self.while_in(StageEnd::Interrupted),
+                human(self.millis),
                 self.checks,
             ),
             Verdict::Failed
@@ -152,10 +152,10 @@ impl Report {
         sentences.join(" ")
     }
 
-    /// `, during verify`, for the last stage that ended that way.
+    /// ` during verify`, for the last stage that ended that way.
     fn while_in(&self, end: StageEnd) -> String {
         let stage = self.stages.iter().rfind(|stage| stage.end == end);
-        stage.map_or_else(String::new, |stage| format!(", during {}", stage.stage))
+        stage.map_or_else(String::new, |stage| format!(" during {}", stage.stage))
     }
 }
 

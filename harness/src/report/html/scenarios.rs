@@ -17,7 +17,7 @@ pub(super) fn section(report: &Report) -> Markup {
                 p.card.empty { "None ran: this run proves nothing about the platform." }
             }
             @for (index, scenario) in report.scenarios.iter().enumerate() {
-                (card(index, scenario))
+                (card(report, index, scenario))
             }
         }
     }
@@ -48,9 +48,7 @@ fn anchor(scenario: usize, failed_check: usize) -> String {
     format!("failed-{scenario}-{failed_check}")
 }
 
-fn card(index: usize, scenario: &ScenarioReport) -> Markup {
-    let skipped: Vec<_> = scenario.checks.iter().filter_map(skipped).collect();
-    let passed: Vec<_> = scenario.checks.iter().filter_map(passed).collect();
+fn card(report: &Report, index: usize, scenario: &ScenarioReport) -> Markup {
     html! {
         article class={ "card scenario " (tone(scenario.result).class()) } {
             header {
@@ -68,15 +66,11 @@ fn card(index: usize, scenario: &ScenarioReport) -> Markup {
                         span { (check.name) }
                         span.time { (human(check.millis)) }
                     }
-                    (failure(what))
+                    (failure(report, what))
                 }
             }
-            @if !skipped.is_empty() {
-                (checks(Tone::Quiet, "skipped", "Because", &skipped, true))
-            }
-            @if !passed.is_empty() {
-                (checks(Tone::Good, "passed", "Evidence", &passed, scenario.result != ScenarioResult::Failed))
-            }
+            (skipped_checks(scenario))
+            (passed_checks(scenario))
         }
     }
 }
@@ -90,43 +84,59 @@ fn tone(result: ScenarioResult) -> Tone {
     }
 }
 
-fn skipped(check: &Check) -> Option<(&Check, &str)> {
-    match &check.outcome {
-        Outcome::Skipped { because } => Some((check, because)),
-        _ => None,
+fn skipped_checks(scenario: &ScenarioReport) -> Markup {
+    if scenario.counts.skipped == 0 {
+        return html! {};
     }
-}
-
-fn passed(check: &Check) -> Option<(&Check, &str)> {
-    match &check.outcome {
-        Outcome::Passed { seen } => Some((check, seen)),
-        _ => None,
-    }
-}
-
-/// The checks of one outcome, each with one line of text.
-fn checks(
-    tone: Tone,
-    outcome: &str,
-    text_head: &str,
-    checks: &[(&Check, &str)],
-    open: bool,
-) -> Markup {
     html! {
-        details.checks open[open] {
-            summary { (checks.len()) " " (outcome) }
+        details.checks open {
+            summary { (scenario.counts.skipped) " skipped" }
             table {
-                thead { tr { th scope="col" { "Check" } th scope="col" { (text_head) } th.time scope="col" { "Time" } } }
+                thead { tr { th scope="col" { "Check" } th scope="col" { "Because" } } }
                 tbody {
-                    @for (check, text) in checks {
-                        tr {
-                            th scope="row" { span.name { (icon(tone)) span { (check.name) } } }
-                            td.evidence { (text) }
-                            td.time { (human(check.millis)) }
+                    @for check in &scenario.checks {
+                        @if let Outcome::Skipped { because } = &check.outcome {
+                            tr { (name(Tone::Quiet, check)) td.evidence { (because) } }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Closed where a check failed: then the evidence of the others is not what is looked for.
+fn passed_checks(scenario: &ScenarioReport) -> Markup {
+    if scenario.counts.passed == 0 {
+        return html! {};
+    }
+    html! {
+        details.checks open[scenario.counts.failed == 0] {
+            summary { (scenario.counts.passed) " passed" }
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "Check" }
+                        th scope="col" { "Evidence" }
+                        th.time scope="col" { "Time" }
+                    }
+                }
+                tbody {
+                    @for check in &scenario.checks {
+                        @if let Outcome::Passed { seen } = &check.outcome {
+                            tr {
+                                (name(Tone::Good, check))
+                                td.evidence { (seen) }
+                                td.time { (human(check.millis)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn name(tone: Tone, check: &Check) -> Markup {
+    html! { th scope="row" { span.name { (icon(tone)) span { (check.name) } } } }
 }

@@ -62,9 +62,12 @@ impl Axis {
     }
 
     fn head(&self) -> Markup {
+        let step = usize::try_from(self.mark).unwrap_or(usize::MAX);
+        // A mark at the very end would run into the next column.
+        let end = self.millis - self.millis / 12;
         html! {
             span.axis aria-hidden="true" {
-                @for mark in (0..self.millis).step_by(usize::try_from(self.mark).unwrap_or(usize::MAX)) {
+                @for mark in (0..end).step_by(step) {
                     span style={ "left: " (self.percent(mark)) "%" } { (mark_words(mark)) }
                 }
             }
@@ -97,8 +100,9 @@ fn mark_words(millis: u64) -> String {
     match millis {
         0 => "0".to_owned(),
         1..1_000 => format!("{millis} ms"),
-        1_000..60_000 if millis % 1_000 == 0 => format!("{} s", millis / 1_000),
-        60_000..3_600_000 if millis % 60_000 == 0 => format!("{} min", millis / 60_000),
+        1_000..60_000 if millis.is_multiple_of(1_000) => format!("{} s", millis / 1_000),
+        1_000..10_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        60_000..3_600_000 if millis.is_multiple_of(60_000) => format!("{} min", millis / 60_000),
         _ => human(millis),
     }
 }
@@ -155,6 +159,10 @@ mod tests {
         }
         assert_eq!(distance_of_marks(21_400), 5_000);
         assert_eq!(distance_of_marks(150_000), 60_000);
+        assert_eq!(
+            [500, 1_000, 1_500, 120_000].map(mark_words),
+            ["500 ms", "1 s", "1.5 s", "2 min"]
+        );
     }
 
     #[test]
