@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod duration;
+pub mod engine;
 pub mod environment;
 pub mod exit;
 pub mod home;
@@ -12,4 +13,5 @@ pub mod report;
 pub mod router;
 pub mod run;
 pub mod service;
+pub mod tools;
 pub mod wait;

@@ -1,0 +1,341 @@
+//! The container engine: found once, then named to every child process, since
+//! neither testcontainers nor kind looks at docker contexts, Colima or Podman.
+
+pub mod candidates;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use serde::{Deserialize, Serialize};
+
+use candidates::Surroundings;
+pub use candidates::{Candidate, Origin, UnknownContext};
+
+/// How long one candidate may take to answer. A daemon that is there answers
+/// within milliseconds; one that is stopped (SIGSTOP) accepts and never does.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long any single request to a found engine may take until its first byte.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// An engine that answered.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// The `DOCKER_HOST` value that reaches it.
+    pub host: String,
+    /// How its address was come by.
+    pub origin: Origin,
+    /// What it calls itself, e.g. `Docker Engine - Community` or `Podman Engine`.
+    pub name: String,
+    /// Its own version, e.g. `20.10.24`.
+    pub server_version: String,
+    /// The API version that was agreed on, e.g. `1.41`.
+    pub api_version: String,
+    /// Places with a better claim that did not answer.
+    pub passed_over: Vec<Look>,
+    client: Docker,
+}
+
+impl Engine {
+    /// Finds the engine of this process's surroundings. All candidates are asked
+    /// at once, so that the whole search takes at most `patience`
+    /// ([`PATIENCE`] unless there is a reason).
+    ///
+    /// # Errors
+    /// [`NoEngine`] lists each place and what was seen there.
+    pub async fn find(patience: Duration) -> Result<Engine, NoEngine> {
+        Engine::among(Surroundings::of_this_process().candidates()?, patience).await
+    }
+
+    /// The first of `candidates` that answers.
+    ///
+    /// # Errors
+    /// [`NoEngine`] when none does.
+    pub async fn among(candidates: Vec<Candidate>, patience: Duration) -> Result<Engine, NoEngine> {
+        let mut answers: FuturesOrdered<_> = candidates
+            .into_iter()
+            .map(|candidate| ask(candidate, patience))
+            .collect();
+        let mut looks = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(engine) => {
+                    return Ok(Engine {
+                        passed_over: looks,
+                        ..engine
+                    });
+                }
+                Err(look) => looks.push(look),
+            }
+        }
+        Err(NoEngine::from_looks(looks))
+    }
+
+    /// The client to speak to it with, at the negotiated API version.
+    pub fn client(&self) -> &Docker {
+        &self.client
+    }
+
+    /// What a child process needs in its environment to reach the same engine.
+    pub fn export_env(&self) -> [(&'static str, &str); 1] {
+        [("DOCKER_HOST", &self.host)]
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} (API {}) at {}, from {}",
+            self.name, self.server_version, self.api_version, self.host, self.origin
+        )
+    }
+}
+
+/// A place that was looked at in vain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Where.
+    pub candidate: Candidate,
+    /// What was there.
+    pub seen: Seen,
+}
+
+impl fmt::Display for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Look { candidate, seen } = self;
+        write!(f, "{} ({}): {seen}", candidate.host, candidate.origin)
+    }
+}
+
+/// What was seen where an engine might have been.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// The socket does not exist.
+    NoSuchFile,
+    /// The socket exists, for others.
+    PermissionDenied,
+    /// Nobody listens.
+    Refused,
+    /// It accepts and says nothing.
+    NoAnswer {
+        /// How long was waited, milliseconds.
+        millis: u64,
+    },
+    /// Something else, in its own words.
+    Other(String),
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seen::NoSuchFile => f.write_str("no such file"),
+            Seen::PermissionDenied => f.write_str("permission denied"),
+            Seen::Refused => f.write_str("connection refused"),
+            Seen::NoAnswer { millis } => {
+                write!(f, "no answer within {} s", *millis as f64 / 1000.0)
+            }
+            Seen::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+impl From<io::Error> for Seen {
+    fn from(error: io::Error) -> Seen {
+        match error.kind() {
+            io::ErrorKind::NotFound => Seen::NoSuchFile,
+            io::ErrorKind::PermissionDenied => Seen::PermissionDenied,
+            io::ErrorKind::ConnectionRefused => Seen::Refused,
+            // A Unix socket whose backlog is full: its owner accepts no more.
+            io::ErrorKind::WouldBlock => Seen::Other("its queue of connections is full".into()),
+            _ => Seen::Other(error.to_string()),
+        }
+    }
+}
+
+/// No engine answered.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum NoEngine {
+    /// `DOCKER_HOST` or `DOCKER_CONTEXT` asks for one that does not answer.
+    #[error("the container engine that {} asks for does not answer: {}: {}",
+        .0.candidate.origin, .0.candidate.host, .0.seen)]
+    #[diagnostic(
+        code(engine::chosen_engine_silent),
+        help("start that engine, or unset the variable to look in the usual places")
+    )]
+    Chosen(Look),
+    /// Nothing in the usual places.
+    #[error("no container engine answers; looked at:\n{}", list(.looks))]
+    #[diagnostic(code(engine::none_answers), help("{}", advice(.looks)))]
+    Nowhere {
+        /// Each place and what was seen there.
+        looks: Vec<Look>,
+    },
+    /// `DOCKER_CONTEXT` names no context.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    UnknownContext(#[from] UnknownContext),
+}
+
+impl NoEngine {
+    fn from_looks(mut looks: Vec<Look>) -> NoEngine {
+        match looks.as_slice() {
+            [only] if only.candidate.origin.is_explicit() => NoEngine::Chosen(looks.remove(0)),
+            _ => NoEngine::Nowhere { looks },
+        }
+    }
+}
+
+fn list(looks: &[Look]) -> String {
+    let lines: Vec<String> = looks.iter().map(|look| format!("  {look}")).collect();
+    lines.join("\n")
+}
+
+/// The one thing to do next, by the most telling of what was seen.
+fn advice(looks: &[Look]) -> &'static str {
+    let saw = |wanted: fn(&Seen) -> bool| looks.iter().any(|look| wanted(&look.seen));
+    if saw(|seen| matches!(seen, Seen::NoAnswer { .. })) {
+        "a daemon accepts but does not answer: restart it"
+    } else if saw(|seen| *seen == Seen::PermissionDenied) {
+        "add yourself to the group that owns the socket: `sudo usermod -aG docker $USER`, then log in again"
+    } else if cfg!(target_os = "macos") {
+        "start Docker Desktop, or `brew install colima docker && colima start`"
+    } else {
+        "`cargo xtask setup` installs and starts one; or set DOCKER_HOST"
+    }
+}
+
+async fn ask(candidate: Candidate, patience: Duration) -> Result<Engine, Look> {
+    let answer = tokio::time::timeout(patience, converse(&candidate)).await;
+    let seen = match answer {
+        Ok(Ok(engine)) => return Ok(engine),
+        Ok(Err(seen)) => seen,
+        Err(_elapsed) => Seen::NoAnswer {
+            millis: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        },
+    };
+    Err(Look { candidate, seen })
+}
+
+async fn converse(candidate: &Candidate) -> Result<Engine, Seen> {
+    // The plain connection tells apart what the client reports as one error.
+    if let Some(socket) = candidate.socket() {
+        tokio::net::UnixStream::connect(socket).await?;
+    }
+    let client = connect(&candidate.host).map_err(in_words)?;
+    client.ping().await.map_err(in_words)?;
+    let client = client.negotiate_version().await.map_err(in_words)?;
+    let version = client.version().await.map_err(in_words)?;
+    let name = version.platform.map(|platform| platform.name);
+    Ok(Engine {
+        host: candidate.host.clone(),
+        origin: candidate.origin.clone(),
+        // Debian's build leaves the name empty.
+        name: name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "Docker Engine".to_owned()),
+        server_version: version.version.unwrap_or_else(|| "unknown".to_owned()),
+        api_version: client.client_version().to_string(),
+        passed_over: Vec::new(),
+        client,
+    })
+}
+
+fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
+    match host.strip_prefix("unix://") {
+        Some(path) => {
+            Docker::connect_with_unix(path, REQUEST_TIMEOUT.as_secs(), API_DEFAULT_VERSION)
+        }
+        None => Docker::connect_with_host(host),
+    }
+}
+
+fn in_words(error: bollard::errors::Error) -> Seen {
+    Seen::Other(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tempfile::TempDir;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    fn at(path: &std::path::Path, origin: Origin) -> Candidate {
+        Candidate {
+            host: format!("unix://{}", path.display()),
+            origin,
+        }
+    }
+
+    async fn looks(candidates: Vec<Candidate>) -> Vec<Look> {
+        match Engine::among(candidates, Duration::from_millis(200)).await {
+            Err(NoEngine::Nowhere { looks }) => looks,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_place_is_listed_with_what_was_seen_there() {
+        let dir = TempDir::new().unwrap();
+        let absent = dir.path().join("absent.sock");
+        let orphan = dir.path().join("orphan.sock");
+        drop(UnixListener::bind(&orphan).unwrap());
+        let mute = dir.path().join("mute.sock");
+        let _listener = UnixListener::bind(&mute).unwrap();
+        let started = Instant::now();
+        let looks = looks(vec![
+            at(&absent, Origin::SystemSocket),
+            at(&orphan, Origin::DockerDesktop),
+            at(&mute, Origin::Colima),
+            at(&mute, Origin::Podman),
+        ])
+        .await;
+        let seen: Vec<&Seen> = looks.iter().map(|look| &look.seen).collect();
+        let silent = Seen::NoAnswer { millis: 200 };
+        assert_eq!(seen, [&Seen::NoSuchFile, &Seen::Refused, &silent, &silent]);
+        assert!(
+            started.elapsed() < Duration::from_millis(390),
+            "mute sockets are waited for together, not in turn"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_chosen_engine_that_is_silent_is_named() {
+        let chosen = at(std::path::Path::new("/nowhere/x.sock"), Origin::DockerHost);
+        let error = Engine::among(vec![chosen], PATIENCE).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the container engine that DOCKER_HOST asks for does not answer: \
+             unix:///nowhere/x.sock: no such file"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_unknown_scheme_is_reported_in_words() {
+        let chosen = Candidate {
+            host: "carrier-pigeon://coop".into(),
+            origin: Origin::DockerHost,
+        };
+        let error = Engine::among(vec![chosen], PATIENCE).await.unwrap_err();
+        assert!(error.to_string().contains("carrier-pigeon"), "{error}");
+    }
+
+    #[test]
+    fn advice_follows_what_was_seen() {
+        let look = |seen| Look {
+            candidate: at(std::path::Path::new("/s"), Origin::SystemSocket),
+            seen,
+        };
+        assert!(advice(&[look(Seen::PermissionDenied)]).contains("group"));
+        let silent = Seen::NoAnswer { millis: 2000 };
+        assert!(advice(&[look(Seen::NoSuchFile), look(silent)]).contains("restart"));
+    }
+}

@@ -1,0 +1,189 @@
+//! Where the programs we drive are on this machine.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// The programs of a Postgres server. All of one directory, so of one version.
+pub const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_ctl"];
+
+/// How long a program may take to tell its version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The directory with `initdb`, `postgres` and `pg_ctl`: that of PATH, else the
+/// newest of Debian's (`/usr/lib/postgresql/<major>/bin`, not on PATH there) or
+/// Homebrew's (`opt/postgresql@<major>/bin`, keg-only).
+pub fn postgres_bin_dir() -> Option<PathBuf> {
+    on_path("initdb")
+        .and_then(|initdb| initdb.parent().map(Path::to_path_buf))
+        .into_iter()
+        .chain(postgres_dirs(Path::new("/")))
+        .find(|dir| holds_postgres(dir))
+}
+
+fn holds_postgres(dir: &Path) -> bool {
+    POSTGRES_PROGRAMS
+        .iter()
+        .all(|name| dir.join(name).is_file())
+}
+
+/// Debian's and Homebrew's directories under `root`, newest major version first.
+fn postgres_dirs(root: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = [
+        ("usr/lib/postgresql", ""),
+        ("opt/homebrew/opt", "postgresql@"),
+        ("usr/local/opt", "postgresql@"),
+    ]
+    .into_iter()
+    .flat_map(|(parent, prefix)| {
+        let entries = std::fs::read_dir(root.join(parent));
+        let entries = entries.into_iter().flatten().flatten();
+        entries.filter_map(move |entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let major = name.strip_prefix(prefix)?.parse().ok()?;
+            Some((major, entry.path().join("bin")))
+        })
+    })
+    .collect();
+    found.sort_by(|(a, _), (b, _)| b.cmp(a));
+    found.into_iter().map(|(_, dir)| dir).collect()
+}
+
+/// `redis-server` on PATH or where Homebrew puts it.
+pub fn redis_server() -> Option<PathBuf> {
+    on_path("redis-server").or_else(|| {
+        ["/opt/homebrew/bin", "/usr/local/bin"]
+            .into_iter()
+            .map(|dir| Path::new(dir).join("redis-server"))
+            .find(|file| file.is_file())
+    })
+}
+
+/// `cargo-nextest`: the project's own, which has the version we pin, else that of PATH.
+pub fn nextest(tools_dir: &Path) -> Option<PathBuf> {
+    // Both `pip install --target DIR` and `cargo install --root DIR` end in `DIR/bin`.
+    let own = tools_dir.join("nextest/bin/cargo-nextest");
+    if own.is_file() {
+        return Some(own);
+    }
+    on_path("cargo-nextest")
+}
+
+/// A program of PATH, or of the administrator's directories, which the PATH of
+/// an ordinary Debian user leaves out.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    which::which(name).ok().or_else(|| {
+        ["/usr/local/sbin", "/usr/sbin", "/sbin"]
+            .into_iter()
+            .map(|dir| Path::new(dir).join(name))
+            .find(|file| file.is_file())
+    })
+}
+
+/// What `program --version` says on its first line; none when it fails or takes
+/// longer than 5 s.
+pub async fn version_line<S: AsRef<OsStr>>(program: S, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(VERSION_PATIENCE, output)
+        .await
+        .ok()?
+        .ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Some(text.lines().next()?.trim().to_owned())
+}
+
+/// The major version in what a program says of itself: the first number in
+/// `postgres (PostgreSQL) 15.14`, `Redis server v=7.0.15 sha=...`.
+pub fn major_version(line: &str) -> Option<u32> {
+    line.split(|c: char| !c.is_ascii_digit())
+        .find(|digits| !digits.is_empty())?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_postgres_comes_first_by_number() {
+        let root = TempDir::new().unwrap();
+        for dir in [
+            "usr/lib/postgresql/9/bin",
+            "usr/lib/postgresql/15/bin",
+            "usr/lib/postgresql/common/bin",
+            "opt/homebrew/opt/postgresql@17/bin",
+            "opt/homebrew/opt/redis/bin",
+        ] {
+            std::fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        let dirs = postgres_dirs(root.path());
+        let names: Vec<_> = dirs
+            .iter()
+            .map(|dir| dir.strip_prefix(root.path()).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "opt/homebrew/opt/postgresql@17/bin",
+                "usr/lib/postgresql/15/bin",
+                "usr/lib/postgresql/9/bin",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_directory_counts_only_with_every_program() {
+        let dir = TempDir::new().unwrap();
+        for name in ["initdb", "postgres"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+            assert!(!holds_postgres(dir.path()));
+        }
+        std::fs::write(dir.path().join("pg_ctl"), "").unwrap();
+        assert!(holds_postgres(dir.path()));
+    }
+
+    #[test]
+    fn the_projects_own_nextest_comes_first() {
+        let tools = TempDir::new().unwrap();
+        let own = tools.path().join("nextest/bin/cargo-nextest");
+        std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        std::fs::write(&own, "").unwrap();
+        assert_eq!(nextest(tools.path()), Some(own));
+    }
+
+    #[test]
+    fn versions_are_read_as_programs_word_them() {
+        for (line, major) in [
+            ("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)", 15),
+            (
+                "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0",
+                7,
+            ),
+            ("cargo-nextest 0.9.148 (abc 2026-01-01)", 0),
+        ] {
+            assert_eq!(major_version(line), Some(major), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_before_a_version_are_skipped(
+            words in "[a-zA-Z ().=]{0,30}", major in 0u32..1000, rest in "(\\.[0-9]{1,3}){0,2}"
+        ) {
+            let line = format!("{words}{major}{rest}");
+            prop_assert_eq!(major_version(&line), Some(major));
+        }
+    }
+}
