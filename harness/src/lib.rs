@@ -2,6 +2,7 @@
 //! reports what happened.
 
 pub mod config;
+pub mod doctor;
 pub mod duration;
 pub mod engine;
 pub mod environment;
@@ -9,9 +10,11 @@ pub mod exit;
 pub mod home;
 pub mod ledger;
 pub mod process;
+pub mod provision;
 pub mod report;
 pub mod router;
 pub mod run;
 pub mod service;
+pub mod subprocess;
 pub mod tools;
 pub mod wait;

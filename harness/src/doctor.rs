@@ -1,0 +1,389 @@
+//! What this machine has and lacks, each with what follows from it and the one
+//! command that mends it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Engine, PATIENCE};
+use crate::provision::SETUP_COMMAND;
+use crate::tools;
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at, e.g. `container engine`.
+    pub subject: String,
+    /// How it stands.
+    pub state: State,
+    /// What was seen, e.g. `15.14 in /usr/lib/postgresql/15/bin`.
+    pub seen: String,
+    /// What does not work, or may not, because of it; none when all is well.
+    pub consequence: Option<String>,
+    /// One command, or one thing to do, that mends it; none when all is well.
+    pub fix: Option<String>,
+}
+
+/// How the subject of a finding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Works, with a limit worth knowing.
+    Warning,
+    /// Something cannot work.
+    Missing,
+}
+
+impl Finding {
+    fn ok(subject: &str, seen: impl Into<String>) -> Finding {
+        Finding {
+            subject: subject.to_owned(),
+            state: State::Ok,
+            seen: seen.into(),
+            consequence: None,
+            fix: None,
+        }
+    }
+
+    fn trouble(self, state: State, consequence: &str, fix: impl Into<String>) -> Finding {
+        Finding {
+            state,
+            consequence: Some(consequence.to_owned()),
+            fix: Some(fix.into()),
+            ..self
+        }
+    }
+}
+
+/// Looks at everything. `target_dir` is cargo's (its disk matters), `tools_dir`
+/// where the project keeps its own tools. Takes at most a few seconds.
+pub async fn examine(target_dir: &Path, tools_dir: &Path) -> Vec<Finding> {
+    let (engine, postgres, redis, nextest) =
+        tokio::join!(engine(), postgres(), redis(), nextest(tools_dir));
+    let mut findings = vec![engine, postgres, redis, nextest];
+    findings.extend(disk(target_dir));
+    findings.extend(memory());
+    findings.extend(open_files());
+    if cfg!(target_os = "linux") {
+        findings.extend(linux());
+    }
+    findings
+}
+
+async fn engine() -> Finding {
+    let subject = "container engine";
+    match Engine::find(PATIENCE).await {
+        Ok(engine) => Finding::ok(subject, engine.to_string()),
+        Err(none) => Finding::ok(subject, none.to_string()).trouble(
+            State::Missing,
+            "no kind clusters and no containers: the local target runs Postgres and Redis as processes",
+            SETUP_COMMAND,
+        ),
+    }
+}
+
+async fn postgres() -> Finding {
+    let dir = tools::postgres_bin_dir();
+    let program = dir.map(|dir| dir.join("postgres"));
+    program_finding(
+        "Postgres binaries",
+        program,
+        &["--version"],
+        14,
+        "without an engine the local target has no database",
+    )
+    .await
+}
+
+async fn redis() -> Finding {
+    program_finding(
+        "redis-server",
+        tools::redis_server(),
+        &["--version"],
+        6,
+        "without an engine the local target has no Redis",
+    )
+    .await
+}
+
+async fn nextest(tools_dir: &Path) -> Finding {
+    program_finding(
+        "cargo-nextest",
+        tools::nextest(tools_dir),
+        // The program is a cargo subcommand and wants its own name first.
+        &["nextest", "--version"],
+        0,
+        "the project's own tests run by `cargo test` only, without nextest's timeouts and JUnit report",
+    )
+    .await
+}
+
+async fn program_finding(
+    subject: &str,
+    program: Option<PathBuf>,
+    arguments: &[&str],
+    oldest: u32,
+    consequence: &str,
+) -> Finding {
+    let Some(program) = program else {
+        return Finding::ok(subject, "not found").trouble(
+            State::Missing,
+            consequence,
+            SETUP_COMMAND,
+        );
+    };
+    let line = tools::version_line(&program, arguments).await;
+    judge_program(subject, &program, line.as_deref(), oldest, consequence)
+}
+
+fn judge_program(
+    subject: &str,
+    program: &Path,
+    version: Option<&str>,
+    oldest: u32,
+    consequence: &str,
+) -> Finding {
+    let Some(line) = version else {
+        let seen = format!("{} does not tell its version", program.display());
+        return Finding::ok(subject, seen).trouble(State::Missing, consequence, SETUP_COMMAND);
+    };
+    let finding = Finding::ok(subject, format!("{line}, {}", program.display()));
+    match tools::major_version(line) {
+        Some(major) if major >= oldest => finding,
+        _ => finding.trouble(
+            State::Missing,
+            consequence,
+            format!("install version {oldest} or newer and put it first on PATH"),
+        ),
+    }
+}
+
+const GIB: u64 = 1 << 30;
+
+fn disk(target_dir: &Path) -> Option<Finding> {
+    // The directory may not be there yet; its nearest ancestor is on the same disk.
+    let dir = target_dir.ancestors().find(|dir| dir.is_dir())?;
+    let stat = statvfs(dir).ok()?;
+    // The field types differ between systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+    Some(judge_disk(free, dir))
+}
+
+fn judge_disk(free: u64, dir: &Path) -> Finding {
+    let seen = format!("{} free at {}", gib(free), dir.display());
+    let finding = Finding::ok("disk", seen);
+    let state = match free {
+        0..GIB => State::Missing,
+        _ if free < 5 * GIB => State::Warning,
+        _ => return finding,
+    };
+    finding.trouble(
+        state,
+        "builds, images and databases fail half-way with `no space left on device`",
+        "docker system prune",
+    )
+}
+
+fn memory() -> Option<Finding> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    Some(judge_memory(system.available_memory()))
+}
+
+fn judge_memory(available: u64) -> Finding {
+    let finding = Finding::ok("memory", format!("{} available", gib(available)));
+    if available >= 2 * GIB {
+        return finding;
+    }
+    finding.trouble(
+        State::Warning,
+        "a kind cluster is likely to be ended by the kernel; the local target still fits",
+        "close something large, or give Docker Desktop or Colima more memory",
+    )
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / GIB as f64)
+}
+
+fn open_files() -> Option<Finding> {
+    let (soft, _hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(judge_open_files(soft))
+}
+
+fn judge_open_files(limit: u64) -> Finding {
+    let finding = Finding::ok("open files", format!("at most {limit} per process"));
+    if limit >= 1024 {
+        return finding;
+    }
+    finding.trouble(
+        State::Warning,
+        "load tests run out of sockets and count it as errors of the platform",
+        "ulimit -n 4096",
+    )
+}
+
+fn linux() -> Vec<Finding> {
+    let number = |file: &str| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let mut findings = Vec::new();
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    findings.push(judge_cgroup(unified));
+    if let (Ok(status), Some(last)) = (
+        fs::read_to_string("/proc/self/status"),
+        number("/proc/sys/kernel/cap_last_cap"),
+    ) {
+        findings.extend(judge_capabilities(&status, last));
+    }
+    if let (Some(instances), Some(watches)) = (
+        number("/proc/sys/fs/inotify/max_user_instances"),
+        number("/proc/sys/fs/inotify/max_user_watches"),
+    ) {
+        findings.push(judge_inotify(instances, watches));
+    }
+    findings
+}
+
+/// Kubernetes 1.35 refuses cgroup v1 unless the kubelet is told otherwise
+/// (`failCgroupV1: false`, KEP-5573).
+fn judge_cgroup(unified: bool) -> Finding {
+    let seen = match unified {
+        true => "version 2",
+        false => "version 1 (kind's kubelet is told to accept it)",
+    };
+    Finding::ok("cgroups", seen)
+}
+
+/// Compares the bounding set with every capability the kernel knows: a
+/// privileged container asks for all of them.
+fn judge_capabilities(status: &str, last: u64) -> Option<Finding> {
+    let bounding = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))?;
+    let bounding = u64::from_str_radix(bounding.trim(), 16).ok()?;
+    let missing: Vec<String> = (0..=last.min(63))
+        .filter(|bit| bounding & (1 << bit) == 0)
+        .map(capability_name)
+        .collect();
+    if missing.is_empty() {
+        return Some(Finding::ok("capabilities", "all"));
+    }
+    let finding = Finding::ok("capabilities", format!("without {}", missing.join(", ")));
+    Some(finding.trouble(
+        State::Warning,
+        "`docker run --privileged` fails, and kind needs it: its nodes go through a runtime wrapper that drops these",
+        "none needed for the local target; a full root has them all",
+    ))
+}
+
+/// The names of `capabilities(7)` that container hosts are known to withhold.
+fn capability_name(bit: u64) -> String {
+    match bit {
+        12 => "CAP_NET_ADMIN".to_owned(),
+        16 => "CAP_SYS_MODULE".to_owned(),
+        17 => "CAP_SYS_RAWIO".to_owned(),
+        19 => "CAP_SYS_PTRACE".to_owned(),
+        21 => "CAP_SYS_ADMIN".to_owned(),
+        24 => "CAP_SYS_RESOURCE".to_owned(),
+        25 => "CAP_SYS_TIME".to_owned(),
+        other => format!("capability {other}"),
+    }
+}
+
+/// The limits are kind's own advice (kind.sigs.k8s.io, known issues, "Pod errors
+/// due to too many open files").
+fn judge_inotify(instances: u64, watches: u64) -> Finding {
+    let seen = format!("{instances} instances, {watches} watches");
+    let finding = Finding::ok("inotify", seen);
+    if instances >= 512 && watches >= 524_288 {
+        return finding;
+    }
+    finding.trouble(
+        State::Warning,
+        "kind clusters of several nodes fail with a misleading `too many open files`",
+        "sudo sysctl fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=524288",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_root_without_sys_resource_is_noticed() {
+        let status = "Name:\tx\nCapBnd:\t000001fffeffffff\n";
+        let finding = judge_capabilities(status, 40).unwrap();
+        assert_eq!(finding.state, State::Warning);
+        assert_eq!(finding.seen, "without CAP_SYS_RESOURCE");
+    }
+
+    #[test]
+    fn a_full_root_is_fine() {
+        let status = "CapBnd:\t000001ffffffffff\n";
+        assert_eq!(judge_capabilities(status, 40).unwrap().state, State::Ok);
+    }
+
+    #[test]
+    fn an_old_postgres_does_not_count() {
+        let program = Path::new("/usr/bin/postgres");
+        let judge = |line| judge_program("Postgres binaries", program, line, 14, "no database");
+        assert_eq!(
+            judge(Some("postgres (PostgreSQL) 13.1")).state,
+            State::Missing
+        );
+        assert_eq!(judge(Some("postgres (PostgreSQL) 14.0")).state, State::Ok);
+        assert_eq!(judge(None).state, State::Missing);
+    }
+
+    #[test]
+    fn limits_are_inclusive_where_they_should_be() {
+        let dir = Path::new("/");
+        assert_eq!(judge_disk(GIB - 1, dir).state, State::Missing);
+        assert_eq!(judge_disk(GIB, dir).state, State::Warning);
+        assert_eq!(judge_disk(5 * GIB, dir).state, State::Ok);
+        assert_eq!(judge_memory(2 * GIB - 1).state, State::Warning);
+        assert_eq!(judge_memory(2 * GIB).state, State::Ok);
+        assert_eq!(judge_open_files(1023).state, State::Warning);
+        assert_eq!(judge_open_files(1024).state, State::Ok);
+        assert_eq!(judge_inotify(512, 524_287).state, State::Warning);
+        assert_eq!(judge_inotify(512, 524_288).state, State::Ok);
+    }
+
+    #[tokio::test]
+    async fn an_examination_of_this_machine_survives_json() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let findings = examine(dir.path(), dir.path()).await;
+        let text = serde_json::to_string(&findings).unwrap();
+        let back: Vec<Finding> = serde_json::from_str(&text).unwrap();
+        assert_eq!(findings, back);
+        assert!(findings.iter().any(|f| f.subject == "disk"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn trouble_always_comes_with_a_consequence_and_a_fix(
+            free: u64, memory: u64, files: u64, instances: u64, watches: u64, caps: u64
+        ) {
+            let status = format!("CapBnd:\t{caps:016x}\n");
+            let mut findings = vec![
+                judge_disk(free, Path::new("/")),
+                judge_memory(memory),
+                judge_open_files(files),
+                judge_inotify(instances, watches),
+            ];
+            findings.extend(judge_capabilities(&status, 40));
+            for finding in findings {
+                let sound = finding.state == State::Ok;
+                prop_assert_eq!(finding.fix.is_none(), sound);
+                prop_assert_eq!(finding.consequence.is_none(), sound);
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A dockerd of our own, where no service manager would start one.
+//!
+//! Tried with Debian 12's Engine 20.10 on cgroup v1, v2-less, as a root without
+//! CAP_SYS_RESOURCE: it needs no flag. It sets up iptables, `ip_forward` and its
+//! own containerd itself. It keeps its own pid file (`/var/run/docker.pid`), so
+//! two daemons never share one data directory.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+
+use crate::engine::{Candidate, Engine, Origin};
+
+/// From start to its first answer; about 1 s where nothing is to be restored.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// dockerd gives its containers 15 s to stop, then ends itself.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at whether it has started or stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How many lines of its log an error carries.
+const LAST_LINES: usize = 12;
+
+/// A dockerd did not start or stop.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum EngineError {
+    /// It ended instead of answering.
+    #[error("dockerd ended at once ({how}); the end of {}:\n{last_lines}", .log.display())]
+    #[diagnostic(
+        code(provision::dockerd_ended),
+        help("the lines above name the reason; without an engine `--target local` still works")
+    )]
+    Ended {
+        /// How it ended.
+        how: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of its log.
+        last_lines: String,
+    },
+    /// It runs but does not answer.
+    #[error("dockerd did not answer within {} s; the end of {}:\n{last_lines}",
+        START_DEADLINE.as_secs(), .log.display())]
+    #[diagnostic(
+        code(provision::dockerd_silent),
+        help("it was ended again; read its whole log")
+    )]
+    Silent {
+        /// Its log.
+        log: PathBuf,
+        /// The end of its log.
+        last_lines: String,
+    },
+    /// It was asked to stop and did not.
+    #[error("dockerd (pid {pid}) still runs {} s after SIGTERM", STOP_DEADLINE.as_secs())]
+    #[diagnostic(code(provision::dockerd_runs_on), help("kill -KILL {pid}"))]
+    RunsOn {
+        /// Its process id.
+        pid: i32,
+    },
+    /// A file or process could not be handled.
+    #[error("cannot {what}: {source}")]
+    #[diagnostic(code(provision::dockerd_io))]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// What became of [`stop_engine`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The daemon that we started has ended.
+    Ended,
+    /// We started none, or it had ended before.
+    NothingOfOurs,
+}
+
+/// Which process is ours. A pid alone may be another's by now; with its start
+/// time it is not.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    pid: i32,
+    /// Clock ticks after boot: `/proc/<pid>/stat`, field 22.
+    start_time: u64,
+}
+
+/// The command that starts it. `setsid` takes it out of our session, so that
+/// neither Ctrl-C nor a closed terminal reaches it.
+pub(super) fn command() -> Vec<String> {
+    vec!["setsid".to_owned(), "dockerd".to_owned()]
+}
+
+/// Starts dockerd and waits until it answers; returns at once when one does.
+pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
+    fs::create_dir_all(state_dir).map_err(io("make the state directory"))?;
+    let _lock = lock(state_dir).await?;
+    if answers().await {
+        return Ok(());
+    }
+    let log = state_dir.join("dockerd.log");
+    let mut child = spawn(&log)?;
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        if let Some(status) = child.try_wait().map_err(io("look after dockerd"))? {
+            return Err(EngineError::Ended {
+                how: status.to_string(),
+                last_lines: end_of(&log),
+                log,
+            });
+        }
+        if answers().await {
+            return write_record(state_dir, &child);
+        }
+        if Instant::now() > deadline {
+            // Not left behind: nobody would know whose it is.
+            child.kill().await.map_err(io("end dockerd"))?;
+            return Err(EngineError::Silent {
+                last_lines: end_of(&log),
+                log,
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Stops the dockerd that [`super::Plan::apply`] started with this state
+/// directory, and no other.
+///
+/// # Errors
+/// [`EngineError::RunsOn`] when it does not end.
+pub async fn stop_engine(state_dir: &Path) -> Result<Stopped, EngineError> {
+    let file = record_file(state_dir);
+    let Ok(text) = fs::read_to_string(&file) else {
+        return Ok(Stopped::NothingOfOurs);
+    };
+    let record: Option<Record> = serde_json::from_str(&text).ok();
+    let outcome = match record.filter(Record::is_running) {
+        Some(record) => end(&record).await?,
+        None => Stopped::NothingOfOurs,
+    };
+    fs::remove_file(&file).map_err(io("remove the record of dockerd"))?;
+    Ok(outcome)
+}
+
+async fn end(record: &Record) -> Result<Stopped, EngineError> {
+    match kill(Pid::from_raw(record.pid), Signal::SIGTERM) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => return Err(io("stop dockerd")(errno.into())),
+    }
+    let deadline = Instant::now() + STOP_DEADLINE;
+    while record.is_running() {
+        if Instant::now() > deadline {
+            return Err(EngineError::RunsOn { pid: record.pid });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(Stopped::Ended)
+}
+
+impl Record {
+    fn is_running(&self) -> bool {
+        start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+/// When the process started; none when it is gone or a zombie.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may itself hold spaces and brackets.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    // `state` is field 3, the start time field 22.
+    (state != "Z").then(|| fields.nth(18)?.parse().ok())?
+}
+
+fn spawn(log: &Path) -> Result<Child, EngineError> {
+    let file = File::options().create(true).append(true).open(log);
+    let file = file.map_err(io("open dockerd's log"))?;
+    let errors = file.try_clone().map_err(io("open dockerd's log"))?;
+    let argv = command();
+    Command::new(&argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(errors)
+        .spawn()
+        .map_err(io("start dockerd"))
+}
+
+/// Only dockerd's own socket counts here, whatever `DOCKER_HOST` says.
+async fn answers() -> bool {
+    let candidate = Candidate {
+        host: "unix:///var/run/docker.sock".to_owned(),
+        origin: Origin::SystemSocket,
+    };
+    Engine::among(vec![candidate], Duration::from_secs(1))
+        .await
+        .is_ok()
+}
+
+fn write_record(state_dir: &Path, child: &Child) -> Result<(), EngineError> {
+    let record = child.id().and_then(|pid| {
+        let pid = i32::try_from(pid).ok()?;
+        let start_time = start_time(pid)?;
+        Some(Record { pid, start_time })
+    });
+    // It answered but ended since: the next request will say so.
+    let Some(record) = record else { return Ok(()) };
+    let text = serde_json::json!(record).to_string();
+    fs::write(record_file(state_dir), text).map_err(io("record dockerd's pid"))
+}
+
+fn record_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("dockerd.json")
+}
+
+/// One of us at a time; freed by the kernel however its holder ends.
+async fn lock(state_dir: &Path) -> Result<File, EngineError> {
+    let path = state_dir.join("dockerd.lock");
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked
+        .await
+        .unwrap_or_else(|join| Err(std::io::Error::other(join)))
+        .map_err(io("lock the state directory"))
+}
+
+fn end_of(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+fn io(what: &str) -> impl Fn(std::io::Error) -> EngineError + '_ {
+    move |source| EngineError::Io {
+        what: what.to_owned(),
+        source,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_is_not_ours_is_left_alone() {
+        let state = TempDir::new().unwrap();
+        let mut other = Command::new("sleep")
+            .arg("60")
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(other.id().unwrap()).unwrap();
+        let stale = Record { pid, start_time: 1 };
+        fs::write(
+            record_file(state.path()),
+            serde_json::json!(stale).to_string(),
+        )
+        .unwrap();
+        assert_eq!(
+            stop_engine(state.path()).await.unwrap(),
+            Stopped::NothingOfOurs
+        );
+        assert_eq!(other.try_wait().unwrap(), None, "it still runs");
+        assert!(!record_file(state.path()).exists());
+    }
+
+    #[tokio::test]
+    async fn the_recorded_process_is_ended() {
+        let state = TempDir::new().unwrap();
+        let ours = Command::new("sleep")
+            .arg("60")
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        write_record(state.path(), &ours).unwrap();
+        assert_eq!(stop_engine(state.path()).await.unwrap(), Stopped::Ended);
+        assert_eq!(
+            stop_engine(state.path()).await.unwrap(),
+            Stopped::NothingOfOurs
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_its_last_lines() {
+        let dir = TempDir::new().unwrap();
+        let log = dir.path().join("log");
+        let lines: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        fs::write(&log, lines.join("\n")).unwrap();
+        assert!(end_of(&log).starts_with("88\n") && end_of(&log).ends_with("\n99"));
+        assert_eq!(end_of(&dir.path().join("absent")), "");
+    }
+}
