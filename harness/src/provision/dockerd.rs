@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use crate::engine::{Candidate, Engine, Origin};
+use crate::file_lock;
 
 /// From start to its first answer; about 1 s where nothing is to be restored.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -105,7 +106,9 @@ pub(super) fn command() -> Vec<String> {
 /// Starts dockerd and waits until it answers; returns at once when one does.
 pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
     fs::create_dir_all(state_dir).map_err(io("make the state directory"))?;
-    let _lock = lock(state_dir).await?;
+    let _lock = file_lock::lock(&state_dir.join("dockerd.lock"), 2 * START_DEADLINE)
+        .await
+        .map_err(io("lock the state directory"))?;
     if answers().await {
         return Ok(());
     }
@@ -225,20 +228,6 @@ fn write_record(state_dir: &Path, child: &Child) -> Result<(), EngineError> {
 
 fn record_file(state_dir: &Path) -> PathBuf {
     state_dir.join("dockerd.json")
-}
-
-/// One of us at a time; freed by the kernel however its holder ends.
-async fn lock(state_dir: &Path) -> Result<File, EngineError> {
-    let path = state_dir.join("dockerd.lock");
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::create(path)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked
-        .await
-        .unwrap_or_else(|join| Err(std::io::Error::other(join)))
-        .map_err(io("lock the state directory"))
 }
 
 fn end_of(log: &Path) -> String {
