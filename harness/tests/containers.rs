@@ -1,0 +1,367 @@
+//! What needs a container engine. Named `engine::...`, so that a runner can leave
+//! these out where no engine answers.
+
+mod engine {
+    use std::collections::HashMap;
+    use std::path::{Path, PathBuf};
+    use std::process::Output;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use bollard::models::PortBinding;
+    use bollard::query_parameters::RemoveImageOptionsBuilder;
+    use harness::engine::{Candidate, Engine, Origin, PATIENCE};
+    use harness::images::{self, Had, ImageError, Supply, Workshop};
+    use harness::provision::{self, Need, Places, Plan, Stopped};
+    use harness::tools;
+    use tempfile::TempDir;
+    use testcontainers::core::{ContainerRequest, IntoContainerPort};
+    use testcontainers::runners::AsyncRunner;
+    use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::process::Command;
+
+    /// From start until a database has made itself and answers.
+    const READY: Duration = Duration::from_secs(60);
+
+    const PASSWORD: &str = "right-Password_1";
+
+    async fn engine() -> Engine {
+        match Engine::find(PATIENCE).await {
+            Ok(engine) => engine,
+            Err(none) => panic!("these tests need a container engine: {none}"),
+        }
+    }
+
+    /// The project's recipes, and a state directory that all tests share, as all
+    /// runs of one checkout do: its locks are part of what is tested.
+    fn workshop() -> Workshop {
+        Workshop {
+            recipes: Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images"),
+            state_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("images"),
+        }
+    }
+
+    async fn built(engine: &Engine, name: &str) -> GenericImage {
+        let image = images::ensure(engine, &workshop(), name, Supply::Build, &|_| ())
+            .await
+            .unwrap();
+        GenericImage::new(image.repository, image.tag)
+    }
+
+    /// Publishes `port` on the loopback interface only, where the engine likes.
+    fn on_loopback(
+        request: ContainerRequest<GenericImage>,
+        port: u16,
+    ) -> ContainerRequest<GenericImage> {
+        let anywhere = PortBinding {
+            host_ip: Some("127.0.0.1".to_owned()),
+            host_port: Some("0".to_owned()),
+        };
+        let bindings = HashMap::from([(format!("{port}/tcp"), Some(vec![anywhere]))]);
+        request.with_host_config_modifier(move |host| {
+            host.publish_all_ports = Some(false);
+            host.port_bindings = Some(bindings.clone());
+        })
+    }
+
+    async fn port_of(container: &ContainerAsync<GenericImage>, port: u16) -> u16 {
+        container.get_host_port_ipv4(port.tcp()).await.unwrap()
+    }
+
+    /// Stops it as the platform would, and tells how long that took and its exit code.
+    async fn stop(engine: &Engine, container: ContainerAsync<GenericImage>) -> (Duration, i64) {
+        let started = Instant::now();
+        container.stop().await.unwrap();
+        let took = started.elapsed();
+        let inspected = engine.client().inspect_container(container.id(), None);
+        let code = inspected.await.unwrap().state.unwrap().exit_code.unwrap();
+        container.rm().await.unwrap();
+        (took, code)
+    }
+
+    async fn psql(port: u16, password: &str, query: &str) -> Output {
+        let psql = tools::on_path("psql").expect("psql comes with Debian's postgresql");
+        let query = Command::new(psql)
+            .args([
+                "--no-psqlrc",
+                "--no-password",
+                "--tuples-only",
+                "--no-align",
+            ])
+            .args(["--command", query])
+            .env("PGPASSWORD", password)
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", port.to_string())
+            .env("PGUSER", "trii")
+            .env("PGDATABASE", "orders")
+            .env("PGCONNECT_TIMEOUT", "5")
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(20), query).await;
+        output.expect("psql ends").unwrap()
+    }
+
+    /// One exchange in Redis's inline protocol.
+    async fn redis(port: u16, lines: &str) -> std::io::Result<String> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            stream
+                .write_all(format!("{lines}QUIT\r\n").as_bytes())
+                .await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok(answer)
+        };
+        tokio::time::timeout(Duration::from_secs(5), exchange).await?
+    }
+
+    #[tokio::test]
+    async fn the_version_is_negotiated() {
+        let engine = engine().await;
+        let version = engine.client().version().await.unwrap();
+        let theirs = version.api_version.unwrap();
+        let number = |text: &str| -> Vec<u32> {
+            text.split('.').map(|part| part.parse().unwrap()).collect()
+        };
+        assert!(number(&engine.api_version) <= number(&theirs), "{engine}");
+        assert_eq!(engine.export_env(), [("DOCKER_HOST", engine.host.as_str())]);
+    }
+
+    #[tokio::test]
+    async fn a_dead_candidate_is_passed_over_and_remembered() {
+        let live = engine().await;
+        let dead = Candidate {
+            host: "unix:///nowhere/docker.sock".to_owned(),
+            origin: Origin::CurrentContext("old".to_owned()),
+        };
+        let candidate = Candidate {
+            host: live.host.clone(),
+            origin: Origin::SystemSocket,
+        };
+        let found = Engine::among(vec![dead.clone(), candidate], PATIENCE)
+            .await
+            .unwrap();
+        assert_eq!(found.host, live.host);
+        assert_eq!(found.passed_over[0].candidate, dead);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_planned_for_an_engine_that_answers() {
+        let _engine = engine().await;
+        let state = TempDir::new().unwrap();
+        let places = Places {
+            tools_dir: state.path().to_owned(),
+            state_dir: state.path().to_owned(),
+        };
+        let plan = Plan::for_needs(&[Need::Engine], places).await;
+        assert!(plan.is_empty(), "{}", plan.describe());
+        plan.apply(|line| panic!("did something: {line}"))
+            .await
+            .unwrap();
+        let stopped = provision::stop_engine(state.path()).await.unwrap();
+        assert_eq!(stopped, Stopped::NothingOfOurs);
+    }
+
+    #[tokio::test]
+    async fn postgres_answers_its_password_only_and_stops_fast() {
+        let engine = engine().await;
+        let image = built(&engine, "postgres").await;
+        let request = image
+            .with_env_var("POSTGRES_USER", "trii")
+            .with_env_var("POSTGRES_PASSWORD", PASSWORD)
+            .with_env_var("POSTGRES_DB", "orders")
+            .with_label("trii.rehearsal.test", "containers");
+        let started = Instant::now();
+        let container = on_loopback(request, 5432).start().await.unwrap();
+        let port = port_of(&container, 5432).await;
+        let query = "select current_user || ' ' || current_database()";
+        let answer = loop {
+            let output = psql(port, PASSWORD, query).await;
+            if output.status.success() {
+                break String::from_utf8(output.stdout).unwrap();
+            }
+            assert!(
+                started.elapsed() < READY,
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        println!("postgres: ready after {:?}", started.elapsed());
+        assert_eq!(answer.trim(), "trii orders");
+
+        let refused = psql(port, "wrong", query).await;
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(words.contains("password authentication failed"), "{words}");
+
+        // An open session does not hold up a fast shutdown.
+        let idle = tokio::spawn(async move { psql(port, PASSWORD, "select pg_sleep(60)").await });
+        wait_for_session(port).await;
+        let (took, code) = stop(&engine, container).await;
+        println!("postgres: stopped after {took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(code, 0);
+        assert!(!idle.await.unwrap().status.success());
+    }
+
+    async fn wait_for_session(port: u16) {
+        let query = "select count(*) from pg_stat_activity where query like 'select pg_sleep%'";
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let output = psql(port, PASSWORD, query).await;
+            if String::from_utf8_lossy(&output.stdout).trim() == "1" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the session does not show");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn redis_answers_its_password_only_and_stops_fast() {
+        let engine = engine().await;
+        let image = built(&engine, "redis").await;
+        let request = image
+            .with_env_var(images::redis::PASSWORD_VARIABLE, PASSWORD)
+            .with_cmd(images::redis::command())
+            .with_user(images::redis::USER)
+            .with_label("trii.rehearsal.test", "containers");
+        let started = Instant::now();
+        let container = on_loopback(request, 6379).start().await.unwrap();
+        let port = port_of(&container, 6379).await;
+        let right = format!("AUTH {PASSWORD}\r\nPING\r\nSET k v\r\n");
+        let answer = loop {
+            match redis(port, &right).await {
+                Ok(answer) if !answer.is_empty() => break answer,
+                other => assert!(started.elapsed() < READY, "{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        println!("redis: ready after {:?}", started.elapsed());
+        assert_eq!(answer, "+OK\r\n+PONG\r\n+OK\r\n+OK\r\n");
+        let wrong = redis(port, "AUTH wrong\r\nGET k\r\n").await.unwrap();
+        assert!(wrong.starts_with("-WRONGPASS"), "{wrong}");
+        assert!(wrong.contains("-NOAUTH"), "{wrong}");
+
+        let top = engine.client().top_processes(container.id(), None);
+        let processes = format!("{:?}", top.await.unwrap().processes);
+        assert!(processes.contains("redis-server"), "{processes}");
+        assert!(!processes.contains(PASSWORD), "{processes}");
+
+        let (took, code) = stop(&engine, container).await;
+        println!("redis: stopped after {took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(code, 0);
+    }
+
+    /// A recipe of its own for each test, built upon the project's base.
+    fn recipe(name: &str, run: &str) -> (TempDir, Workshop) {
+        let dir = TempDir::new().unwrap();
+        let ours = workshop();
+        for (folder, file, text) in [
+            (
+                name,
+                "Dockerfile",
+                format!("ARG BASE\nFROM ${{BASE}}\nRUN {run}\n"),
+            ),
+            (
+                name,
+                "image.toml",
+                "[pull]\nreference = \"trii-rehearsal.invalid/none:1\"\n[build]\nfrom = \"base\"\n"
+                    .to_owned(),
+            ),
+            (
+                "base",
+                "image.toml",
+                std::fs::read_to_string(ours.recipes.join("base/image.toml")).unwrap(),
+            ),
+        ] {
+            let folder = dir.path().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        let recipes: PathBuf = dir.path().to_owned();
+        (dir, Workshop { recipes, ..ours })
+    }
+
+    fn unique(name: &str) -> String {
+        format!("{name}-{}", std::process::id())
+    }
+
+    async fn remove(engine: &Engine, image: &str) {
+        let force = RemoveImageOptionsBuilder::default().force(true).build();
+        let removed = engine.client().remove_image(image, Some(force), None);
+        removed.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_image_wanted_twice_at_once_is_built_once() {
+        let engine = engine().await;
+        let name = unique("probe-twice");
+        let (_dir, workshop) = recipe(&name, &format!("echo {name} > /probe"));
+        let ensure = || images::ensure(&engine, &workshop, &name, Supply::Build, &|_| ());
+        let (one, two) = tokio::join!(ensure(), ensure());
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!(one.to_string(), two.to_string());
+        let built = [&one, &two].map(|image| matches!(image.had, Had::Built { .. }));
+        assert_eq!(
+            built.iter().filter(|built| **built).count(),
+            1,
+            "{one:?} {two:?}"
+        );
+
+        let labels = engine
+            .client()
+            .inspect_image(&one.to_string())
+            .await
+            .unwrap();
+        let labels = labels.config.unwrap().labels.unwrap();
+        assert_eq!(labels[images::LABEL.0], images::LABEL.1);
+        assert_eq!(ensure().await.unwrap().had, Had::Present);
+        remove(&engine, &one.to_string()).await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_pulled_is_built_and_the_reason_told() {
+        let engine = engine().await;
+        let name = unique("probe-auto");
+        let (_dir, workshop) = recipe(&name, &format!("echo {name} > /probe"));
+        let told = Mutex::new(Vec::new());
+        let progress = |line: &str| told.lock().unwrap().push(line.to_owned());
+        let pulled = images::ensure(&engine, &workshop, &name, Supply::Pull, &progress).await;
+        assert!(matches!(pulled, Err(ImageError::Pull { .. })), "{pulled:?}");
+        let image = images::ensure(&engine, &workshop, &name, Supply::Auto, &progress)
+            .await
+            .unwrap();
+        let Had::Built {
+            instead_of_pull: Some(why),
+        } = &image.had
+        else {
+            panic!("{image:?}");
+        };
+        assert!(why.contains("trii-rehearsal.invalid/none:1"), "{why}");
+        let told = told.into_inner().unwrap();
+        assert!(
+            told.iter()
+                .any(|line| line.ends_with("building it instead")),
+            "{told:?}"
+        );
+        remove(&engine, &image.to_string()).await;
+    }
+
+    #[tokio::test]
+    async fn a_failed_build_carries_its_last_words() {
+        let engine = engine().await;
+        let name = unique("probe-fails");
+        let (_dir, workshop) = recipe(&name, "echo the last words && false");
+        let error = images::ensure(&engine, &workshop, &name, Supply::Build, &|_| ())
+            .await
+            .unwrap_err();
+        let ImageError::Build { last_lines, .. } = &error else {
+            panic!("{error:?}");
+        };
+        assert!(last_lines.contains("the last words"), "{error}");
+    }
+}
