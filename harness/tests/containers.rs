@@ -1,6 +1,7 @@
 //! What needs a container engine. Named `engine::...`, so that a runner can leave
 //! these out where no engine answers.
 
+#[cfg(test)]
 mod engine {
     use std::collections::HashMap;
     use std::path::{Path, PathBuf};
@@ -165,6 +166,31 @@ mod engine {
     }
 
     #[tokio::test]
+    #[ignore = "wants a root without a service manager and without an engine, and takes the machine's only socket"]
+    async fn a_daemon_of_ours_is_started_once_and_stopped() {
+        let state = TempDir::new().unwrap();
+        let places = Places {
+            tools_dir: state.path().to_owned(),
+            state_dir: state.path().to_owned(),
+        };
+        let plan = Plan::for_needs(&[Need::Engine], places.clone()).await;
+        assert!(plan.describe().contains("dockerd"), "{}", plan.describe());
+        let started = Instant::now();
+        plan.apply(|line| println!("{line}")).await.unwrap();
+        println!("dockerd: answers after {:?}", started.elapsed());
+        let found = engine().await;
+        println!("{found}");
+        plan.apply(|_| ()).await.unwrap();
+        assert!(Plan::for_needs(&[Need::Engine], places).await.is_empty());
+
+        let started = Instant::now();
+        let stopped = provision::stop_engine(state.path()).await.unwrap();
+        println!("dockerd: stopped after {:?}", started.elapsed());
+        assert_eq!(stopped, Stopped::Ended);
+        assert!(Engine::find(PATIENCE).await.is_err());
+    }
+
+    #[tokio::test]
     async fn postgres_answers_its_password_only_and_stops_fast() {
         let engine = engine().await;
         let image = built(&engine, "postgres").await;
@@ -172,6 +198,7 @@ mod engine {
             .with_env_var("POSTGRES_USER", "trii")
             .with_env_var("POSTGRES_PASSWORD", PASSWORD)
             .with_env_var("POSTGRES_DB", "orders")
+            .with_env_var("POSTGRES_INITDB_ARGS", "--no-sync")
             .with_label("trii.rehearsal.test", "containers");
         let started = Instant::now();
         let container = on_loopback(request, 5432).start().await.unwrap();
