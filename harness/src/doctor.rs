@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use miette::Diagnostic;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
@@ -82,7 +83,8 @@ async fn engine() -> Finding {
         Err(none) => Finding::ok(subject, none.to_string()).trouble(
             State::Missing,
             "no kind clusters and no containers: the local target runs Postgres and Redis as processes",
-            SETUP_COMMAND,
+            none.help()
+                .map_or_else(|| SETUP_COMMAND.to_owned(), |help| help.to_string()),
         ),
     }
 }

@@ -114,7 +114,10 @@ pub enum ImageError {
     },
     /// The builder is not installed.
     #[error("cannot build the image `{name}`: mmdebstrap is not on PATH")]
-    #[diagnostic(code(images::no_builder), help("{SETUP_COMMAND}"))]
+    #[diagnostic(
+        code(images::no_builder),
+        help("{SETUP_COMMAND} installs it on Debian and Ubuntu; elsewhere use `--images pull`")
+    )]
     NoBuilder {
         /// The image.
         name: String,

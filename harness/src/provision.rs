@@ -387,7 +387,7 @@ fn install_steps(needs: &[Need], machine: &Machine) -> Vec<Step> {
 fn engine_step(machine: &Machine) -> Step {
     let what = "start the container engine";
     if let EngineState::ByHand(trouble) = &machine.engine {
-        return Step::by_hand("get the chosen container engine to answer", trouble);
+        return Step::by_hand("get the container engine to answer", trouble);
     }
     match machine.privilege {
         _ if machine.systemd => {

@@ -4,11 +4,21 @@ use std::collections::VecDeque;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 /// How many of a program's last lines an error carries.
 const LAST_LINES: usize = 15;
+
+/// What a program that took too long has to clean up after itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the last lines may follow the end of a program. They are there at
+/// once, but a daemon it started may hold its output open for ever.
+const LATE_LINES: Duration = Duration::from_millis(200);
 
 /// A program did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +54,8 @@ pub enum SubprocessError {
 }
 
 /// Runs `argv` until it ends, at most `deadline`; each line of its output and
-/// its errors goes to `progress`. It reads nothing.
+/// its errors goes to `progress`. It reads nothing. When the caller goes away,
+/// the program and what it started get a SIGTERM.
 ///
 /// # Errors
 /// [`SubprocessError`], with the last lines that were printed.
@@ -67,37 +78,106 @@ pub async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        // A group of its own: apt-get's children are ended with it.
+        .process_group(0)
         .spawn()
         .map_err(start)?;
-    let mut last = VecDeque::new();
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let ended = tokio::time::timeout(deadline, async {
-        let mut lines = lines_of(out, err);
-        while let Some(line) = lines.recv().await {
-            progress(&line);
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(line);
-        }
-        child.wait().await
-    })
-    .await;
-    let last_lines = Vec::from(last).join("\n");
-    match ended {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(SubprocessError::Failed {
-            command,
-            status,
-            last_lines,
-        }),
-        Ok(Err(source)) => Err(start(source)),
-        Err(_elapsed) => Err(SubprocessError::TooLong {
+    let group = Group::of(&child);
+    let mut last = LastLines::default();
+    let listened = tokio::time::timeout(deadline, listen(&mut child, progress, &mut last)).await;
+    let Ok(ended) = listened else {
+        group.end(&mut child).await;
+        return Err(SubprocessError::TooLong {
             command,
             deadline,
-            last_lines,
-        }),
+            last_lines: last.text(),
+        });
+    };
+    group.ended();
+    let status = ended.map_err(start)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(SubprocessError::Failed {
+        command,
+        status,
+        last_lines: last.text(),
+    })
+}
+
+async fn listen(
+    child: &mut Child,
+    progress: &(dyn Fn(&str) + Sync),
+    last: &mut LastLines,
+) -> std::io::Result<ExitStatus> {
+    let mut lines = lines_of(child.stdout.take(), child.stderr.take());
+    let mut heard = |line: String| {
+        progress(&line);
+        last.push(line);
+    };
+    let status = loop {
+        tokio::select! {
+            Some(line) = lines.recv() => heard(line),
+            status = child.wait() => break status,
+        }
+    };
+    while let Ok(Some(line)) = tokio::time::timeout(LATE_LINES, lines.recv()).await {
+        heard(line);
+    }
+    status
+}
+
+#[derive(Default)]
+struct LastLines(VecDeque<String>);
+
+impl LastLines {
+    fn push(&mut self, line: String) {
+        if self.0.len() == LAST_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+
+    fn text(self) -> String {
+        Vec::from(self.0).join("\n")
+    }
+}
+
+/// A program and what it started; ended when dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Group {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        Group(pid.map(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.0 {
+            // It may have ended just now.
+            let _ = killpg(group, signal);
+        }
+    }
+
+    /// SIGTERM, and SIGKILL to what ignores it.
+    async fn end(self, child: &mut Child) {
+        self.signal(Signal::SIGTERM);
+        if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+            self.signal(Signal::SIGKILL);
+            let _ = child.wait().await;
+        }
+        self.ended();
+    }
+
+    /// Its id may be another's from now on.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGTERM);
     }
 }
 
@@ -105,8 +185,8 @@ pub async fn run(
 fn lines_of(
     out: Option<impl AsyncRead + Send + Unpin + 'static>,
     err: Option<impl AsyncRead + Send + Unpin + 'static>,
-) -> tokio::sync::mpsc::Receiver<String> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(64);
     if let Some(out) = out {
         tokio::spawn(forward(out, sender.clone()));
     }
@@ -116,7 +196,7 @@ fn lines_of(
     receiver
 }
 
-async fn forward(stream: impl AsyncRead + Unpin, sender: tokio::sync::mpsc::Sender<String>) {
+async fn forward(stream: impl AsyncRead + Unpin, sender: mpsc::Sender<String>) {
     // Bytes, not `lines()`: a program may print what is not UTF-8.
     let mut chunks = BufReader::new(stream).split(b'\n');
     while let Ok(Some(chunk)) = chunks.next_segment().await {
@@ -196,6 +276,57 @@ mod tests {
         .unwrap_err();
         assert!(matches!(error, SubprocessError::TooLong { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    /// The process, as its pid file tells, is gone before long.
+    async fn is_gone(pid_file: &std::path::Path) {
+        let pid = std::fs::read_to_string(pid_file).unwrap();
+        let pid = Pid::from_raw(pid.trim().parse().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while nix::sys::signal::kill(pid, None).is_ok() {
+            assert!(Instant::now() < deadline, "{pid} still runs");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_program_started_is_ended_with_it() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}; wait", pid_file.display());
+        let error = run(&sh(&script), Duration::from_millis(300), &|_| ())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, SubprocessError::TooLong { .. }), "{error}");
+        is_gone(&pid_file).await;
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_takes_the_program_along() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = format!("echo $$ > {}; echo up; exec sleep 60", pid_file.display());
+        let argv = sh(&script);
+        let (up, is_up) = tokio::sync::oneshot::channel();
+        let up = Mutex::new(Some(up));
+        let progress = |_: &str| {
+            let _ = up.lock().unwrap().take().map(|up| up.send(()));
+        };
+        tokio::select! {
+            _ = run(&argv, Duration::from_secs(60), &progress) => panic!("it ended"),
+            _ = is_up => {}
+        }
+        is_gone(&pid_file).await;
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_holds_the_output_open_is_not_waited_for() {
+        let started = Instant::now();
+        let script = "setsid sleep 3 & exit 0";
+        run(&sh(script), Duration::from_secs(30), &|_| ())
+            .await
+            .unwrap();
+        assert!(started.elapsed() < Duration::from_secs(2));
     }
 
     #[tokio::test]

@@ -45,7 +45,12 @@ pub(super) async fn debian(
     // Ends with this function, however it ends.
     let room = tempfile::tempdir_in(&workshop.state_dir).map_err(io)?;
     let archive = room.path().join("root.tar");
-    let mut argv = vec![mmdebstrap.display().to_string()];
+    // Its own temporary files go there too.
+    let mut argv = vec![
+        "env".to_owned(),
+        format!("TMPDIR={}", room.path().display()),
+        mmdebstrap.display().to_string(),
+    ];
     argv.extend(["--variant=minbase".to_owned(), "--quiet".to_owned()]);
     argv.push(format!("--include={}", include.join(",")));
     argv.extend(
