@@ -191,6 +191,54 @@ mod engine {
     }
 
     #[tokio::test]
+    #[ignore = "installs packages: wants a Debian that may be changed, such as a container of the base image"]
+    async fn a_bare_debian_gets_the_programs_and_no_daemon() {
+        let state = TempDir::new().unwrap();
+        let places = Places {
+            tools_dir: state.path().to_owned(),
+            state_dir: state.path().to_owned(),
+        };
+        let needs = [
+            Need::PostgresBinaries,
+            Need::RedisBinaries,
+            Need::ImageBuilder,
+        ];
+        let plan = Plan::for_needs(&needs, places.clone()).await;
+        println!("{}", plan.describe());
+        assert!(!plan.is_empty(), "this machine is not bare");
+        let started = Instant::now();
+        plan.apply(|_| ()).await.unwrap();
+        println!("installed after {:?}", started.elapsed());
+        let again = Plan::for_needs(&needs, places).await;
+        assert!(again.is_empty(), "{}", again.describe());
+
+        for daemon in ["postgres", "redis-server"] {
+            let running = std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+                let name = std::fs::read_to_string(entry.path().join("comm"));
+                name.is_ok_and(|name| name.trim() == daemon)
+            });
+            assert!(!running, "{daemon} was left running");
+        }
+    }
+
+    #[tokio::test]
+    #[ignore = "downloads a tool"]
+    async fn nextest_is_installed_once() {
+        let dir = TempDir::new().unwrap();
+        let places = Places {
+            tools_dir: dir.path().to_owned(),
+            state_dir: dir.path().to_owned(),
+        };
+        let plan = Plan::for_needs(&[Need::Nextest], places.clone()).await;
+        assert!(!plan.is_empty(), "PATH has one already");
+        plan.apply(|line| println!("{line}")).await.unwrap();
+        let program = tools::nextest(dir.path()).unwrap();
+        let version = tools::version_line(&program, &["nextest", "--version"]).await;
+        assert!(version.unwrap().contains("0.9.148"));
+        assert!(Plan::for_needs(&[Need::Nextest], places).await.is_empty());
+    }
+
+    #[tokio::test]
     async fn postgres_answers_its_password_only_and_stops_fast() {
         let engine = engine().await;
         let image = built(&engine, "postgres").await;
