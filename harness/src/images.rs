@@ -168,7 +168,7 @@ pub async fn ensure(
     workshop: &Workshop,
     name: &str,
     supply: Supply,
-    progress: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     let recipe = Recipe::read(&workshop.recipes, name)?;
     if let Some(reference) = present(engine, &recipe, supply).await? {
@@ -202,7 +202,7 @@ async fn built(
     engine: &Engine,
     workshop: &Workshop,
     recipe: &Recipe,
-    progress: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     if let Some(reference) = present(engine, recipe, Supply::Build).await? {
         return Ok(reference);
@@ -230,7 +230,7 @@ async fn built(
 async fn pull(
     engine: &Engine,
     recipe: &Recipe,
-    progress: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     let wanted = recipe.pulled_reference(Had::Pulled);
     progress(&format!("pulling {wanted}"));

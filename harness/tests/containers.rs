@@ -333,6 +333,11 @@ mod engine {
 
     /// A recipe of its own for each test, built upon the project's base.
     fn recipe(name: &str, run: &str) -> (TempDir, Workshop) {
+        // `.invalid` never resolves (RFC 6761).
+        recipe_pulled_from("trii-rehearsal.invalid", name, run)
+    }
+
+    fn recipe_pulled_from(registry: &str, name: &str, run: &str) -> (TempDir, Workshop) {
         let dir = TempDir::new().unwrap();
         let ours = workshop();
         for (folder, file, text) in [
@@ -344,8 +349,7 @@ mod engine {
             (
                 name,
                 "image.toml",
-                "[pull]\nreference = \"trii-rehearsal.invalid/none:1\"\n[build]\nfrom = \"base\"\n"
-                    .to_owned(),
+                format!("[pull]\nreference = \"{registry}/none:1\"\n[build]\nfrom = \"base\"\n"),
             ),
             (
                 "base",
@@ -424,6 +428,22 @@ mod engine {
             "{told:?}"
         );
         remove(&engine, &image.to_string()).await;
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_never_answers_is_given_up() {
+        let engine = engine().await;
+        let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let registry = mute.local_addr().unwrap().to_string();
+        let name = unique("probe-mute");
+        let (_dir, workshop) = recipe_pulled_from(&registry, &name, "true");
+        let started = Instant::now();
+        let error = images::ensure(&engine, &workshop, &name, Supply::Pull, &|_| ())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ImageError::Pull { .. }), "{error}");
+        println!("pull: given up after {:?}: {error}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(15));
     }
 
     #[tokio::test]

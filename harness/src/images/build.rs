@@ -32,7 +32,7 @@ pub(super) async fn debian(
     recipe: &Recipe,
     suite: &str,
     include: &[String],
-    progress: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ImageError> {
     let name = &recipe.name;
     let Some(mmdebstrap) = tools::on_path("mmdebstrap") else {
@@ -112,7 +112,7 @@ pub(super) async fn dockerfile(
     engine: &Engine,
     recipe: &Recipe,
     base: &ImageReference,
-    progress: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ImageError> {
     let context = recipe.context().await.map_err(|source| ImageError::Io {
         what: format!("pack the recipe of the image `{}`", recipe.name),

@@ -158,9 +158,12 @@ pub async fn stop_engine(state_dir: &Path) -> Result<Stopped, EngineError> {
 }
 
 async fn end(record: &Record) -> Result<Stopped, EngineError> {
-    match kill(Pid::from_raw(record.pid), Signal::SIGTERM) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(errno) => return Err(io("stop dockerd")(errno.into())),
+    // A daemon that is held by SIGSTOP hears the one only after the other.
+    for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+        match kill(Pid::from_raw(record.pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(io("stop dockerd")(errno.into())),
+        }
     }
     let deadline = Instant::now() + STOP_DEADLINE;
     while record.is_running() {
@@ -291,6 +294,20 @@ mod tests {
             stop_engine(state.path()).await.unwrap(),
             Stopped::NothingOfOurs
         );
+    }
+
+    #[tokio::test]
+    async fn a_recorded_process_that_is_held_is_ended_too() {
+        let state = TempDir::new().unwrap();
+        let ours = Command::new("sleep")
+            .arg("60")
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        write_record(state.path(), &ours).unwrap();
+        let pid = Pid::from_raw(i32::try_from(ours.id().unwrap()).unwrap());
+        kill(pid, Signal::SIGSTOP).unwrap();
+        assert_eq!(stop_engine(state.path()).await.unwrap(), Stopped::Ended);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use miette::Diagnostic;
 use nix::unistd::Uid;
 
 use super::{Need, Places};
@@ -118,11 +119,16 @@ async fn engine_state() -> EngineState {
         Err(none) => none,
     };
     match &none {
-        // A second daemon beside one that hangs would share its data.
         NoEngine::Nowhere { looks } => {
-            let hangs = |seen: &Seen| matches!(seen, Seen::NoAnswer { .. });
-            match looks.iter().find(|look| hangs(&look.seen)) {
-                Some(look) => EngineState::ByHand(format!("restart what hangs: {look}")),
+            // One is there. A second daemon beside one that hangs would share its
+            // data, and no installing gives this user a permission.
+            let unusable =
+                |seen: &Seen| matches!(seen, Seen::NoAnswer { .. } | Seen::PermissionDenied);
+            match looks.iter().find(|look| unusable(&look.seen)) {
+                Some(look) => {
+                    let advice = none.help().map(|help| help.to_string());
+                    EngineState::ByHand(format!("{look}; {}", advice.unwrap_or_default()))
+                }
                 None if tools::on_path("dockerd").is_some() => EngineState::Stopped,
                 None => EngineState::Absent,
             }
