@@ -12,6 +12,7 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 
+use crate::provision::SETUP_COMMAND;
 use candidates::Surroundings;
 pub use candidates::{Candidate, Origin, UnknownContext};
 
@@ -197,16 +198,17 @@ fn list(looks: &[Look]) -> String {
 }
 
 /// The one thing to do next, by the most telling of what was seen.
-fn advice(looks: &[Look]) -> &'static str {
+fn advice(looks: &[Look]) -> String {
     let saw = |wanted: fn(&Seen) -> bool| looks.iter().any(|look| wanted(&look.seen));
     if saw(|seen| matches!(seen, Seen::NoAnswer { .. })) {
-        "a daemon accepts but does not answer: restart it"
+        "a daemon accepts but does not answer: restart it".to_owned()
     } else if saw(|seen| *seen == Seen::PermissionDenied) {
-        "add yourself to the group that owns the socket: `sudo usermod -aG docker $USER`, then log in again"
+        "add yourself to the socket's group: `sudo usermod -aG docker $USER`, then log in again"
+            .to_owned()
     } else if cfg!(target_os = "macos") {
-        "start Docker Desktop, or `brew install colima docker && colima start`"
+        "start Docker Desktop, or `brew install colima docker && colima start`".to_owned()
     } else {
-        "`cargo xtask setup` installs and starts one; or set DOCKER_HOST"
+        format!("`{SETUP_COMMAND}` installs and starts one; or set DOCKER_HOST")
     }
 }
 
@@ -326,6 +328,27 @@ mod tests {
         };
         let error = Engine::among(vec![chosen], PATIENCE).await.unwrap_err();
         assert!(error.to_string().contains("carrier-pigeon"), "{error}");
+    }
+
+    #[test]
+    fn the_list_is_one_line_a_place() {
+        let look = |path: &str, origin, seen| Look {
+            candidate: at(std::path::Path::new(path), origin),
+            seen,
+        };
+        let none = NoEngine::from_looks(vec![
+            look(
+                "/var/run/docker.sock",
+                Origin::SystemSocket,
+                Seen::PermissionDenied,
+            ),
+            look(
+                "/home/u/.colima/default/docker.sock",
+                Origin::Colima,
+                Seen::NoAnswer { millis: 2000 },
+            ),
+        ]);
+        insta::assert_snapshot!(none.to_string());
     }
 
     #[test]

@@ -286,10 +286,20 @@ fn steps(needs: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
         .into_iter()
         .filter(|need| needs.contains(need) && is_lacking(*need, machine))
         .collect();
+    let installs: Vec<Need> = lacking
+        .iter()
+        .copied()
+        .filter(|need| *need != Need::Engine || machine.engine == EngineState::Absent)
+        .collect();
     let mut steps = match machine.system {
-        System::Debian => debian_steps(&lacking, machine),
-        System::MacOs | System::Other => by_hand_steps(&lacking, machine.system),
+        System::Debian => install_steps(&installs, machine),
+        System::MacOs | System::Other => by_hand_steps(&installs, machine.system),
     };
+    // Where a person installs the engine, a person starts it.
+    let ours_to_start = machine.system == System::Debian || !installs.contains(&Need::Engine);
+    if lacking.contains(&Need::Engine) && ours_to_start {
+        steps.push(engine_step(machine));
+    }
     if lacking.contains(&Need::Nextest) {
         steps.push(nextest_step(machine.pip, places));
     }
@@ -301,19 +311,6 @@ fn is_lacking(need: Need, machine: &Machine) -> bool {
         Need::Engine => machine.engine != EngineState::Answers,
         other => !machine.present.contains(&other),
     }
-}
-
-fn debian_steps(lacking: &[Need], machine: &Machine) -> Vec<Step> {
-    let installs: Vec<Need> = lacking
-        .iter()
-        .copied()
-        .filter(|need| *need != Need::Engine || machine.engine == EngineState::Absent)
-        .collect();
-    let mut steps = install_steps(&installs, machine);
-    if lacking.contains(&Need::Engine) {
-        steps.push(engine_step(machine));
-    }
-    steps
 }
 
 /// Installs packages without the services that some of them bring.
@@ -571,6 +568,19 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("postgresql.service"), "{text}");
+    }
+
+    #[test]
+    fn an_installed_engine_is_started_on_any_distribution() {
+        let text = plan(&Machine {
+            system: System::Other,
+            systemd: true,
+            engine: EngineState::Stopped,
+            ..bare_debian()
+        })
+        .describe();
+        assert!(text.contains("systemctl start docker"), "{text}");
+        assert!(!text.contains("install a container engine"), "{text}");
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ pub enum Origin {
     CurrentContext(String),
     /// The usual place of the Docker Engine's socket.
     SystemSocket,
+    /// The socket of a Docker Engine that runs as this user.
+    Rootless,
     /// Docker Desktop's socket.
     DockerDesktop,
     /// Colima's socket.
@@ -44,6 +46,7 @@ impl fmt::Display for Origin {
             Origin::ChosenContext(name) => write!(f, "DOCKER_CONTEXT={name}"),
             Origin::CurrentContext(name) => write!(f, "current docker context `{name}`"),
             Origin::SystemSocket => f.write_str("the usual socket"),
+            Origin::Rootless => f.write_str("rootless Docker"),
             Origin::DockerDesktop => f.write_str("Docker Desktop"),
             Origin::Colima => f.write_str("Colima"),
             Origin::Podman => f.write_str("Podman"),
@@ -177,32 +180,27 @@ impl Surroundings {
     fn sockets(&self) -> Vec<Candidate> {
         let home = self.home();
         let under_home = |path: &str| home.as_ref().map(|home| home.join(path));
-        let colima = self.variable("COLIMA_HOME").map(PathBuf::from);
         let runtime = self.variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let under_runtime = |path: &str| runtime.as_ref().map(|dir| dir.join(path));
+        let usual = |path: &str| Some(PathBuf::from(path));
+        let colima = match self.variable("COLIMA_HOME") {
+            Some(dir) => Some(PathBuf::from(dir)),
+            None => under_home(".colima"),
+        };
         [
-            (
-                Some(PathBuf::from("/var/run/docker.sock")),
-                Origin::SystemSocket,
-            ),
+            (usual("/var/run/docker.sock"), Origin::SystemSocket),
+            (under_runtime("docker.sock"), Origin::Rootless),
             (under_home(".docker/run/docker.sock"), Origin::DockerDesktop),
             (
                 under_home(".docker/desktop/docker.sock"),
                 Origin::DockerDesktop,
             ),
             (
-                colima
-                    .or_else(|| under_home(".colima"))
-                    .map(|dir| dir.join("default/docker.sock")),
+                colima.map(|dir| dir.join("default/docker.sock")),
                 Origin::Colima,
             ),
-            (
-                Some(PathBuf::from("/run/podman/podman.sock")),
-                Origin::Podman,
-            ),
-            (
-                runtime.map(|dir| dir.join("podman/podman.sock")),
-                Origin::Podman,
-            ),
+            (usual("/run/podman/podman.sock"), Origin::Podman),
+            (under_runtime("podman/podman.sock"), Origin::Podman),
         ]
         .into_iter()
         .filter_map(|(path, origin)| {
