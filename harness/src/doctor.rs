@@ -40,6 +40,24 @@ pub enum State {
     Missing,
 }
 
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match self.state {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Missing => "missing",
+        };
+        write!(f, "{state:<8} {:<22} {}", self.subject, self.seen)?;
+        if let Some(consequence) = &self.consequence {
+            write!(f, "\n{:<31} so: {consequence}", "")?;
+        }
+        if let Some(fix) = &self.fix {
+            write!(f, "\n{:<31} fix: {fix}", "")?;
+        }
+        Ok(())
+    }
+}
+
 impl Finding {
     fn ok(subject: &str, seen: impl Into<String>) -> Finding {
         Finding {

@@ -52,6 +52,18 @@ impl Engine {
         Engine::among(Surroundings::of_this_process().candidates()?, patience).await
     }
 
+    /// The engine that was at `host` when something was made there.
+    ///
+    /// # Errors
+    /// [`NoEngine`] when it does not answer now.
+    pub async fn at(host: &str) -> Result<Engine, NoEngine> {
+        let candidate = Candidate {
+            host: host.to_owned(),
+            origin: Origin::Ledger,
+        };
+        Engine::among(vec![candidate], PATIENCE).await
+    }
+
     /// The first of `candidates` that answers.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::run::event::Part;
 
 /// What tells environments on one machine apart: an RFC 1123 label of at most 30
 /// characters, so that it fits into names of containers and clusters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EnvironmentName(String);
 
@@ -208,16 +208,24 @@ impl EnvironmentFolder {
         }
     }
 
-    /// The names that have files, alive or dead.
+    /// The names that are taken, or have files of a dead owner.
     pub fn all(home: &Home) -> Vec<EnvironmentName> {
-        let Ok(folders) = fs::read_dir(home.environments()) else {
-            return Vec::new();
-        };
-        let mut names: Vec<EnvironmentName> = folders
-            .flatten()
-            .filter_map(|folder| folder.file_name().to_str()?.parse().ok())
-            .collect();
-        names.sort_by(|a, b| a.0.cmp(&b.0));
+        let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+        let with_files = entries(home.environments())
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let taken = entries(home.state().join("locks"))
+            .filter_map(|entry| {
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".lock")?
+                    .parse()
+                    .ok()
+            })
+            .filter(|name| EnvironmentFolder::of(home, name).is_held());
+        let mut names: Vec<EnvironmentName> = with_files.chain(taken).collect();
+        names.sort();
+        names.dedup();
         names
     }
 

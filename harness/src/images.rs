@@ -244,6 +244,23 @@ async fn pull(
 }
 
 /// The image when the engine has it from a supply that is allowed.
+/// The image if the engine has it already, or if it can be pulled: what takes seconds.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn at_hand(
+    engine: &Engine,
+    workshop: &Workshop,
+    name: &str,
+    progress: &(dyn Fn(&str) + Send + Sync),
+) -> Result<ImageReference, ImageError> {
+    let recipe = Recipe::read(&workshop.recipes, name)?;
+    match present(engine, &recipe, Supply::Auto).await? {
+        Some(reference) => Ok(reference),
+        None => pull(engine, &recipe, progress).await,
+    }
+}
+
 async fn present(
     engine: &Engine,
     recipe: &Recipe,

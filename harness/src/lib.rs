@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod doctor;
+pub mod down;
 pub mod duration;
 pub mod engine;
 pub mod environment;
@@ -10,13 +11,34 @@ pub mod exit;
 mod file_lock;
 pub mod home;
 pub mod images;
+pub mod interrupts;
 pub mod ledger;
+pub mod local;
+pub mod preflight;
 pub mod process;
 pub mod provision;
+pub mod rehearsal;
 pub mod report;
 pub mod router;
 pub mod run;
 pub mod service;
+pub mod status;
 pub mod subprocess;
+pub mod supervisor;
+pub mod sweep;
 pub mod tools;
 pub mod wait;
+
+/// An error with all that caused it, on one line: libraries keep the cause to themselves.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

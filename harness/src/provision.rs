@@ -14,7 +14,7 @@ use machine::{EngineState, Machine, Privilege, System};
 use crate::subprocess::{self, SubprocessError, shown};
 
 /// The command of ours that plans and applies all of this.
-pub const SETUP_COMMAND: &str = "cargo xtask setup";
+pub const SETUP_COMMAND: &str = "cargo xtask doctor --provision";
 
 /// The version of nextest that the project's CI uses.
 const NEXTEST_VERSION: &str = "0.9.148";
@@ -50,7 +50,8 @@ impl Need {
         Need::ImageBuilder,
     ];
 
-    fn words(self) -> &'static str {
+    /// What it is called.
+    pub fn words(self) -> &'static str {
         match self {
             Need::PostgresBinaries => "Postgres",
             Need::RedisBinaries => "Redis",

@@ -33,6 +33,8 @@ pub struct Run {
     events: File,
     begun: Instant,
     failed_checks: usize,
+    /// Stages that have begun and not finished.
+    open: Vec<(Stage, Instant)>,
     listener: Listener,
 }
 
@@ -83,6 +85,7 @@ impl Run {
             events,
             begun: Instant::now(),
             failed_checks: 0,
+            open: Vec::new(),
             listener,
         };
         run.record(Happening::RunStarted {
@@ -113,6 +116,11 @@ impl Run {
     /// Writes an event and tells the listener.
     pub fn record(&mut self, what: Happening) -> Result<(), RunFolderError> {
         (self.listener)(News::Happened(&what));
+        match &what {
+            Happening::StageStarted { stage } => self.open.push((*stage, Instant::now())),
+            Happening::StageFinished { stage, .. } => self.open.retain(|(open, _)| open != stage),
+            _ => {}
+        }
         let event = Event {
             at: Timestamp::now(),
             what,
@@ -137,13 +145,21 @@ impl Run {
         self.record(Happening::Note { stage, text })
     }
 
-    /// Records that a stage begins; [`StageClock::finish`] records its end.
-    pub fn begin(&mut self, stage: Stage) -> Result<StageClock, RunFolderError> {
-        self.record(Happening::StageStarted { stage })?;
-        Ok(StageClock {
-            stage,
-            begun: Instant::now(),
-        })
+    /// Records that a stage begins.
+    pub fn begin(&mut self, stage: Stage) -> Result<(), RunFolderError> {
+        self.record(Happening::StageStarted { stage })
+    }
+
+    /// Records the end of every stage that has begun and not ended.
+    pub fn end_stages(&mut self, result: StageResult) -> Result<(), RunFolderError> {
+        while let Some((stage, begun)) = self.open.pop() {
+            self.record(Happening::StageFinished {
+                stage,
+                millis: millis(begun.elapsed()),
+                result,
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes one observation of `scenario`, for at most `deadline`, and records it.
@@ -184,24 +200,6 @@ impl Run {
     pub fn finish(&mut self, exit_code: ExitCode) -> Result<(), RunFolderError> {
         let millis = millis(self.begun.elapsed());
         self.record(Happening::RunFinished { exit_code, millis })
-    }
-}
-
-/// A stage under way.
-#[must_use = "a stage that begins must finish"]
-pub struct StageClock {
-    stage: Stage,
-    begun: Instant,
-}
-
-impl StageClock {
-    /// Records the stage's end.
-    pub fn finish(self, run: &mut Run, result: StageResult) -> Result<(), RunFolderError> {
-        run.record(Happening::StageFinished {
-            stage: self.stage,
-            millis: millis(self.begun.elapsed()),
-            result,
-        })
     }
 }
 

@@ -46,18 +46,18 @@ pub enum WaitError {
 ///
 /// A look that itself takes longer than what is left is cut off.
 pub async fn until<T>(
-    what: &str,
+    what: impl Into<String>,
     deadline: Duration,
     pause: Duration,
     mut observe: impl AsyncFnMut() -> Observation<T>,
 ) -> Result<T, WaitError> {
+    let what = what.into();
     let end = Instant::now() + deadline;
     let mut last = "nothing: the first look did not end".to_owned();
     loop {
         match timeout_at(end, observe()).await {
             Ok(Observation::Ready(value)) => return Ok(value),
             Ok(Observation::Hopeless(reason)) => {
-                let what = what.to_owned();
                 return Err(WaitError::Hopeless { what, reason });
             }
             Ok(Observation::NotYet(seen)) => last = seen,
@@ -65,7 +65,7 @@ pub async fn until<T>(
         }
         if Instant::now() + pause >= end {
             return Err(WaitError::TimedOut {
-                what: what.to_owned(),
+                what,
                 deadline,
                 last,
             });

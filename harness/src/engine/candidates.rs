@@ -29,6 +29,8 @@ pub enum Origin {
     Colima,
     /// Podman's socket.
     Podman,
+    /// The resource ledger, which says where something was made.
+    Ledger,
 }
 
 impl Origin {
@@ -50,6 +52,7 @@ impl fmt::Display for Origin {
             Origin::DockerDesktop => f.write_str("Docker Desktop"),
             Origin::Colima => f.write_str("Colima"),
             Origin::Podman => f.write_str("Podman"),
+            Origin::Ledger => f.write_str("the resource ledger"),
         }
     }
 }

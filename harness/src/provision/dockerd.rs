@@ -88,6 +88,15 @@ pub enum Stopped {
     NothingOfOurs,
 }
 
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stopped::Ended => "the engine is stopped",
+            Stopped::NothingOfOurs => "no engine of ours was running",
+        })
+    }
+}
+
 /// Which process is ours. A pid alone may be another's by now; with its start
 /// time it is not.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -241,3 +241,13 @@ pub struct Failure {
     /// The command that shows more.
     pub next: String,
 }
+
+impl StageResult {
+    /// A stage that made checks, of which so many did not hold.
+    pub fn of_checks(failed: usize) -> Self {
+        match failed {
+            0 => StageResult::Done,
+            _ => StageResult::Failed,
+        }
+    }
+}

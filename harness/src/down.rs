@@ -1,0 +1,117 @@
+//! Ends environments that are up, and removes what dead ones left.
+
+use std::time::Duration;
+
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use nix::sys::signal::Signal;
+
+use crate::engine::{self, Engine};
+use crate::environment::{EnvironmentFolder, EnvironmentName};
+use crate::home::Home;
+use crate::local::containers;
+use crate::process::identity::ProcessIdentity;
+use crate::sweep;
+use crate::wait::{self, Observation};
+
+/// What was ended, and what could not be.
+#[derive(Debug, Default)]
+pub struct Down {
+    /// Environments that were up.
+    pub ended: Vec<EnvironmentName>,
+    /// One line each.
+    pub left: Vec<String>,
+}
+
+/// Longer than a supervisor's own deadlines add up to.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Ends the environment of this name, if it is up, and sweeps up after dead ones.
+pub async fn one(home: &Home, name: &EnvironmentName) -> Down {
+    let mut down = Down::default();
+    end(home, name, &mut down).await;
+    down.left.extend(sweep::dead_owners(home).await);
+    down
+}
+
+/// Ends every environment of this home, and removes all that dead ones left, containers
+/// that the ledger has lost included.
+pub async fn all(home: &Home) -> Down {
+    let mut down = Down::default();
+    for name in EnvironmentFolder::all(home) {
+        end(home, &name, &mut down).await;
+    }
+    down.left.extend(sweep::dead_owners(home).await);
+    down.left.extend(unrecorded_containers(home).await);
+    down
+}
+
+async fn end(home: &Home, name: &EnvironmentName, down: &mut Down) {
+    let folder = EnvironmentFolder::of(home, name);
+    if !folder.is_held() {
+        return;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let Some(holder) = folder.holder() else { break };
+        holder.supervisor.signal(signal);
+        let free = wait::until(
+            "the supervisor ends",
+            PATIENCE,
+            LOOK_EVERY,
+            async || match folder.is_held() {
+                false => Observation::Ready(()),
+                true => Observation::NotYet(format!("{} holds the name", holder.supervisor)),
+            },
+        );
+        if free.await.is_ok() {
+            down.ended.push(name.clone());
+            return;
+        }
+    }
+    down.left
+        .push(format!("environment {name}: its supervisor does not end"));
+}
+
+/// Containers that carry this home's label and whose owner is dead.
+async fn unrecorded_containers(home: &Home) -> Vec<String> {
+    let Ok(engine) = Engine::find(engine::PATIENCE).await else {
+        // Where none answers now, the ledger knows whether there was ever one.
+        return Vec::new();
+    };
+    let label = format!("{}={}", containers::LABEL_HOME, home.root().display());
+    let filters = std::collections::HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&filters)
+        .build();
+    let listed = match engine.client().list_containers(Some(options)).await {
+        Ok(listed) => listed,
+        Err(error) => return vec![format!("containers: {}", crate::chain(&error))],
+    };
+    let mut left = Vec::new();
+    for container in listed {
+        let labels = container.labels.unwrap_or_default();
+        let owner = labels
+            .get(containers::LABEL_OWNER)
+            .and_then(|text| owner(text));
+        let Some(id) = container
+            .id
+            .filter(|_| owner.is_none_or(|owner| !owner.is_alive()))
+        else {
+            continue;
+        };
+        if let Err(reason) = containers::remove(&engine, &id).await {
+            left.push(format!("container {id}: {reason}"));
+        }
+    }
+    left
+}
+
+/// As [`containers::LABEL_OWNER`] has it: `pid:start`.
+fn owner(label: &str) -> Option<ProcessIdentity> {
+    let (pid, started) = label.split_once(':')?;
+    Some(ProcessIdentity {
+        pid: pid.parse().ok()?,
+        started: started.parse().ok()?,
+    })
+}

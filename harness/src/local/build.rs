@@ -1,0 +1,103 @@
+//! Builds the platform's binary.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::Context;
+use super::error::UpError;
+use crate::process::bound::{Program, describe};
+use crate::run::event::Stage;
+use crate::wait::{self, Observation};
+
+const NAME: &str = "build";
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Has cargo build the platform as it is released, and returns the binary.
+pub async fn platform(context: &Context<'_>) -> Result<PathBuf, UpError> {
+    let begun = std::time::Instant::now();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = context.workspace.join("Cargo.toml");
+    context.owned.start(&Program {
+        name: NAME.into(),
+        path: cargo.into(),
+        arguments: vec![
+            "build".into(),
+            "--release".into(),
+            "--package=platform".into(),
+            "--locked".into(),
+            "--message-format=json-render-diagnostics".into(),
+            "--manifest-path".into(),
+            manifest.into(),
+        ],
+        // A compiler needs the user's whole environment: proxies, linkers, caches.
+        environment: std::env::vars().collect(),
+        user: None,
+        log: context.log(NAME),
+        stop_signal: Signal::SIGTERM,
+        death_signal: Signal::SIGTERM,
+    })?;
+    let status = ended_with_progress(context).await?;
+    let log = context.log(NAME);
+    if !status.success() {
+        return Err(UpError::Ended {
+            part: "cargo build of the platform".into(),
+            how: describe(status),
+            log,
+        });
+    }
+    context.step(Stage::Provision, "the platform is built", begun);
+    executable(&log)
+}
+
+async fn ended_with_progress(context: &Context<'_>) -> Result<std::process::ExitStatus, UpError> {
+    let log = context.log(NAME);
+    let mut shown = String::new();
+    let ended = wait::until(
+        "cargo builds the platform",
+        context.deadlines.build,
+        LOOK_EVERY,
+        async || {
+            if let Some(status) = context.owned.ended(NAME) {
+                return Observation::Ready(status);
+            }
+            if let Some(line) = compiling(&log).filter(|line| *line != shown) {
+                context.progress(Stage::Provision, &line);
+                shown = line;
+            }
+            Observation::NotYet(format!("cargo says: {shown}"))
+        },
+    );
+    let status = ended.await.map_err(|wait| UpError::Wait {
+        part: NAME.into(),
+        log: Some(log.clone()),
+        wait,
+    });
+    context.owned.discard(NAME, Duration::from_secs(5)).await?;
+    status
+}
+
+/// The last thing cargo said it compiles.
+fn compiling(log: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let line = text
+        .lines()
+        .rev()
+        .find(|line| line.trim_start().starts_with("Compiling"))?;
+    Some(line.trim().to_owned())
+}
+
+/// cargo's own word on where the binary is.
+fn executable(log: &Path) -> Result<PathBuf, UpError> {
+    let text = std::fs::read_to_string(log).map_err(UpError::system("read cargo's messages"))?;
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "platform")
+        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .ok_or_else(|| UpError::Ended {
+            part: "cargo build of the platform".into(),
+            how: "it named no executable".into(),
+            log: log.to_owned(),
+        })
+}

@@ -1,0 +1,329 @@
+//! Postgres and Redis as containers, reachable on 127.0.0.1 only.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::models::PortBinding;
+use bollard::query_parameters::{RemoveContainerOptionsBuilder, WaitContainerOptions};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use testcontainers::core::logs::LogFrame;
+use testcontainers::core::{ExecCommand, IntoContainerPort};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
+
+use super::Context;
+use super::backing::{POSTGRES, REDIS};
+use super::error::UpError;
+use super::owned::Lost;
+use super::redis::answers_ping;
+use crate::engine::Engine;
+use crate::images::redis;
+use crate::ledger::Resource;
+use crate::process::identity::ProcessIdentity;
+use crate::run::event::Part;
+use crate::wait::{self, Observation};
+
+/// Says that a container is the harness's; its value is the environment's name.
+pub const LABEL_ENVIRONMENT: &str = "trii.rehearsal.environment";
+/// The owner, as `pid:start` (see [`ProcessIdentity`]).
+pub const LABEL_OWNER: &str = "trii.rehearsal.owner";
+/// The run that created it.
+pub const LABEL_RUN: &str = "trii.rehearsal.run";
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A create, start or remove that takes longer is not going to happen.
+pub const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says which harness home a container belongs to.
+pub const LABEL_HOME: &str = "trii.rehearsal.home";
+
+/// A container, from before it is created until it is removed.
+pub struct OwnedContainer {
+    /// The part it is.
+    part: &'static str,
+    name: String,
+    /// Its entry in the ledger.
+    pub(super) entry: String,
+    log: PathBuf,
+    engine: Engine,
+    /// Once it is started. Dropping it removes the container, too.
+    handle: Option<Handle>,
+}
+
+type Handle = Arc<ContainerAsync<GenericImage>>;
+
+impl OwnedContainer {
+    /// What it is, for messages.
+    pub fn describe(&self) -> String {
+        format!("container {}", self.name)
+    }
+
+    /// Whether this is the container of that name.
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
+    /// It is started.
+    pub fn started(&mut self, handle: Handle) {
+        self.handle = Some(handle);
+    }
+
+    /// Removes it, if the engine has it.
+    pub async fn remove(&self) -> Result<(), String> {
+        remove(&self.engine, &self.name).await
+    }
+}
+
+/// Removes a container and its anonymous volumes; one that is not there is removed.
+pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
+    let options = RemoveContainerOptionsBuilder::new()
+        .force(true)
+        .v(true)
+        .build();
+    let removed = engine.client().remove_container(name, Some(options));
+    match tokio::time::timeout(ENGINE_PATIENCE, removed).await {
+        Ok(
+            Ok(())
+            | Err(bollard::errors::Error::DockerResponseServerError {
+                status_code: 404, ..
+            }),
+        ) => Ok(()),
+        Ok(Err(error)) => Err(crate::chain(&error)),
+        Err(_) => Err(format!(
+            "the engine did not remove it within {ENGINE_PATIENCE:?}"
+        )),
+    }
+}
+
+/// Starts Postgres in a container of this image.
+pub async fn postgres(
+    context: &Context<'_>,
+    engine: &Engine,
+    image: &str,
+) -> Result<Part, UpError> {
+    let request = request(image, 5432, &context.log(POSTGRES))
+        .with_env_var("POSTGRES_USER", "trii")
+        .with_env_var("POSTGRES_DB", "postgres")
+        // The data is thrown away with the run.
+        .with_env_var("POSTGRES_INITDB_ARGS", "--no-sync")
+        .with_env_var("POSTGRES_PASSWORD", &context.secrets.postgres_password);
+    let (handle, part) = start(context, engine, POSTGRES, 5432, request).await?;
+    // Over TCP: while it initialises itself, the image runs a server on the socket only.
+    let asked = ["pg_isready", "--host=127.0.0.1", "--username=trii"];
+    answers(context, &handle, POSTGRES, async || {
+        match handle.exec(ExecCommand::new(asked)).await {
+            Ok(mut asking) => {
+                // The exit code is known once the output has ended.
+                let said = asking.stdout_to_vec().await.unwrap_or_default();
+                match asking.exit_code().await {
+                    Ok(Some(0)) => Ok(()),
+                    _ => Err(String::from_utf8_lossy(&said).trim().to_owned()),
+                }
+            }
+            Err(error) => Err(crate::chain(&error)),
+        }
+    })
+    .await?;
+    Ok(part)
+}
+
+/// Starts Redis in a container of this image.
+pub async fn redis(context: &Context<'_>, engine: &Engine, image: &str) -> Result<Part, UpError> {
+    let request = request(image, 6379, &context.log(REDIS))
+        .with_cmd(redis::command())
+        .with_user(redis::USER)
+        .with_env_var(redis::PASSWORD_VARIABLE, &context.secrets.redis_password);
+    let (handle, part) = start(context, engine, REDIS, 6379, request).await?;
+    let address = part.address.clone();
+    answers(context, &handle, REDIS, async || {
+        answers_ping(&address).await
+    })
+    .await?;
+    Ok(part)
+}
+
+/// An image with its port published on 127.0.0.1 alone and its output in `log`.
+fn request(image: &str, port: u16, log: &std::path::Path) -> ContainerRequest<GenericImage> {
+    let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+    let loopback = PortBinding {
+        host_ip: Some("127.0.0.1".into()),
+        // The engine takes a free one.
+        host_port: Some("0".into()),
+    };
+    let bindings = HashMap::from([(format!("{port}/tcp"), Some(vec![loopback]))]);
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .ok()
+        .map(Mutex::new);
+    GenericImage::new(name, tag)
+        .with_exposed_port(port.tcp())
+        .with_host_config_modifier(move |host| {
+            host.publish_all_ports = Some(false);
+            host.port_bindings = Some(bindings.clone());
+        })
+        .with_log_consumer(move |frame: &LogFrame| {
+            if let Some(log) = &log {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                // A full disk must not take the database down with it.
+                let _ = log.write_all(frame.bytes());
+            }
+        })
+}
+
+/// Creates and starts the container. The engine is never left alone in the middle of
+/// that: a bring-up cut short leaves a task which [`super::Owned::release`] awaits.
+async fn start(
+    context: &Context<'_>,
+    engine: &Engine,
+    part: &'static str,
+    port: u16,
+    request: ContainerRequest<GenericImage>,
+) -> Result<(Handle, Part), UpError> {
+    let owner = ProcessIdentity::own();
+    let name = format!(
+        "trii-{}-{part}-{:08x}",
+        context.owned.environment(),
+        rand::random::<u32>()
+    );
+    let request = request.with_container_name(&name).with_labels([
+        (LABEL_ENVIRONMENT, context.owned.environment().to_owned()),
+        (LABEL_OWNER, format!("{}:{}", owner.pid, owner.started)),
+        (LABEL_RUN, context.run.to_owned()),
+        (LABEL_HOME, context.home.root().display().to_string()),
+    ]);
+    let entry = context.owned.record(Resource::Container {
+        name: name.clone(),
+        engine: engine.host.clone(),
+    })?;
+    context.owned.adopt_container(OwnedContainer {
+        part,
+        name: name.clone(),
+        entry,
+        log: context.log(part),
+        engine: engine.clone(),
+        handle: None,
+    });
+    let what = format!("start the container {name}");
+    let starting = context.owned.start_container(name.clone(), request.start());
+    let handle = match tokio::time::timeout(ENGINE_PATIENCE, starting).await {
+        Ok(Ok(handle)) => handle,
+        Ok(Err(reason)) => return Err(UpError::Engine { what, reason }),
+        Err(_) => {
+            let deadline = ENGINE_PATIENCE;
+            return Err(UpError::EngineSilent { what, deadline });
+        }
+    };
+    let address = published(engine, &name, port).await?;
+    Ok((
+        handle,
+        Part {
+            name: part.to_owned(),
+            runs_as: format!("container {name}"),
+            address,
+            log: Some(format!("{}/{part}.log", crate::run::LOGS)),
+        },
+    ))
+}
+
+/// Where the engine published the port: read back, since the engine chose it.
+async fn published(engine: &Engine, name: &str, port: u16) -> Result<String, UpError> {
+    let what = || format!("tell where {name} listens");
+    let inspected = tokio::time::timeout(
+        ENGINE_PATIENCE,
+        engine.client().inspect_container(name, None),
+    )
+    .await
+    .map_err(|_| UpError::EngineSilent {
+        what: what(),
+        deadline: ENGINE_PATIENCE,
+    })?
+    .map_err(|error| UpError::Engine {
+        what: what(),
+        reason: crate::chain(&error),
+    })?;
+    inspected
+        .network_settings
+        .and_then(|network| network.ports?.remove(&format!("{port}/tcp"))?)
+        .and_then(|bindings| bindings.into_iter().next()?.host_port)
+        .map(|port| format!("127.0.0.1:{port}"))
+        .ok_or_else(|| UpError::Engine {
+            what: what(),
+            reason: "it published no port".into(),
+        })
+}
+
+async fn answers(
+    context: &Context<'_>,
+    handle: &Handle,
+    part: &str,
+    ask: impl AsyncFn() -> Result<(), String>,
+) -> Result<(), UpError> {
+    let ready = wait::until(
+        format!("{part} accepts connections"),
+        context.deadlines.backing_services,
+        LOOK_EVERY,
+        async || match ask().await {
+            Ok(()) => Observation::Ready(()),
+            Err(reason) => match handle.is_running().await {
+                Ok(false) => Observation::Hopeless("its container has ended".into()),
+                _ => Observation::NotYet(reason),
+            },
+        },
+    );
+    ready.await.map_err(|wait| UpError::Wait {
+        part: part.to_owned(),
+        log: Some(context.log(part)),
+        wait,
+    })
+}
+
+/// Notices containers that end.
+pub struct ContainerWatch(FuturesUnordered<BoxFuture<'static, Lost>>);
+
+impl ContainerWatch {
+    /// Watches those which are started.
+    pub fn new(containers: &[OwnedContainer]) -> Self {
+        ContainerWatch(
+            containers
+                .iter()
+                .map(|container| end_of(container))
+                .collect(),
+        )
+    }
+
+    /// The next that ends. Never returns where there is none to watch.
+    pub async fn next_lost(&mut self) -> Lost {
+        match self.0.next().await {
+            Some(lost) => lost,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn end_of(container: &OwnedContainer) -> BoxFuture<'static, Lost> {
+    let engine = container.engine.clone();
+    let name = container.name.clone();
+    let part = container.part.to_owned();
+    let log = container.log.clone();
+    Box::pin(async move {
+        let mut end = engine
+            .client()
+            .wait_container(&name, None::<WaitContainerOptions>);
+        let how = match end.next().await {
+            Some(Ok(ended)) => format!("its container ended with exit code {}", ended.status_code),
+            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
+                format!("its container ended with exit code {code}")
+            }
+            Some(Err(error)) => format!("the engine lost it: {}", crate::chain(&error)),
+            None => "the engine says no more of it".into(),
+        };
+        Lost { part, how, log }
+    })
+}

@@ -1,0 +1,107 @@
+//! Redis from its binary, in a temporary directory, on 127.0.0.1.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Context;
+use super::backing::{REDIS, on_a_free_port};
+use super::error::{UpError, last_lines};
+use super::owned::process_part;
+use crate::process::bound::{Program, describe};
+use crate::run::event::Part;
+use crate::wait::{self, Observation};
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Starts Redis.
+pub async fn start(context: &Context<'_>, binary: &Path) -> Result<Part, UpError> {
+    let folder = context.owned.directory(REDIS)?;
+    let port = on_a_free_port(context, REDIS, async |port| {
+        let config = folder.join("redis.conf");
+        write_config(&config, &folder, port, &context.secrets.redis_password)?;
+        context.owned.start(&Program {
+            name: REDIS.into(),
+            path: binary.to_owned(),
+            arguments: vec![config.into()],
+            environment: Vec::new(),
+            user: None,
+            log: context.log(REDIS),
+            stop_signal: Signal::SIGTERM,
+            death_signal: Signal::SIGKILL,
+        })?;
+        answers(context, port).await
+    })
+    .await?;
+    Ok(process_part(
+        context.owned,
+        REDIS,
+        format!("127.0.0.1:{port}"),
+    ))
+}
+
+/// The password goes into a file: a command line can be read by every user.
+fn write_config(path: &Path, folder: &Path, port: u16, password: &str) -> Result<(), UpError> {
+    use std::io::Write;
+    let folder = folder.display();
+    let text = format!(
+        "bind 127.0.0.1\nport {port}\ndir {folder}\nsave \"\"\nappendonly no\nrequirepass {password}\n"
+    );
+    std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(UpError::system("write Redis' configuration"))
+}
+
+/// `None`: the port was taken.
+async fn answers(context: &Context<'_>, port: u16) -> Result<Option<()>, UpError> {
+    let log = context.log(REDIS);
+    let ready = wait::until(
+        "Redis accepts connections",
+        context.deadlines.backing_services,
+        LOOK_EVERY,
+        async || {
+            if let Some(status) = context.owned.ended(REDIS) {
+                let taken = last_lines(&log).contains("Address already in use");
+                return match taken {
+                    true => Observation::Ready(None),
+                    false => Observation::Hopeless(describe(status)),
+                };
+            }
+            match answers_ping(&format!("127.0.0.1:{port}")).await {
+                Ok(()) => Observation::Ready(Some(())),
+                Err(reason) => Observation::NotYet(reason),
+            }
+        },
+    );
+    ready.await.map_err(|wait| UpError::Wait {
+        part: REDIS.into(),
+        log: Some(log.clone()),
+        wait,
+    })
+}
+
+/// Whether a Redis that wants a password answers there: `-NOAUTH`, as it must to a
+/// PING without one. Otherwise, what was seen.
+pub async fn answers_ping(address: &str) -> Result<(), String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"PING\r\n").await?;
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..length]).into_owned())
+    };
+    match ask.await {
+        Ok(answer) if answer.starts_with("-NOAUTH") => Ok(()),
+        Ok(answer) => Err(format!("PING was answered {answer:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
