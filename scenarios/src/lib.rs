@@ -1,1 +1,136 @@
-//! Placeholder.
+//! What is proven about a running environment, one file a scenario family.
+//!
+//! A scenario never asks which target it is on: it acts on an [`Environment`] over HTTP
+//! and records one [`Check`](harness::run::event::Check) an observation.
+
+pub mod client;
+pub mod smoke;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harness::environment::{Environment, Secrets};
+use harness::home::Home;
+use harness::run::event::{Failure, Happening, Outcome};
+use harness::run::{Run, RunFolderError, millis};
+
+/// What a scenario acts on.
+pub struct Subject<'a> {
+    /// The environment.
+    pub environment: &'a Environment,
+    /// Its secrets.
+    pub secrets: &'a Secrets,
+    /// Where the environment's state is kept.
+    pub home: &'a Home,
+    /// How long one check may take.
+    pub check_deadline: Duration,
+}
+
+/// A scenario under way: records its checks.
+pub struct Scenario<'a> {
+    name: &'static str,
+    run: &'a mut Run,
+    subject: &'a Subject<'a>,
+    begun: std::time::Instant,
+}
+
+/// A claim that did not hold.
+#[derive(Debug)]
+pub struct Mismatch {
+    /// What was expected.
+    pub expected: String,
+    /// What was seen instead.
+    pub seen: String,
+    /// Where to look.
+    pub look_at: String,
+    /// The command that shows more.
+    pub next: String,
+}
+
+/// What a check saw: the evidence, or what it saw instead.
+pub type Seen = Result<String, Mismatch>;
+
+impl<'a> Scenario<'a> {
+    /// Begins a scenario; `claim` is what it proves, in one sentence.
+    pub fn begin(
+        run: &'a mut Run,
+        subject: &'a Subject<'a>,
+        name: &'static str,
+        claim: &str,
+    ) -> Result<Self, RunFolderError> {
+        run.record(Happening::ScenarioStarted {
+            scenario: name.into(),
+            claim: claim.into(),
+        })?;
+        Ok(Scenario {
+            name,
+            run,
+            subject,
+            begun: std::time::Instant::now(),
+        })
+    }
+
+    /// Makes one observation. What it yields is there for checks that build on it.
+    pub async fn check<T>(
+        &mut self,
+        claim: &str,
+        observe: impl Future<Output = Result<(T, String), Mismatch>>,
+    ) -> Result<Option<T>, RunFolderError> {
+        let mut yielded = None;
+        let outcome = async {
+            match observe.await {
+                Ok((value, seen)) => {
+                    yielded = Some(value);
+                    Outcome::Passed { seen }
+                }
+                Err(mismatch) => Outcome::Failed {
+                    failure: mismatch.into_failure(claim),
+                },
+            }
+        };
+        self.run
+            .check(self.name, claim, self.subject.check_deadline, outcome)
+            .await?;
+        Ok(yielded)
+    }
+
+    /// A check that cannot be made, because one it builds on did not hold.
+    pub async fn skip(&mut self, claim: &str, because: &str) -> Result<(), RunFolderError> {
+        let because = because.to_owned();
+        let outcome = async { Outcome::Skipped { because } };
+        self.run
+            .check(self.name, claim, self.subject.check_deadline, outcome)
+            .await
+    }
+
+    /// Ends the scenario.
+    pub fn finish(self) -> Result<(), RunFolderError> {
+        let millis = millis(self.begun.elapsed());
+        self.run.record(Happening::ScenarioFinished {
+            scenario: self.name.into(),
+            millis,
+        })
+    }
+}
+
+impl Mismatch {
+    fn into_failure(self, claim: &str) -> Failure {
+        Failure {
+            what: format!("it does not hold that {claim}"),
+            expected: self.expected,
+            seen: self.seen,
+            look_at: self.look_at,
+            next: self.next,
+        }
+    }
+}
+
+impl Subject<'_> {
+    /// The log of a service, for whoever looks for the cause.
+    pub fn log_of(&self, part: &str) -> PathBuf {
+        self.environment
+            .run_folder
+            .join(harness::run::LOGS)
+            .join(format!("{part}.log"))
+    }
+}

@@ -1,0 +1,178 @@
+//! What must be refused is refused.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use harness::run::RunFolderError;
+use harness::service::Service;
+use reqwest::Method;
+
+use super::Smoke;
+use super::tokens::{INVESTOR, Tokens};
+use crate::{Mismatch, Scenario};
+
+/// Anything that needs a token.
+const GUARDED: &str = "/api/market-data/quotes";
+
+impl Smoke<'_> {
+    pub(super) async fn edges(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        self.bad_tokens(scenario).await?;
+        self.unknown_routes(scenario).await?;
+        self.rate_limit(scenario).await
+    }
+
+    async fn bad_tokens(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        let good = self.tokens.token("smoke", INVESTOR);
+        let unsigned = match good.split('.').collect::<Vec<_>>()[..] {
+            // {"alg":"none","typ":"JWT"}, as RFC 7519 6.1 has it: never to be accepted.
+            [_, claims, _] => format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}."),
+            _ => String::new(),
+        };
+        let bad = [
+            ("no token", None),
+            ("a token that is none", Some("nonsense".to_owned())),
+            (
+                "a token signed with another key",
+                Some(Tokens::new("another").token("smoke", INVESTOR)),
+            ),
+            (
+                "an expired token",
+                Some(self.tokens.expired("smoke", INVESTOR)),
+            ),
+            ("an unsigned token", Some(unsigned)),
+        ];
+        for (what, token) in bad {
+            scenario
+                .check(&format!("{what} is refused"), async {
+                    let call = self.client.api(Method::GET, GUARDED);
+                    let call = match &token {
+                        Some(token) => call.bearer(token),
+                        None => call,
+                    };
+                    let answer = call.send().await?.expect(401)?;
+                    match answer.headers.get("www-authenticate") {
+                        Some(challenge) if challenge.starts_with("Bearer") => {
+                            Ok(((), format!("401, www-authenticate: {challenge}")))
+                        }
+                        other => {
+                            Err(answer.mismatch("www-authenticate: Bearer", format!("{other:?}")))
+                        }
+                    }
+                })
+                .await?;
+        }
+        scenario
+            .check("a wrong password is refused", async {
+                let call = self.client.site(Method::POST, "/api/login");
+                let wrong = serde_json::json!({"investor": "demo", "password": "wrong"});
+                call.json(wrong).send().await?.expect(401)?;
+                Ok(((), "401".into()))
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn unknown_routes(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        let version = &self.subject.environment.version;
+        let token = self.tokens.token("smoke", INVESTOR);
+        let unknown = [
+            (
+                Service::FrontendApp,
+                self.client.site(Method::GET, "/no-such-page"),
+            ),
+            (
+                Service::ApiGateway,
+                self.client
+                    .api(Method::GET, "/api/no-such-service")
+                    .bearer(&token),
+            ),
+            (
+                Service::MarketDataService,
+                self.client.api(Method::GET, "/market-data/no-such-thing"),
+            ),
+        ];
+        for (service, call) in unknown {
+            scenario
+                .check(&format!("an unknown route of {service} is 404"), async {
+                    let answer = call
+                        .send()
+                        .await?
+                        .expect(404)?
+                        .expect_from(service, version)?;
+                    Ok(((), format!("404 from {}", answer.instance())))
+                })
+                .await?;
+        }
+        scenario
+            .check("an unknown host is 404", async {
+                let call = self.client.with_host("unknown.example", "/");
+                let answer = call.send().await?.expect(404)?;
+                match answer.instance() {
+                    "" => Ok(((), "404 from no service".into())),
+                    instance => Err(answer.mismatch("no service's answer", instance)),
+                }
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// One client is held to its limit, and only that one.
+    async fn rate_limit(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        const AT_MOST: usize = 2000;
+        const AT_ONCE: usize = 32;
+        scenario
+            .check(
+                "a client over its rate is told 429 and when to come back",
+                async {
+                    let greedy = self
+                        .tokens
+                        .token(&format!("greedy-{:08x}", rand::random::<u32>()), INVESTOR);
+                    let begun = Instant::now();
+                    let asked = futures::stream::iter(0..AT_MOST)
+                        .map(|_| self.client.api(Method::GET, GUARDED).bearer(&greedy).send())
+                        .buffer_unordered(AT_ONCE);
+                    let mut answers = std::pin::pin!(asked);
+                    let mut served = 0;
+                    while let Some(answer) = answers.next().await {
+                        let answer = answer?;
+                        match answer.status.as_u16() {
+                            200 => served += 1,
+                            429 => return self.come_back(answer, served, begun.elapsed()).await,
+                            _ => return Err(answer.mismatch("200 or 429", answer.in_words())),
+                        }
+                    }
+                    Err(Mismatch {
+                        expected: format!("429 before {AT_MOST} requests"),
+                        seen: format!("{served} served in {:?}", begun.elapsed()),
+                        look_at: self.subject.log_of("api-gateway").display().to_string(),
+                        next: "grep RATE_LIMIT_PER_SECOND harness.toml".into(),
+                    })
+                },
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn come_back(
+        &self,
+        refused: crate::client::Answer,
+        served: usize,
+        after: Duration,
+    ) -> Result<((), String), Mismatch> {
+        let Some(seconds) = refused.headers.get("retry-after").cloned() else {
+            return Err(refused.mismatch("a retry-after header", "none"));
+        };
+        let modest = self
+            .tokens
+            .token(&format!("modest-{:08x}", rand::random::<u32>()), INVESTOR);
+        let other = self.client.api(Method::GET, GUARDED).bearer(&modest);
+        other.send().await?.expect(200)?;
+        let after = harness::duration::human(harness::run::millis(after));
+        Ok((
+            (),
+            format!(
+                "429 after {served} in {after}, retry-after {seconds} s; another client is served"
+            ),
+        ))
+    }
+}

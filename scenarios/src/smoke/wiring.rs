@@ -1,0 +1,233 @@
+//! Every route leads to its service, in the expected version.
+
+use harness::run::RunFolderError;
+use harness::service::Service;
+use reqwest::Method;
+use serde_json::json;
+
+use super::Smoke;
+use crate::client::{Answer, Call};
+use crate::{Mismatch, Scenario};
+
+/// A symbol that the seed data has.
+const SEEDED: &str = "ECOPETROL";
+
+impl Smoke<'_> {
+    pub(super) async fn wiring(
+        &self,
+        scenario: &mut Scenario<'_>,
+        investor: Option<&str>,
+    ) -> Result<(), RunFolderError> {
+        use Service::*;
+        let (client, get) = (&self.client, || Method::GET);
+        self.route(
+            scenario,
+            FrontendApp,
+            "/ of the site",
+            client.site(get(), "/"),
+        )
+        .await?;
+        self.page(scenario).await?;
+        let direct = client.api(get(), &format!("/market-data/quotes/{SEEDED}"));
+        self.route(
+            scenario,
+            MarketDataService,
+            "/market-data of the API, rewritten",
+            direct,
+        )
+        .await?;
+        for (service, route, call) in self.behind_the_gateway() {
+            match investor {
+                Some(token) => {
+                    self.route(scenario, service, &route, call.bearer(token))
+                        .await?
+                }
+                None => {
+                    let claim = claim(service, &route);
+                    scenario.skip(&claim, "nobody could log in").await?;
+                }
+            }
+        }
+        self.counted(scenario).await
+    }
+
+    fn behind_the_gateway(&self) -> Vec<(Service, String, Call<'_>)> {
+        use Service::*;
+        let symbol = SEEDED;
+        let api = |service, method, path: String| {
+            let call = self.client.api(method, &path);
+            (service, format!("{path} of the API"), call)
+        };
+        let prediction = api(
+            MlPredictionService,
+            Method::POST,
+            "/api/ml-prediction/predictions".into(),
+        );
+        vec![
+            api(
+                MarketDataService,
+                Method::GET,
+                format!("/api/market-data/quotes/{symbol}"),
+            ),
+            api(
+                PortfolioManagerService,
+                Method::GET,
+                "/api/portfolio-manager/portfolios/me".into(),
+            ),
+            api(
+                AnalysisEngineService,
+                Method::GET,
+                format!("/api/analysis-engine/analysis/symbols/{symbol}"),
+            ),
+            (
+                prediction.0,
+                prediction.1,
+                prediction.2.json(json!({"symbol": symbol})),
+            ),
+        ]
+    }
+
+    async fn route(
+        &self,
+        scenario: &mut Scenario<'_>,
+        service: Service,
+        route: &str,
+        call: Call<'_>,
+    ) -> Result<(), RunFolderError> {
+        let version = &self.subject.environment.version;
+        let claim = claim(service, route);
+        let answered = scenario.check(&claim, async {
+            let answer = call
+                .send()
+                .await?
+                .expect(200)?
+                .expect_from(service, version)?;
+            Ok(((), format!("200 from {} {version}", answer.instance())))
+        });
+        answered.await.map(|_| ())
+    }
+
+    /// The frontend's page is whole: nothing on it comes from elsewhere.
+    async fn page(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        let looked = scenario.check("the frontend's page is whole by itself", async {
+            let answer = self
+                .client
+                .site(Method::GET, "/")
+                .send()
+                .await?
+                .expect(200)?;
+            let kind = answer
+                .headers
+                .get("content-type")
+                .cloned()
+                .unwrap_or_default();
+            if !kind.starts_with("text/html") || !answer.text.contains("<title>TRII") {
+                return Err(answer.mismatch(
+                    "an HTML page titled TRII",
+                    format!("{kind}: {}", answer.in_words()),
+                ));
+            }
+            match foreign_asset(&answer.text) {
+                Some(asset) => Err(answer.mismatch("no asset from elsewhere", asset)),
+                None => Ok((
+                    (),
+                    format!(
+                        "{} bytes of HTML, no asset from elsewhere",
+                        answer.text.len()
+                    ),
+                )),
+            }
+        });
+        looked.await.map(|_| ())
+    }
+
+    /// What is asked is counted: Prometheus will see it.
+    async fn counted(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        const ASKED: u64 = 5;
+        let looked = scenario.check("requests are counted in /metrics", async {
+            let before = self.quotes_counted().await?.0;
+            for _ in 0..ASKED {
+                let path = format!("/market-data/quotes/{SEEDED}");
+                self.client
+                    .api(Method::GET, &path)
+                    .send()
+                    .await?
+                    .expect(200)?;
+            }
+            let (after, answer) = self.quotes_counted().await?;
+            // Others may be asking as well: at least ours must be in it.
+            match after >= before + ASKED {
+                true => Ok((
+                    (),
+                    format!("http_requests_total went from {before} to {after}"),
+                )),
+                false => Err(answer.mismatch(
+                    format!("http_requests_total {} or more for quotes", before + ASKED),
+                    format!("{after}"),
+                )),
+            }
+        });
+        looked.await.map(|_| ())
+    }
+
+    async fn quotes_counted(&self) -> Result<(u64, Answer), Mismatch> {
+        let answer = self
+            .client
+            .api(Method::GET, "/market-data/metrics")
+            .send()
+            .await?
+            .expect(200)?;
+        Ok((sum_of_quotes(&answer.text), answer))
+    }
+}
+
+fn claim(service: Service, route: &str) -> String {
+    format!("{route} is answered by {service}")
+}
+
+/// The first thing a page would fetch from another origin.
+fn foreign_asset(html: &str) -> Option<String> {
+    let starts = [
+        "src=\"http",
+        "src=\"//",
+        "href=\"http",
+        "href=\"//",
+        "url(http",
+        "url(//",
+        "@import",
+    ];
+    let at = starts.iter().filter_map(|start| html.find(start)).min()?;
+    Some(html[at..].chars().take(80).collect())
+}
+
+/// `http_requests_total` of one quote, successful, over all label sets that say so.
+fn sum_of_quotes(metrics: &str) -> u64 {
+    metrics
+        .lines()
+        .filter(|line| line.starts_with("http_requests_total{"))
+        .filter(|line| line.contains("/quotes/{symbol}\"") && line.contains("status=\"200\""))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum::<f64>() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_from_elsewhere_are_seen() {
+        assert_eq!(foreign_asset("<img src=\"data:x\"><a href=\"/x\">"), None);
+        assert!(foreign_asset("<script src=\"https://cdn.example/x.js\">").is_some());
+        assert!(foreign_asset("<link href=\"//fonts.example/x.css\">").is_some());
+    }
+
+    #[test]
+    fn only_successful_quotes_are_summed() {
+        let metrics = "\
+# TYPE http_requests_total counter\n\
+http_requests_total{method=\"GET\",route=\"/quotes/{symbol}\",status=\"200\"} 7\n\
+http_requests_total{method=\"GET\",route=\"/quotes/{symbol}\",status=\"404\"} 2\n\
+http_requests_total{method=\"GET\",route=\"/quotes\",status=\"200\"} 3\n";
+        assert_eq!(sum_of_quotes(metrics), 7);
+    }
+}
