@@ -1,0 +1,241 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use harness::environment::EnvironmentName;
+use harness::process::bound::Binding;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  everything held
+    1  a check failed
+    2  bad usage or configuration
+    3  the environment could not be had (engine, image, target, tools)
+    4  refused by a guard rail
+    5  inconclusive: not enough evidence for a verdict
+    6  cleanup incomplete; the message lists what is left
+   98  a regression
+   99  a threshold failed
+  130, 143  interrupted, after cleanup
+
+Every command prints where its report is and what to type next.";
+
+/// Rehearses releases of the TRII platform: stands it up, proves it, reports, takes it down.
+///
+/// Start with `cargo xtask e2e --provision`.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Stand the platform up, prove it, report, and take it down
+    ///
+    /// The stages are plan, preflight, provision, deploy, verify and teardown; each is timed.
+    /// Everything that happens goes to a folder of its own, target/reports/<run-id>/: open its
+    /// index.html. Ctrl-C takes everything down first; pressed twice, it leaves at once and says
+    /// what to type to clean up.
+    E2e(E2e),
+    /// Stand the platform up and leave it up
+    ///
+    /// The environment is owned by a background process and stays until `cargo xtask down`.
+    /// Several can be up at once, each under its own --name.
+    Up(Up),
+    /// Take an environment down, and remove what dead ones left
+    ///
+    /// Without --all: the environment --name. Removes what runs that were killed have left, too.
+    Down(Down),
+    /// Show the environments that are up
+    ///
+    /// Asks each service whether it is ready. Exit code 1 when a part is lost or not ready.
+    Status(Common),
+    /// Prove an environment that is up: every route, one order end to end, every refusal
+    ///
+    /// Runs the smoke scenario against the environment --name and reports like e2e does.
+    Smoke(Common),
+    /// Say what this machine has and lacks, with the fix for each
+    Doctor(Doctor),
+    /// Run the project's tests, in tiers
+    ///
+    /// fast: no process but the tests'. containers: real Postgres and Redis, whole runs of the
+    /// local target. cluster: a real Kubernetes cluster. The last lines say what was run, and
+    /// what could not be run here and why.
+    Test(Test),
+    /// Measure the figures that the README states
+    Bench(Bench),
+    /// Render a run's report again from its folder
+    Report(ReportArguments),
+    /// Own an environment (started by the other commands)
+    #[command(hide = true)]
+    Supervise,
+    /// Become a program that dies with its owner (started by `supervise`)
+    #[command(hide = true)]
+    RunBound(RunBound),
+}
+
+/// What most commands understand.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// The target, as harness.toml names it [default: its default_target]
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// The environment's name: several can be up at once
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub name: EnvironmentName,
+    /// Print one JSON document on standard output; progress goes to standard error
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Where things are.
+#[derive(Args, Clone)]
+pub struct Places {
+    /// The configuration [default: harness.toml of the repository]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where reports and state are kept [default: target of the repository]
+    #[arg(long, value_name = "DIR", env = "TRII_HARNESS_HOME")]
+    pub home: Option<PathBuf>,
+}
+
+/// Arguments of `e2e`.
+#[derive(Args)]
+pub struct E2e {
+    #[command(flatten)]
+    pub common: Common,
+    /// Install what is missing first, after saying what that will be
+    #[arg(long)]
+    pub provision: bool,
+    /// Leave the environment up when everything held, or a check failed
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Arguments of `up`.
+#[derive(Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub common: Common,
+    /// Install what is missing first, after saying what that will be
+    #[arg(long)]
+    pub provision: bool,
+}
+
+/// Arguments of `down`.
+#[derive(Args)]
+pub struct Down {
+    #[command(flatten)]
+    pub common: Common,
+    /// Every environment, and all that is known to be left of dead ones
+    #[arg(long)]
+    pub all: bool,
+    /// Also stop the container engine, if --provision started it
+    #[arg(long)]
+    pub engine: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub common: Common,
+    /// Install what is missing, after saying what that will be
+    #[arg(long)]
+    pub provision: bool,
+}
+
+/// Arguments of `test`.
+#[derive(Args)]
+pub struct Test {
+    #[command(flatten)]
+    pub common: Common,
+    /// Only this tier; may be given several times [default: all]
+    #[arg(long, value_name = "TIER")]
+    pub tier: Vec<Tier>,
+    /// Install what the tiers need first, after saying what that will be
+    #[arg(long)]
+    pub provision: bool,
+}
+
+/// The tiers of tests, by what they need.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Nothing but a compiler; seconds
+    Fast,
+    /// Real Postgres and Redis, from containers and from binaries
+    Containers,
+    /// A real Kubernetes cluster
+    Cluster,
+}
+
+/// Arguments of `bench`.
+#[derive(Args)]
+pub struct Bench {
+    #[command(flatten)]
+    pub common: Common,
+    /// What to measure [default: everything]
+    #[arg(value_name = "FIGURE")]
+    pub figure: Option<Figure>,
+    /// How often each is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub rounds: u32,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Figure {
+    /// From `up` to all services ready, by stage, and a whole `e2e`
+    Local,
+    /// Cached quote reads against a bare HTTP server on the same core
+    Quotes,
+}
+
+/// Arguments of `report`.
+#[derive(Args)]
+pub struct ReportArguments {
+    /// The run's id, as its folder is called [default: the latest]
+    pub run: Option<String>,
+    /// Print report.json on standard output
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Arguments of `run-bound`.
+#[derive(Args)]
+pub struct RunBound {
+    /// The process to die with
+    #[arg(long)]
+    owner: u32,
+    /// The signal to die by
+    #[arg(long)]
+    death_signal: String,
+    /// The user to become first
+    #[arg(long)]
+    user: Option<String>,
+    /// The program and its arguments
+    #[arg(last = true)]
+    pub program: Vec<OsString>,
+}
+
+impl RunBound {
+    /// What the library is asked.
+    pub fn binding(&self) -> Binding {
+        Binding {
+            owner: self.owner,
+            user: self.user.clone(),
+            death_signal: self.death_signal.clone(),
+        }
+    }
+}

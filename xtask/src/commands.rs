@@ -1,0 +1,35 @@
+//! The commands, one file each.
+
+mod bench;
+mod doctor;
+mod down;
+mod e2e;
+mod report;
+mod smoke;
+mod status;
+mod test;
+mod up;
+mod workplace;
+
+use harness::exit::ExitCode;
+
+use crate::cli::Command;
+use crate::problem::Problem;
+
+/// Runs a command.
+pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
+    match command {
+        Command::E2e(arguments) => e2e::run(arguments).await,
+        Command::Up(arguments) => up::run(arguments).await,
+        Command::Down(arguments) => down::run(arguments).await,
+        Command::Status(common) => status::run(common).await,
+        Command::Smoke(common) => smoke::run(common).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
+        Command::Test(arguments) => test::run(arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await,
+        Command::Report(arguments) => report::run(arguments).await,
+        Command::Supervise => Ok(harness::supervisor::serve().await),
+        // Handled before the runtime started.
+        Command::RunBound(_) => Ok(ExitCode::Usage),
+    }
+}

@@ -1,0 +1,37 @@
+//! `cargo xtask doctor`.
+
+use harness::doctor;
+use harness::exit::ExitCode;
+use harness::preflight;
+use harness::provision::Need;
+
+use super::workplace::{Workplace, print_json};
+use crate::cli::Doctor;
+use crate::problem::Problem;
+
+/// Says what this machine has and lacks.
+pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
+    let place = Workplace::find(&arguments.common)?;
+    if arguments.provision {
+        place.provision(&Need::ALL).await?;
+    }
+    let findings = doctor::examine(place.home.root(), &place.home.tools()).await;
+    if arguments.common.json {
+        print_json(&findings)?;
+    } else {
+        for finding in &findings {
+            println!("{finding}");
+        }
+    }
+    // What is missing may be something that this target does without.
+    match preflight::look(place.target()).await {
+        Ok(_) => {
+            eprintln!(
+                "the target {} can be stood up: cargo xtask e2e",
+                place.target_name
+            );
+            Ok(ExitCode::Held)
+        }
+        Err(missing) => Err(Problem::no_environment(missing)),
+    }
+}

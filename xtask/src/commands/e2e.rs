@@ -1,0 +1,93 @@
+//! `cargo xtask e2e`.
+
+use harness::exit::ExitCode;
+use harness::preflight;
+use harness::rehearsal::{Afterwards, rehearse};
+use harness::run::event::{Happening, Stage, StageResult};
+use harness::run::{Run, RunFolderError};
+use scenarios::{Subject, smoke};
+
+use super::workplace::{Workplace, conclude, interrupts};
+use crate::cli::E2e;
+use crate::problem::Problem;
+
+/// Stands the platform up, proves it, and takes it down.
+pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
+    let common = &arguments.common;
+    let place = Workplace::find(common)?;
+    let mut interrupts = interrupts()?;
+    if arguments.provision {
+        let needs = preflight::needs(place.target()).await;
+        tokio::select! {
+            done = place.provision(&needs) => done?,
+            code = interrupts.next() => return Ok(code),
+        }
+    }
+    let mut run = place.start_run("e2e", common)?;
+    let Some(variables) = look_first(&mut run, &place)
+        .await
+        .map_err(Problem::no_environment)?
+    else {
+        return conclude(&run, ExitCode::NoEnvironment, common.json);
+    };
+    let afterwards = match arguments.keep {
+        true => Afterwards::LeaveUp,
+        false => Afterwards::TakeDown,
+    };
+    let order = place.order(&run, common);
+    let code = rehearse(
+        &mut run,
+        order,
+        &variables,
+        &mut interrupts,
+        afterwards,
+        async |run, environment, secrets| {
+            run.begin(Stage::Verify)?;
+            let subject = Subject {
+                environment,
+                secrets,
+                home: &place.home,
+                check_deadline: place.config.deadlines.check,
+            };
+            smoke::run(run, &subject).await?;
+            run.end_stages(StageResult::of_checks(run.failed_checks()))
+        },
+    )
+    .await?;
+    let code = conclude(&run, code, common.json)?;
+    if arguments.keep && matches!(code, ExitCode::Held | ExitCode::CheckFailed) {
+        super::up::say_how_to_use(&place.home, &common.name);
+    }
+    Ok(code)
+}
+
+/// The stages before anything is started. Returns the engine's variables for children,
+/// or nothing if this machine cannot stand up the target.
+pub async fn look_first(
+    run: &mut Run,
+    place: &Workplace,
+) -> Result<Option<Vec<(String, String)>>, RunFolderError> {
+    run.begin(Stage::Preflight)?;
+    match preflight::look(place.target()).await {
+        Ok(found) => {
+            for note in &found.notes {
+                run.note(Stage::Preflight, note)?;
+            }
+            run.end_stages(StageResult::Done)?;
+            let engine = found.engine.iter().flat_map(|engine| engine.export_env());
+            Ok(Some(
+                engine
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+            ))
+        }
+        Err(missing) => {
+            run.record(Happening::Failed {
+                failure: missing.failure(),
+            })?;
+            run.end_stages(StageResult::Failed)?;
+            run.finish(ExitCode::NoEnvironment)?;
+            Ok(None)
+        }
+    }
+}

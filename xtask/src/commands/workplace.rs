@@ -1,0 +1,153 @@
+//! What most commands begin with: configuration, home, target, run, provisioning.
+
+use std::path::PathBuf;
+
+use harness::config::{Config, Target};
+use harness::exit::ExitCode;
+use harness::home::Home;
+use harness::interrupts::Interrupts;
+use harness::provision::{Need, Places as ProvisionPlaces, Plan};
+use harness::report::Report;
+use harness::run::Run;
+use harness::run::event::Stage;
+use harness::supervisor::Order;
+
+use crate::cli::{Common, Places};
+use crate::console::Console;
+use crate::problem::Problem;
+
+/// Where a command works, and with what.
+pub struct Workplace {
+    /// The repository.
+    pub workspace: PathBuf,
+    /// The configuration's file.
+    pub config_path: PathBuf,
+    /// The configuration.
+    pub config: Config,
+    /// Where the harness writes.
+    pub home: Home,
+    /// The target's name.
+    pub target_name: String,
+}
+
+/// The repository this binary was built from.
+pub fn workspace() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map_or(manifest.clone(), PathBuf::from)
+}
+
+/// The harness home that the arguments name, or the repository's.
+pub fn home(places: &Places) -> Result<Home, Problem> {
+    let root = places
+        .home
+        .clone()
+        .unwrap_or_else(|| workspace().join("target"));
+    // Children run in other directories.
+    let absolute = std::path::absolute(&root)
+        .map_err(|error| Problem::system(&format!("find {}", root.display()), error))?;
+    Ok(Home::new(absolute))
+}
+
+impl Workplace {
+    /// Reads the configuration and finds the target.
+    pub fn find(common: &Common) -> Result<Workplace, Problem> {
+        let workspace = workspace();
+        let named = common.places.config.clone();
+        let config_path = named.unwrap_or_else(|| workspace.join("harness.toml"));
+        let config_path = std::path::absolute(&config_path)
+            .map_err(|error| Problem::system("find the configuration", error))?;
+        let config = Config::read(&config_path).map_err(Problem::usage)?;
+        let (target_name, _) = config
+            .target(common.target.as_deref())
+            .map_err(Problem::usage)?;
+        Ok(Workplace {
+            target_name: target_name.to_owned(),
+            home: home(&common.places)?,
+            workspace,
+            config_path,
+            config,
+        })
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Target {
+        &self.config.targets[&self.target_name]
+    }
+
+    /// Starts a run that is printed as it goes.
+    pub fn start_run(&self, verb: &str, common: &Common) -> Result<Run, Problem> {
+        Run::start(
+            &self.home,
+            verb,
+            &typed(),
+            &self.target_name,
+            &common.name.to_string(),
+            Console::new().listener(),
+        )
+        .map_err(Problem::no_environment)
+    }
+
+    /// The supervisor's order for a run.
+    pub fn order(&self, run: &Run, common: &Common) -> Order {
+        Order {
+            name: common.name.clone(),
+            target: self.target_name.clone(),
+            config: self.config_path.clone(),
+            home: self.home.root().to_owned(),
+            workspace: self.workspace.clone(),
+            run: run.id().to_owned(),
+            run_folder: run.folder().to_owned(),
+        }
+    }
+
+    /// Installs what is missing of `needs`, after saying what that will be.
+    pub async fn provision(&self, needs: &[Need]) -> Result<(), Problem> {
+        let places = ProvisionPlaces {
+            tools_dir: self.home.tools(),
+            state_dir: self.home.state(),
+        };
+        let plan = Plan::for_needs(needs, places).await;
+        eprintln!("{}", plan.describe());
+        let console = std::sync::Mutex::new(Console::new());
+        plan.apply(|text| {
+            if let Ok(mut console) = console.lock() {
+                console.progress(Stage::Provision, text);
+            }
+        })
+        .await
+        .map_err(Problem::no_environment)
+    }
+}
+
+/// What was typed after `cargo xtask`.
+fn typed() -> String {
+    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+}
+
+/// SIGINT and SIGTERM, from now on as something to wait for.
+pub fn interrupts() -> Result<Interrupts, Problem> {
+    Interrupts::new().map_err(|error| Problem::system("listen for signals", error))
+}
+
+/// Renders a run's report, and says where it is and what held.
+pub fn conclude(run: &Run, code: ExitCode, json: bool) -> Result<ExitCode, Problem> {
+    let report = harness::report::render(run.folder()).map_err(Problem::no_environment)?;
+    if json {
+        print_json(&report)?;
+    }
+    eprintln!("{}", closing_lines(&report, run));
+    Ok(code)
+}
+
+fn closing_lines(report: &Report, run: &Run) -> String {
+    let page = run.folder().join("index.html");
+    format!("\n{}\nreport: {}", report.headline(), page.display())
+}
+
+/// Prints one JSON document on standard output.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Problem> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Problem::system("write JSON", error))?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Why a command ends early, and the exit code that says so.
+
+use harness::exit::ExitCode;
+use harness::rehearsal::Ending;
+use miette::{Diagnostic, Report, miette};
+
+/// An error to show, and its exit code.
+pub struct Problem {
+    code: ExitCode,
+    report: Report,
+}
+
+impl Problem {
+    /// An error with an exit code.
+    pub fn new(code: ExitCode, error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        let report = Report::new(error);
+        Problem { code, report }
+    }
+
+    /// Bad usage or configuration.
+    pub fn usage(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Problem::new(ExitCode::Usage, error)
+    }
+
+    /// The environment could not be had.
+    pub fn no_environment(error: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Problem::new(ExitCode::NoEnvironment, error)
+    }
+
+    /// The system refused something that it usually grants.
+    pub fn system(what: &str, error: impl std::fmt::Display) -> Self {
+        Problem {
+            code: ExitCode::NoEnvironment,
+            report: miette!(
+                help = "`cargo xtask doctor` says what this machine lacks",
+                "cannot {what}: {error}"
+            ),
+        }
+    }
+
+    /// Prints the error; returns the exit code.
+    pub fn show(self) -> ExitCode {
+        eprintln!("{:?}", self.report);
+        self.code
+    }
+}
+
+impl From<Ending> for Problem {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::RunFolder(error) => Problem::no_environment(error),
+            Ending::Supervisor(error) => Problem::no_environment(error),
+            Ending::Interrupted(code) => Problem {
+                code,
+                report: miette!(
+                    help = "`cargo xtask down --all` removes what is left",
+                    "left at once, on a second signal"
+                ),
+            },
+            Ending::Failed => Problem {
+                code: ExitCode::NoEnvironment,
+                report: miette!("the failure is shown above"),
+            },
+        }
+    }
+}
