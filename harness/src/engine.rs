@@ -196,6 +196,17 @@ pub enum NoEngine {
 }
 
 impl NoEngine {
+    /// On one line, for a note: where all was looked, `doctor` says.
+    pub fn in_short(&self) -> String {
+        match self {
+            NoEngine::Nowhere { looks } => format!(
+                "no container engine answers in any of the {} usual places (`cargo xtask doctor` lists them)",
+                looks.len()
+            ),
+            other => other.to_string(),
+        }
+    }
+
     fn from_looks(mut looks: Vec<Look>) -> NoEngine {
         match looks.as_slice() {
             [only] if only.candidate.origin.is_explicit() => NoEngine::Chosen(looks.remove(0)),

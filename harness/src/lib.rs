@@ -26,6 +26,7 @@ pub mod status;
 pub mod subprocess;
 pub mod supervisor;
 pub mod sweep;
+pub mod tiers;
 pub mod tools;
 pub mod wait;
 

@@ -4,7 +4,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::config::{BackingServices, Target};
-use crate::engine::{self, Engine, NoEngine};
+use crate::engine::{self, Engine};
 use crate::provision::Need;
 use crate::run::event::Failure;
 use crate::tools;
@@ -47,14 +47,14 @@ pub async fn look(target: &Target) -> Result<Preflight, Missing> {
     };
     match (target.backing_services, engine) {
         (BackingServices::Containers, Some(Err(none))) => Err(Missing {
-            missing: in_words(&none),
+            missing: none.in_short(),
         }),
         (_, Some(Ok(engine))) => Ok(Preflight {
             notes: vec![format!("the engine is {engine}")],
             engine: Some(engine),
         }),
         (_, engine) => {
-            let none = engine.and_then(Result::err).map(|none| in_words(&none));
+            let none = engine.and_then(Result::err).map(|none| none.in_short());
             let missing: Vec<&str> = missing_binaries().iter().map(|need| need.words()).collect();
             if !missing.is_empty() {
                 let missing = format!("{} not installed", missing.join(" and "));
@@ -92,8 +92,4 @@ fn missing_binaries() -> Vec<Need> {
         .is_none()
         .then_some(Need::RedisBinaries);
     postgres.into_iter().chain(redis).collect()
-}
-
-fn in_words(none: &NoEngine) -> String {
-    none.to_string().replace('\n', "; ")
 }

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// The widest text before a duration.
-const WIDTH: usize = 64;
+const WIDTH: usize = 78;
 
 /// Prints to standard error.
 pub struct Console {

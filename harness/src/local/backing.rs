@@ -90,7 +90,7 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
         .await
         .map_err(|none| UpError::NoSupply {
             name: "an engine",
-            why: none.to_string(),
+            why: none.in_short(),
         })?;
     let workshop = context.workshop();
     let progress = |text: &str| context.progress(Stage::Provision, text);

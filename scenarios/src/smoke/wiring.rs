@@ -20,19 +20,14 @@ impl Smoke<'_> {
     ) -> Result<(), RunFolderError> {
         use Service::*;
         let (client, get) = (&self.client, || Method::GET);
-        self.route(
-            scenario,
-            FrontendApp,
-            "/ of the site",
-            client.site(get(), "/"),
-        )
-        .await?;
+        self.route(scenario, FrontendApp, "/", client.site(get(), "/"))
+            .await?;
         self.page(scenario).await?;
         let direct = client.api(get(), &format!("/market-data/quotes/{SEEDED}"));
         self.route(
             scenario,
             MarketDataService,
-            "/market-data of the API, rewritten",
+            "/market-data, rewritten",
             direct,
         )
         .await?;
@@ -56,7 +51,7 @@ impl Smoke<'_> {
         let symbol = SEEDED;
         let api = |service, method, path: String| {
             let call = self.client.api(method, &path);
-            (service, format!("{path} of the API"), call)
+            (service, path, call)
         };
         let prediction = api(
             MlPredictionService,
@@ -182,7 +177,7 @@ impl Smoke<'_> {
 }
 
 fn claim(service: Service, route: &str) -> String {
-    format!("{route} is answered by {service}")
+    format!("{service} answers {route}")
 }
 
 /// The first thing a page would fetch from another origin.

@@ -1,0 +1,496 @@
+//! The project's own tests, in tiers by what they need.
+//!
+//! A test's tier is the name of its binary: `containers` and `cluster` are integration
+//! tests of these names, all others are `fast`. Within `containers`, what needs an engine
+//! is in a module called `engine`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use miette::Diagnostic;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use quick_junit::{Report, TestCaseStatus};
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::process::Command;
+
+use crate::engine::{self, Engine};
+use crate::exit::ExitCode;
+use crate::images::{self, Supply, Workshop};
+use crate::interrupts::Interrupts;
+use crate::provision::Need;
+use crate::tools;
+
+/// By what its tests need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Nothing but a compiler.
+    Fast,
+    /// Real Postgres and Redis.
+    Containers,
+    /// A real Kubernetes cluster.
+    Cluster,
+}
+
+impl Tier {
+    /// Every tier, the cheapest first.
+    pub const ALL: [Tier; 3] = [Tier::Fast, Tier::Containers, Tier::Cluster];
+
+    /// What `--provision` has to bring for it.
+    pub fn needs(self) -> &'static [Need] {
+        match self {
+            Tier::Fast | Tier::Cluster => &[Need::Nextest],
+            Tier::Containers => &Need::ALL,
+        }
+    }
+
+    /// The tier's name, also that of its test binaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Fast => "fast",
+            Tier::Containers => "containers",
+            Tier::Cluster => "cluster",
+        }
+    }
+
+    fn filter(self) -> &'static str {
+        match self {
+            Tier::Fast => "(not binary(containers) and not binary(cluster))",
+            Tier::Containers => "binary(containers)",
+            Tier::Cluster => "binary(cluster)",
+        }
+    }
+
+    /// The tier of a test binary, by nextest's name for it (`package::binary`).
+    fn of(binary: &str) -> Tier {
+        match binary.rsplit("::").next() {
+            Some("containers") => Tier::Containers,
+            Some("cluster") => Tier::Cluster,
+            _ => Tier::Fast,
+        }
+    }
+}
+
+/// The tests cannot be run.
+#[derive(Debug, Error, Diagnostic)]
+pub enum TestsError {
+    /// The test runner is not there.
+    #[error("cargo-nextest, which runs the tests, is not installed")]
+    #[diagnostic(help("`cargo xtask test --provision` installs it"))]
+    NoNextest,
+    /// A program could not be started.
+    #[error("cannot run {program}: {source}")]
+    Run {
+        /// Which.
+        program: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The tests do not compile.
+    #[error("the tests do not compile; cargo's words are above")]
+    Compile,
+    /// What nextest says cannot be read.
+    #[error("cannot read {what}: {reason}")]
+    Unreadable {
+        /// What was read.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What is run here, and what is not, and why.
+#[derive(Debug, Default)]
+pub struct TestPlan {
+    tiers: Vec<Tier>,
+    /// Without an engine: why there is none.
+    no_engine: Option<String>,
+    /// Without Postgres or Redis binaries: which are missing.
+    no_binaries: Option<String>,
+}
+
+impl TestPlan {
+    /// Looks what can be run here of `tiers`.
+    pub async fn look(tiers: &[Tier]) -> (TestPlan, Option<Engine>) {
+        let mut plan = TestPlan {
+            tiers: tiers.to_vec(),
+            ..TestPlan::default()
+        };
+        if !tiers.contains(&Tier::Containers) {
+            return (plan, None);
+        }
+        let missing: Vec<&str> = [
+            (tools::postgres_bin_dir().is_none(), Need::PostgresBinaries),
+            (tools::redis_server().is_none(), Need::RedisBinaries),
+        ]
+        .into_iter()
+        .filter_map(|(missing, need)| missing.then_some(need.words()))
+        .collect();
+        plan.no_binaries = (!missing.is_empty()).then(|| missing.join(" and "));
+        match Engine::find(engine::PATIENCE).await {
+            Ok(engine) => (plan, Some(engine)),
+            Err(none) => {
+                plan.no_engine = Some(none.in_short());
+                (plan, None)
+            }
+        }
+    }
+
+    /// nextest's filter expression for what is run.
+    fn filter(&self) -> String {
+        let tiers = self
+            .tiers
+            .iter()
+            .filter(|tier| self.not_run(**tier).is_none());
+        let tiers: Vec<&str> = tiers.map(|tier| tier.filter()).collect();
+        let mut filter = match tiers.is_empty() {
+            true => "none()".to_owned(),
+            false => format!("({})", tiers.join(" or ")),
+        };
+        if self.no_engine.is_some() {
+            filter += &format!(" and not ({})", NEEDS_ENGINE);
+        }
+        filter
+    }
+
+    /// Why the whole tier is not run, if it is not.
+    fn not_run(&self, tier: Tier) -> Option<String> {
+        let missing = self
+            .no_binaries
+            .as_ref()
+            .filter(|_| tier == Tier::Containers)?;
+        Some(format!(
+            "{missing} missing: `cargo xtask test --provision` installs it"
+        ))
+    }
+}
+
+/// Tests of the containers tier that need an engine, as nextest's filter has it.
+const NEEDS_ENGINE: &str = "binary(containers) and test(/(^|::)engine::/)";
+
+/// What came of a tier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Tests that passed.
+    pub passed: usize,
+    /// Tests that failed.
+    pub failed: usize,
+    /// Tests that are run by hand only.
+    pub ignored: usize,
+    /// Tests that could not be run here.
+    pub left_out: usize,
+}
+
+/// What came of the tests.
+#[derive(Debug)]
+pub struct Outcome {
+    plan: TestPlan,
+    /// What came of each tier.
+    pub tallies: BTreeMap<Tier, Tally>,
+    /// nextest's own exit code.
+    pub exit_code: ExitCode,
+}
+
+/// Runs nextest for a plan, its output passed through.
+pub async fn run(
+    plan: TestPlan,
+    nextest: &Path,
+    workspace: &Path,
+    environment: &[(String, String)],
+    interrupts: &mut Interrupts,
+) -> Result<Outcome, TestsError> {
+    let filter = plan.filter();
+    let listed = list(nextest, workspace, &filter).await?;
+    let target = listed["rust-build-meta"]["target-directory"]
+        .as_str()
+        .unwrap_or("target");
+    let junit = PathBuf::from(target).join("nextest/default/junit.xml");
+    // An old one must not be taken for this run's.
+    let _ = std::fs::remove_file(&junit);
+    let exit_code = if count(&listed, |selected, _| selected) == 0 {
+        // nextest would call that an error; what was left out, and why, is said below.
+        ExitCode::NoEnvironment
+    } else {
+        execute(nextest, workspace, &filter, environment, interrupts).await?
+    };
+    let mut tallies = left_out_and_ignored(&listed);
+    if junit.exists() {
+        add_results(&junit, &mut tallies)?;
+    }
+    Ok(Outcome {
+        plan,
+        tallies,
+        exit_code,
+    })
+}
+
+fn command(nextest: &Path, workspace: &Path, verb: &str, filter: &str) -> Command {
+    let mut command = Command::new(nextest);
+    command
+        .current_dir(workspace)
+        .args(["nextest", verb, "--workspace", "--locked", "-E", filter])
+        .kill_on_drop(true);
+    command
+}
+
+/// What there is, and what of it the filter selects, as nextest's JSON.
+async fn list(nextest: &Path, workspace: &Path, filter: &str) -> Result<Value, TestsError> {
+    let output = command(nextest, workspace, "list", filter)
+        .args(["--message-format", "json", "--run-ignored", "all"])
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .map_err(|source| run_error(nextest, source))?;
+    if !output.status.success() {
+        return Err(TestsError::Compile);
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| TestsError::Unreadable {
+        what: "nextest's list of tests".into(),
+        reason: error.to_string(),
+    })
+}
+
+async fn execute(
+    nextest: &Path,
+    workspace: &Path,
+    filter: &str,
+    environment: &[(String, String)],
+    interrupts: &mut Interrupts,
+) -> Result<ExitCode, TestsError> {
+    let mut child = command(nextest, workspace, "run", filter)
+        .arg("--no-tests=pass")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        // A group of its own: a signal reaches it once, from here.
+        .process_group(0)
+        .spawn()
+        .map_err(|source| run_error(nextest, source))?;
+    let id = child.id();
+    let mut called_off = None;
+    loop {
+        tokio::select! {
+            ended = child.wait() => {
+                let status = ended.map_err(|source| run_error(nextest, source))?;
+                return Ok(match (called_off, status.success()) {
+                    (Some(code), _) => code,
+                    (None, true) => ExitCode::Held,
+                    (None, false) => ExitCode::CheckFailed,
+                });
+            }
+            code = interrupts.next() => {
+                called_off = Some(code);
+                // nextest ends its tests on SIGINT, at once on a second.
+                if let Some(Ok(pid)) = id.map(i32::try_from) {
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+                }
+            }
+        }
+    }
+}
+
+fn run_error(program: &Path, source: std::io::Error) -> TestsError {
+    TestsError::Run {
+        program: program.display().to_string(),
+        source,
+    }
+}
+
+/// Every test of the list: its tier, whether it is selected, whether it is ignored.
+fn tests(listed: &Value) -> impl Iterator<Item = (Tier, bool, bool)> {
+    let suites = listed["rust-suites"].as_object().into_iter().flatten();
+    suites.flat_map(|(binary, suite)| {
+        let tier = Tier::of(binary);
+        let tests = suite["testcases"].as_object().into_iter().flatten();
+        tests.map(move |(_, test)| {
+            let selected = test["filter-match"]["status"] == "matches";
+            (tier, selected, test["ignored"] == true)
+        })
+    })
+}
+
+fn count(listed: &Value, which: impl Fn(bool, bool) -> bool) -> usize {
+    tests(listed)
+        .filter(|(_, selected, ignored)| which(*selected, *ignored))
+        .count()
+}
+
+fn left_out_and_ignored(listed: &Value) -> BTreeMap<Tier, Tally> {
+    let mut tallies: BTreeMap<Tier, Tally> = BTreeMap::new();
+    for (tier, selected, ignored) in tests(listed) {
+        let tally = tallies.entry(tier).or_default();
+        match (selected, ignored) {
+            (_, true) => tally.ignored += 1,
+            (false, false) => tally.left_out += 1,
+            (true, false) => {}
+        }
+    }
+    tallies
+}
+
+fn add_results(junit: &Path, tallies: &mut BTreeMap<Tier, Tally>) -> Result<(), TestsError> {
+    let unreadable = |reason: String| TestsError::Unreadable {
+        what: junit.display().to_string(),
+        reason,
+    };
+    let text = std::fs::read_to_string(junit).map_err(|error| unreadable(error.to_string()))?;
+    let report =
+        Report::deserialize_from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    for suite in &report.test_suites {
+        let tally = tallies.entry(Tier::of(&suite.name)).or_default();
+        for test in &suite.test_cases {
+            match test.status {
+                TestCaseStatus::Success { .. } => tally.passed += 1,
+                TestCaseStatus::NonSuccess { .. } => tally.failed += 1,
+                TestCaseStatus::Skipped { .. } => tally.ignored += 1,
+            }
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for Outcome {
+    /// A line a tier, and the sum in the form that pipelines read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut sum = Tally::default();
+        for tier in &self.plan.tiers {
+            let tally = self.tallies.get(tier).cloned().unwrap_or_default();
+            writeln!(f, "{:<11} {}", tier.name(), self.in_words(*tier, &tally))?;
+            sum.passed += tally.passed;
+            sum.failed += tally.failed;
+            sum.ignored += tally.ignored + tally.left_out;
+        }
+        let Tally {
+            passed,
+            failed,
+            ignored,
+            ..
+        } = sum;
+        write!(
+            f,
+            "tests: {passed} passed, {failed} failed, {ignored} skipped"
+        )
+    }
+}
+
+impl Outcome {
+    fn in_words(&self, tier: Tier, tally: &Tally) -> String {
+        if *tally == Tally::default() {
+            return "no tests: there is nothing to run in this tier yet".into();
+        }
+        let mut words = vec![format!("{} passed, {} failed", tally.passed, tally.failed)];
+        if tally.left_out > 0 {
+            let why = match (self.plan.not_run(tier), &self.plan.no_engine) {
+                (Some(why), _) => why,
+                (None, Some(why)) => format!("they need a container engine, and {why}"),
+                (None, None) => "the run was called off".into(),
+            };
+            words.push(format!("{} not run: {why}", tally.left_out));
+        }
+        if tally.ignored > 0 {
+            words.push(format!(
+                "{} only by hand (they change the machine; docs/testing.md)",
+                tally.ignored
+            ));
+        }
+        words.join("; ")
+    }
+}
+
+/// Has the images that the containers tier uses, so that no test has to wait for them.
+pub async fn prepare_images(
+    engine: &Engine,
+    workshop: &Workshop,
+    progress: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), images::ImageError> {
+    for name in ["postgres", "redis"] {
+        images::ensure(engine, workshop, name, Supply::Auto, progress).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod unit {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plan(no_engine: Option<&str>, no_binaries: Option<&str>) -> TestPlan {
+        TestPlan {
+            tiers: Tier::ALL.to_vec(),
+            no_engine: no_engine.map(str::to_owned),
+            no_binaries: no_binaries.map(str::to_owned),
+        }
+    }
+
+    fn listed() -> Value {
+        let test = |selected: bool, ignored: bool| {
+            let status = if selected { "matches" } else { "mismatch" };
+            json!({"ignored": ignored, "filter-match": {"status": status}})
+        };
+        json!({"rust-suites": {
+            "harness": {"testcases": {"a": test(true, false), "b": test(true, false)}},
+            "harness::containers": {"testcases": {
+                "engine::c": test(false, false),
+                "engine::by_hand": test(false, true),
+                "d": test(true, false),
+            }},
+        }})
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_left_out_by_the_filter() {
+        assert_eq!(
+            plan(None, None).filter(),
+            "((not binary(containers) and not binary(cluster)) or binary(containers) or binary(cluster))"
+        );
+        assert!(
+            plan(Some("none"), None)
+                .filter()
+                .ends_with("and not (binary(containers) and test(/(^|::)engine::/))")
+        );
+        assert!(
+            !plan(None, Some("Redis"))
+                .filter()
+                .contains("or binary(containers)")
+        );
+    }
+
+    #[test]
+    fn the_last_lines_say_what_was_run_and_what_not_and_why() {
+        let mut tallies = left_out_and_ignored(&listed());
+        tallies.get_mut(&Tier::Fast).unwrap().passed = 2;
+        tallies.get_mut(&Tier::Containers).unwrap().passed = 1;
+        let outcome = Outcome {
+            plan: plan(Some("no container engine answers"), None),
+            tallies,
+            exit_code: ExitCode::Held,
+        };
+        insta::assert_snapshot!(outcome, @r"
+        fast        2 passed, 0 failed
+        containers  1 passed, 0 failed; 1 not run: they need a container engine, and no container engine answers; 1 only by hand (they change the machine; docs/testing.md)
+        cluster     no tests: there is nothing to run in this tier yet
+        tests: 3 passed, 0 failed, 2 skipped
+        ");
+    }
+
+    #[test]
+    fn results_are_counted_by_the_binary_they_come_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let junit = folder.path().join("junit.xml");
+        let text = r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="nextest-run" tests="2" failures="1" errors="0">
+  <testsuite name="xtask::containers" tests="2" disabled="0" errors="0" failures="1">
+    <testcase name="one"/>
+    <testcase name="two"><failure type="test failure"/></testcase>
+  </testsuite>
+</testsuites>"#;
+        std::fs::write(&junit, text).unwrap();
+        let mut tallies = BTreeMap::new();
+        add_results(&junit, &mut tallies).unwrap();
+        assert_eq!(tallies[&Tier::Containers].passed, 1);
+        assert_eq!(tallies[&Tier::Containers].failed, 1);
+    }
+}
