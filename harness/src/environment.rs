@@ -24,10 +24,9 @@ pub struct EnvironmentName(String);
 
 /// A name that cannot be one.
 #[derive(Debug, Error, Diagnostic)]
-#[error("{0:?} cannot name an environment")]
-#[diagnostic(help(
-    "1 to 30 lower-case letters, digits and '-', starting and ending with a letter or digit, e.g. --name mine"
-))]
+#[error(
+    "{0:?} cannot name an environment: use 1 to 30 lower-case letters, digits and '-', starting and ending with a letter or digit, e.g. --name mine"
+)]
 pub struct BadName(String);
 
 impl FromStr for EnvironmentName {

@@ -57,14 +57,6 @@ impl Tier {
         }
     }
 
-    fn filter(self) -> &'static str {
-        match self {
-            Tier::Fast => "(not binary(containers) and not binary(cluster))",
-            Tier::Containers => "binary(containers)",
-            Tier::Cluster => "binary(cluster)",
-        }
-    }
-
     /// The tier of a test binary, by nextest's name for it (`package::binary`).
     fn of(binary: &str) -> Tier {
         match binary.rsplit("::").next() {
@@ -90,9 +82,10 @@ pub enum TestsError {
         /// The system's word.
         source: std::io::Error,
     },
-    /// The tests do not compile.
-    #[error("the tests do not compile; cargo's words are above")]
-    Compile,
+    /// The tests do not compile, mostly.
+    #[error("the tests cannot be listed; cargo's words are above")]
+    #[diagnostic(help("`cargo test --workspace --no-run` shows compiler errors alone"))]
+    NotListed,
     /// What nextest says cannot be read.
     #[error("cannot read {what}: {reason}")]
     Unreadable {
@@ -140,21 +133,43 @@ impl TestPlan {
         }
     }
 
-    /// nextest's filter expression for what is run.
-    fn filter(&self) -> String {
-        let tiers = self
+    /// nextest's filter expression for what is run. It may only name what `there` is:
+    /// nextest refuses a filter that names no test.
+    fn filter(&self, there: &[Listed]) -> String {
+        let named = |tier: Tier| {
+            let binary = format!("binary(={})", tier.name());
+            there.iter().any(|test| test.tier == tier).then_some(binary)
+        };
+        let slow: Vec<String> = [Tier::Containers, Tier::Cluster]
+            .into_iter()
+            .filter_map(named)
+            .collect();
+        let wanted: Vec<String> = self
             .tiers
             .iter()
-            .filter(|tier| self.not_run(**tier).is_none());
-        let tiers: Vec<&str> = tiers.map(|tier| tier.filter()).collect();
-        let mut filter = match tiers.is_empty() {
-            true => "none()".to_owned(),
-            false => format!("({})", tiers.join(" or ")),
-        };
-        if self.no_engine.is_some() {
-            filter += &format!(" and not ({})", NEEDS_ENGINE);
+            .filter(|tier| self.not_run(**tier).is_none())
+            .filter_map(|tier| match tier {
+                Tier::Fast => Some(format!("not ({})", slow.join(" or "))),
+                slow => named(*slow),
+            })
+            .collect();
+        let filter = wanted.join(" or ");
+        match there.iter().any(|test| self.leaves_out_for_engine(test)) {
+            true => format!("({filter}) and not (binary(=containers) and test(/{NEEDS_ENGINE}/))"),
+            false => filter,
         }
-        filter
+    }
+
+    /// Whether the test is run.
+    fn selects(&self, test: &Listed) -> bool {
+        self.tiers.contains(&test.tier)
+            && self.not_run(test.tier).is_none()
+            && !self.leaves_out_for_engine(test)
+    }
+
+    fn leaves_out_for_engine(&self, test: &Listed) -> bool {
+        let in_engine = test.name.starts_with("engine::") || test.name.contains("::engine::");
+        self.no_engine.is_some() && test.tier == Tier::Containers && in_engine
     }
 
     /// Why the whole tier is not run, if it is not.
@@ -169,8 +184,15 @@ impl TestPlan {
     }
 }
 
-/// Tests of the containers tier that need an engine, as nextest's filter has it.
-const NEEDS_ENGINE: &str = "binary(containers) and test(/(^|::)engine::/)";
+/// The names of tests that need an engine, as a regular expression.
+const NEEDS_ENGINE: &str = "(^|::)engine::";
+
+/// A test that there is.
+struct Listed {
+    tier: Tier,
+    name: String,
+    ignored: bool,
+}
 
 /// What came of a tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -203,21 +225,25 @@ pub async fn run(
     environment: &[(String, String)],
     interrupts: &mut Interrupts,
 ) -> Result<Outcome, TestsError> {
-    let filter = plan.filter();
-    let listed = list(nextest, workspace, &filter).await?;
-    let target = listed["rust-build-meta"]["target-directory"]
-        .as_str()
-        .unwrap_or("target");
-    let junit = PathBuf::from(target).join("nextest/default/junit.xml");
+    let (there, target) = list(nextest, workspace).await?;
+    let junit = target.join("nextest/default/junit.xml");
     // An old one must not be taken for this run's.
     let _ = std::fs::remove_file(&junit);
-    let exit_code = if count(&listed, |selected, _| selected) == 0 {
-        // nextest would call that an error; what was left out, and why, is said below.
-        ExitCode::NoEnvironment
-    } else {
-        execute(nextest, workspace, &filter, environment, interrupts).await?
+    let exit_code = match there.iter().any(|test| plan.selects(test) && !test.ignored) {
+        true => {
+            execute(
+                nextest,
+                workspace,
+                &plan.filter(&there),
+                environment,
+                interrupts,
+            )
+            .await?
+        }
+        // What is not run, and why, is said on the last lines.
+        false => ExitCode::NoEnvironment,
     };
-    let mut tallies = left_out_and_ignored(&listed);
+    let mut tallies = not_run(&plan, &there);
     if junit.exists() {
         add_results(&junit, &mut tallies)?;
     }
@@ -228,30 +254,37 @@ pub async fn run(
     })
 }
 
-fn command(nextest: &Path, workspace: &Path, verb: &str, filter: &str) -> Command {
+fn command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
     let mut command = Command::new(nextest);
     command
         .current_dir(workspace)
-        .args(["nextest", verb, "--workspace", "--locked", "-E", filter])
+        .args(["nextest", verb, "--workspace", "--locked"])
         .kill_on_drop(true);
     command
 }
 
-/// What there is, and what of it the filter selects, as nextest's JSON.
-async fn list(nextest: &Path, workspace: &Path, filter: &str) -> Result<Value, TestsError> {
-    let output = command(nextest, workspace, "list", filter)
+/// Every test of the project, and cargo's target directory.
+async fn list(nextest: &Path, workspace: &Path) -> Result<(Vec<Listed>, PathBuf), TestsError> {
+    let output = command(nextest, workspace, "list")
         .args(["--message-format", "json", "--run-ignored", "all"])
-        .stderr(Stdio::inherit())
-        .output()
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|source| run_error(nextest, source))?
+        .wait_with_output()
         .await
         .map_err(|source| run_error(nextest, source))?;
     if !output.status.success() {
-        return Err(TestsError::Compile);
+        return Err(TestsError::NotListed);
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| TestsError::Unreadable {
-        what: "nextest's list of tests".into(),
-        reason: error.to_string(),
-    })
+    let listed: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| TestsError::Unreadable {
+            what: "nextest's list of tests".into(),
+            reason: error.to_string(),
+        })?;
+    let target = listed["rust-build-meta"]["target-directory"]
+        .as_str()
+        .unwrap_or("target");
+    Ok((tests(&listed), target.into()))
 }
 
 async fn execute(
@@ -261,8 +294,8 @@ async fn execute(
     environment: &[(String, String)],
     interrupts: &mut Interrupts,
 ) -> Result<ExitCode, TestsError> {
-    let mut child = command(nextest, workspace, "run", filter)
-        .arg("--no-tests=pass")
+    let mut child = command(nextest, workspace, "run")
+        .args(["--filterset", filter])
         .envs(environment.iter().map(|(name, value)| (name, value)))
         // A group of its own: a signal reaches it once, from here.
         .process_group(0)
@@ -298,30 +331,25 @@ fn run_error(program: &Path, source: std::io::Error) -> TestsError {
     }
 }
 
-/// Every test of the list: its tier, whether it is selected, whether it is ignored.
-fn tests(listed: &Value) -> impl Iterator<Item = (Tier, bool, bool)> {
+fn tests(listed: &Value) -> Vec<Listed> {
     let suites = listed["rust-suites"].as_object().into_iter().flatten();
-    suites.flat_map(|(binary, suite)| {
-        let tier = Tier::of(binary);
+    let tests = suites.flat_map(|(binary, suite)| {
         let tests = suite["testcases"].as_object().into_iter().flatten();
-        tests.map(move |(_, test)| {
-            let selected = test["filter-match"]["status"] == "matches";
-            (tier, selected, test["ignored"] == true)
+        tests.map(move |(name, test)| Listed {
+            tier: Tier::of(binary),
+            name: name.clone(),
+            ignored: test["ignored"] == true,
         })
-    })
+    });
+    tests.collect()
 }
 
-fn count(listed: &Value, which: impl Fn(bool, bool) -> bool) -> usize {
-    tests(listed)
-        .filter(|(_, selected, ignored)| which(*selected, *ignored))
-        .count()
-}
-
-fn left_out_and_ignored(listed: &Value) -> BTreeMap<Tier, Tally> {
+/// What there is and is not run, by tier.
+fn not_run(plan: &TestPlan, there: &[Listed]) -> BTreeMap<Tier, Tally> {
     let mut tallies: BTreeMap<Tier, Tally> = BTreeMap::new();
-    for (tier, selected, ignored) in tests(listed) {
-        let tally = tallies.entry(tier).or_default();
-        match (selected, ignored) {
+    for test in there {
+        let tally = tallies.entry(test.tier).or_default();
+        match (plan.selects(test), test.ignored) {
             (_, true) => tally.ignored += 1,
             (false, false) => tally.left_out += 1,
             (true, false) => {}
@@ -425,46 +453,41 @@ mod unit {
         }
     }
 
-    fn listed() -> Value {
-        let test = |selected: bool, ignored: bool| {
-            let status = if selected { "matches" } else { "mismatch" };
-            json!({"ignored": ignored, "filter-match": {"status": status}})
-        };
-        json!({"rust-suites": {
-            "harness": {"testcases": {"a": test(true, false), "b": test(true, false)}},
+    fn there() -> Vec<Listed> {
+        let test = |ignored: bool| json!({"ignored": ignored});
+        tests(&json!({"rust-suites": {
+            "harness": {"testcases": {"a": test(false), "b": test(false)}},
             "harness::containers": {"testcases": {
-                "engine::c": test(false, false),
-                "engine::by_hand": test(false, true),
-                "d": test(true, false),
+                "engine::c": test(false),
+                "engine::by_hand": test(true),
+                "d": test(false),
             }},
-        }})
+        }}))
     }
 
     #[test]
-    fn what_cannot_be_run_is_left_out_by_the_filter() {
-        assert_eq!(
-            plan(None, None).filter(),
-            "((not binary(containers) and not binary(cluster)) or binary(containers) or binary(cluster))"
-        );
-        assert!(
-            plan(Some("none"), None)
-                .filter()
-                .ends_with("and not (binary(containers) and test(/(^|::)engine::/))")
-        );
-        assert!(
-            !plan(None, Some("Redis"))
-                .filter()
-                .contains("or binary(containers)")
-        );
+    fn the_filter_names_what_there_is_and_leaves_out_what_cannot_be_run() {
+        let filters = [
+            plan(None, None),
+            plan(Some("none answers"), None),
+            plan(None, Some("Redis")),
+        ]
+        .map(|plan| plan.filter(&there()));
+        insta::assert_snapshot!(filters.join("\n"), @r"
+        not (binary(=containers)) or binary(=containers)
+        (not (binary(=containers)) or binary(=containers)) and not (binary(=containers) and test(/(^|::)engine::/))
+        not (binary(=containers))
+        ");
     }
 
     #[test]
     fn the_last_lines_say_what_was_run_and_what_not_and_why() {
-        let mut tallies = left_out_and_ignored(&listed());
+        let plan = plan(Some("no container engine answers"), None);
+        let mut tallies = not_run(&plan, &there());
         tallies.get_mut(&Tier::Fast).unwrap().passed = 2;
         tallies.get_mut(&Tier::Containers).unwrap().passed = 1;
         let outcome = Outcome {
-            plan: plan(Some("no container engine answers"), None),
+            plan,
             tallies,
             exit_code: ExitCode::Held,
         };

@@ -12,6 +12,7 @@ use problem::Problem;
 
 fn main() {
     let cli = Cli::parse();
+    problem::show_as_people_read();
     // Before there are threads: it becomes another program.
     if let Command::RunBound(bound) = &cli.command {
         let error = harness::process::bound::run(&bound.binding(), &bound.program);

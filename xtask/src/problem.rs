@@ -1,8 +1,26 @@
 //! Why a command ends early, and the exit code that says so.
 
+use std::io::IsTerminal;
+
 use harness::exit::ExitCode;
 use harness::rehearsal::Ending;
-use miette::{Diagnostic, Report, miette};
+use miette::{Diagnostic, MietteHandlerOpts, Report, miette};
+
+/// How errors are shown: their messages name the cause themselves, and a log is not
+/// wrapped as a terminal is.
+pub fn show_as_people_read() {
+    const LOG_WIDTH: usize = 1000;
+    let shown = miette::set_hook(Box::new(|_| {
+        let options = MietteHandlerOpts::new().without_cause_chain();
+        let options = match std::io::stderr().is_terminal() {
+            true => options,
+            false => options.width(LOG_WIDTH),
+        };
+        Box::new(options.build())
+    }));
+    // Set once, at the start: it cannot have been set before.
+    debug_assert!(shown.is_ok());
+}
 
 /// An error to show, and its exit code.
 pub struct Problem {

@@ -1,0 +1,79 @@
+//! What people read when they ask for help or mistype.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+/// The exit code and all that is said, with the test's own folder written as `[folder]`.
+fn xtask(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(arguments)
+        .env("TRII_HARNESS_HOME", folder.join("home"))
+        .env("NO_COLOR", "1")
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    let said = format!(
+        "exit code {code}\n{}{}",
+        text(output.stdout),
+        text(output.stderr)
+    );
+    said.replace(folder.to_str().unwrap(), "[folder]")
+}
+
+#[test]
+fn help_teaches() {
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
+    for command in [
+        "e2e", "up", "down", "status", "smoke", "doctor", "test", "bench", "report",
+    ] {
+        insta::assert_snapshot!(
+            format!("help-{command}"),
+            xtask(folder.path(), &[command, "--help"])
+        );
+    }
+}
+
+#[test]
+fn bad_usage_is_exit_code_2_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[&str]); 6] = [
+        ("command", &["e2ee"]),
+        ("flag", &["e2e", "--targt", "local"]),
+        ("name", &["e2e", "--name", "Not A Name"]),
+        ("target", &["e2e", "--target", "staging"]),
+        ("config", &["e2e", "--config", "nowhere.toml"]),
+        ("tier", &["test", "--tier", "slow"]),
+    ];
+    for (what, arguments) in cases {
+        let said = xtask(folder.path(), arguments);
+        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
+        insta::assert_snapshot!(format!("bad-{what}"), said);
+    }
+}
+
+#[test]
+fn a_broken_configuration_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = include_str!("../../harness.toml");
+    let broken = good.replace("router_port = 0", "router_prot = 0");
+    std::fs::write(folder.path().join("harness.toml"), broken).unwrap();
+    let said = xtask(folder.path(), &["e2e", "--config", "harness.toml"]);
+    assert!(said.starts_with("exit code 2"), "{said}");
+    insta::assert_snapshot!("broken-configuration", said);
+    assert!(!folder.path().join("home").exists());
+}
+
+#[test]
+fn where_nothing_is_up_each_command_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["status", "smoke", "down"] {
+        insta::assert_snapshot!(
+            format!("{command}-of-nothing"),
+            xtask(folder.path(), &[command])
+        );
+    }
+}
