@@ -29,7 +29,7 @@ impl Smoke<'_> {
             _ => String::new(),
         };
         let bad = [
-            ("no token", None),
+            ("a request without a token", None),
             ("a token that is none", Some("nonsense".to_owned())),
             (
                 "a token signed with another key",
