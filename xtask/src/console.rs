@@ -71,15 +71,7 @@ impl Console {
 
     fn happened(&mut self, happening: &Happening) {
         match happening {
-            Happening::RunStarted {
-                run,
-                target,
-                environment,
-                ..
-            } => self.line(
-                Stage::Plan,
-                &format!("run {run}: target {target}, environment {environment}"),
-            ),
+            Happening::RunStarted { run, .. } => self.line(Stage::Plan, &format!("run {run}")),
             Happening::StageStarted { stage } => {
                 if let Some(spinner) = &self.spinner {
                     spinner.enable_steady_tick(Duration::from_millis(100));

@@ -8,8 +8,8 @@ use harness::home::Home;
 use harness::interrupts::Interrupts;
 use harness::provision::{Need, Places as ProvisionPlaces, Plan};
 use harness::report::Report;
-use harness::run::Run;
-use harness::run::event::Stage;
+use harness::run::event::{Stage, StageResult};
+use harness::run::{Run, RunFolderError};
 use harness::supervisor::Order;
 
 use crate::cli::{Common, Places};
@@ -74,17 +74,32 @@ impl Workplace {
         &self.config.targets[&self.target_name]
     }
 
-    /// Starts a run that is printed as it goes.
+    /// Starts a run that is printed as it goes, with its first stage: what was decided.
     pub fn start_run(&self, verb: &str, common: &Common) -> Result<Run, Problem> {
-        Run::start(
-            &self.home,
-            verb,
-            &typed(),
-            &self.target_name,
-            &common.name.to_string(),
-            Console::new().listener(),
-        )
-        .map_err(Problem::no_environment)
+        let name = common.name.to_string();
+        let listener = Console::new().listener();
+        let planned = || {
+            let mut run = Run::start(
+                &self.home,
+                verb,
+                &typed(),
+                &self.target_name,
+                &name,
+                listener,
+            )?;
+            run.begin(Stage::Plan)?;
+            let why = match common.target {
+                Some(_) => "as --target says",
+                None => "the default of harness.toml",
+            };
+            run.note(
+                Stage::Plan,
+                format!("target {}, {why}; environment {name}", self.target_name),
+            )?;
+            run.end_stages(StageResult::Done)?;
+            Ok(run)
+        };
+        planned().map_err(|error: RunFolderError| Problem::no_environment(error))
     }
 
     /// The supervisor's order for a run.
