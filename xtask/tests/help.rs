@@ -1,5 +1,7 @@
 //! What people read when they ask for help or mistype.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::path::Path;
 
 use assert_cmd::Command;
