@@ -1,9 +1,11 @@
 //! The local target's stand-in for the ingress: the same hosts, paths and rewrites.
 //!
 //! It reads routes as ingress-nginx does: the longest path of a host first, `Prefix`
-//! element by element, a regex from the start of the path and case-insensitive
+//! element by element, a regex from the start of the path and case-insensitive, all on
+//! the decoded path
 //! (<https://kubernetes.github.io/ingress-nginx/user-guide/ingress-path-matching/>).
 
+mod path;
 mod proxy;
 mod table;
 

@@ -39,9 +39,12 @@ pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
         .iter()
         .map(judge_route)
         .collect::<Result<Vec<_>, _>>()?;
-    // As ingress-nginx orders its locations: longest first. A stable sort keeps the
-    // file's order among equals.
-    routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+    // As ingress-nginx orders its locations: longest first, and of equals the exact one
+    // (Kubernetes, "Multiple matches"). A stable sort keeps the file's order otherwise.
+    routes.sort_by_key(|route| {
+        let exact = route.path_type == PathType::Exact;
+        (std::cmp::Reverse(route.path.len()), !exact)
+    });
     Ok(Config {
         default_target,
         targets,

@@ -1,22 +1,27 @@
 //! Passes a request on to the service its route names.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRAILER, UPGRADE};
-use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_http::timeout::TimeoutBody;
 
-use super::Upstreams;
 use super::table::{Destination, RouteTable};
+use super::{Upstreams, path};
 use crate::config::Platform;
 
-/// ingress-nginx's defaults: `proxy-connect-timeout` 5 s, `proxy-read-timeout` 60 s.
+/// ingress-nginx's `proxy-connect-timeout`.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// ingress-nginx's `proxy-read-timeout`: not for the whole answer, but between two reads.
 const READ: Duration = Duration::from_secs(60);
 
 /// Shorter than a service's own idle limit, so that a pooled connection is seldom
@@ -34,15 +39,21 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("transfer-encoding"),
 ];
 
-type Body = BoxBody<Bytes, hyper::Error>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// An answer's body.
+pub(super) type Body = BoxBody<Bytes, BoxError>;
 
 pub(super) struct Proxy {
     /// A browser that opens `http://127.0.0.1:PORT/` should see the site.
     site_host: String,
     table: RouteTable,
     upstreams: Upstreams,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, BoxBody<Bytes, hyper::Error>>,
+    read_timeout: Duration,
 }
+
+/// Why a request is not passed on, or was in vain.
+type Refusal = (StatusCode, String);
 
 impl Proxy {
     pub(super) fn new(platform: &Platform, table: RouteTable, upstreams: Upstreams) -> Self {
@@ -58,6 +69,7 @@ impl Proxy {
             table,
             upstreams,
             client,
+            read_timeout: READ,
         }
     }
 
@@ -66,40 +78,53 @@ impl Proxy {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Response<Body> {
-        let host = self.host(&request);
-        let Some(destination) = self.table.find(&host, request.uri().path()) else {
-            return refusal(
-                StatusCode::NOT_FOUND,
-                format!("no route for {host}{}", request.uri().path()),
-            );
+        let answered = match self.route(&request) {
+            Ok((destination, address)) => self.pass_on(request, &destination, address, peer).await,
+            Err(refusal) => Err(refusal),
         };
-        let Some(&address) = self.upstreams.get(&destination.service) else {
-            return refusal(
+        answered.unwrap_or_else(|(status, why)| refuse(status, &why))
+    }
+
+    fn route(&self, request: &Request<Incoming>) -> Result<(Destination, SocketAddr), Refusal> {
+        if request.method() == Method::CONNECT {
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "no tunnels".into()));
+        }
+        let host = self.host(request)?;
+        let raw = request.uri().path();
+        let path = path::normalised(raw)
+            .ok_or_else(|| (StatusCode::BAD_REQUEST, format!("{raw} is no path")))?;
+        let destination = self
+            .table
+            .find(&host, &path)
+            .ok_or_else(|| (StatusCode::NOT_FOUND, format!("no route for {host}{path}")))?;
+        let service = destination.service;
+        match self.upstreams.get(&service) {
+            Some(address) => Ok((destination, *address)),
+            None => Err((
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("{} is not here", destination.service),
-            );
-        };
-        match self
-            .pass_on(request, &destination, address, &host, peer)
-            .await
-        {
-            Ok(response) => response,
-            Err((status, reason)) => refusal(status, format!("{}: {reason}", destination.service)),
+                format!("{service} is not here"),
+            )),
         }
     }
 
     /// Lower case, without port; the loopback's own names mean the site.
-    fn host(&self, request: &Request<Incoming>) -> String {
-        let header = request
-            .headers()
-            .get(HOST)
-            .and_then(|host| host.to_str().ok());
-        let named = request.uri().host().or(header).unwrap_or_default();
-        let host = named.rsplit_once(':').map_or(named, |(host, _port)| host);
-        match host {
+    fn host(&self, request: &Request<Incoming>) -> Result<String, Refusal> {
+        let mut headers = request.headers().get_all(HOST).iter();
+        let named = match (request.uri().host(), headers.next(), headers.next()) {
+            // An absolute-form target wins over the header (RFC 9112, 3.2.2).
+            (Some(host), _, None) => host,
+            (None, Some(host), None) => host.to_str().unwrap_or_default(),
+            // RFC 9112, 3.2: exactly one.
+            _ => return Err((StatusCode::BAD_REQUEST, "one Host header, please".into())),
+        };
+        let host = match named.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => named,
+        };
+        Ok(match host {
             "127.0.0.1" | "localhost" => self.site_host.clone(),
             host => host.to_ascii_lowercase(),
-        }
+        })
     }
 
     async fn pass_on(
@@ -107,34 +132,84 @@ impl Proxy {
         request: Request<Incoming>,
         destination: &Destination,
         address: SocketAddr,
-        host: &str,
         peer: SocketAddr,
-    ) -> Result<Response<Body>, (StatusCode, String)> {
+    ) -> Result<Response<Body>, Refusal> {
+        let service = destination.service;
         let (mut parts, body) = request.into_parts();
-        let query = parts
-            .uri
-            .query()
-            .map(|query| format!("?{query}"))
-            .unwrap_or_default();
-        parts.uri = format!("http://{address}{}{query}", destination.path)
-            .parse::<Uri>()
-            .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+        parts.uri = target(&parts.uri, destination, address)?;
+        // Each hop speaks its own version (RFC 9112, 2.3).
+        parts.version = Version::HTTP_11;
         drop_hop_by_hop(&mut parts.headers);
-        forward_origin(&mut parts.headers, host, peer);
+        forward_origin(&mut parts.headers, peer);
+        let (body, sending) = watched(body);
         let sent = self.client.request(Request::from_parts(parts, body));
-        match tokio::time::timeout(READ, sent).await {
-            Ok(Ok(response)) => {
+        match self.unless_silent(sent, &sending).await {
+            Some(Ok(response)) => {
                 let (mut parts, body) = response.into_parts();
                 drop_hop_by_hop(&mut parts.headers);
-                Ok(Response::from_parts(parts, body.boxed()))
+                let body = TimeoutBody::new(self.read_timeout, body);
+                Ok(Response::from_parts(parts, BodyExt::boxed(body)))
             }
-            Ok(Err(error)) => Err((StatusCode::BAD_GATEWAY, error.to_string())),
-            Err(_) => Err((
-                StatusCode::GATEWAY_TIMEOUT,
-                format!("no answer within {READ:?}"),
-            )),
+            Some(Err(error)) => {
+                let why = crate::chain(&error);
+                Err((StatusCode::BAD_GATEWAY, format!("{service}: {why}")))
+            }
+            None => {
+                let why = format!("{service}: nothing for {:?}", self.read_timeout);
+                Err((StatusCode::GATEWAY_TIMEOUT, why))
+            }
         }
     }
+
+    /// The answer's head, unless neither it nor a further part of the request came for
+    /// the read timeout.
+    async fn unless_silent<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        sending: &Mutex<Instant>,
+    ) -> Option<T> {
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            let since = *sending.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = tokio::time::Instant::from_std(since + self.read_timeout);
+            if let Ok(answer) = tokio::time::timeout_at(end, answer.as_mut()).await {
+                return Some(answer);
+            }
+            let moved = *sending.lock().unwrap_or_else(PoisonError::into_inner) > since;
+            if !moved {
+                return None;
+            }
+        }
+    }
+}
+
+/// A request's body, and when a part of it was last passed on.
+fn watched(body: Incoming) -> (BoxBody<Bytes, hyper::Error>, Arc<Mutex<Instant>>) {
+    let last = Arc::new(Mutex::new(Instant::now()));
+    if body.is_end_stream() {
+        // As it is: a mapped one would be sent as a chunked body of nothing.
+        return (body.boxed(), last);
+    }
+    let moved = Arc::clone(&last);
+    let body = body.map_frame(move |frame| {
+        *moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        frame
+    });
+    (body.boxed(), last)
+}
+
+fn target(uri: &Uri, destination: &Destination, address: SocketAddr) -> Result<Uri, Refusal> {
+    let path = match &destination.rewritten {
+        Some(path) => path::encoded(path),
+        None => uri.path().to_owned(),
+    };
+    let query = uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    format!("http://{address}{path}{query}")
+        .parse()
+        .map_err(|error: hyper::http::uri::InvalidUri| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 /// The standard ones, and those that `Connection` names.
@@ -151,27 +226,31 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// As ingress-nginx: set, not appended to, so that a client cannot pretend.
-fn forward_origin(headers: &mut HeaderMap, host: &str, peer: SocketAddr) {
-    let peer = peer.ip().to_string();
+/// As ingress-nginx: the client's own `Host` stays, and what it says of the origin is
+/// set, not appended to, so that a client cannot pretend.
+fn forward_origin(headers: &mut HeaderMap, peer: SocketAddr) {
+    let peer = HeaderValue::from_str(&peer.ip().to_string()).ok();
     let values = [
-        (HOST, host),
-        (HeaderName::from_static("x-forwarded-for"), &peer),
-        (HeaderName::from_static("x-forwarded-host"), host),
-        (HeaderName::from_static("x-forwarded-proto"), "http"),
-        (HeaderName::from_static("x-real-ip"), &peer),
+        ("x-forwarded-for", peer.clone()),
+        ("x-real-ip", peer),
+        ("x-forwarded-host", headers.get(HOST).cloned()),
+        ("x-forwarded-proto", Some(HeaderValue::from_static("http"))),
     ];
     for (name, value) in values {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
+        match value {
+            Some(value) => drop(headers.insert(name, value)),
+            None => drop(headers.remove(name)),
         }
     }
 }
 
 /// The router's own answer; it has no `x-trii-*` headers, which tells it from a service's.
-fn refusal(status: StatusCode, why: String) -> Response<Body> {
+fn refuse(status: StatusCode, why: &str) -> Response<Body> {
     let body = Full::new(Bytes::from(format!("router: {why}\n")));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed());
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,8 +20,8 @@ struct CompiledRoute {
 pub struct Destination {
     /// Who answers.
     pub service: Service,
-    /// The path it is asked for, query not included.
-    pub path: String,
+    /// The path it is asked for, query not included; `None`: as the client wrote it.
+    pub rewritten: Option<String>,
 }
 
 impl RouteTable {
@@ -34,7 +34,8 @@ impl RouteTable {
             .map(RouteTable)
     }
 
-    /// The first route that fits; `host` is lower case and without port.
+    /// The first route that fits; `host` is lower case and without port, `path` is
+    /// [normalised](super::path::normalised).
     pub fn find(&self, host: &str, path: &str) -> Option<Destination> {
         self.0
             .iter()
@@ -64,17 +65,14 @@ impl CompiledRoute {
 
     fn destination(&self, path: &str) -> Option<Destination> {
         let groups = self.path.captures(path)?;
-        let path = match &self.rewrite {
-            None => path.to_owned(),
-            Some(template) => {
-                let mut rewritten = String::new();
-                groups.expand(template, &mut rewritten);
-                rewritten
-            }
-        };
+        let rewritten = self.rewrite.as_ref().map(|template| {
+            let mut path = String::new();
+            groups.expand(template, &mut path);
+            path
+        });
         Some(Destination {
             service: self.service,
-            path,
+            rewritten,
         })
     }
 }
@@ -118,7 +116,8 @@ mod tests {
 
     fn goes_to(host: &str, path: &str) -> Option<(Service, String)> {
         let destination = shipped().find(host, path)?;
-        Some((destination.service, destination.path))
+        let seen = destination.rewritten.unwrap_or_else(|| path.to_owned());
+        Some((destination.service, seen))
     }
 
     #[test]
