@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use miette::Diagnostic;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use quick_junit::{Report, TestCaseStatus};
 use serde::Serialize;
@@ -225,7 +225,10 @@ pub async fn run(
     environment: &[(String, String)],
     interrupts: &mut Interrupts,
 ) -> Result<Outcome, TestsError> {
-    let (there, target) = list(nextest, workspace).await?;
+    let (there, target) = match list(nextest, workspace, interrupts).await? {
+        Ok(listed) => listed,
+        Err(code) => return Ok(Outcome::called_off(plan, code)),
+    };
     let junit = target.join("nextest/default/junit.xml");
     // An old one must not be taken for this run's.
     let _ = std::fs::remove_file(&junit);
@@ -259,20 +262,33 @@ fn command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
     command
         .current_dir(workspace)
         .args(["nextest", verb, "--workspace", "--locked"])
+        // Of its own: a terminal's Ctrl-C reaches it once, from here.
+        .process_group(0)
         .kill_on_drop(true);
     command
 }
 
-/// Every test of the project, and cargo's target directory.
-async fn list(nextest: &Path, workspace: &Path) -> Result<(Vec<Listed>, PathBuf), TestsError> {
-    let output = command(nextest, workspace, "list")
+/// Every test of the project, and cargo's target directory; or the code of the signal
+/// that ended the compiling, which takes minutes the first time.
+async fn list(
+    nextest: &Path,
+    workspace: &Path,
+    interrupts: &mut Interrupts,
+) -> Result<Result<(Vec<Listed>, PathBuf), ExitCode>, TestsError> {
+    let mut command = command(nextest, workspace, "list");
+    command
         .args(["--message-format", "json", "--run-ignored", "all"])
-        .stdout(Stdio::piped())
+        .stdout(Stdio::piped());
+    let child = command
         .spawn()
-        .map_err(|source| run_error(nextest, source))?
-        .wait_with_output()
-        .await
         .map_err(|source| run_error(nextest, source))?;
+    let group = child.id();
+    let output = passing_signals_on(child.wait_with_output(), group, interrupts).await;
+    let output = output.map_err(|source| run_error(nextest, source))?;
+    let output = match output {
+        (_, Some(code)) => return Ok(Err(code)),
+        (output, None) => output,
+    };
     if !output.status.success() {
         return Err(TestsError::NotListed);
     }
@@ -284,7 +300,7 @@ async fn list(nextest: &Path, workspace: &Path) -> Result<(Vec<Listed>, PathBuf)
     let target = listed["rust-build-meta"]["target-directory"]
         .as_str()
         .unwrap_or("target");
-    Ok((tests(&listed), target.into()))
+    Ok(Ok((tests(&listed), target.into())))
 }
 
 async fn execute(
@@ -297,27 +313,33 @@ async fn execute(
     let mut child = command(nextest, workspace, "run")
         .args(["--filterset", filter])
         .envs(environment.iter().map(|(name, value)| (name, value)))
-        // A group of its own: a signal reaches it once, from here.
-        .process_group(0)
         .spawn()
         .map_err(|source| run_error(nextest, source))?;
-    let id = child.id();
+    let group = child.id();
+    let ended = passing_signals_on(child.wait(), group, interrupts).await;
+    match ended.map_err(|source| run_error(nextest, source))? {
+        (_, Some(code)) => Ok(code),
+        (status, None) if status.success() => Ok(ExitCode::Held),
+        (_, None) => Ok(ExitCode::CheckFailed),
+    }
+}
+
+/// Awaits the end of a child that leads a group. A signal to this process becomes a
+/// SIGINT to the group: nextest ends its tests at that, at once on a second.
+async fn passing_signals_on<T>(
+    ended: impl Future<Output = std::io::Result<T>>,
+    group: Option<u32>,
+    interrupts: &mut Interrupts,
+) -> std::io::Result<(T, Option<ExitCode>)> {
+    let mut ended = std::pin::pin!(ended);
     let mut called_off = None;
     loop {
         tokio::select! {
-            ended = child.wait() => {
-                let status = ended.map_err(|source| run_error(nextest, source))?;
-                return Ok(match (called_off, status.success()) {
-                    (Some(code), _) => code,
-                    (None, true) => ExitCode::Held,
-                    (None, false) => ExitCode::CheckFailed,
-                });
-            }
+            ended = ended.as_mut() => return Ok((ended?, called_off)),
             code = interrupts.next() => {
                 called_off = Some(code);
-                // nextest ends its tests on SIGINT, at once on a second.
-                if let Some(Ok(pid)) = id.map(i32::try_from) {
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+                if let Some(Ok(group)) = group.map(i32::try_from) {
+                    let _ = killpg(Pid::from_raw(group), Signal::SIGINT);
                 }
             }
         }
@@ -404,9 +426,20 @@ impl std::fmt::Display for Outcome {
 }
 
 impl Outcome {
+    fn called_off(plan: TestPlan, exit_code: ExitCode) -> Self {
+        Outcome {
+            plan,
+            tallies: BTreeMap::new(),
+            exit_code,
+        }
+    }
+
     fn in_words(&self, tier: Tier, tally: &Tally) -> String {
         if *tally == Tally::default() {
-            return "no tests: there is nothing to run in this tier yet".into();
+            return match self.exit_code {
+                ExitCode::Interrupted | ExitCode::Terminated => "not run: called off".into(),
+                _ => "no tests: there is nothing to run in this tier yet".into(),
+            };
         }
         let mut words = vec![format!("{} passed, {} failed", tally.passed, tally.failed)];
         if tally.left_out > 0 {
