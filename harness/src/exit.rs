@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 /// | 6 | cleanup incomplete; the message lists what is left |
 /// | 98 | a regression |
 /// | 99 | a threshold failed (k6's code) |
-/// | 130, 143 | interrupted by SIGINT or SIGTERM, after cleanup |
+/// | 130 | interrupted by SIGINT, after cleanup |
+/// | 143 | terminated by SIGTERM, after cleanup |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
@@ -60,20 +61,22 @@ impl ExitCode {
         ExitCode::Terminated,
     ];
 
-    /// The code's meaning, as the README's table words it.
+    /// The code's meaning, as the README and `--help` word it.
     pub fn meaning(self) -> &'static str {
         match self {
             ExitCode::Held => "everything held",
             ExitCode::CheckFailed => "a check failed",
             ExitCode::Usage => "bad usage or configuration",
-            ExitCode::NoEnvironment => "the environment could not be had",
+            ExitCode::NoEnvironment => {
+                "the environment could not be had (engine, image, target, tools)"
+            }
             ExitCode::Refused => "refused by a guard rail",
             ExitCode::Inconclusive => "inconclusive: not enough evidence for a verdict",
-            ExitCode::CleanupIncomplete => "cleanup incomplete",
+            ExitCode::CleanupIncomplete => "cleanup incomplete; the message lists what is left",
             ExitCode::Regression => "a regression",
             ExitCode::ThresholdFailed => "a threshold failed",
-            ExitCode::Interrupted => "interrupted (SIGINT), after cleanup",
-            ExitCode::Terminated => "terminated (SIGTERM), after cleanup",
+            ExitCode::Interrupted => "interrupted by SIGINT, after cleanup",
+            ExitCode::Terminated => "terminated by SIGTERM, after cleanup",
         }
     }
 }
@@ -98,5 +101,27 @@ impl TryFrom<u8> for ExitCode {
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
         std::process::ExitCode::from(code as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_says_the_same() {
+        let readme = include_str!("../../README.md");
+        for code in ExitCode::ALL {
+            let row = format!("| {} | {} |", code as u8, code.meaning());
+            assert!(readme.contains(&row), "the README lacks {row}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_read_back_and_others_are_refused() {
+        for code in ExitCode::ALL {
+            assert_eq!(ExitCode::try_from(u8::from(code)), Ok(code));
+        }
+        assert!(ExitCode::try_from(7).is_err());
     }
 }

@@ -5,28 +5,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use harness::environment::EnvironmentName;
+use harness::exit::ExitCode;
 use harness::process::bound::Binding;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-    0  everything held
-    1  a check failed
-    2  bad usage or configuration
-    3  the environment could not be had (engine, image, target, tools)
-    4  refused by a guard rail
-    5  inconclusive: not enough evidence for a verdict
-    6  cleanup incomplete; the message lists what is left
-   98  a regression
-   99  a threshold failed
-  130, 143  interrupted, after cleanup
-
-Every command prints where its report is and what to type next.";
+/// As the README has them.
+fn exit_codes() -> String {
+    let codes = ExitCode::ALL.map(|code| format!("  {:>3}  {}", code as u8, code.meaning()));
+    format!("Exit codes:\n{}", codes.join("\n"))
+}
 
 /// Rehearses releases of the TRII platform: stands it up, proves it, reports, takes it down.
 ///
 /// Start with `cargo xtask e2e --provision`.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = exit_codes())]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
