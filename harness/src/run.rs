@@ -214,7 +214,8 @@ fn run_id(verb: &str) -> String {
     format!("{now}-{verb}-{:04x}", rand::random::<u16>())
 }
 
-fn this_host() -> Host {
+/// The machine this runs on.
+pub fn this_host() -> Host {
     let memory = sysinfo::System::new().map(|mut system| {
         system.refresh_memory();
         system.total_memory()

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Load on the TRII platform, and what it is measured against.
+
+pub mod bench;

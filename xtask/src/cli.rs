@@ -62,6 +62,10 @@ pub enum Command {
     /// what could not be run here and why.
     Test(Test),
     /// Measure the figures that the README states
+    ///
+    /// Runs against environments of its own, taken down afterwards, and writes its results to
+    /// bench/<time>.json of the harness home. Exit code 99 when a stated figure does not hold,
+    /// 5 when one cannot be measured here. docs/benchmarks.md says how to read them.
     Bench(Bench),
     /// Render a run's report again from its folder
     Report(ReportArguments),
@@ -173,22 +177,25 @@ pub enum Tier {
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct Bench {
-    #[command(flatten)]
-    pub common: Common,
     /// What to measure [default: everything]
     #[arg(value_name = "FIGURE")]
     pub figure: Option<Figure>,
     /// How often each is measured; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub rounds: u32,
+    /// Print one JSON document on standard output; progress goes to standard error
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub places: Places,
 }
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Figure {
-    /// From `up` to all services ready, by stage, and a whole `e2e`
+    /// From `up` to all services ready, by step; a whole `e2e`; the harness's memory
     Local,
-    /// Cached quote reads against a bare HTTP server on the same core
+    /// Cached quote reads against a bare HTTP server on the same core; needs `wrk`, and Linux
     Quotes,
 }
 

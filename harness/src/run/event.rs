@@ -195,6 +195,13 @@ pub struct Part {
     pub log: Option<String>,
 }
 
+impl Part {
+    /// Its process id, where it is a process of this machine.
+    pub fn process_id(&self) -> Option<u32> {
+        self.runs_as.strip_prefix("process ")?.parse().ok()
+    }
+}
+
 /// One pass/fail observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {

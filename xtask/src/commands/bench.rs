@@ -1,11 +1,36 @@
 //! `cargo xtask bench`.
 
+use harness::config::Config;
 use harness::exit::ExitCode;
+use loadtests::bench::{self, Plan};
 
-use crate::cli::Bench;
+use super::workplace::{config_path, home, interrupts, print_json, workspace};
+use crate::cli::{Bench, Figure};
 use crate::problem::Problem;
 
-/// To come.
-pub async fn run(_arguments: Bench) -> Result<ExitCode, Problem> {
-    Ok(ExitCode::Usage)
+/// Measures the figures that are stated.
+pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
+    let path = config_path(&arguments.places)?;
+    let config = Config::read(&path).map_err(Problem::usage)?;
+    config.target(Some(bench::TARGET)).map_err(Problem::usage)?;
+    let plan = Plan {
+        figures: match arguments.figure {
+            None => bench::Figure::ALL.to_vec(),
+            Some(Figure::Local) => vec![bench::Figure::Local],
+            Some(Figure::Quotes) => vec![bench::Figure::Quotes],
+        },
+        rounds: arguments.rounds,
+        home: home(&arguments.places)?,
+        workspace: workspace(),
+        config: path,
+    };
+    let mut interrupts = interrupts()?;
+    let (results, file) = bench::run(&plan, &mut interrupts, &|text| eprintln!("{text}"))
+        .await
+        .map_err(|error| Problem::new(error.exit_code(), error))?;
+    if arguments.json {
+        print_json(&results)?;
+    }
+    eprintln!("\n{results}\nresults: {}", file.display());
+    Ok(bench::exit_code(&results))
 }

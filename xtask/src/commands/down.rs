@@ -3,6 +3,7 @@
 use harness::down;
 use harness::exit::ExitCode;
 use harness::provision;
+use loadtests::bench::scratch_home;
 use serde_json::json;
 
 use super::workplace::{home, print_json};
@@ -14,7 +15,14 @@ pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
     let common = &arguments.common;
     let home = home(&common.places)?;
     let mut down = match arguments.all {
-        true => down::all(&home).await,
+        true => {
+            // What a benchmark that was killed left is in a home of its own.
+            let mut all = down::all(&home).await;
+            let of_benchmarks = down::all(&scratch_home(&home)).await;
+            all.ended.extend(of_benchmarks.ended);
+            all.left.extend(of_benchmarks.left);
+            all
+        }
         false => down::one(&home, &common.name).await,
     };
     for name in &down.ended {

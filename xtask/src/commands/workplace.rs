@@ -48,14 +48,17 @@ pub fn home(places: &Places) -> Result<Home, Problem> {
     Ok(Home::new(absolute))
 }
 
+/// The configuration that the arguments name, or the repository's.
+pub fn config_path(places: &Places) -> Result<PathBuf, Problem> {
+    let named = places.config.clone();
+    let path = named.unwrap_or_else(|| workspace().join("harness.toml"));
+    std::path::absolute(&path).map_err(|error| Problem::system("find the configuration", error))
+}
+
 impl Workplace {
     /// Reads the configuration and finds the target.
     pub fn find(common: &Common) -> Result<Workplace, Problem> {
-        let workspace = workspace();
-        let named = common.places.config.clone();
-        let config_path = named.unwrap_or_else(|| workspace.join("harness.toml"));
-        let config_path = std::path::absolute(&config_path)
-            .map_err(|error| Problem::system("find the configuration", error))?;
+        let config_path = config_path(&common.places)?;
         let config = Config::read(&config_path).map_err(Problem::usage)?;
         let (target_name, _) = config
             .target(common.target.as_deref())
@@ -63,7 +66,7 @@ impl Workplace {
         Ok(Workplace {
             target_name: target_name.to_owned(),
             home: home(&common.places)?,
-            workspace,
+            workspace: workspace(),
             config_path,
             config,
         })

@@ -1,0 +1,208 @@
+//! The benchmark's own harness home, and the real command line run in it.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use harness::down;
+use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
+use harness::home::Home;
+use harness::local::{last_lines, remove_directory};
+use harness::process::bound::describe;
+use harness::report::Report;
+use tokio::process::Command;
+
+use super::error::BenchError;
+use super::memory::Peak;
+use super::{Plan, folder};
+
+/// The target that is measured.
+pub const TARGET: &str = "local";
+const NAME: &str = "bench";
+
+/// Only a last resort: the command has a deadline of its own for all it waits for, the
+/// longest of them for the first build of the platform.
+const LONGEST_ROUND: Duration = Duration::from_secs(45 * 60);
+
+/// Where the benchmarks of `home` stand their environments up. `down --all` looks there.
+pub fn scratch_home(home: &Home) -> Home {
+    Home::new(folder(home).join("scratch"))
+}
+
+/// The benchmark's home, for one benchmark at a time.
+pub struct Scratch {
+    home: Home,
+    name: EnvironmentName,
+    _lock: File,
+}
+
+/// One command, run to its end.
+pub struct Course {
+    /// From its start to its end, milliseconds.
+    pub millis: f64,
+    /// What it reported.
+    pub report: Report,
+    /// The most that it and its supervisor held, MiB; `None` where that cannot be told.
+    pub memory: Option<f64>,
+}
+
+impl Scratch {
+    /// Takes it for this process.
+    pub fn take(plan: &Plan) -> Result<Scratch, BenchError> {
+        let folder = folder(&plan.home);
+        let path = folder.join("lock");
+        std::fs::create_dir_all(&folder).map_err(BenchError::file("make", &folder))?;
+        let lock = File::create(&path).map_err(BenchError::file("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(BenchError::AlreadyRunning { lock: path }),
+            Err(TryLockError::Error(error)) => return Err(BenchError::file("lock", &path)(error)),
+        }
+        Ok(Scratch {
+            home: scratch_home(&plan.home),
+            name: NAME.parse().map_err(|error| {
+                BenchError::file("name", Path::new(NAME))(std::io::Error::other(error))
+            })?,
+            _lock: lock,
+        })
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> PathBuf {
+        self.home.root().to_owned()
+    }
+
+    /// Runs `cargo xtask <verb>` here, which is `up` or `e2e`, by this very executable.
+    pub async fn rehearse(&self, verb: &'static str, config: &Path) -> Result<Course, BenchError> {
+        let reports = self.home.reports();
+        remove_directory(&reports).map_err(BenchError::file("remove", &reports))?;
+        let console = self.console()?;
+        let own = std::env::current_exe().map_err(BenchError::file("find", Path::new("xtask")))?;
+        let begun = Instant::now();
+        let mut child = Command::new(&own)
+            .arg(verb)
+            .args(["--target", TARGET, "--name", NAME])
+            .arg("--config")
+            .arg(config)
+            .arg("--home")
+            .arg(self.home.root())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(console)
+            // A group of its own: a terminal's Ctrl-C is for the benchmark. Killed, the
+            // command leaves its supervisor to take everything down.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(BenchError::file("start", &own))?;
+        let folder = EnvironmentFolder::of(&self.home, &self.name);
+        let mut memory = Peak::of(child.id().unwrap_or_default(), folder);
+        let ended = memory.during(tokio::time::timeout(LONGEST_ROUND, child.wait()));
+        let how = match ended.await {
+            Ok(Ok(status)) if status.success() => None,
+            Ok(Ok(status)) => Some(describe(status)),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no result within {LONGEST_ROUND:?}")),
+        };
+        let millis = begun.elapsed().as_secs_f64() * 1000.0;
+        match how {
+            Some(how) => Err(self.did_not_hold(verb, how)),
+            None => Ok(Course {
+                millis,
+                report: self.report(verb)?,
+                memory: memory.mebibytes(),
+            }),
+        }
+    }
+
+    fn console_path(&self) -> PathBuf {
+        self.home.root().join("console.log")
+    }
+
+    fn console(&self) -> Result<File, BenchError> {
+        let (root, path) = (self.home.root(), self.console_path());
+        std::fs::create_dir_all(root).map_err(BenchError::file("make", root))?;
+        File::create(&path).map_err(BenchError::file("write", &path))
+    }
+
+    fn did_not_hold(&self, verb: &'static str, how: String) -> BenchError {
+        let console = self.console_path();
+        BenchError::Round {
+            verb,
+            how,
+            last_words: last_lines(&console),
+            console,
+            reports: self.home.reports(),
+        }
+    }
+
+    /// The report of the one run there is.
+    fn report(&self, verb: &'static str) -> Result<Report, BenchError> {
+        let reports = self.home.reports();
+        let read = || {
+            let run = std::fs::read_dir(&reports).ok()?.flatten().next()?;
+            let json = std::fs::read(run.path().join("report.json")).ok()?;
+            serde_json::from_slice(&json).ok()
+        };
+        read().ok_or(BenchError::Report {
+            verb,
+            lacks: "everything: it is not there, or cannot be read",
+            reports: reports.clone(),
+        })
+    }
+
+    /// The error for a report without what is measured.
+    pub fn report_lacks(&self, verb: &'static str, lacks: &'static str) -> BenchError {
+        BenchError::Report {
+            verb,
+            lacks,
+            reports: self.home.reports(),
+        }
+    }
+
+    /// The environment that `up` left up.
+    pub fn environment(&self) -> Result<Environment, BenchError> {
+        Ok(EnvironmentFolder::of(&self.home, &self.name).read(&self.name)?)
+    }
+
+    /// Takes down what is up here, and removes what dead ones left.
+    pub async fn take_down(&self) -> Result<(), BenchError> {
+        let left = down::all(&self.home).await.left;
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(BenchError::CleanupIncomplete {
+                left,
+                home: self.root(),
+            }),
+        }
+    }
+
+    /// Removes logs and reports; all must be down.
+    pub fn remove_files(&self) -> Result<(), BenchError> {
+        let root = self.home.root();
+        remove_directory(root).map_err(BenchError::file("remove", root))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_benchmark_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            figures: Vec::new(),
+            rounds: 1,
+            home: Home::new(home.path()),
+            workspace: home.path().to_owned(),
+            config: home.path().join("harness.toml"),
+        };
+        let first = Scratch::take(&plan).unwrap();
+        let second = Scratch::take(&plan).err().unwrap();
+        assert!(matches!(second, BenchError::AlreadyRunning { .. }));
+        drop(first);
+        Scratch::take(&plan).unwrap();
+    }
+}
