@@ -16,6 +16,9 @@ pub const UP: &str = "up: the whole command";
 pub const E2E: &str = "e2e: the whole command";
 pub const MEMORY: &str = "e2e: memory of command and supervisor";
 
+const NO_MEMORY: &str =
+    "memory was not measured: it is read from /proc, which Linux has and this system has not";
+
 const STATED: [Threshold; 3] = [
     Threshold {
         series: UP,
@@ -73,10 +76,14 @@ pub fn judge(series: Vec<Series>) -> Measured {
             Some(stated.judge(judged))
         })
         .collect();
+    let memory = series.iter().find(|one| one.name == MEMORY);
+    let unseen = memory.is_some_and(|memory| memory.values.is_empty());
+    let notes = unseen.then(|| NO_MEMORY.to_owned()).into_iter().collect();
     Measured {
         figure: Figure::Local,
         about: "local: the platform from nothing to ready, and a whole rehearsal".into(),
         series,
+        notes,
         verdicts,
     }
 }

@@ -2,12 +2,14 @@
 //! core. The ratio says what the service's own work costs, whatever the machine.
 //!
 //! Both servers have one worker thread and the same core, the load generator the next one;
-//! only one of the servers is under load at a time.
+//! only one of the servers is under load at a time. Where the bare server was not kept
+//! busy, something else was the bottleneck, the ratio would flatter, and the pair does not
+//! count.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::process::bound::{BoundChild, Program, describe};
 use harness::service::Service;
@@ -16,6 +18,7 @@ use harness::tools::on_path;
 use harness::wait::{self, Observation};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::cores::Cores;
 use super::error::BenchError;
@@ -26,16 +29,21 @@ use super::threshold::{Bound, Statistic, Threshold};
 use super::wrk::{CONNECTIONS, Wrk};
 use super::{Figure, Plan, Progress};
 
-/// The series.
-pub const HELLO: &str = "a bare axum server";
-pub const QUOTES: &str = "cached quotes of market-data-service";
-const SHARE: &str = "quotes as a share of bare, pair by pair";
+const HELLO: &str = "a bare axum server";
+const HELLO_BUSY: &str = "a bare axum server: busy, of its core";
+const QUOTES: &str = "cached quotes";
+const QUOTES_BUSY: &str = "cached quotes: busy, of its core";
+const SHARE: &str = "cached quotes, as a share of bare";
+const SHARE_BY_CPU: &str = "the same, by second of CPU time";
 
 const STATED: Threshold = Threshold {
     series: SHARE,
     statistic: Statistic::Median,
     bound: Bound::AtLeast(0.25),
 };
+
+/// Of its core, what the bare server has to have used for its rate to be its own limit.
+const BUSY: f64 = 0.8;
 
 /// A seeded symbol.
 const SYMBOL: &str = "ECOPETROL";
@@ -86,34 +94,46 @@ impl Bench {
         progress("quotes: builds and starts what is measured: minutes, the first time");
         let program = build_hello(&plan.workspace).await?;
         let service = self.start_service(plan, scratch).await?;
-        let (mut hello, address) = self.start_hello(&program, &scratch.root()).await?;
-        let bare = format!("http://{address}/");
-        let cached = format!("http://{service}/quotes/{SYMBOL}");
-        self.wrk.load(&bare, WARM_UP_SECONDS).await?;
-        self.wrk.load(&cached, WARM_UP_SECONDS).await?;
-        let (mut of_bare, mut of_cached) = (Vec::new(), Vec::new());
+        let (mut child, hello) = self.start_hello(&program, &scratch.root()).await?;
+        self.load(&hello, WARM_UP_SECONDS).await?;
+        self.load(&service, WARM_UP_SECONDS).await?;
+        let mut pairs = Vec::new();
         for round in 1..=plan.rounds {
-            of_bare.push(self.wrk.load(&bare, SECONDS).await?);
-            is_cached(&cached).await?;
-            of_cached.push(self.wrk.load(&cached, SECONDS).await?);
-            progress(&format!("quotes: round {round} of {}", plan.rounds));
+            let bare = self.load(&hello, SECONDS).await?;
+            is_cached(&service.url).await?;
+            let cached = self.load(&service, SECONDS).await?;
+            let pair = Pair { bare, cached };
+            progress(&format!("quotes: round {round} of {}: {pair}", plan.rounds));
+            pairs.push(pair);
         }
-        hello
+        child
             .stop(STOP)
             .await
             .map_err(BenchError::file("stop", &program))?;
         scratch.take_down().await?;
-        let rates = |name, values| Series::new(name, Unit::RequestsPerSecond, values);
-        Ok(judge(rates(HELLO, of_bare), rates(QUOTES, of_cached)))
+        Ok(judge(&pairs))
+    }
+
+    async fn load(&self, server: &Server, seconds: u64) -> Result<Load, BenchError> {
+        let gone = || BenchError::Load {
+            url: server.url.clone(),
+            reason: "the server is gone".into(),
+        };
+        let (before, begun) = (cpu_time(server.process).ok_or_else(gone)?, Instant::now());
+        let rate = self.wrk.load(&server.url, seconds).await?;
+        let elapsed = begun.elapsed();
+        let used = cpu_time(server.process)
+            .ok_or_else(gone)?
+            .saturating_sub(before);
+        Ok(Load {
+            rate,
+            busy: used.as_secs_f64() / elapsed.as_secs_f64(),
+        })
     }
 
     /// Stands the platform up, market-data-service with one worker thread, and puts that
-    /// service on its core. Returns its address.
-    async fn start_service(
-        &self,
-        plan: &Plan,
-        scratch: &Scratch,
-    ) -> Result<SocketAddr, BenchError> {
+    /// service on its core.
+    async fn start_service(&self, plan: &Plan, scratch: &Scratch) -> Result<Server, BenchError> {
         let config = with_one_worker(&plan.config, &scratch.root())?;
         scratch.rehearse("up", &config).await?;
         let environment = scratch.environment()?;
@@ -123,8 +143,12 @@ impl Bench {
         let no_process = || BenchError::NoProcess {
             runs_as: format!("{} at {}", part.runs_as, part.address),
         };
-        self.pin(part.process_id().ok_or_else(no_process)?).await?;
-        part.address.parse().map_err(|_| no_process())
+        let process = part.process_id().ok_or_else(no_process)?;
+        self.pin(process).await?;
+        Ok(Server {
+            url: format!("http://{}/quotes/{SYMBOL}", part.address),
+            process,
+        })
     }
 
     /// Puts every thread of a process on the servers' core.
@@ -140,12 +164,12 @@ impl Bench {
         Ok(subprocess::run(&argv, PIN, &|_| ()).await?)
     }
 
-    /// Starts the bare server on the servers' core. Returns it and its address.
+    /// Starts the bare server on the servers' core.
     async fn start_hello(
         &self,
         program: &Path,
         folder: &Path,
-    ) -> Result<(BoundChild, SocketAddr), BenchError> {
+    ) -> Result<(BoundChild, Server), BenchError> {
         let log = folder.join("hello.log");
         let mut hello = Program {
             name: "hello".into(),
@@ -176,14 +200,80 @@ impl Bench {
                 (None, None) => Observation::NotYet(format!("it said: {said}")),
             }
         });
-        let address = address.await?;
-        Ok((hello, address))
+        let url = format!("http://{}/", address.await?);
+        // `taskset` became the server: the process is the same.
+        let process = hello.pid();
+        Ok((hello, Server { url, process }))
+    }
+}
+
+/// A server that can be loaded.
+struct Server {
+    url: String,
+    process: u32,
+}
+
+/// What one load came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Answers a second.
+    pub rate: f64,
+    /// Of its core, what the server used meanwhile, from 0 to 1.
+    pub busy: f64,
+}
+
+impl Load {
+    /// Answers a second of the server's own CPU time: what it would do were its core its own.
+    fn per_cpu_second(self) -> f64 {
+        self.rate / self.busy
+    }
+}
+
+/// The loads of one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// On the bare server.
+    pub bare: Load,
+    /// On the service.
+    pub cached: Load,
+}
+
+impl Pair {
+    fn counts(&self) -> bool {
+        self.bare.busy >= BUSY
+    }
+}
+
+impl std::fmt::Display for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Pair { bare, cached } = self;
+        write!(f, "bare {:.0}/s, quotes {:.0}/s", bare.rate, cached.rate)?;
+        match self.counts() {
+            true => Ok(()),
+            false => write!(
+                f,
+                "; does not count, the bare server had {:.0} % of its core",
+                bare.busy * 100.0
+            ),
+        }
     }
 }
 
 /// The figure, and what it says of what is stated.
-pub fn judge(bare: Series, cached: Series) -> Measured {
-    let share = cached.ratio(SHARE, &bare);
+pub fn judge(pairs: &[Pair]) -> Measured {
+    let of_all = |name, unit, value: fn(&Pair) -> f64| {
+        Series::new(name, unit, pairs.iter().map(value).collect())
+    };
+    let counted: Vec<&Pair> = pairs.iter().filter(|pair| pair.counts()).collect();
+    let ratios = counted.iter().map(|pair| pair.cached.rate / pair.bare.rate);
+    let share = Series::new(SHARE, Unit::Ratio, ratios.collect());
+    let excluded = pairs.len() - counted.len();
+    let note = format!(
+        "{excluded} of {} rounds do not count: the bare server had less than {:.0} % of its core, \
+         so something else was the bottleneck; repeat on a quieter machine",
+        pairs.len(),
+        BUSY * 100.0
+    );
     Measured {
         figure: Figure::Quotes,
         about: format!(
@@ -191,8 +281,28 @@ pub fn judge(bare: Series, cached: Series) -> Measured {
              generator, {CONNECTIONS} connections, {SECONDS} s"
         ),
         verdicts: vec![STATED.judge(&share)],
-        series: vec![bare, cached, share],
+        series: vec![
+            of_all(HELLO, Unit::RequestsPerSecond, |pair| pair.bare.rate),
+            of_all(HELLO_BUSY, Unit::Ratio, |pair| pair.bare.busy),
+            of_all(QUOTES, Unit::RequestsPerSecond, |pair| pair.cached.rate),
+            of_all(QUOTES_BUSY, Unit::Ratio, |pair| pair.cached.busy),
+            share,
+            of_all(SHARE_BY_CPU, Unit::Ratio, |pair| {
+                pair.cached.per_cpu_second() / pair.bare.per_cpu_second()
+            }),
+        ],
+        notes: (excluded > 0).then_some(note).into_iter().collect(),
     }
+}
+
+/// What a process has used of all cores together since it started.
+fn cpu_time(process: u32) -> Option<Duration> {
+    let id = sysinfo::Pid::from_u32(process);
+    let mut system = System::new().ok()?;
+    let wanted = ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), true, wanted);
+    let millis = system.process(id)?.accumulated_cpu_time();
+    Some(Duration::from_millis(millis))
 }
 
 /// The configuration in `path`, but with one worker thread for market-data-service.
@@ -297,6 +407,55 @@ mod tests {
     use harness::config::Config;
 
     use super::*;
+    use crate::bench::Outcome;
+
+    fn pair(bare: f64, busy: f64, cached: f64) -> Pair {
+        let load = |rate, busy| Load { rate, busy };
+        Pair {
+            bare: load(bare, busy),
+            cached: load(cached, 0.8),
+        }
+    }
+
+    fn values<'a>(judged: &'a Measured, name: &str) -> &'a [f64] {
+        let series = judged.series.iter().find(|series| series.name == name);
+        &series.unwrap().values
+    }
+
+    #[test]
+    fn the_ratio_is_taken_pair_by_pair() {
+        let judged = judge(&[pair(100e3, 0.96, 30e3), pair(50e3, 0.95, 20e3)]);
+        assert_eq!(values(&judged, SHARE), [0.3, 0.4]);
+        assert_eq!(judged.verdicts[0].outcome, Outcome::Held);
+        assert_eq!(judged.notes, [""; 0]);
+    }
+
+    #[test]
+    fn a_pair_whose_bare_server_was_held_back_does_not_count() {
+        let judged = judge(&[pair(100e3, 0.96, 20e3), pair(25e3, 0.25, 20e3)]);
+        assert_eq!(values(&judged, SHARE), [0.2]);
+        // By CPU time the pair does count: 20,000 by 0.8 against 25,000 by 0.25.
+        assert_eq!(values(&judged, SHARE_BY_CPU), [0.24, 0.25]);
+        assert_eq!(judged.verdicts[0].outcome, Outcome::Failed);
+        assert!(
+            judged.notes[0].starts_with("1 of 2 rounds"),
+            "{:?}",
+            judged.notes
+        );
+        let none = judge(&[pair(25e3, 0.25, 20e3)]);
+        assert_eq!(none.verdicts[0].outcome, Outcome::NotMeasured);
+    }
+
+    #[test]
+    fn a_process_that_works_uses_time_and_one_that_is_not_there_none() {
+        let own = std::process::id();
+        let before = cpu_time(own).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while cpu_time(own).unwrap() == before {
+            assert!(Instant::now() < deadline, "no time is counted");
+        }
+        assert_eq!(cpu_time(u32::MAX), None);
+    }
 
     #[test]
     fn one_worker_is_set_in_a_configuration_that_stays_good() {

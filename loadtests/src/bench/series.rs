@@ -66,12 +66,6 @@ impl Series {
             values,
         }
     }
-
-    /// Round by round, the value of this series divided by that of `other`.
-    pub fn ratio(&self, name: &str, other: &Series) -> Series {
-        let pairs = self.values.iter().zip(&other.values);
-        Series::new(name, Unit::Ratio, pairs.map(|(a, b)| a / b).collect())
-    }
 }
 
 impl Summary {
@@ -124,14 +118,6 @@ mod tests {
         assert_eq!(median(&[9.0, 1.0]), Some(5.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 9.0, 1.0, 2.0]), Some(3.0));
-    }
-
-    #[test]
-    fn the_ratio_is_taken_pair_by_pair() {
-        let rate = |values: &[f64]| Series::new("rate", Unit::RequestsPerSecond, values.to_vec());
-        let ratio = rate(&[10.0, 30.0]).ratio("ratio", &rate(&[40.0, 60.0]));
-        assert_eq!(ratio.values, [0.25, 0.5]);
-        assert_eq!(ratio.summary.unwrap().median, 0.375);
     }
 
     #[test]

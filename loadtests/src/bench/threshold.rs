@@ -112,14 +112,14 @@ impl fmt::Display for Verdict {
             Statistic::Max => "highest",
         };
         let seen = match self.seen {
-            Some(value) => format!("{statistic} {}", self.unit.human(value)),
-            None => "not measured here".into(),
+            Some(value) => format!("  {statistic} {}", self.unit.human(value)),
+            None => String::new(),
         };
         let stated = match bound {
             Bound::Below(limit) => format!("below {}", self.unit.human(limit)),
             Bound::AtLeast(limit) => format!("at least {}", self.unit.human(limit)),
         };
-        write!(f, "{outcome:<12}  {series}  {seen} (stated: {stated})")
+        write!(f, "{outcome:<12}  {series}{seen} (stated: {stated})")
     }
 }
 
