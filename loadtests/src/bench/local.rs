@@ -16,6 +16,9 @@ pub const UP: &str = "up: the whole command";
 pub const E2E: &str = "e2e: the whole command";
 pub const MEMORY: &str = "e2e: memory of command and supervisor";
 
+/// The names of their parts.
+const BACKING_SERVICES: [&str; 2] = ["postgres", "redis"];
+
 const NO_MEMORY: &str =
     "memory was not measured: it is read from /proc, which Linux has and this system has not";
 
@@ -44,7 +47,7 @@ pub async fn measure(
     progress: Progress<'_>,
 ) -> Result<Measured, BenchError> {
     progress("local: round 0, not counted, builds what is missing: minutes, the first time");
-    scratch.rehearse("up", &plan.config).await?;
+    let first = scratch.rehearse("up", &plan.config).await?;
     scratch.take_down().await?;
     let (mut of_up, mut of_e2e, mut memory) = (Collected::default(), Collected::default(), vec![]);
     for round in 1..=plan.rounds {
@@ -64,11 +67,24 @@ pub async fn measure(
     let mut series = of_up.into_series();
     series.extend(of_e2e.into_series());
     series.push(Series::new(MEMORY, Unit::Mebibytes, memory));
-    Ok(judge(series))
+    Ok(judge(series, backing_services(&first.report)))
+}
+
+/// How the backing services ran: containers take longer to start than processes do.
+fn backing_services(up: &Report) -> String {
+    let others = up
+        .parts
+        .iter()
+        .filter(|part| BACKING_SERVICES.contains(&part.name.as_str()));
+    let words = others.map(|part| {
+        let kind = part.runs_as.split(' ').next().unwrap_or_default();
+        format!("{} as a {kind}", part.name)
+    });
+    format!("backing services: {}", words.collect::<Vec<_>>().join(", "))
 }
 
 /// The figure, and what it says of what is stated.
-pub fn judge(series: Vec<Series>) -> Measured {
+pub fn judge(series: Vec<Series>, backing_services: String) -> Measured {
     let verdicts = STATED
         .iter()
         .filter_map(|stated| {
@@ -78,7 +94,8 @@ pub fn judge(series: Vec<Series>) -> Measured {
         .collect();
     let memory = series.iter().find(|one| one.name == MEMORY);
     let unseen = memory.is_some_and(|memory| memory.values.is_empty());
-    let notes = unseen.then(|| NO_MEMORY.to_owned()).into_iter().collect();
+    let mut notes = vec![backing_services];
+    notes.extend(unseen.then(|| NO_MEMORY.to_owned()));
     Measured {
         figure: Figure::Local,
         about: "local: the platform from nothing to ready, and a whole rehearsal".into(),
@@ -150,6 +167,11 @@ mod tests {
     }
 
     #[test]
+    fn how_the_backing_services_ran_is_said() {
+        insta::assert_snapshot!(backing_services(&course(1.0).report));
+    }
+
+    #[test]
     fn a_run_that_was_never_up_is_no_measurement() {
         let mut up = course(1.0);
         up.report.up_after_millis = None;
@@ -163,7 +185,7 @@ mod tests {
         collect_e2e(&course(14_999.0), &mut collected);
         let mut series = collected.into_series();
         series.push(Series::new(MEMORY, Unit::Mebibytes, vec![99.9]));
-        let judged = judge(series).verdicts;
+        let judged = judge(series, String::new()).verdicts;
         assert_eq!(judged.len(), STATED.len());
         for verdict in judged {
             assert_eq!(verdict.outcome, crate::bench::Outcome::Held, "{verdict}");
