@@ -92,10 +92,10 @@ pub async fn rehearse(
         supervisor,
         interrupts,
     };
-    let used = rehearsal.use_it(afterwards, work).await;
+    let mut used = rehearsal.use_it(afterwards, work).await;
     let left = match (&used, afterwards) {
         (Ok(()), Afterwards::LeaveUp) => Vec::new(),
-        _ => rehearsal.take_down(&used).await,
+        _ => rehearsal.take_down(&mut used).await,
     };
     conclude(run, used, left)
 }
@@ -276,8 +276,9 @@ impl Rehearsal<'_> {
 
     /// Takes the environment down. Returns what could not be removed.
     ///
-    /// A second signal leaves at once: the supervisor goes on by itself.
-    async fn take_down(&mut self, used: &Result<(), Ending>) -> Vec<String> {
+    /// The first signal, now or before, lets it go on: what is wanted is under way. A
+    /// second one leaves at once, and the supervisor goes on by itself.
+    async fn take_down(&mut self, used: &mut Result<(), Ending>) -> Vec<String> {
         // The stage that was under way ends here. What a full disk keeps from being
         // written does not keep the environment from being taken down.
         let _ = match used {
@@ -286,22 +287,23 @@ impl Rehearsal<'_> {
             Err(_) => self.run.end_stages(StageResult::Failed),
         };
         let _ = self.run.begin(Stage::Teardown);
+        if let Err(Ending::Interrupted(_)) = used {
+            self.say_called_off();
+        }
         self.supervisor.request_stop().await;
         let still_at_work = format!(
             "the supervisor of {} (process {}), still at work",
             self.order.name,
             self.supervisor.pid().unwrap_or_default()
         );
-        let taken_down = tokio::time::timeout(TAKE_DOWN, self.until_down()).await;
+        let taken_down = tokio::time::timeout(TAKE_DOWN, self.until_down(used)).await;
         let (result, left) = match taken_down {
             Ok(Taken::Down { left }) => {
                 self.supervisor.ended(Duration::from_secs(5)).await;
                 (done_if_empty(&left), left)
             }
             Ok(Taken::SupervisorGone) => {
-                // Nobody else does it now.
-                self.supervisor.bury().await;
-                let left = sweep::dead_owners(&Home::new(&self.order.home)).await;
+                let left = self.sweep_from_here().await;
                 (done_if_empty(&left), left)
             }
             Ok(Taken::LeftAlone) => (StageResult::Interrupted, vec![still_at_work]),
@@ -311,11 +313,22 @@ impl Rehearsal<'_> {
         left
     }
 
-    async fn until_down(&mut self) -> Taken {
+    async fn until_down(&mut self, used: &mut Result<(), Ending>) -> Taken {
+        let mut called_off = matches!(used, Err(Ending::Interrupted(_)));
         loop {
             tokio::select! {
                 biased;
-                _ = self.interrupts.next() => return Taken::LeftAlone,
+                code = self.interrupts.next() => {
+                    if called_off {
+                        return Taken::LeftAlone;
+                    }
+                    called_off = true;
+                    self.say_called_off();
+                    // A failure says more than that its teardown was called off.
+                    if used.is_ok() {
+                        *used = Err(Ending::Interrupted(code));
+                    }
+                }
                 message = self.supervisor.next() => match message {
                     Some(Message::Down { left }) => return Taken::Down { left },
                     Some(_) => {}
@@ -323,6 +336,19 @@ impl Rehearsal<'_> {
                 }
             }
         }
+    }
+
+    fn say_called_off(&mut self) {
+        let text = "called off: everything is taken down first; once more leaves at once";
+        let _ = self.run.note(Stage::Teardown, text);
+    }
+
+    /// Nobody else does it now.
+    async fn sweep_from_here(&mut self) -> Vec<String> {
+        let how = self.supervisor.bury().await;
+        let text = format!("what the supervisor owned is removed from here: {how}");
+        let _ = self.run.note(Stage::Teardown, text);
+        sweep::dead_owners(&Home::new(&self.order.home)).await
     }
 }
 
