@@ -52,8 +52,7 @@ fn a_name_that_is_held_is_refused_naming_the_holder() {
 fn a_name_that_is_coming_up_is_refused_too() {
     let rig = Rig::new();
     let mut first = rig.spawn(&["up"]);
-    let initdb = eventually("initdb runs", SECONDS, || rig.find("initdb --username"));
-    initdb.signal(Signal::SIGSTOP);
+    first.starts("initdb --username").signal(Signal::SIGSTOP);
     first.reaches("provision");
     let holder = format!("process {}", rig.supervisor().pid);
     let second = rig.spawn(&["up"]).ends_within(SECONDS);

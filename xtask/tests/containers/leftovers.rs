@@ -5,12 +5,13 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::machine::{eventually, shared_memory};
+use crate::machine::{Process, eventually, shared_memory};
 use crate::rig::{Rig, SECONDS};
 
 /// What an environment has taken on this machine, noted while it has it.
 pub struct Traces {
     mark: String,
+    processes: Vec<Process>,
     addresses: Vec<String>,
     /// Postgres' shared memory, as `key id`.
     shared_memory: Option<String>,
@@ -27,6 +28,7 @@ impl Traces {
             addresses: addresses
                 .filter_map(|address| Some(address.as_str()?.to_owned()))
                 .collect(),
+            processes: rig.processes(),
             shared_memory: shared_memory_of(&mark),
             mark,
         }
@@ -44,9 +46,13 @@ impl Traces {
     }
 
     fn left(&self, rig: &Rig) -> Vec<String> {
+        // Those noted before, too: an orphan has lost the mark that its parent had.
+        let noted = self.processes.iter().filter(|noted| {
+            Process::of(noted.pid).is_some_and(|now| now.runs() && now.command == noted.command)
+        });
         let processes = rig.processes();
-        let processes = processes
-            .iter()
+        let processes = noted
+            .chain(&processes)
             .map(|process| format!("process {} {}", process.pid, process.command));
         let listening = self
             .addresses

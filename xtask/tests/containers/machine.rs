@@ -36,18 +36,23 @@ pub struct Process {
     pub environment: String,
     /// Where it works.
     pub directory: String,
+    pub parent: u32,
     /// Whether it has ended and was not waited for yet.
     zombie: bool,
 }
 
 impl Process {
-    fn of(pid: u32) -> Option<Process> {
+    /// The process that has this id now.
+    pub fn of(pid: u32) -> Option<Process> {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let list = |file: &str, separator: &str| {
             let bytes = fs::read(folder.join(file)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).replace('\0', separator)
         };
-        let state = fs::read_to_string(folder.join("stat")).ok()?;
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        // After the name, which may hold anything: state, parent, ...
+        let mut after_name = stat.rsplit_once(") ")?.1.split(' ');
+        let state = after_name.next()?;
         Some(Process {
             pid,
             command: list("cmdline", " "),
@@ -55,8 +60,14 @@ impl Process {
             directory: fs::read_link(folder.join("cwd"))
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
-            zombie: state.rsplit_once(") ")?.1.starts_with('Z'),
+            zombie: state == "Z",
+            parent: after_name.next()?.parse().ok()?,
         })
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&self) -> bool {
+        !self.zombie
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -73,7 +84,7 @@ pub fn processes() -> Vec<Process> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| *pid != std::process::id())
         .filter_map(Process::of)
-        .filter(|process| !process.zombie)
+        .filter(Process::runs)
         .collect()
 }
 

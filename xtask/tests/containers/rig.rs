@@ -48,10 +48,13 @@ impl Ended {
         self
     }
 
+    /// Errors are shown broken into lines: that does not count.
     #[track_caller]
     pub fn expect_words(&self, words: &str) -> &Self {
+        let shown = self.stderr.replace('│', " ");
+        let shown: Vec<&str> = shown.split_whitespace().collect();
         assert!(
-            self.stderr.contains(words),
+            shown.join(" ").contains(words),
             "{words:?} is not in:\n{}",
             self.stderr
         );
@@ -164,26 +167,28 @@ impl Rig {
         self.environment().unwrap()
     }
 
-    /// The processes whose command or place has this environment's mark.
+    /// The processes that have this rig's mark on them, and their children.
     pub fn processes(&self) -> Vec<Process> {
-        let home = self.folder.path().display().to_string();
-        let mark = format!("trii-{}-", self.name);
-        // A service's INSTANCE ends with the environment's name.
-        let instance = format!("-{}\n", self.name);
-        let (home_of_its_own, ours) =
-            (self.home.display().to_string(), |text: &str, mark: &str| {
-                text.contains(mark)
-            });
-        processes()
-            .into_iter()
-            .filter(|process| {
-                [&home, &mark, &home_of_its_own].iter().any(|mark| {
-                    ours(&process.command, mark)
-                        || ours(&process.environment, mark)
-                        || ours(&process.directory, mark)
-                }) || ours(&process.environment, &instance)
+        let marks = [
+            self.folder.path().display().to_string(),
+            self.home.display().to_string(),
+            // A directory of the environment.
+            format!("trii-{}-", self.name),
+            // A service's INSTANCE.
+            format!("-{}\n", self.name),
+        ];
+        let marked = |process: &Process| {
+            marks.iter().any(|mark| {
+                process.command.contains(mark)
+                    || process.environment.contains(mark)
+                    || process.directory.contains(mark)
             })
-            .collect()
+        };
+        let (mut ours, mut others): (Vec<_>, Vec<_>) = processes().into_iter().partition(marked);
+        let known: Vec<u32> = ours.iter().map(|process| process.pid).collect();
+        others.retain(|process| known.contains(&process.parent));
+        ours.append(&mut others);
+        ours
     }
 
     /// The first process of this environment whose command says so.
@@ -268,6 +273,16 @@ impl Course<'_> {
             }
             Err(self.stderr())
         });
+    }
+
+    /// Waits for a process of the environment.
+    pub fn starts(&mut self, words: &str) -> Process {
+        eventually(&format!("{words} runs"), UP, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
+            }
+            self.rig.find(words)
+        })
     }
 
     /// Stops this command until the environment is up, does `meanwhile`, and lets it go on:

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::machine::{MuteEngine, eventually};
+use crate::machine::MuteEngine;
 use crate::rig::{Course, Rig, SECONDS};
 
 /// A stage that is made to last, by means from outside.
@@ -16,7 +16,7 @@ enum Stage {
     Preflight,
     /// `initdb` is stopped.
     Provision,
-    /// Redis is stopped, so that no service gets ready that needs it.
+    /// What writes the schema is stopped.
     Deploy,
     /// A service is stopped.
     Verify,
@@ -83,12 +83,11 @@ fn prolong(stage: Stage, rig: &Rig, course: &mut Course<'_>) -> Option<TcpStream
     match stage {
         Stage::Preflight => None,
         Stage::Deploy => {
-            stop_redis(rig, course);
+            course.starts("platform migrate").signal(Signal::SIGSTOP);
             None
         }
         Stage::Provision => {
-            let initdb = eventually("initdb runs", SECONDS, || rig.find("initdb --username"));
-            initdb.signal(Signal::SIGSTOP);
+            course.starts("initdb --username").signal(Signal::SIGSTOP);
             None
         }
         Stage::Verify => {
@@ -104,14 +103,6 @@ fn prolong(stage: Stage, rig: &Rig, course: &mut Course<'_>) -> Option<TcpStream
             in_flight
         }
     }
-}
-
-/// Stops Redis once it answers, while Postgres is still in the making.
-pub fn stop_redis(rig: &Rig, course: &mut Course<'_>) {
-    course.happens("Redis accepts connections", |event| {
-        event["step"] == "Redis accepts connections"
-    });
-    rig.find("redis-server").unwrap().signal(Signal::SIGSTOP);
 }
 
 /// A request whose body is long in coming.
