@@ -11,7 +11,7 @@ use crate::home::Home;
 use crate::local::containers;
 use crate::process::identity::ProcessIdentity;
 use crate::sweep;
-use crate::wait::{self, Observation};
+use crate::wait::{self, Observation, WaitError};
 
 /// What was ended, and what could not be.
 #[derive(Debug, Default)]
@@ -48,28 +48,41 @@ pub async fn all(home: &Home) -> Down {
 
 async fn end(home: &Home, name: &EnvironmentName, down: &mut Down) {
     let folder = EnvironmentFolder::of(home, name);
-    if !folder.is_held() {
-        return;
-    }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let Some(holder) = folder.holder() else { break };
-        holder.supervisor.signal(signal);
-        let free = wait::until(
-            "the supervisor ends",
-            PATIENCE,
-            LOOK_EVERY,
-            async || match folder.is_held() {
-                false => Observation::Ready(()),
-                true => Observation::NotYet(format!("{} holds the name", holder.supervisor)),
-            },
-        );
-        if free.await.is_ok() {
-            down.ended.push(name.clone());
-            return;
+        match asked_to_end(&folder, signal).await {
+            Ok(true) => return down.ended.push(name.clone()),
+            Ok(false) => return,
+            Err(_) => {}
         }
     }
     down.left
         .push(format!("environment {name}: its supervisor does not end"));
+}
+
+/// Waits until whoever holds the name, and was sent `signal`, has ended. False: nobody did.
+async fn asked_to_end(folder: &EnvironmentFolder, signal: Signal) -> Result<bool, WaitError> {
+    let mut asked: Option<ProcessIdentity> = None;
+    wait::until(
+        "the supervisor ends",
+        PATIENCE,
+        LOOK_EVERY,
+        async || match (folder.is_held(), folder.holder(), asked) {
+            (false, ..) => Observation::Ready(asked.is_some()),
+            // Its successor was not there when `down` was typed.
+            (true, Some(now), Some(then)) if now.supervisor != then => Observation::Ready(true),
+            (true, Some(holder), None) => {
+                if holder.supervisor.signal(signal) {
+                    // One that is stopped would not hear.
+                    holder.supervisor.signal(Signal::SIGCONT);
+                    asked = Some(holder.supervisor);
+                }
+                Observation::NotYet(format!("{} holds the name", holder.supervisor))
+            }
+            // It has not signed yet, or it is at it.
+            (true, ..) => Observation::NotYet("the name is held".into()),
+        },
+    )
+    .await
 }
 
 /// Containers that carry this home's label and whose owner is dead.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use miette::Diagnostic;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
 use crate::run::event::Part;
+use crate::wait::{self, Observation};
 
 /// What tells environments on one machine apart: an RFC 1123 label of at most 30
 /// characters, so that it fits into names of containers and clusters.
@@ -92,6 +94,9 @@ pub struct Environment {
     pub parts: Vec<Part>,
     /// Parts that ended although nobody asked them to.
     pub lost: Vec<String>,
+    /// Whether it lives on without the command that brought it up.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 impl Environment {
@@ -228,36 +233,76 @@ impl EnvironmentFolder {
         names
     }
 
-    /// Takes the name for this process, until the returned lock is dropped.
-    pub fn take(&self, name: &EnvironmentName, run: &str) -> Result<Lock, EnvironmentError> {
-        let folder = self.lock.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(file_error(folder))?;
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&self.lock)
-            .map_err(file_error(&self.lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(self.in_use(name)),
-            Err(fs::TryLockError::Error(error)) => return Err(file_error(&self.lock)(error)),
-        }
+    /// Takes the name for this process, until the returned lock is dropped. Files of a
+    /// dead owner are removed.
+    pub async fn take(&self, name: &EnvironmentName, run: &str) -> Result<Lock, EnvironmentError> {
+        let Some(mut lock) = self.lock().await? else {
+            return Err(self.in_use(name));
+        };
         let holder = Holder {
             supervisor: ProcessIdentity::own(),
             run: run.to_owned(),
             since: Timestamp::now(),
         };
         let json = serde_json::to_string(&holder).unwrap_or_default();
-        file.set_len(0)
-            .and_then(|()| file.write_all(json.as_bytes()))
+        lock.0
+            .write_all(json.as_bytes())
             .map_err(file_error(&self.lock))?;
+        self.remove()?;
         fs::create_dir_all(&self.folder).map_err(file_error(&self.folder))?;
-        Ok(Lock { _file: file })
+        Ok(lock)
     }
 
-    fn in_use(&self, name: &EnvironmentName) -> EnvironmentError {
+    /// Removes the files, unless somebody living has the name.
+    pub async fn sweep(&self) -> Result<(), EnvironmentError> {
+        match self.lock().await? {
+            Some(_lock) => self.remove(),
+            None => Ok(()),
+        }
+    }
+
+    /// The lock, unless its holder lives. Others have it for an instant, to see whether it
+    /// is held or to remove a dead owner's files: they are waited for.
+    async fn lock(&self) -> Result<Option<Lock>, EnvironmentError> {
+        const AN_INSTANT: Duration = Duration::from_secs(2);
+        const TRY_EVERY: Duration = Duration::from_millis(10);
+        let folder = self.lock.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(file_error(folder))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&self.lock)
+            .map_err(file_error(&self.lock))?;
+        let locked = wait::until(
+            "the name is free",
+            AN_INSTANT,
+            TRY_EVERY,
+            async || match file.try_lock() {
+                Ok(()) => Observation::Ready(Ok(())),
+                Err(fs::TryLockError::Error(error)) => Observation::Ready(Err(error)),
+                Err(fs::TryLockError::WouldBlock) => match self.holder() {
+                    Some(holder) if holder.supervisor.is_alive() => {
+                        Observation::Hopeless(format!("{} holds it", holder.supervisor))
+                    }
+                    _ => Observation::NotYet("somebody looks at it".into()),
+                },
+            },
+        );
+        match locked.await {
+            Ok(Ok(())) => {
+                // Whoever signed it last is gone.
+                file.set_len(0).map_err(file_error(&self.lock))?;
+                Ok(Some(Lock(file)))
+            }
+            Ok(Err(error)) => Err(file_error(&self.lock)(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The refusal of a name that is held, naming its holder.
+    pub fn in_use(&self, name: &EnvironmentName) -> EnvironmentError {
         let (since, holder) = match self.holder() {
             Some(Holder {
                 supervisor,
@@ -292,6 +337,12 @@ impl EnvironmentFolder {
     /// Writes down what the environment is made of.
     pub fn write(&self, environment: &Environment) -> Result<(), EnvironmentError> {
         self.write_private("environment.json", environment)
+    }
+
+    /// From now on it is not up any more.
+    pub fn withdraw(&self) {
+        // It goes with the folder at the latest.
+        let _ = fs::remove_file(self.folder.join("environment.json"));
     }
 
     /// Keeps the secrets, readable by this user alone.
@@ -371,8 +422,13 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> EnvironmentError {
 
 /// An environment's name, taken; free again when dropped, or when the process dies.
 #[derive(Debug)]
-pub struct Lock {
-    _file: File,
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A name that is free says nobody's; of a killed process it says a dead one's.
+        let _ = self.0.set_len(0);
+    }
 }
 
 #[cfg(test)]
@@ -386,31 +442,61 @@ mod tests {
         (home, name, folder)
     }
 
-    #[test]
-    fn a_name_is_taken_once_and_the_second_is_told_by_whom() {
+    #[tokio::test]
+    async fn a_name_is_taken_once_and_the_second_is_told_by_whom() {
         let (_home, name, folder) = folder("mine");
-        let lock = folder.take(&name, "run-1").unwrap();
-        let second = folder.take(&name, "run-2").unwrap_err().to_string();
+        let lock = folder.take(&name, "run-1").await.unwrap();
+        let second = folder.take(&name, "run-2").await.unwrap_err().to_string();
         assert!(second.contains("run-1"), "{second}");
         assert!(second.contains(&std::process::id().to_string()), "{second}");
         drop(lock);
-        folder.take(&name, "run-3").unwrap();
+        folder.take(&name, "run-3").await.unwrap();
     }
 
-    #[test]
-    fn files_without_a_living_owner_are_not_an_environment() {
+    #[tokio::test]
+    async fn a_look_at_the_lock_does_not_get_in_the_way() {
         let (_home, name, folder) = folder("mine");
-        drop(folder.take(&name, "run-1").unwrap());
-        fs::write(folder.folder.join("environment.json"), "{").unwrap();
+        drop(folder.take(&name, "run-1").await.unwrap());
+        let look = File::open(&folder.lock).unwrap();
+        look.try_lock_shared().unwrap();
+        let taking = folder.take(&name, "run-2");
+        let looked = async {
+            tokio::task::yield_now().await;
+            drop(look);
+        };
+        tokio::join!(taking, looked).0.unwrap();
+    }
+
+    #[tokio::test]
+    async fn files_without_a_living_owner_are_not_an_environment() {
+        let (_home, name, folder) = folder("mine");
+        drop(folder.take(&name, "run-1").await.unwrap());
+        let file = folder.folder.join("environment.json");
+        fs::write(&file, "{").unwrap();
         let error = folder.read(&name).unwrap_err();
         assert!(matches!(error, EnvironmentError::NotUp { .. }));
+        let _lock = folder.take(&name, "run-2").await.unwrap();
+        assert!(!file.exists(), "the next owner is not up yet");
     }
 
-    #[test]
-    fn secrets_are_for_this_user_alone_and_never_shown() {
+    #[tokio::test]
+    async fn only_what_nobody_living_holds_is_swept() {
+        let (_home, name, folder) = folder("mine");
+        let lock = folder.take(&name, "run-1").await.unwrap();
+        folder.sweep().await.unwrap();
+        assert!(folder.folder.exists());
+        assert_eq!(folder.holder().unwrap().run, "run-1");
+        drop(lock);
+        folder.sweep().await.unwrap();
+        assert!(!folder.folder.exists());
+        assert!(folder.holder().is_none());
+    }
+
+    #[tokio::test]
+    async fn secrets_are_for_this_user_alone_and_never_shown() {
         use std::os::unix::fs::PermissionsExt;
         let (_home, name, folder) = folder("mine");
-        let _lock = folder.take(&name, "run-1").unwrap();
+        let _lock = folder.take(&name, "run-1").await.unwrap();
         let secrets = Secrets::generate();
         folder.write_secrets(&secrets).unwrap();
         let mode = fs::metadata(folder.secrets_path())

@@ -123,10 +123,12 @@ impl Ledger {
         self.read()
     }
 
-    /// Forgets what is gone, so that the file does not grow for ever.
-    pub fn compact(&self) -> Result<(), LedgerError> {
+    /// Forgets these and all that is gone. The file shrinks, also on a full disk: without
+    /// open entries the fresh one is empty.
+    pub fn forget(&self, gone: &[String]) -> Result<(), LedgerError> {
         let _held = self.hold()?;
-        let open = self.read()?;
+        let mut open = self.read()?;
+        open.retain(|entry| !gone.contains(&entry.id));
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let mut fresh =
             tempfile::NamedTempFile::new_in(folder).map_err(|source| self.error(source))?;
@@ -169,7 +171,7 @@ impl Ledger {
         Ok(open)
     }
 
-    /// Other processes append and compact too.
+    /// Other processes append and forget too.
     fn hold(&self) -> Result<File, LedgerError> {
         let hold = || {
             if let Some(folder) = self.lock.parent() {
@@ -216,7 +218,8 @@ mod tests {
         let gone = ledger.record("default", directory("/a")).unwrap();
         ledger.record("default", directory("/b")).unwrap();
         ledger.release(&gone).unwrap();
-        ledger.compact().unwrap();
+        let forgotten = ledger.record("default", directory("/c")).unwrap();
+        ledger.forget(&[forgotten]).unwrap();
         let open = ledger.open_entries().unwrap();
         assert_eq!(open.len(), 1);
         assert_eq!(open[0].resource, directory("/b"));
@@ -245,7 +248,7 @@ mod tests {
                     for number in 0..10 {
                         let path = format!("/{writer}/{number}");
                         ledger.record("default", directory(&path)).unwrap();
-                        ledger.compact().unwrap();
+                        ledger.forget(&[]).unwrap();
                     }
                 });
             }

@@ -3,6 +3,7 @@
 mod backing;
 mod build;
 pub mod containers;
+pub mod directory;
 mod error;
 mod owned;
 mod postgres;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use error::{UpError, last_lines};
-pub use owned::{Lost, Owned, remove_directory};
+pub use owned::{Lost, Owned};
 
 use crate::config::{Config, Deadlines, Target};
 use crate::environment::{Environment, EnvironmentName, Secrets};
@@ -158,6 +159,7 @@ pub async fn bring_up(
                 version: context.config.platform.version.clone(),
                 parts,
                 lost: Vec::new(),
+                stays: false,
             })
         })
         .await

@@ -9,14 +9,18 @@ mod handle;
 mod serve;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use handle::{Supervisor, SupervisorError, log};
+pub use handle::{StartError, Supervisor, log};
 pub use serve::serve;
 
 use crate::environment::{Environment, EnvironmentName};
 use crate::run::event::{Failure, Happening, Stage};
+
+/// How often a supervisor says that it lives.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What the supervisor is to stand up: the first line of its input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +47,7 @@ pub struct Order {
 pub enum Request {
     /// Take the environment down and end.
     Stop,
-    /// Stay when the input ends.
+    /// Stay when the input ends. Answered with [`Message::Stays`].
     Detach,
 }
 
@@ -62,6 +66,15 @@ pub enum Message {
     },
     /// The environment answers.
     Up(Box<Environment>),
+    /// It lives on without the command.
+    Stays,
+    /// Somebody else than the command has it taken down: why.
+    Ending {
+        /// In words.
+        why: String,
+    },
+    /// Nothing new: the supervisor lives. Said every [`BEAT`].
+    Alive,
     /// The environment did not come up; what there was of it is being taken down.
     Failed(Failure),
     /// All is taken down; what could not be.

@@ -8,50 +8,47 @@ use crate::engine::Engine;
 use crate::environment::EnvironmentFolder;
 use crate::home::Home;
 use crate::ledger::{Entry, Ledger, Resource};
-use crate::local::{containers, remove_directory};
-use crate::wait::{self, Observation};
+use crate::local::{containers, directory};
+use crate::process::identity::ProcessIdentity;
+use crate::wait::{self, Observation, WaitError};
 
 /// Removes every resource whose owner is dead. Returns what could not be removed.
 pub async fn dead_owners(home: &Home) -> Vec<String> {
     let ledger = Ledger::at(home.ledger());
-    let entries = match ledger.open_entries() {
+    let mut entries = match ledger.open_entries() {
         Ok(entries) => entries,
         Err(error) => return vec![error.to_string()],
     };
-    let mut left = Vec::new();
-    for entry in entries.iter().filter(|entry| !entry.owner.is_alive()) {
-        match remove(&entry.resource).await {
-            Ok(()) => left.extend(ledger.release(&entry.id).err().map(|e| e.to_string())),
-            Err(reason) => left.push(format!("{}: {reason}", entry.resource)),
+    entries.retain(|entry| !entry.owner.is_alive());
+    // A process may still write into a directory.
+    entries.sort_by_key(|entry| order(&entry.resource));
+    let (mut gone, mut left) = (Vec::new(), Vec::new());
+    for Entry { id, resource, .. } in entries {
+        match remove(&resource).await {
+            Ok(()) => gone.push(id),
+            Err(reason) => left.push(format!("{resource}: {reason}")),
         }
     }
     for name in EnvironmentFolder::all(home) {
         let folder = EnvironmentFolder::of(home, &name);
-        // Taken for the moment, so that it cannot come up meanwhile.
-        if let Ok(_lock) = folder.take(&name, "sweep") {
-            left.extend(folder.remove().err().map(|error| error.to_string()));
-        }
+        left.extend(folder.sweep().await.err().map(|error| error.to_string()));
     }
-    left.extend(ledger.compact().err().map(|error| error.to_string()));
+    left.extend(ledger.forget(&gone).err().map(|error| error.to_string()));
     left
+}
+
+fn order(resource: &Resource) -> u8 {
+    match resource {
+        Resource::Process { .. } => 0,
+        Resource::Container { .. } => 1,
+        Resource::Directory { .. } => 2,
+    }
 }
 
 async fn remove(resource: &Resource) -> Result<(), String> {
     match resource {
-        Resource::Directory { path } => remove_directory(path).map_err(|error| error.to_string()),
-        Resource::Process { identity, .. } => {
-            identity.signal(Signal::SIGKILL);
-            let gone = wait::until(
-                "the process is gone",
-                Duration::from_secs(5),
-                Duration::from_millis(10),
-                async || match identity.is_alive() {
-                    false => Observation::Ready(()),
-                    true => Observation::NotYet("alive after SIGKILL".into()),
-                },
-            );
-            gone.await.map_err(|error| error.to_string())
-        }
+        Resource::Directory { path } => directory::remove(path).await,
+        Resource::Process { identity, .. } => end(identity).await,
         Resource::Container { name, engine } => {
             let engine = Engine::at(engine)
                 .await
@@ -61,11 +58,27 @@ async fn remove(resource: &Resource) -> Result<(), String> {
     }
 }
 
-/// What the ledger knows of an environment, e.g. for a message about what is left.
-pub fn entries_of(home: &Home, environment: &str) -> Vec<Entry> {
-    let entries = Ledger::at(home.ledger()).open_entries().unwrap_or_default();
-    entries
-        .into_iter()
-        .filter(|entry| entry.environment == environment)
-        .collect()
+/// The owner's death has told it to end. One that was stopped has not heard: it may go on.
+async fn end(process: &ProcessIdentity) -> Result<(), String> {
+    process.signal(Signal::SIGCONT);
+    if gone(process, Duration::from_secs(2)).await.is_ok() {
+        return Ok(());
+    }
+    process.signal(Signal::SIGKILL);
+    let killed = gone(process, Duration::from_secs(5)).await;
+    killed.map_err(|error| error.to_string())
+}
+
+async fn gone(process: &ProcessIdentity, deadline: Duration) -> Result<(), WaitError> {
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+    wait::until(
+        "the process is gone",
+        deadline,
+        LOOK_EVERY,
+        async || match process.is_alive() {
+            false => Observation::Ready(()),
+            true => Observation::NotYet("alive".into()),
+        },
+    )
+    .await
 }

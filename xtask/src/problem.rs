@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 
 use harness::exit::ExitCode;
-use harness::rehearsal::Ending;
+use harness::rehearsal::Unwritten;
+use harness::run::RunFolderError;
 use miette::{Diagnostic, MietteHandlerOpts, Report, miette};
 
 /// How errors are shown: their messages name the cause themselves, and a log is not
@@ -63,22 +64,14 @@ impl Problem {
     }
 }
 
-impl From<Ending> for Problem {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::RunFolder(error) => Problem::no_environment(error),
-            Ending::Supervisor(error) => Problem::no_environment(error),
-            Ending::Interrupted(code) => Problem {
-                code,
-                report: miette!(
-                    help = "`cargo xtask down --all` removes what is left",
-                    "left at once, on a second signal"
-                ),
-            },
-            Ending::Failed => Problem {
-                code: ExitCode::NoEnvironment,
-                report: miette!("the failure is shown above"),
-            },
-        }
+impl From<RunFolderError> for Problem {
+    fn from(error: RunFolderError) -> Self {
+        Problem::no_environment(error)
+    }
+}
+
+impl From<Unwritten> for Problem {
+    fn from(error: Unwritten) -> Self {
+        Problem::new(error.exit_code(), error)
     }
 }

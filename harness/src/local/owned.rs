@@ -3,7 +3,7 @@
 //! What is made is put here at once, so that a bring-up cut short at any point leaves
 //! nothing that [`Owned::release`] does not see.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,12 +13,14 @@ use testcontainers::{ContainerAsync, GenericImage};
 use tokio_util::task::TaskTracker;
 
 use super::containers::{ContainerWatch, ENGINE_PATIENCE, OwnedContainer};
+use super::directory;
 use super::error::UpError;
 use crate::ledger::{Ledger, LedgerError, Resource};
 use crate::process::bound::{BoundChild, Program, describe};
 use crate::process::identity::ProcessIdentity;
 use crate::router::Router;
 use crate::run::event::Part;
+use crate::wait::{self, Observation, WaitError};
 
 /// The parts of one environment. Shared by the steps that bring it up at the same time.
 pub struct Owned {
@@ -42,6 +44,23 @@ struct Child {
     process: BoundChild,
     /// Its end was asked for or has been reported.
     expected_to_end: bool,
+}
+
+impl Child {
+    fn describe(&self) -> String {
+        format!("process {} ({})", self.process.pid(), self.process.name)
+    }
+}
+
+async fn stop_all(
+    children: Vec<Child>,
+    grace: Duration,
+) -> Vec<(Child, std::io::Result<ExitStatus>)> {
+    let stopping = children.into_iter().map(async |mut child| {
+        let stopped = child.process.stop(grace).await;
+        (child, stopped)
+    });
+    futures::future::join_all(stopping).await
 }
 
 /// A part that ended although nobody asked it to.
@@ -72,8 +91,7 @@ impl Owned {
 
     /// Makes a temporary directory that is gone after [`Owned::release`].
     ///
-    /// In the system's place for such, where another user can reach it and the path is
-    /// short enough for a socket's.
+    /// In the system's place for such, where another user can reach it.
     pub fn directory(&self, purpose: &str) -> Result<PathBuf, UpError> {
         let unique = format!(
             "trii-{}-{purpose}-{:08x}",
@@ -147,53 +165,62 @@ impl Owned {
 
     /// How the child of this name ended, if it has.
     pub fn ended(&self, name: &str) -> Option<ExitStatus> {
-        self.hold()
-            .children
-            .iter_mut()
-            .find(|child| child.process.name == name)
-            .and_then(|child| child.process.has_ended())
+        self.with_child(name, |child| child.process.has_ended())?
     }
 
     /// The process id of the child of this name.
     pub fn pid(&self, name: &str) -> Option<u32> {
-        let holdings = self.hold();
-        let child = holdings
-            .children
-            .iter()
-            .find(|child| child.process.name == name)?;
-        Some(child.process.pid())
+        self.with_child(name, |child| child.process.pid())
     }
 
     /// Stops and forgets the child of this name, e.g. one that found its port taken.
     pub async fn discard(&self, name: &str, grace: Duration) -> Result<(), UpError> {
-        let child = {
+        self.with_child(name, |child| child.process.request_stop());
+        if self.until_ended(name, grace).await.is_err() {
+            self.with_child(name, |child| child.process.kill());
+            // The kernel ends it: what is waited for is the news of that.
+            let _ = self.until_ended(name, grace).await;
+        }
+        // Held until here, so that a caller who stops waiting leaves it to `release`.
+        let entry = {
             let mut holdings = self.hold();
             let at = holdings
                 .children
                 .iter()
                 .position(|child| child.process.name == name);
-            at.map(|at| holdings.children.remove(at))
+            at.map(|at| holdings.children.remove(at).entry)
         };
-        if let Some(mut child) = child {
-            // It is ours: waiting for it cannot fail.
-            let _ = child.process.stop(grace).await;
-            self.ledger.release(&child.entry)?;
+        match entry {
+            Some(entry) => Ok(self.ledger.release(&entry)?),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    async fn until_ended(&self, name: &str, deadline: Duration) -> Result<ExitStatus, WaitError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let what = format!("{name} ends");
+        wait::until(what, deadline, LOOK_EVERY, async || {
+            match self.with_child(name, |child| child.process.has_ended()) {
+                Some(Some(status)) => Observation::Ready(status),
+                Some(None) => Observation::NotYet("still running".into()),
+                None => Observation::Hopeless("there is no such child".into()),
+            }
+        })
+        .await
+    }
+
+    fn with_child<T>(&self, name: &str, act: impl FnOnce(&mut Child) -> T) -> Option<T> {
+        let mut holdings = self.hold();
+        let child = holdings
+            .children
+            .iter_mut()
+            .find(|child| child.process.name == name)?;
+        Some(act(child))
     }
 
     /// Waits for a child that is meant to end by itself.
     pub async fn finish(&self, name: &str, deadline: Duration) -> Result<ExitStatus, UpError> {
-        let watched = crate::wait::until(
-            format!("{name} ends"),
-            deadline,
-            Duration::from_millis(5),
-            async || match self.ended(name) {
-                Some(status) => crate::wait::Observation::Ready(status),
-                None => crate::wait::Observation::NotYet("still running".into()),
-            },
-        );
-        let status = watched.await;
+        let status = self.until_ended(name, deadline).await;
         self.discard(name, Duration::from_secs(5)).await?;
         status.map_err(|wait| UpError::Wait {
             part: name.to_owned(),
@@ -238,7 +265,7 @@ impl Owned {
             containers,
             directories,
         } = std::mem::take(&mut *self.hold());
-        let mut left = Vec::new();
+        let (mut gone, mut left) = (Vec::new(), Vec::new());
         if let Some(router) = router {
             router.stop(grace).await;
         }
@@ -246,44 +273,32 @@ impl Owned {
             .into_iter()
             .partition(|child| super::backing::is_backing(&child.process.name));
         for wave in [services, backing] {
-            left.extend(self.stop_all(wave, grace).await);
+            for (child, stopped) in stop_all(wave, grace).await {
+                match stopped {
+                    Ok(_) => gone.push(child.entry),
+                    Err(error) => left.push(format!("{}: {error}", child.describe())),
+                }
+            }
         }
-        for container in containers {
-            match container.remove().await {
-                Ok(()) => left.extend(self.forget(&container.entry)),
+        // At once: an engine that does not answer is waited for only once.
+        let removed = containers.iter().map(|container| container.remove());
+        let removed = futures::future::join_all(removed).await;
+        for (container, removed) in containers.iter().zip(removed) {
+            match removed {
+                Ok(()) => gone.push(container.entry.clone()),
                 Err(reason) => left.push(format!("{}: {reason}", container.describe())),
             }
         }
         for (entry, path) in directories {
-            match remove_directory(&path) {
-                Ok(()) => left.extend(self.forget(&entry)),
-                Err(error) => left.push(format!("directory {}: {error}", path.display())),
+            match directory::remove(&path).await {
+                Ok(()) => gone.push(entry),
+                Err(reason) => left.push(format!("directory {}: {reason}", path.display())),
             }
         }
+        // All in one: there is room for that on a full disk, too.
+        let forgotten = self.ledger.forget(&gone);
+        left.extend(forgotten.err().map(|error| error.to_string()));
         left
-    }
-
-    async fn stop_all(&self, children: Vec<Child>, grace: Duration) -> Vec<String> {
-        let stopped = children.into_iter().map(async |mut child| {
-            let name = child.process.name.clone();
-            match child.process.stop(grace).await {
-                Ok(_) => self.forget(&child.entry),
-                Err(error) => Some(format!("process {} ({name}): {error}", child.process.pid())),
-            }
-        });
-        futures::future::join_all(stopped)
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
-    /// The resource is gone; if only the ledger cannot be told, that is left.
-    fn forget(&self, entry: &str) -> Option<String> {
-        self.ledger
-            .release(entry)
-            .err()
-            .map(|error| error.to_string())
     }
 
     fn hold(&self) -> MutexGuard<'_, Holdings> {
@@ -302,14 +317,6 @@ pub fn process_part(owned: &Owned, name: &str, address: String) -> Part {
         },
         address,
         log: Some(format!("{}/{name}.log", crate::run::LOGS)),
-    }
-}
-
-/// Removes a directory; one that is not there is removed.
-pub fn remove_directory(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

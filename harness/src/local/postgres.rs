@@ -25,6 +25,13 @@ const THROW_AWAY: [&str; 3] = [
     "full_page_writes=off",
 ];
 
+/// All that it makes goes with its directory, also when it is killed: no socket in a
+/// place of the system's, no file in /dev/shm.
+const AT_HOME: [&str; 2] = [
+    "unix_socket_directories=",
+    "dynamic_shared_memory_type=mmap",
+];
+
 /// Makes a database cluster and starts Postgres on it.
 pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpError> {
     let user = unprivileged_user()?;
@@ -33,14 +40,9 @@ pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpErr
     let data = folder.join("data");
     initialise(context, binaries, &folder, &data, user.as_ref()).await?;
     let port = on_a_free_port(context, POSTGRES, async |port| {
-        context.owned.start(&server(
-            context,
-            binaries,
-            &folder,
-            &data,
-            user.as_ref(),
-            port,
-        ))?;
+        context
+            .owned
+            .start(&server(context, binaries, &data, user.as_ref(), port))?;
         accepts_connections(context, &data).await
     })
     .await?;
@@ -127,7 +129,6 @@ async fn initialise(
 fn server(
     context: &Context<'_>,
     binaries: &Path,
-    folder: &Path,
     data: &Path,
     user: Option<&User>,
     port: u16,
@@ -135,10 +136,9 @@ fn server(
     let mut settings = vec![
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={port}"),
-        format!("unix_socket_directories={}", folder.display()),
         "max_connections=200".to_owned(),
     ];
-    settings.extend(THROW_AWAY.map(str::to_owned));
+    settings.extend(THROW_AWAY.into_iter().chain(AT_HOME).map(str::to_owned));
     let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
     for setting in settings {
         arguments.extend(["-c".into(), setting.into()]);

@@ -163,7 +163,7 @@ impl Program {
 }
 
 /// The running executable, by a path that still works when the file was replaced.
-fn own_executable() -> PathBuf {
+pub(crate) fn own_executable() -> PathBuf {
     let linux = Path::new("/proc/self/exe");
     if linux.exists() {
         return linux.to_owned();
@@ -189,18 +189,33 @@ impl BoundChild {
 
     /// Asks the child to end, and kills it after `grace`. Says how it ended.
     pub async fn stop(&mut self, grace: Duration) -> std::io::Result<ExitStatus> {
-        self.signal(self.stop_signal);
+        self.request_stop();
         if let Ok(status) = timeout(grace, self.child.wait()).await {
             return status;
         }
-        self.signal(Signal::SIGKILL);
+        self.kill();
         self.child.wait().await
     }
 
+    /// Asks the child to end.
+    pub fn request_stop(&mut self) {
+        self.signal(self.stop_signal);
+        // One that is stopped would not hear; systemd does the same (systemd.kill(5)).
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Ends the child, whatever it does.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+
     /// To the whole group: where `run-bound` stays, the program is its child.
-    fn signal(&self, signal: Signal) {
+    fn signal(&mut self, signal: Signal) {
+        // The number of one that has ended may be another's by now.
+        if self.has_ended().is_some() {
+            return;
+        }
         if let Ok(pid) = i32::try_from(self.pid) {
-            // It may have ended meanwhile: then there is nothing to do.
             let _ = killpg(Pid::from_raw(pid), signal);
         }
     }

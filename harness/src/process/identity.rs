@@ -3,39 +3,21 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
-
-/// The start time is derived from ticks since boot and the clock, so it may wobble.
-const START_TOLERANCE_SECONDS: u64 = 2;
 
 /// A process id and when that process started: ids are used again, pairs are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// The process id.
     pub pid: u32,
-    /// Seconds since the Unix epoch.
+    /// On Linux clock ticks since boot, which no clock that is set changes; elsewhere
+    /// seconds since the Unix epoch, as the kernel wrote them down at the start.
     pub started: u64,
 }
 
 impl ProcessIdentity {
     /// The identity of the process that has this id now, if one does and it is no zombie.
     pub fn of(pid: u32) -> Option<Self> {
-        let id = sysinfo::Pid::from_u32(pid);
-        let mut system = System::new().ok()?;
-        system.refresh_processes_specifics(
-            ProcessesToUpdate::Some(&[id]),
-            true,
-            ProcessRefreshKind::nothing(),
-        );
-        let process = system.process(id)?;
-        let dead = matches!(
-            process.status(),
-            sysinfo::ProcessStatus::Zombie | sysinfo::ProcessStatus::Dead
-        );
-        (!dead).then(|| ProcessIdentity {
-            pid,
-            started: process.start_time(),
-        })
+        started(pid).map(|started| ProcessIdentity { pid, started })
     }
 
     /// This process.
@@ -46,8 +28,7 @@ impl ProcessIdentity {
 
     /// Whether this very process still runs.
     pub fn is_alive(&self) -> bool {
-        ProcessIdentity::of(self.pid)
-            .is_some_and(|now| now.started.abs_diff(self.started) <= START_TOLERANCE_SECONDS)
+        ProcessIdentity::of(self.pid) == Some(*self)
     }
 
     /// Sends a signal if this very process still runs; says whether it did.
@@ -65,6 +46,38 @@ impl std::fmt::Display for ProcessIdentity {
     }
 }
 
+/// When the process of this id started, if it lives.
+#[cfg(target_os = "linux")]
+fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name comes second, in parentheses, and may hold anything: count from its end.
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let mut fields = after_name.split(' ');
+    // proc_pid_stat(5): the state is field 3, the start field 22.
+    let state = fields.next()?;
+    let dead = ["Z", "X"].contains(&state);
+    fields.nth(18).filter(|_| !dead)?.parse().ok()
+}
+
+/// When the process of this id started, if it lives.
+#[cfg(not(target_os = "linux"))]
+fn started(pid: u32) -> Option<u64> {
+    use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+    let id = sysinfo::Pid::from_u32(pid);
+    let mut system = System::new().ok()?;
+    system.refresh_processes_specifics(
+        ProcessesToUpdate::Some(&[id]),
+        true,
+        ProcessRefreshKind::nothing(),
+    );
+    let process = system.process(id)?;
+    let dead = matches!(
+        process.status(),
+        ProcessStatus::Zombie | ProcessStatus::Dead
+    );
+    (!dead).then(|| process.start_time())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +90,7 @@ mod tests {
     #[test]
     fn a_number_used_again_is_another_process() {
         let mut stale = ProcessIdentity::own();
-        stale.started -= 3600;
+        stale.started -= 1;
         assert!(!stale.is_alive());
         assert!(!stale.signal(Signal::SIGCONT));
     }

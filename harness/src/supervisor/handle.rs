@@ -8,8 +8,10 @@ use miette::Diagnostic;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
 use super::{Message, Order, Request};
+use crate::process::bound::{describe, own_executable};
 
 /// A supervisor that lives no longer than this handle, unless detached.
 pub struct Supervisor {
@@ -18,23 +20,15 @@ pub struct Supervisor {
     messages: Lines<BufReader<ChildStdout>>,
 }
 
-/// The supervisor cannot be used.
+/// The supervisor could not be started.
 #[derive(Debug, Error, Diagnostic)]
-pub enum SupervisorError {
-    /// It could not be started.
-    #[error("cannot start the supervisor: {0}")]
-    #[diagnostic(help("`cargo xtask doctor` says what this machine lacks"))]
-    Start(std::io::Error),
-    /// It ended, or stopped answering, without a word.
-    #[error("the supervisor is gone without a word")]
-    #[diagnostic(help(
-        "its last words are in {}; `cargo xtask down --all` removes what it left", log.display()
-    ))]
-    Gone {
-        /// Its log.
-        log: PathBuf,
-    },
-}
+#[error("cannot start the supervisor: {0}")]
+#[diagnostic(help("`cargo xtask doctor` says what this machine lacks"))]
+pub struct StartError(#[from] std::io::Error);
+
+/// A supervisor says something every [`super::BEAT`]; one that is silent for so long is stopped
+/// or stuck, and will not do what it is asked.
+const SILENCE: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// Starts a supervisor and gives it its order. `environment` is added to this
@@ -42,27 +36,21 @@ impl Supervisor {
     pub async fn start(
         order: &Order,
         environment: &[(String, String)],
-    ) -> Result<Supervisor, SupervisorError> {
-        let log = log(order);
-        let errors = std::fs::File::create(&log).map_err(SupervisorError::Start)?;
-        let own = std::env::current_exe().map_err(SupervisorError::Start)?;
-        let mut child = Command::new(own)
+    ) -> Result<Supervisor, StartError> {
+        let errors = std::fs::File::create(log(order))?;
+        let mut child = Command::new(own_executable())
             .arg("supervise")
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
-            .spawn()
-            .map_err(SupervisorError::Start)?;
+            .spawn()?;
         let (Some(mut requests), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(SupervisorError::Gone { log });
+            return Err(std::io::Error::other("it has no pipes").into());
         };
-        let line = serde_json::to_string(order)
-            .map_err(|error| SupervisorError::Start(std::io::Error::other(error)))?;
-        requests
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .map_err(SupervisorError::Start)?;
+        let line = serde_json::to_string(order).map_err(std::io::Error::other)?;
+        // If it is gone already, reading will tell how.
+        let _ = requests.write_all(format!("{line}\n").as_bytes()).await;
         Ok(Supervisor {
             child,
             requests,
@@ -70,13 +58,17 @@ impl Supervisor {
         })
     }
 
-    /// What it says next; `None` when it has ended. May be dropped and called again.
+    /// What it says next; `None` when it has ended or is silent for too long. May be
+    /// dropped and called again.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
-            let line = self.messages.next_line().await.ok().flatten()?;
-            // A panic's text, say: it is in the log.
-            if let Ok(message) = serde_json::from_str(&line) {
-                return Some(message);
+            let line = timeout(SILENCE, self.messages.next_line()).await;
+            let line = line.ok()?.ok().flatten()?;
+            match serde_json::from_str(&line) {
+                Ok(Message::Alive) => {}
+                Ok(message) => return Some(message),
+                // A panic's text, say: it is in the log.
+                Err(_) => {}
             }
         }
     }
@@ -86,15 +78,34 @@ impl Supervisor {
         self.request(Request::Stop).await;
     }
 
-    /// Lets it live on.
-    pub async fn detach(mut self) {
+    /// Asks it to live on. Go on reading until [`Message::Stays`].
+    pub async fn request_stay(&mut self) {
         self.request(Request::Detach).await;
     }
 
     /// Waits for its end, after [`Message::Down`].
-    pub async fn ended(mut self, patience: Duration) {
+    pub async fn ended(&mut self, patience: Duration) {
         // It has nothing left to do; if it hangs all the same, the next start sweeps.
-        let _ = tokio::time::timeout(patience, self.child.wait()).await;
+        let _ = timeout(patience, self.child.wait()).await;
+    }
+
+    /// Makes sure that it has ended, after [`Supervisor::next`] said `None`; how it did,
+    /// in words. Its children die with it.
+    pub async fn bury(&mut self) -> String {
+        // Its output ends a moment before itself.
+        const A_MOMENT: Duration = Duration::from_millis(500);
+        if let Ok(Ok(status)) = timeout(A_MOMENT, self.child.wait()).await {
+            return format!("it ended with {}", describe(status));
+        }
+        match self.child.kill().await {
+            Ok(()) => format!("it said nothing for {SILENCE:?} and was killed"),
+            Err(error) => format!("it said nothing for {SILENCE:?} and cannot be killed: {error}"),
+        }
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     async fn request(&mut self, request: Request) {

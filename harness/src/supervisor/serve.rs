@@ -1,5 +1,6 @@
 //! The supervisor's own side.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Message, Order, Request};
+use super::{BEAT, Message, Order, Request};
 use crate::config::Config;
 use crate::environment::{Environment, EnvironmentFolder, Secrets};
 use crate::exit::ExitCode;
 use crate::home::Home;
 use crate::ledger::Ledger;
-use crate::local::{self, Context, Owned, UpError};
+use crate::local::containers::ContainerWatch;
+use crate::local::{self, Context, Lost, Owned, UpError};
 use crate::run::LOGS;
 use crate::run::event::{Failure, Happening};
 use crate::sweep;
@@ -45,13 +47,21 @@ pub async fn serve() -> ExitCode {
 
 async fn write_messages(mut outbox: UnboundedReceiver<Message>) {
     let mut out = tokio::io::stdout();
-    while let Some(message) = outbox.recv().await {
+    let mut beat = tokio::time::interval(BEAT);
+    loop {
+        let message = tokio::select! {
+            message = outbox.recv() => message,
+            _ = beat.tick() => Some(Message::Alive),
+        };
+        let Some(message) = message else { return };
         let Ok(line) = serde_json::to_string(&message) else {
             continue;
         };
-        // The command may be gone: then nobody has to be told.
-        let _ = out.write_all(format!("{line}\n").as_bytes()).await;
-        let _ = out.flush().await;
+        let written = out.write_all(format!("{line}\n").as_bytes()).await;
+        if written.is_err() || out.flush().await.is_err() {
+            // The command is gone: nobody has to be told.
+            return;
+        }
     }
 }
 
@@ -59,7 +69,7 @@ async fn own(order: &Order, control: &mut Control, messages: UnboundedSender<Mes
     let home = Home::new(&order.home);
     let folder = EnvironmentFolder::of(&home, &order.name);
     let logs = order.run_folder.join(LOGS);
-    let _lock = match folder.take(&order.name, &order.run) {
+    let _lock = match folder.take(&order.name, &order.run).await {
         Ok(lock) => lock,
         Err(error) => {
             let _ = messages.send(Message::Failed(UpError::from(error).failure(&logs)));
@@ -81,18 +91,20 @@ async fn own(order: &Order, control: &mut Control, messages: UnboundedSender<Mes
                 None
             }
         },
-        () = control.asked_to_end() => None,
+        why = control.asked_to_end() => {
+            say_why(why, &messages);
+            None
+        }
     };
     let came_up = stands.is_some();
     let mut grace = Duration::from_secs(15);
     if let Some((environment, stop_deadline)) = stands {
         grace = stop_deadline;
         let _ = messages.send(Message::Up(Box::new(environment.clone())));
-        tokio::select! {
-            () = watch(&owned, &folder, environment, &messages) => {}
-            () = control.asked_to_end() => {}
-        }
+        let why = stay_up(environment, &owned, &folder, control, &messages).await;
+        say_why(why, &messages);
     }
+    folder.withdraw();
     let mut left = owned.release(grace).await;
     left.extend(folder.remove().err().map(|error| error.to_string()));
     let code = match (left.is_empty(), came_up) {
@@ -166,34 +178,100 @@ fn refused(error: &dyn std::fmt::Display, config: &Path) -> Failure {
     }
 }
 
-/// Notices parts that end although nobody asked them to. Never returns.
-async fn watch(
+/// Keeps the environment's record true until it is asked to end; says why.
+async fn stay_up(
+    mut environment: Environment,
     owned: &Owned,
     folder: &EnvironmentFolder,
-    mut environment: Environment,
+    control: &mut Control,
     messages: &UnboundedSender<Message>,
-) {
-    let Ok(mut child_ended) = signal(SignalKind::child()) else {
-        return std::future::pending().await;
-    };
-    let mut containers = owned.watch_containers();
+) -> End {
+    let mut watch = Watch::new(owned);
     loop {
-        let lost = tokio::select! {
-            _ = child_ended.recv() => owned.newly_lost(),
-            lost = containers.next_lost() => vec![lost],
-        };
-        for lost in lost {
-            environment
-                .lost
-                .push(format!("{}: {}", lost.part, lost.how));
-            // A full disk does not change that the part is lost.
-            let _ = folder.write(&environment);
-            let _ = messages.send(Message::Happened(Happening::PartLost {
-                part: lost.part,
-                how: lost.how,
-                log: lost.log.display().to_string(),
-            }));
+        tokio::select! {
+            lost = watch.next_lost() => {
+                environment.lost.push(format!("{}: {}", lost.part, lost.how));
+                // A full disk does not change that the part is lost.
+                let _ = folder.write(&environment);
+                let _ = messages.send(Message::Happened(Happening::PartLost {
+                    part: lost.part,
+                    how: lost.how,
+                    log: lost.log.display().to_string(),
+                }));
+            }
+            asked = control.asked() => match asked {
+                Asked::ToStay => {
+                    environment.stays = true;
+                    let _ = folder.write(&environment);
+                    let _ = messages.send(Message::Stays);
+                }
+                Asked::ToEnd(why) => return why,
+            }
         }
+    }
+}
+
+/// Notices parts that end although nobody asked them to.
+struct Watch<'a> {
+    owned: &'a Owned,
+    child_ended: Option<Signal>,
+    lost_children: VecDeque<Lost>,
+    containers: ContainerWatch,
+}
+
+impl<'a> Watch<'a> {
+    fn new(owned: &'a Owned) -> Self {
+        Watch {
+            owned,
+            child_ended: signal(SignalKind::child()).ok(),
+            // Those that ended before anybody listened.
+            lost_children: owned.newly_lost().into(),
+            containers: owned.watch_containers(),
+        }
+    }
+
+    /// May be dropped and called again.
+    async fn next_lost(&mut self) -> Lost {
+        loop {
+            if let Some(lost) = self.lost_children.pop_front() {
+                return lost;
+            }
+            tokio::select! {
+                () = next_signal(&mut self.child_ended) => {
+                    self.lost_children.extend(self.owned.newly_lost());
+                }
+                lost = self.containers.next_lost() => return lost,
+            }
+        }
+    }
+}
+
+/// Never, where the signal cannot be listened for.
+async fn next_signal(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// What the supervisor is asked.
+enum Asked {
+    ToStay,
+    ToEnd(End),
+}
+
+/// Why the environment ends.
+enum End {
+    /// The command that started it wants that, or is gone.
+    Command,
+    /// A signal of this name: `down`, mostly.
+    Signal(&'static str),
+}
+
+fn say_why(end: End, messages: &UnboundedSender<Message>) {
+    if let End::Signal(name) = end {
+        let why = format!("its supervisor was sent {name}, as `cargo xtask down` does");
+        let _ = messages.send(Message::Ending { why });
     }
 }
 
@@ -233,20 +311,28 @@ impl Control {
     }
 
     /// Returns once it is time to end. May be dropped and called again.
-    async fn asked_to_end(&mut self) {
+    async fn asked_to_end(&mut self) -> End {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                line = self.input.next_line(), if !self.detached => {
-                    let request = line.ok().flatten().map(|line| serde_json::from_str(&line));
-                    match request {
-                        Some(Ok(Request::Detach)) => self.detached = true,
-                        // Asked to, or the command is gone, or speaks nonsense.
-                        _ => return,
-                    }
-                }
+            if let Asked::ToEnd(why) = self.asked().await {
+                return why;
             }
+        }
+    }
+
+    /// What it is asked next. May be dropped and called again.
+    async fn asked(&mut self) -> Asked {
+        let line = tokio::select! {
+            _ = self.terminate.recv() => return Asked::ToEnd(End::Signal("SIGTERM")),
+            _ = self.interrupt.recv() => return Asked::ToEnd(End::Signal("SIGINT")),
+            line = self.input.next_line(), if !self.detached => line,
+        };
+        match line.ok().flatten().map(|line| serde_json::from_str(&line)) {
+            Some(Ok(Request::Detach)) => {
+                self.detached = true;
+                Asked::ToStay
+            }
+            // Asked to, or the command is gone, or speaks nonsense.
+            _ => Asked::ToEnd(End::Command),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use harness::down;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::home::Home;
-use harness::local::{last_lines, remove_directory};
+use harness::local::last_lines;
 use harness::process::bound::describe;
 use harness::report::Report;
 use tokio::process::Command;
@@ -180,6 +180,14 @@ impl Scratch {
     pub fn remove_files(&self) -> Result<(), BenchError> {
         let root = self.home.root();
         remove_directory(root).map_err(BenchError::file("remove", root))
+    }
+}
+
+/// Removes a directory; one that is not there is removed.
+fn remove_directory(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`.
 
 use harness::exit::ExitCode;
+use harness::interrupts::Interrupts;
 use harness::preflight;
 use harness::rehearsal::{Afterwards, rehearse};
 use harness::run::event::{Happening, Stage, StageResult};
@@ -24,11 +25,9 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         }
     }
     let mut run = place.start_run("e2e", common)?;
-    let Some(variables) = look_first(&mut run, &place)
-        .await
-        .map_err(Problem::no_environment)?
-    else {
-        return conclude(&run, ExitCode::NoEnvironment, common.json);
+    let variables = match look_first(&mut run, &place, &mut interrupts).await? {
+        Ok(variables) => variables,
+        Err(code) => return conclude(&run, code, common.json),
     };
     let afterwards = match arguments.keep {
         true => Afterwards::LeaveUp,
@@ -61,25 +60,31 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     Ok(code)
 }
 
-/// The stages before anything is started. Returns the engine's variables for children,
-/// or nothing if this machine cannot stand up the target.
+/// The stages before anything is started. Returns the engine's variables for children;
+/// or the exit code, if this machine cannot stand up the target or the user calls it off.
 pub async fn look_first(
     run: &mut Run,
     place: &Workplace,
-) -> Result<Option<Vec<(String, String)>>, RunFolderError> {
+    interrupts: &mut Interrupts,
+) -> Result<Result<Vec<(String, String)>, ExitCode>, RunFolderError> {
     run.begin(Stage::Preflight)?;
-    match preflight::look(place.target()).await {
+    let found = tokio::select! {
+        found = preflight::look(place.target()) => found,
+        code = interrupts.next() => {
+            run.end_stages(StageResult::Interrupted)?;
+            run.finish(code)?;
+            return Ok(Err(code));
+        }
+    };
+    match found {
         Ok(found) => {
             for note in &found.notes {
                 run.note(Stage::Preflight, note)?;
             }
             run.end_stages(StageResult::Done)?;
             let engine = found.engine.iter().flat_map(|engine| engine.export_env());
-            Ok(Some(
-                engine
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect(),
-            ))
+            let owned = engine.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            Ok(Ok(owned.collect()))
         }
         Err(missing) => {
             run.record(Happening::Failed {
@@ -87,7 +92,7 @@ pub async fn look_first(
             })?;
             run.end_stages(StageResult::Failed)?;
             run.finish(ExitCode::NoEnvironment)?;
-            Ok(None)
+            Ok(Err(ExitCode::NoEnvironment))
         }
     }
 }

@@ -1,20 +1,24 @@
 //! `cargo xtask up`.
 
-use harness::environment::{EnvironmentFolder, EnvironmentName};
+use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::exit::ExitCode;
 use harness::home::Home;
 use harness::preflight;
 use harness::rehearsal::{Afterwards, rehearse};
+use harness::status::{self, Condition};
 
 use super::e2e::look_first;
 use super::workplace::{Workplace, conclude, interrupts, print_json};
-use crate::cli::Up;
+use crate::cli::{Common, Up};
 use crate::problem::Problem;
 
 /// Stands the platform up and leaves it up.
 pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     let common = &arguments.common;
     let place = Workplace::find(common)?;
+    if let Some(code) = already_up(&place, common).await? {
+        return Ok(code);
+    }
     let mut interrupts = interrupts()?;
     if arguments.provision {
         let needs = preflight::needs(place.target()).await;
@@ -24,11 +28,9 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
         }
     }
     let mut run = place.start_run("up", common)?;
-    let Some(variables) = look_first(&mut run, &place)
-        .await
-        .map_err(Problem::no_environment)?
-    else {
-        return conclude(&run, ExitCode::NoEnvironment, common.json);
+    let variables = match look_first(&mut run, &place, &mut interrupts).await? {
+        Ok(variables) => variables,
+        Err(code) => return conclude(&run, code, common.json),
     };
     let order = place.order(&run, common);
     let nothing = async |_: &mut _, _: &_, _: &_| Ok(());
@@ -44,13 +46,44 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     .await?;
     conclude(&run, code, false)?;
     if code == ExitCode::Held {
-        say_how_to_use(&place.home, &common.name);
-        if common.json {
-            let environment = EnvironmentFolder::of(&place.home, &common.name).read(&common.name);
-            print_json(&environment.map_err(Problem::no_environment)?)?;
-        }
+        show(&place.home, common)?;
     }
     Ok(code)
+}
+
+/// Where the name is held: whether what holds it is what was asked for. Nothing where the
+/// name is free.
+async fn already_up(place: &Workplace, common: &Common) -> Result<Option<ExitCode>, Problem> {
+    let name = &common.name;
+    let status = status::of(&place.home, name).await;
+    let folder = EnvironmentFolder::of(&place.home, name);
+    let in_use = || Err(Problem::no_environment(folder.in_use(name)));
+    let asked_for = |environment: &Environment| {
+        environment.stays
+            && environment.target == place.target_name
+            && environment.version == place.config.platform.version
+    };
+    match (status.condition, &status.environment) {
+        (Condition::Dead, _) => Ok(None),
+        (Condition::Up, Some(environment)) if asked_for(environment) => {
+            show(&place.home, common)?;
+            Ok(Some(ExitCode::Held))
+        }
+        (Condition::Degraded, Some(environment)) if environment.stays => {
+            eprintln!("{status}\nnext:    cargo xtask down --name {name}");
+            Ok(Some(ExitCode::CheckFailed))
+        }
+        _ => in_use(),
+    }
+}
+
+fn show(home: &Home, common: &Common) -> Result<(), Problem> {
+    say_how_to_use(home, &common.name);
+    if common.json {
+        let environment = EnvironmentFolder::of(home, &common.name).read(&common.name);
+        print_json(&environment.map_err(Problem::no_environment)?)?;
+    }
+    Ok(())
 }
 
 /// What a person does with an environment that is up.

@@ -1,0 +1,142 @@
+//! Takes away a part's directory, and what Postgres left beside it.
+
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::subprocess;
+use crate::wait::{self, Observation};
+
+/// Postgres' own processes notice that a killed postmaster is gone, and may write until then.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Removes a directory, and the shared memory of a Postgres that was killed there; one
+/// that is not there is removed. Says why it could not.
+pub async fn remove(path: &Path) -> Result<(), String> {
+    remove_shared_memory(path).await?;
+    let removed = wait::until("the directory is gone", PATIENCE, LOOK_EVERY, async || {
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Observation::Hopeless(error.to_string())
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Observation::NotYet(error.to_string())
+            }
+            _ => Observation::Ready(()),
+        }
+    });
+    removed.await.map_err(|error| error.to_string())
+}
+
+/// A System V segment outlives the processes that used it. Postgres removes its own at
+/// every end but SIGKILL, and its `postmaster.pid` with it.
+async fn remove_shared_memory(directory: &Path) -> Result<(), String> {
+    let pid_file = directory.join("data/postmaster.pid");
+    let text = match std::fs::read_to_string(&pid_file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(in_words(&pid_file, &error)),
+    };
+    let Some(segment) = Segment::of_postmaster(&text) else {
+        return Ok(());
+    };
+    let unused = wait::until(
+        "nobody uses Postgres' shared memory",
+        PATIENCE,
+        LOOK_EVERY,
+        async || match segment.users() {
+            Some(0) => Observation::Ready(true),
+            Some(users) => Observation::NotYet(format!("{users} processes use it")),
+            None => Observation::Ready(false),
+        },
+    );
+    if !unused.await.map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    let remove = ["ipcrm", "-m", &segment.id].map(str::to_owned);
+    let removed = subprocess::run(&remove, PATIENCE, &|_| ()).await;
+    match segment.users() {
+        None => Ok(()),
+        Some(_) => removed.map(drop).map_err(|error| error.to_string()),
+    }
+}
+
+fn in_words(path: &Path, error: &Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// A System V shared memory segment.
+#[derive(Debug, PartialEq, Eq)]
+struct Segment {
+    key: String,
+    id: String,
+}
+
+impl Segment {
+    /// Line 7 of `postmaster.pid` has key and id (PostgreSQL's `utils/pidfile.h`).
+    fn of_postmaster(pid_file: &str) -> Option<Segment> {
+        let mut words = pid_file.lines().nth(6)?.split_whitespace();
+        let (key, id) = (words.next()?.to_owned(), words.next()?.to_owned());
+        Some(Segment { key, id })
+    }
+
+    /// How many processes have it attached; `None` when it is gone. An id that is used
+    /// again has another key.
+    #[cfg(target_os = "linux")]
+    fn users(&self) -> Option<u32> {
+        let table = std::fs::read_to_string("/proc/sysvipc/shm").ok()?;
+        users_in(&table, self)
+    }
+
+    /// Elsewhere there is no table to read: it is asked to be removed, which the system
+    /// puts off until its last user is gone.
+    #[cfg(not(target_os = "linux"))]
+    fn users(&self) -> Option<u32> {
+        Some(0)
+    }
+}
+
+/// proc_sysvipc(5): `key shmid perms size cpid lpid nattch ...`.
+#[cfg(target_os = "linux")]
+fn users_in(table: &str, segment: &Segment) -> Option<u32> {
+    table.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let same = columns.get(..2)? == [segment.key.as_str(), segment.id.as_str()];
+        same.then(|| columns.get(6)?.parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PID_FILE: &str =
+        "4711\n/tmp/x/data\n1795580729\n39495\n\n127.0.0.1\n 27265057        12\nready   \n";
+
+    #[test]
+    fn the_segment_is_read_from_postgres_own_word() {
+        let segment = Segment::of_postmaster(PID_FILE).unwrap();
+        assert_eq!(
+            (segment.key.as_str(), segment.id.as_str()),
+            ("27265057", "12")
+        );
+        assert_eq!(Segment::of_postmaster("4711\n/tmp/x/data\n"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_segment_is_told_by_key_and_id() {
+        let segment = Segment::of_postmaster(PID_FILE).unwrap();
+        let line = |key, id| format!("{key} {id} 600 56 1 1 3 999 999 999 999 0 0 0 0 0");
+        assert_eq!(users_in(&line("27265057", "12"), &segment), Some(3));
+        assert_eq!(users_in(&line("27265057", "13"), &segment), None);
+        assert_eq!(users_in(&line("5", "12"), &segment), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        remove(&dir.path().join("none")).await.unwrap();
+    }
+}

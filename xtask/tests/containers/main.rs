@@ -1,0 +1,19 @@
+//! Whole runs of the local target, and what is done to them: signals at every stage, parts
+//! that die, disks that fill up. Whatever happens, it is said in time and nothing is left.
+//!
+//! What needs a container engine is in `engine`; the rest brings Postgres and Redis up
+//! from binaries.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, also in what tests share"
+)]
+
+mod engine;
+mod environments;
+mod faults;
+mod leftovers;
+mod machine;
+mod rig;
+mod secrets;
+mod stages;
