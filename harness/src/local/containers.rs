@@ -15,6 +15,7 @@ use testcontainers::core::logs::LogFrame;
 use testcontainers::core::{ExecCommand, IntoContainerPort};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
+use tokio::time::timeout;
 
 use super::Context;
 use super::backing::{POSTGRES, REDIS};
@@ -38,6 +39,8 @@ pub const LABEL_RUN: &str = "trii.rehearsal.run";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A create, start or remove that takes longer is not going to happen.
 pub const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
+/// An engine that is busy answers a ping all the same.
+const PONG: Duration = Duration::from_secs(4);
 
 /// Says which harness home a container belongs to.
 pub const LABEL_HOME: &str = "trii.rehearsal.home";
@@ -51,7 +54,7 @@ pub struct OwnedContainer {
     pub(super) entry: String,
     log: PathBuf,
     engine: Engine,
-    /// Once it is started. Dropping it removes the container, too.
+    /// Once it is started. Keeps its log coming.
     handle: Option<Handle>,
 }
 
@@ -85,18 +88,57 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
         .force(true)
         .v(true)
         .build();
-    let removed = engine.client().remove_container(name, Some(options));
-    match tokio::time::timeout(ENGINE_PATIENCE, removed).await {
-        Ok(
-            Ok(())
-            | Err(bollard::errors::Error::DockerResponseServerError {
-                status_code: 404, ..
-            }),
-        ) => Ok(()),
-        Ok(Err(error)) => Err(crate::chain(&error)),
-        Err(_) => Err(format!(
-            "the engine did not remove it within {ENGINE_PATIENCE:?}"
-        )),
+    let what = "the container is gone";
+    let removed = wait::until(what, ENGINE_PATIENCE, LOOK_EVERY, async || {
+        let removed = engine
+            .client()
+            .remove_container(name, Some(options.clone()));
+        match removed.await {
+            Ok(()) => Observation::Ready(()),
+            Err(error) => match refusal(&error) {
+                Some(404) => Observation::Ready(()),
+                // Another removal is under way: it ends with 404.
+                Some(409) => Observation::NotYet(crate::chain(&error)),
+                _ => Observation::Hopeless(crate::chain(&error)),
+            },
+        }
+    });
+    let removed = with_patience(engine, removed).await?;
+    removed.map_err(|error| error.to_string())
+}
+
+/// The status by which the engine refused.
+fn refusal(error: &bollard::errors::Error) -> Option<u16> {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// Waits for what the engine does, unless that takes too long or it falls silent. Says which.
+pub(super) async fn with_patience<T>(
+    engine: &Engine,
+    work: impl Future<Output = T>,
+) -> Result<T, String> {
+    tokio::select! {
+        done = timeout(ENGINE_PATIENCE, work) => {
+            done.map_err(|_| format!("not done within {ENGINE_PATIENCE:?}"))
+        }
+        () = silence(engine) => {
+            Err(format!("it has stopped answering: no pong within {PONG:?}"))
+        }
+    }
+}
+
+/// Returns once the engine does not answer a ping. One that refuses has answered: what it
+/// was asked fails by itself.
+async fn silence(engine: &Engine) {
+    const PING_EVERY: Duration = Duration::from_secs(1);
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        if timeout(PONG, engine.client().ping()).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -115,7 +157,7 @@ pub async fn postgres(
     let (handle, part) = start(context, engine, POSTGRES, 5432, request).await?;
     // Over TCP: while it initialises itself, the image runs a server on the socket only.
     let asked = ["pg_isready", "--host=127.0.0.1", "--username=trii"];
-    answers(context, &handle, POSTGRES, async || {
+    answers(context, engine, &handle, POSTGRES, async || {
         match handle.exec(ExecCommand::new(asked)).await {
             Ok(mut asking) => {
                 // The exit code is known once the output has ended.
@@ -140,7 +182,7 @@ pub async fn redis(context: &Context<'_>, engine: &Engine, image: &str) -> Resul
         .with_env_var(redis::PASSWORD_VARIABLE, &context.secrets.redis_password);
     let (handle, part) = start(context, engine, REDIS, 6379, request).await?;
     let address = part.address.clone();
-    answers(context, &handle, REDIS, async || {
+    answers(context, engine, &handle, REDIS, async || {
         answers_ping(&address).await
     })
     .await?;
@@ -210,16 +252,15 @@ async fn start(
         engine: engine.clone(),
         handle: None,
     });
-    let what = format!("start the container {name}");
-    let starting = context.owned.start_container(name.clone(), request.start());
-    let handle = match tokio::time::timeout(ENGINE_PATIENCE, starting).await {
-        Ok(Ok(handle)) => handle,
-        Ok(Err(reason)) => return Err(UpError::Engine { what, reason }),
-        Err(_) => {
-            let deadline = ENGINE_PATIENCE;
-            return Err(UpError::EngineSilent { what, deadline });
-        }
+    let request = {
+        let engine = engine.clone();
+        async move { with_patience(&engine, request.start()).await }
     };
+    let starting = context.owned.start_container(name.clone(), request);
+    let handle = starting.await.map_err(|reason| UpError::Engine {
+        what: format!("start the container {name}"),
+        reason,
+    })?;
     let address = published(engine, &name, port).await?;
     Ok((
         handle,
@@ -234,33 +275,26 @@ async fn start(
 
 /// Where the engine published the port: read back, since the engine chose it.
 async fn published(engine: &Engine, name: &str, port: u16) -> Result<String, UpError> {
-    let what = || format!("tell where {name} listens");
-    let inspected = tokio::time::timeout(
-        ENGINE_PATIENCE,
-        engine.client().inspect_container(name, None),
-    )
-    .await
-    .map_err(|_| UpError::EngineSilent {
-        what: what(),
-        deadline: ENGINE_PATIENCE,
-    })?
-    .map_err(|error| UpError::Engine {
-        what: what(),
-        reason: crate::chain(&error),
-    })?;
+    let failed = |reason| UpError::Engine {
+        what: format!("tell where {name} listens"),
+        reason,
+    };
+    let inspected = engine.client().inspect_container(name, None);
+    let inspected = with_patience(engine, inspected)
+        .await
+        .map_err(failed)?
+        .map_err(|error| failed(crate::chain(&error)))?;
     inspected
         .network_settings
         .and_then(|network| network.ports?.remove(&format!("{port}/tcp"))?)
         .and_then(|bindings| bindings.into_iter().next()?.host_port)
         .map(|port| format!("127.0.0.1:{port}"))
-        .ok_or_else(|| UpError::Engine {
-            what: what(),
-            reason: "it published no port".into(),
-        })
+        .ok_or_else(|| failed("it published no port".into()))
 }
 
 async fn answers(
     context: &Context<'_>,
+    engine: &Engine,
     handle: &Handle,
     part: &str,
     ask: impl AsyncFn() -> Result<(), String>,
@@ -277,7 +311,14 @@ async fn answers(
             },
         },
     );
-    ready.await.map_err(|wait| UpError::Wait {
+    let ready = tokio::select! {
+        ready = ready => ready,
+        () = silence(engine) => return Err(UpError::Engine {
+            what: format!("tell how {part} is"),
+            reason: format!("it has stopped answering: no pong within {PONG:?}"),
+        }),
+    };
+    ready.map_err(|wait| UpError::Wait {
         part: part.to_owned(),
         log: Some(context.log(part)),
         wait,

@@ -1,7 +1,6 @@
 //! Why the local target did not come up.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -85,14 +84,6 @@ pub enum UpError {
         /// Its word.
         reason: String,
     },
-    /// An engine call took too long.
-    #[error("the engine did not {what} within {deadline:?}")]
-    EngineSilent {
-        /// What it was asked.
-        what: String,
-        /// The time it had.
-        deadline: Duration,
-    },
     /// A step could not be done for a reason of the system's.
     #[error("cannot {what}: {source}")]
     System {
@@ -133,7 +124,7 @@ impl UpError {
                 "an engine with images, or binaries on PATH".into(),
                 "cargo xtask doctor, or again with --provision".into(),
             ),
-            UpError::Engine { .. } | UpError::EngineSilent { .. } => (
+            UpError::Engine { .. } => (
                 "a container engine that works".into(),
                 "cargo xtask doctor; or backing_services = \"binaries\" in harness.toml".into(),
             ),

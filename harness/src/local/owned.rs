@@ -63,6 +63,9 @@ async fn stop_all(
     futures::future::join_all(stopping).await
 }
 
+/// What testcontainers says of a container it was asked to start.
+type Started = testcontainers::core::error::Result<ContainerAsync<GenericImage>>;
+
 /// A part that ended although nobody asked it to.
 pub struct Lost {
     /// Its name.
@@ -142,13 +145,11 @@ impl Owned {
     pub async fn start_container(
         self: &Arc<Self>,
         name: String,
-        start: impl Future<Output = testcontainers::core::error::Result<ContainerAsync<GenericImage>>>
-        + Send
-        + 'static,
+        start: impl Future<Output = Result<Started, String>> + Send + 'static,
     ) -> Result<Arc<ContainerAsync<GenericImage>>, String> {
         let owned = Arc::clone(self);
         let task = self.starting.spawn(async move {
-            let handle = Arc::new(start.await.map_err(|error| crate::chain(&error))?);
+            let handle = Arc::new(start.await?.map_err(|error| crate::chain(&error))?);
             let mut holdings = owned.hold();
             if let Some(container) = holdings.containers.iter_mut().find(|c| c.is(&name)) {
                 container.started(Arc::clone(&handle));

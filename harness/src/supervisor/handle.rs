@@ -41,6 +41,9 @@ impl Supervisor {
         let mut child = Command::new(own_executable())
             .arg("supervise")
             .envs(environment.iter().map(|(name, value)| (name, value)))
+            // Containers are removed by us, with a deadline; testcontainers would wait for
+            // an engine without one.
+            .env("TESTCONTAINERS_COMMAND", "keep")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)

@@ -1,7 +1,13 @@
 //! What can be seen and done on this machine from outside of the harness.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +27,7 @@ pub fn eventually<T>(
             Err(seen) if Instant::now() > end => {
                 panic!("{what}: not within {deadline:?}; last seen: {seen}")
             }
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => thread::sleep(PAUSE),
         }
     }
 }
@@ -103,7 +109,7 @@ pub fn shared_memory() -> Vec<String> {
 
 /// A socket that accepts and never answers, as an engine that was stopped.
 pub struct MuteEngine {
-    _listener: std::os::unix::net::UnixListener,
+    _listener: UnixListener,
     folder: tempfile::TempDir,
 }
 
@@ -111,7 +117,7 @@ impl MuteEngine {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docker.sock");
-        let _listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        let _listener = UnixListener::bind(path).unwrap();
         MuteEngine { _listener, folder }
     }
 
@@ -119,4 +125,62 @@ impl MuteEngine {
     pub fn host(&self) -> String {
         format!("unix://{}/docker.sock", self.folder.path().display())
     }
+}
+
+/// A socket before the engine's, which can stop passing anything on.
+pub struct EngineThatStops {
+    stopped: Arc<AtomicBool>,
+    folder: tempfile::TempDir,
+}
+
+impl EngineThatStops {
+    /// `host` as in `DOCKER_HOST`; nothing where it is not a socket of this machine.
+    pub fn before(host: &str) -> Option<Self> {
+        let engine = PathBuf::from(host.strip_prefix("unix://")?);
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
+        // Threads of this test: they end with it.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(engine) = UnixStream::connect(&engine) else {
+                    continue;
+                };
+                for (from, to) in [(&client, &engine), (&engine, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let stop = Arc::clone(&stop);
+                    thread::spawn(move || pass_on(from, to, &stop));
+                }
+            }
+        });
+        Some(EngineThatStops { stopped, folder })
+    }
+
+    /// For `DOCKER_HOST`.
+    pub fn host(&self) -> String {
+        format!("unix://{}/docker.sock", self.folder.path().display())
+    }
+
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    pub fn go_on(&self) {
+        self.stopped.store(false, Ordering::SeqCst);
+    }
+}
+
+fn pass_on(mut from: UnixStream, mut to: UnixStream, stopped: &AtomicBool) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        while stopped.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    // The other side learns of the end.
+    let _ = to.shutdown(Shutdown::Write);
 }

@@ -285,6 +285,14 @@ impl Course<'_> {
         })
     }
 
+    /// Waits until the ledger has it.
+    pub fn finds_in_ledger(&mut self, words: &str) {
+        eventually("the ledger has it", UP, || {
+            let ledger = fs::read_to_string(self.rig.ledger()).unwrap_or_default();
+            ledger.contains(words).then_some(()).ok_or(ledger)
+        });
+    }
+
     /// Stops this command until the environment is up, does `meanwhile`, and lets it go on:
     /// what comes next finds things as `meanwhile` left them.
     pub fn paused_when_up(&mut self, meanwhile: impl FnOnce()) {
