@@ -1,6 +1,6 @@
 //! `harness.toml`: what a user edits.
 //!
-//! The file is read into [`schema`]'s types, then judged by [`judge`]; either refuses
+//! The file is read into `schema`'s types, then judged by `judge`; either refuses
 //! with the file, the line, the offending value and the nearest that would do.
 
 mod judge;

@@ -73,7 +73,7 @@ pub enum Message {
         /// In words.
         why: String,
     },
-    /// Nothing new: the supervisor lives. Said every [`BEAT`].
+    /// Nothing new: the supervisor lives. Said every `BEAT`.
     Alive,
     /// The environment did not come up; what there was of it is being taken down.
     Failed(Failure),

@@ -35,7 +35,7 @@ impl RouteTable {
     }
 
     /// The first route that fits; `host` is lower case and without port, `path` is
-    /// [normalised](super::path::normalised).
+    /// as `path::normalised` makes it.
     pub fn find(&self, host: &str, path: &str) -> Option<Destination> {
         self.0
             .iter()
