@@ -32,7 +32,7 @@ pub enum Command {
     /// Stand the platform up, prove it, report, and take it down
     ///
     /// The stages are plan, preflight, provision, deploy, verify and teardown; each is timed.
-    /// Everything that happens goes to a folder of its own, target/reports/<run-id>/: open its
+    /// Everything that happens goes to a folder of its own, `target/reports/<run-id>/`: open its
     /// index.html. Ctrl-C takes everything down first; pressed twice, it leaves at once and says
     /// what to type to clean up.
     E2e(E2e),
@@ -64,7 +64,7 @@ pub enum Command {
     /// Measure the figures that the README states
     ///
     /// Runs against environments of its own, taken down afterwards, and writes its results to
-    /// bench/<time>.json of the harness home. Exit code 99 when a stated figure does not hold,
+    /// `bench/<time>.json` of the harness home. Exit code 99 when a stated figure does not hold,
     /// 5 when one cannot be measured here. docs/benchmarks.md says how to read them.
     Bench(Bench),
     /// Render a run's report again from its folder
