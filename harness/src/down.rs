@@ -26,24 +26,35 @@ pub struct Down {
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Ends the environment of this name, if it is up, and sweeps up after dead ones.
-pub async fn one(home: &Home, name: &EnvironmentName) -> Down {
+/// Ends the environment of this name, if it is up (and of `target`, if one is named), and
+/// sweeps up after dead ones.
+pub async fn one(home: &Home, name: &EnvironmentName, target: Option<&str>) -> Down {
     let mut down = Down::default();
-    end(home, name, &mut down).await;
+    if is_of(home, name, target) {
+        end(home, name, &mut down).await;
+    }
     down.left.extend(sweep::dead_owners(home).await);
     down
 }
 
-/// Ends every environment of this home, and removes all that dead ones left, containers
+/// Ends every environment of this home (and of `target`, if one is named), and removes all that dead ones left, containers
 /// that the ledger has lost included.
-pub async fn all(home: &Home) -> Down {
+pub async fn all(home: &Home, target: Option<&str>) -> Down {
     let mut down = Down::default();
     for name in EnvironmentFolder::all(home) {
-        end(home, &name, &mut down).await;
+        if is_of(home, &name, target) {
+            end(home, &name, &mut down).await;
+        }
     }
     down.left.extend(sweep::dead_owners(home).await);
     down.left.extend(unrecorded_containers(home).await);
     down
+}
+
+/// One that is not up yet says of no target that it is its own.
+fn is_of(home: &Home, name: &EnvironmentName, target: Option<&str>) -> bool {
+    let up = EnvironmentFolder::of(home, name).read(name);
+    target.is_none_or(|target| up.is_ok_and(|environment| environment.target == target))
 }
 
 async fn end(home: &Home, name: &EnvironmentName, down: &mut Down) {

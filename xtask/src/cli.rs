@@ -48,11 +48,11 @@ pub enum Command {
     /// Show the environments that are up
     ///
     /// Asks each service whether it is ready. Exit code 1 when a part is lost or not ready.
-    Status(Common),
+    Status(Status),
     /// Prove an environment that is up: every route, one order end to end, every refusal
     ///
     /// Runs the smoke scenario against the environment --name and reports like e2e does.
-    Smoke(Common),
+    Smoke(Named),
     /// Say what this machine has and lacks, with the fix for each
     Doctor(Doctor),
     /// Run the project's tests, in tiers
@@ -77,15 +77,22 @@ pub enum Command {
     RunBound(RunBound),
 }
 
+/// What commands about one environment understand.
+#[derive(Args, Clone)]
+pub struct Named {
+    /// The environment's name: several can be up at once
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub name: EnvironmentName,
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// What most commands understand.
 #[derive(Args, Clone)]
 pub struct Common {
     /// The target, as harness.toml names it [default: its default_target]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
-    /// The environment's name: several can be up at once
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub name: EnvironmentName,
     /// Print one JSON document on standard output; progress goes to standard error
     #[arg(long)]
     pub json: bool,
@@ -108,7 +115,7 @@ pub struct Places {
 #[derive(Args)]
 pub struct E2e {
     #[command(flatten)]
-    pub common: Common,
+    pub named: Named,
     /// Install what is missing first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
@@ -121,7 +128,7 @@ pub struct E2e {
 #[derive(Args)]
 pub struct Up {
     #[command(flatten)]
-    pub common: Common,
+    pub named: Named,
     /// Install what is missing first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
@@ -131,13 +138,23 @@ pub struct Up {
 #[derive(Args)]
 pub struct Down {
     #[command(flatten)]
-    pub common: Common,
+    pub named: Named,
     /// Every environment, and all that is known to be left of dead ones
     #[arg(long)]
     pub all: bool,
     /// Also stop the container engine, if --provision started it
     #[arg(long)]
     pub engine: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Args)]
+pub struct Status {
+    /// Only the environment of this name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<EnvironmentName>,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Arguments of `doctor`.

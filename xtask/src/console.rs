@@ -151,8 +151,8 @@ impl Console {
     /// Above the spinner, where there is one.
     fn print(&mut self, text: &str) {
         match &self.spinner {
-            Some(spinner) => spinner.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(spinner) => spinner.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! `cargo xtask`: parses, dispatches, prints. What is done is done by the libraries.
 
+#[macro_use]
+mod say;
+
 mod cli;
 mod commands;
 mod console;
@@ -16,7 +19,7 @@ fn main() {
     // Before there are threads: it becomes another program.
     if let Command::RunBound(bound) = &cli.command {
         let error = harness::process::bound::run(&bound.binding(), &bound.program);
-        eprintln!("{error}");
+        say!("{error}");
         std::process::exit(ExitCode::NoEnvironment as i32);
     }
     let code = match tokio::runtime::Runtime::new() {

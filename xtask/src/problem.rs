@@ -59,7 +59,7 @@ impl Problem {
 
     /// Prints the error; returns the exit code.
     pub fn show(self) -> ExitCode {
-        eprintln!("{:?}", self.report);
+        say!("{:?}", self.report);
         self.code
     }
 }

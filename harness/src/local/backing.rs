@@ -59,15 +59,29 @@ pub async fn choose(context: &Context<'_>) -> Result<Choice, UpError> {
         BackingServices::Containers => containers(context, true).await,
         BackingServices::Auto => match containers(context, false).await {
             Ok(choice) => Ok(choice),
-            Err(reason) => {
-                let choice = binaries()?;
-                context.note(
-                    Stage::Provision,
-                    format!("Postgres and Redis run from binaries, because {reason}"),
-                );
-                Ok(choice)
-            }
+            Err(reason) => without_images_at_hand(context, reason).await,
         },
+    }
+}
+
+/// Binaries, since they take no time; images that must be built, where there is no other way.
+async fn without_images_at_hand(context: &Context<'_>, reason: UpError) -> Result<Choice, UpError> {
+    let note = |how: &str| {
+        context.note(
+            Stage::Provision,
+            format!("Postgres and Redis {how}: {reason}"),
+        )
+    };
+    match (binaries(), &reason) {
+        (Ok(choice), _) => {
+            note("run from binaries");
+            Ok(choice)
+        }
+        (Err(missing), UpError::NoEngine { .. }) => Err(missing),
+        (Err(_), _) => {
+            note("need images, which are built now");
+            containers(context, true).await
+        }
     }
 }
 
@@ -75,7 +89,7 @@ fn binaries() -> Result<Choice, UpError> {
     let missing = |name, program: &str| UpError::NoSupply {
         name,
         why: format!(
-            "no engine is used, and {program} is not on PATH or where it is usually installed"
+            "no container is used, and {program} is not on PATH or where it is usually installed"
         ),
     };
     Ok(Choice::Binaries {
@@ -88,8 +102,7 @@ fn binaries() -> Result<Choice, UpError> {
 async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpError> {
     let engine = Engine::find(engine::PATIENCE)
         .await
-        .map_err(|none| UpError::NoSupply {
-            name: "an engine",
+        .map_err(|none| UpError::NoEngine {
             why: none.in_short(),
         })?;
     let workshop = context.workshop();

@@ -38,6 +38,12 @@ pub enum UpError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// No container engine answers.
+    #[error("{why}")]
+    NoEngine {
+        /// Where it was looked for.
+        why: String,
+    },
     /// Neither containers nor binaries are to be had.
     #[error("{name} is not to be had: {why}")]
     NoSupply {
@@ -120,7 +126,7 @@ impl UpError {
                 "a free port for the router".into(),
                 "ss -ltnp; or router_port = 0 in harness.toml".into(),
             ),
-            UpError::NoSupply { .. } => (
+            UpError::NoEngine { .. } | UpError::NoSupply { .. } => (
                 "an engine with images, or binaries on PATH".into(),
                 "cargo xtask doctor, or again with --provision".into(),
             ),

@@ -166,7 +166,7 @@ impl Scratch {
 
     /// Takes down what is up here, and removes what dead ones left.
     pub async fn take_down(&self) -> Result<(), BenchError> {
-        let left = down::all(&self.home).await.left;
+        let left = down::all(&self.home, None).await.left;
         match left.is_empty() {
             true => Ok(()),
             false => Err(BenchError::CleanupIncomplete {

@@ -25,12 +25,12 @@ pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
         config: path,
     };
     let mut interrupts = interrupts()?;
-    let (results, file) = bench::run(&plan, &mut interrupts, &|text| eprintln!("{text}"))
+    let (results, file) = bench::run(&plan, &mut interrupts, &|text| say!("{text}"))
         .await
         .map_err(|error| Problem::new(error.exit_code(), error))?;
     if arguments.json {
         print_json(&results)?;
     }
-    eprintln!("\n{results}\nresults: {}", file.display());
+    say!("\n{results}\nresults: {}", file.display());
     Ok(bench::exit_code(&results))
 }

@@ -20,13 +20,13 @@ pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
         print_json(&findings)?;
     } else {
         for finding in &findings {
-            println!("{finding}");
+            print_line!("{finding}");
         }
     }
     // What is missing may be something that this target does without.
     match preflight::look(place.target()).await {
         Ok(_) => {
-            eprintln!(
+            say!(
                 "the target {} can be stood up: cargo xtask e2e",
                 place.target_name
             );

@@ -7,33 +7,34 @@ use loadtests::bench::scratch_home;
 use serde_json::json;
 
 use super::workplace::{home, print_json};
-use crate::cli::Down;
+use crate::cli::{Down, Named};
 use crate::problem::Problem;
 
 /// Takes environments down.
 pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
-    let common = &arguments.common;
+    let Named { name, common } = &arguments.named;
     let home = home(&common.places)?;
+    let target = common.target.as_deref();
     let mut down = match arguments.all {
         true => {
             // What a benchmark that was killed left is in a home of its own.
-            let mut all = down::all(&home).await;
-            let of_benchmarks = down::all(&scratch_home(&home)).await;
+            let mut all = down::all(&home, target).await;
+            let of_benchmarks = down::all(&scratch_home(&home), target).await;
             all.ended.extend(of_benchmarks.ended);
             all.left.extend(of_benchmarks.left);
             all
         }
-        false => down::one(&home, &common.name).await,
+        false => down::one(&home, name, target).await,
     };
     for name in &down.ended {
-        eprintln!("{name} is down");
+        say!("{name} is down");
     }
-    if down.ended.is_empty() {
-        eprintln!("nothing was up");
+    if down.ended.is_empty() && down.left.is_empty() {
+        say!("nothing was up");
     }
     if arguments.engine {
         match provision::stop_engine(&home.state()).await {
-            Ok(stopped) => eprintln!("{stopped}"),
+            Ok(stopped) => say!("{stopped}"),
             Err(error) => down.left.push(error.to_string()),
         }
     }
@@ -41,7 +42,7 @@ pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
         print_json(&json!({"ended": down.ended, "left": down.left}))?;
     }
     for left in &down.left {
-        eprintln!("left: {left}");
+        say!("left: {left}");
     }
     Ok(match down.left.is_empty() {
         true => ExitCode::Held,

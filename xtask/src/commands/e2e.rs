@@ -8,23 +8,19 @@ use harness::run::event::{Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 use scenarios::{Subject, smoke};
 
-use super::workplace::{Workplace, conclude, interrupts};
-use crate::cli::E2e;
+use super::workplace::{Workplace, conclude, interrupts, provision_if};
+use crate::cli::{E2e, Named};
 use crate::problem::Problem;
 
 /// Stands the platform up, proves it, and takes it down.
 pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
-    let common = &arguments.common;
+    let Named { name, common } = &arguments.named;
     let place = Workplace::find(common)?;
     let mut interrupts = interrupts()?;
-    if arguments.provision {
-        let needs = preflight::needs(place.target()).await;
-        tokio::select! {
-            done = place.provision(&needs) => done?,
-            code = interrupts.next() => return Ok(code),
-        }
+    if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {
+        return Ok(code);
     }
-    let mut run = place.start_run("e2e", common)?;
+    let mut run = place.start_run("e2e", &arguments.named)?;
     let variables = match look_first(&mut run, &place, &mut interrupts).await? {
         Ok(variables) => variables,
         Err(code) => return conclude(&run, code, common.json),
@@ -33,7 +29,7 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         true => Afterwards::LeaveUp,
         false => Afterwards::TakeDown,
     };
-    let order = place.order(&run, common);
+    let order = place.order(&run, name);
     let code = rehearse(
         &mut run,
         order,
@@ -55,7 +51,7 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     .await?;
     let code = conclude(&run, code, common.json)?;
     if arguments.keep && matches!(code, ExitCode::Held | ExitCode::CheckFailed) {
-        super::up::say_how_to_use(&place.home, &common.name);
+        super::up::say_how_to_use(&place.home, name);
     }
     Ok(code)
 }

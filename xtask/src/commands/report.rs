@@ -21,7 +21,7 @@ pub async fn run(arguments: ReportArguments) -> Result<ExitCode, Problem> {
     if arguments.json {
         print_json(&report)?;
     }
-    eprintln!(
+    say!(
         "{}\nreport: {}",
         report.headline(),
         folder.join("index.html").display()

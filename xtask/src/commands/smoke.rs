@@ -3,22 +3,43 @@
 use harness::environment::EnvironmentFolder;
 use harness::exit::ExitCode;
 use harness::run::event::{Stage, StageResult};
+use miette::Diagnostic;
 use scenarios::{Subject, smoke};
+use thiserror::Error;
 
 use super::workplace::{Workplace, conclude, interrupts};
-use crate::cli::Common;
+use crate::cli::Named;
 use crate::problem::Problem;
 
+/// The environment is not one of the target that was named.
+#[derive(Debug, Error, Diagnostic)]
+#[error("environment {name:?} is one of the target {target:?}")]
+#[diagnostic(help("leave --target out, or name another environment with --name"))]
+struct OfAnotherTarget {
+    name: String,
+    target: String,
+}
+
 /// Proves an environment that is up.
-pub async fn run(common: Common) -> Result<ExitCode, Problem> {
-    let place = Workplace::find(&common)?;
-    let folder = EnvironmentFolder::of(&place.home, &common.name);
-    let environment = folder.read(&common.name).map_err(Problem::no_environment)?;
-    let secrets = folder
-        .read_secrets(&common.name)
-        .map_err(Problem::no_environment)?;
+pub async fn run(named: Named) -> Result<ExitCode, Problem> {
+    let Named { name, common } = &named;
+    let place = Workplace::find(common)?;
+    let folder = EnvironmentFolder::of(&place.home, name);
+    let environment = folder.read(name).map_err(Problem::no_environment)?;
+    if common
+        .target
+        .as_ref()
+        .is_some_and(|target| *target != environment.target)
+    {
+        return Err(Problem::usage(OfAnotherTarget {
+            name: name.to_string(),
+            target: environment.target,
+        }));
+    }
+    let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
     let mut interrupts = interrupts()?;
-    let mut run = place.start_run("smoke", &common)?;
+    let why = "which is up";
+    let mut run = place.start_run_on("smoke", &environment.target, name, why)?;
     let subject = Subject {
         environment: &environment,
         secrets: &secrets,

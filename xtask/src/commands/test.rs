@@ -65,7 +65,7 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
     if arguments.common.json {
         print_json(&outcome.tallies)?;
     }
-    eprintln!("\n{outcome}");
+    say!("\n{outcome}");
     Ok(outcome.exit_code)
 }
 

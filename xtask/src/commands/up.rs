@@ -3,36 +3,32 @@
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::exit::ExitCode;
 use harness::home::Home;
-use harness::preflight;
 use harness::rehearsal::{Afterwards, rehearse};
 use harness::status::{self, Condition};
 
 use super::e2e::look_first;
-use super::workplace::{Workplace, conclude, interrupts, print_json};
-use crate::cli::{Common, Up};
+use super::workplace::{Workplace, conclude, interrupts, print_json, provision_if};
+use crate::cli::{Named, Up};
 use crate::problem::Problem;
 
 /// Stands the platform up and leaves it up.
 pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
-    let common = &arguments.common;
-    let place = Workplace::find(common)?;
-    if let Some(code) = already_up(&place, common).await? {
+    let named = &arguments.named;
+    let json = named.common.json;
+    let place = Workplace::find(&named.common)?;
+    if let Some(code) = already_up(&place, named).await? {
         return Ok(code);
     }
     let mut interrupts = interrupts()?;
-    if arguments.provision {
-        let needs = preflight::needs(place.target()).await;
-        tokio::select! {
-            done = place.provision(&needs) => done?,
-            code = interrupts.next() => return Ok(code),
-        }
+    if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {
+        return Ok(code);
     }
-    let mut run = place.start_run("up", common)?;
+    let mut run = place.start_run("up", named)?;
     let variables = match look_first(&mut run, &place, &mut interrupts).await? {
         Ok(variables) => variables,
-        Err(code) => return conclude(&run, code, common.json),
+        Err(code) => return conclude(&run, code, json),
     };
-    let order = place.order(&run, common);
+    let order = place.order(&run, &named.name);
     let nothing = async |_: &mut _, _: &_, _: &_| Ok(());
     let afterwards = Afterwards::LeaveUp;
     let code = rehearse(
@@ -44,17 +40,19 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
         nothing,
     )
     .await?;
-    conclude(&run, code, false)?;
-    if code == ExitCode::Held {
-        show(&place.home, common)?;
+    // Of an environment that is up, the document is its own.
+    let held = code == ExitCode::Held;
+    let code = conclude(&run, code, json && !held)?;
+    if held {
+        show(&place.home, named)?;
     }
     Ok(code)
 }
 
 /// Where the name is held: whether what holds it is what was asked for. Nothing where the
 /// name is free.
-async fn already_up(place: &Workplace, common: &Common) -> Result<Option<ExitCode>, Problem> {
-    let name = &common.name;
+async fn already_up(place: &Workplace, named: &Named) -> Result<Option<ExitCode>, Problem> {
+    let name = &named.name;
     let status = status::of(&place.home, name).await;
     let folder = EnvironmentFolder::of(&place.home, name);
     let in_use = || Err(Problem::no_environment(folder.in_use(name)));
@@ -66,21 +64,21 @@ async fn already_up(place: &Workplace, common: &Common) -> Result<Option<ExitCod
     match (status.condition, &status.environment) {
         (Condition::Dead, _) => Ok(None),
         (Condition::Up, Some(environment)) if asked_for(environment) => {
-            show(&place.home, common)?;
+            show(&place.home, named)?;
             Ok(Some(ExitCode::Held))
         }
         (Condition::Degraded, Some(environment)) if environment.stays => {
-            eprintln!("{status}\nnext:    cargo xtask down --name {name}");
+            say!("{status}\nnext:    cargo xtask down --name {name}");
             Ok(Some(ExitCode::CheckFailed))
         }
         _ => in_use(),
     }
 }
 
-fn show(home: &Home, common: &Common) -> Result<(), Problem> {
-    say_how_to_use(home, &common.name);
-    if common.json {
-        let environment = EnvironmentFolder::of(home, &common.name).read(&common.name);
+fn show(home: &Home, named: &Named) -> Result<(), Problem> {
+    say_how_to_use(home, &named.name);
+    if named.common.json {
+        let environment = EnvironmentFolder::of(home, &named.name).read(&named.name);
         print_json(&environment.map_err(Problem::no_environment)?)?;
     }
     Ok(())
@@ -93,7 +91,7 @@ pub fn say_how_to_use(home: &Home, name: &EnvironmentName) {
         return;
     };
     let port = environment.router.port();
-    eprintln!(
+    say!(
         "\n{name} is up: {} (log in as demo; the password is demo_password in {})\n\
          the API: curl -s http://127.0.0.1:{port}/market-data/quotes -H 'host: {}'\n\
          next:    cargo xtask smoke --name {name}\n\

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use harness::config::{Config, Target};
+use harness::environment::EnvironmentName;
 use harness::exit::ExitCode;
 use harness::home::Home;
 use harness::interrupts::Interrupts;
+use harness::preflight;
 use harness::provision::{Need, Places as ProvisionPlaces, Plan};
-use harness::report::Report;
 use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 use harness::supervisor::Order;
 
-use crate::cli::{Common, Places};
+use crate::cli::{Common, Named, Places};
 use crate::console::Console;
 use crate::problem::Problem;
 
@@ -78,27 +79,29 @@ impl Workplace {
     }
 
     /// Starts a run that is printed as it goes, with its first stage: what was decided.
-    pub fn start_run(&self, verb: &str, common: &Common) -> Result<Run, Problem> {
-        let name = common.name.to_string();
+    pub fn start_run(&self, verb: &str, named: &Named) -> Result<Run, Problem> {
+        let why = match named.common.target {
+            Some(_) => "as --target says",
+            None => "the default of harness.toml",
+        };
+        self.start_run_on(verb, &self.target_name, &named.name, why)
+    }
+
+    /// Starts a run on a target that was chosen because of `why`.
+    pub fn start_run_on(
+        &self,
+        verb: &str,
+        target: &str,
+        name: &EnvironmentName,
+        why: &str,
+    ) -> Result<Run, Problem> {
+        let name = name.to_string();
         let listener = Console::new().listener();
         let planned = || {
-            let mut run = Run::start(
-                &self.home,
-                verb,
-                &typed(),
-                &self.target_name,
-                &name,
-                listener,
-            )?;
+            let mut run = Run::start(&self.home, verb, &typed(), target, &name, listener)?;
             run.begin(Stage::Plan)?;
-            let why = match common.target {
-                Some(_) => "as --target says",
-                None => "the default of harness.toml",
-            };
-            run.note(
-                Stage::Plan,
-                format!("target {}, {why}; environment {name}", self.target_name),
-            )?;
+            let plan = format!("target {target}, {why}; environment {name}");
+            run.note(Stage::Plan, plan)?;
             run.end_stages(StageResult::Done)?;
             Ok(run)
         };
@@ -106,9 +109,9 @@ impl Workplace {
     }
 
     /// The supervisor's order for a run.
-    pub fn order(&self, run: &Run, common: &Common) -> Order {
+    pub fn order(&self, run: &Run, name: &EnvironmentName) -> Order {
         Order {
-            name: common.name.clone(),
+            name: name.clone(),
             target: self.target_name.clone(),
             config: self.config_path.clone(),
             home: self.home.root().to_owned(),
@@ -125,7 +128,7 @@ impl Workplace {
             state_dir: self.home.state(),
         };
         let plan = Plan::for_needs(needs, places).await;
-        eprintln!("{}", plan.describe());
+        say!("{}", plan.describe());
         let console = std::sync::Mutex::new(Console::new());
         plan.apply(|text| {
             if let Ok(mut console) = console.lock() {
@@ -139,7 +142,9 @@ impl Workplace {
 
 /// What was typed after `cargo xtask`.
 fn typed() -> String {
-    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// SIGINT and SIGTERM, from now on as something to wait for.
@@ -148,24 +153,46 @@ pub fn interrupts() -> Result<Interrupts, Problem> {
 }
 
 /// Renders a run's report, and says where it is and what held.
+///
+/// What the run came to counts more than that its report could not be written.
 pub fn conclude(run: &Run, code: ExitCode, json: bool) -> Result<ExitCode, Problem> {
-    let report = harness::report::render(run.folder()).map_err(Problem::no_environment)?;
+    let report = match harness::report::render(run.folder()) {
+        Ok(report) => report,
+        Err(error) if code == ExitCode::Held => return Err(Problem::no_environment(error)),
+        Err(error) => {
+            Problem::no_environment(error).show();
+            return Ok(code);
+        }
+    };
     if json {
         print_json(&report)?;
     }
-    eprintln!("{}", closing_lines(&report, run));
+    let page = run.folder().join("index.html");
+    say!("\n{}\nreport: {}", report.headline(), page.display());
     Ok(code)
 }
 
-fn closing_lines(report: &Report, run: &Run) -> String {
-    let page = run.folder().join("index.html");
-    format!("\n{}\nreport: {}", report.headline(), page.display())
+/// What `e2e` and `up` begin with, once it is known what is to be stood up: installing
+/// what is missing, if that was asked for.
+pub async fn provision_if(
+    asked: bool,
+    place: &Workplace,
+    interrupts: &mut Interrupts,
+) -> Result<Result<(), ExitCode>, Problem> {
+    if !asked {
+        return Ok(Ok(()));
+    }
+    let needs = preflight::needs(place.target()).await;
+    tokio::select! {
+        done = place.provision(&needs) => done.map(Ok),
+        code = interrupts.next() => Ok(Err(code)),
+    }
 }
 
 /// Prints one JSON document on standard output.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Problem> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Problem::system("write JSON", error))?;
-    println!("{text}");
+    print_line!("{text}");
     Ok(())
 }
