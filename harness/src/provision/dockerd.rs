@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
+use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
 use crate::engine::{Candidate, Engine, Origin};
 use crate::file_lock;
+use crate::process::identity::ProcessIdentity;
+use crate::wait::{self, Observation};
 
 /// From start to its first answer; about 1 s where nothing is to be restored.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -66,7 +65,7 @@ pub enum EngineError {
     #[diagnostic(code(provision::dockerd_runs_on), help("kill -KILL {pid}"))]
     RunsOn {
         /// Its process id.
-        pid: i32,
+        pid: u32,
     },
     /// A file or process could not be handled.
     #[error("cannot {what}: {source}")]
@@ -97,15 +96,6 @@ impl std::fmt::Display for Stopped {
     }
 }
 
-/// Which process is ours. A pid alone may be another's by now; with its start
-/// time it is not.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    pid: i32,
-    /// Clock ticks after boot: `/proc/<pid>/stat`, field 22.
-    start_time: u64,
-}
-
 /// The command that starts it. `setsid` takes it out of our session, so that
 /// neither Ctrl-C nor a closed terminal reaches it.
 pub(super) fn command() -> Vec<String> {
@@ -123,9 +113,12 @@ pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
     }
     let log = state_dir.join("dockerd.log");
     let mut child = spawn(&log)?;
+    // At once: whoever is interrupted now leaves a daemon that is known.
+    write_record(state_dir, &child)?;
     let deadline = Instant::now() + START_DEADLINE;
     loop {
         if let Some(status) = child.try_wait().map_err(io("look after dockerd"))? {
+            remove_record(state_dir)?;
             return Err(EngineError::Ended {
                 how: status.to_string(),
                 last_lines: end_of(&log),
@@ -133,11 +126,12 @@ pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
             });
         }
         if answers().await {
-            return write_record(state_dir, &child);
+            return Ok(());
         }
         if Instant::now() > deadline {
             // Not left behind: nobody would know whose it is.
             child.kill().await.map_err(io("end dockerd"))?;
+            remove_record(state_dir)?;
             return Err(EngineError::Silent {
                 last_lines: end_of(&log),
                 log,
@@ -153,52 +147,35 @@ pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
 /// # Errors
 /// [`EngineError::RunsOn`] when it does not end.
 pub async fn stop_engine(state_dir: &Path) -> Result<Stopped, EngineError> {
-    let file = record_file(state_dir);
-    let Ok(text) = fs::read_to_string(&file) else {
+    let Ok(text) = fs::read_to_string(record_file(state_dir)) else {
         return Ok(Stopped::NothingOfOurs);
     };
-    let record: Option<Record> = serde_json::from_str(&text).ok();
-    let outcome = match record.filter(Record::is_running) {
-        Some(record) => end(&record).await?,
+    let ours: Option<ProcessIdentity> = serde_json::from_str(&text).ok();
+    let outcome = match ours.filter(ProcessIdentity::is_alive) {
+        Some(daemon) => end(&daemon).await?,
         None => Stopped::NothingOfOurs,
     };
-    fs::remove_file(&file).map_err(io("remove the record of dockerd"))?;
+    remove_record(state_dir)?;
     Ok(outcome)
 }
 
-async fn end(record: &Record) -> Result<Stopped, EngineError> {
-    // A daemon that is held by SIGSTOP hears the one only after the other.
-    for signal in [Signal::SIGTERM, Signal::SIGCONT] {
-        match kill(Pid::from_raw(record.pid), signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(io("stop dockerd")(errno.into())),
-        }
+async fn end(daemon: &ProcessIdentity) -> Result<Stopped, EngineError> {
+    daemon.signal(Signal::SIGTERM);
+    // One that is held by SIGSTOP hears the one only after the other.
+    daemon.signal(Signal::SIGCONT);
+    let ended = wait::until(
+        "dockerd ends",
+        STOP_DEADLINE,
+        LOOK_EVERY,
+        async || match daemon.is_alive() {
+            false => Observation::Ready(()),
+            true => Observation::NotYet("it runs".into()),
+        },
+    );
+    match ended.await {
+        Ok(()) => Ok(Stopped::Ended),
+        Err(_) => Err(EngineError::RunsOn { pid: daemon.pid }),
     }
-    let deadline = Instant::now() + STOP_DEADLINE;
-    while record.is_running() {
-        if Instant::now() > deadline {
-            return Err(EngineError::RunsOn { pid: record.pid });
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(Stopped::Ended)
-}
-
-impl Record {
-    fn is_running(&self) -> bool {
-        start_time(self.pid) == Some(self.start_time)
-    }
-}
-
-/// When the process started; none when it is gone or a zombie.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may itself hold spaces and brackets.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ');
-    let state = fields.next()?;
-    // `state` is field 3, the start time field 22.
-    (state != "Z").then(|| fields.nth(18)?.parse().ok())?
 }
 
 fn spawn(log: &Path) -> Result<Child, EngineError> {
@@ -227,15 +204,21 @@ async fn answers() -> bool {
 }
 
 fn write_record(state_dir: &Path, child: &Child) -> Result<(), EngineError> {
-    let record = child.id().and_then(|pid| {
-        let pid = i32::try_from(pid).ok()?;
-        let start_time = start_time(pid)?;
-        Some(Record { pid, start_time })
-    });
-    // It answered but ended since: the next request will say so.
-    let Some(record) = record else { return Ok(()) };
-    let text = serde_json::json!(record).to_string();
+    // One that has ended already is found out when it is looked after.
+    let Some(daemon) = child.id().and_then(ProcessIdentity::of) else {
+        return Ok(());
+    };
+    let text = serde_json::json!(daemon).to_string();
     fs::write(record_file(state_dir), text).map_err(io("record dockerd's pid"))
+}
+
+fn remove_record(state_dir: &Path) -> Result<(), EngineError> {
+    match fs::remove_file(record_file(state_dir)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io("remove the record of dockerd")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn record_file(state_dir: &Path) -> PathBuf {
@@ -274,8 +257,8 @@ mod tests {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let pid = i32::try_from(other.id().unwrap()).unwrap();
-        let stale = Record { pid, start_time: 1 };
+        let pid = other.id().unwrap();
+        let stale = ProcessIdentity { pid, started: 1 };
         fs::write(
             record_file(state.path()),
             serde_json::json!(stale).to_string(),
@@ -314,8 +297,8 @@ mod tests {
             .spawn()
             .unwrap();
         write_record(state.path(), &ours).unwrap();
-        let pid = Pid::from_raw(i32::try_from(ours.id().unwrap()).unwrap());
-        kill(pid, Signal::SIGSTOP).unwrap();
+        let held = ProcessIdentity::of(ours.id().unwrap()).unwrap();
+        assert!(held.signal(Signal::SIGSTOP));
         assert_eq!(stop_engine(state.path()).await.unwrap(), Stopped::Ended);
     }
 
