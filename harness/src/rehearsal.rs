@@ -202,10 +202,26 @@ impl Rehearsal<'_> {
     ) -> Result<(), Ending> {
         let cut = tokio::select! {
             biased;
-            cut = until_cut_short(&mut self.supervisor, self.interrupts) => cut,
-            done = work(self.run) => return Ok(done?),
+            cut = until_cut_short(&mut self.supervisor, self.interrupts) => Some(cut),
+            done = work(self.run) => {
+                done?;
+                self.cut_short_after_all().await
+            }
         };
-        Err(self.end_by(cut).await?)
+        match cut {
+            Some(cut) => Err(self.end_by(cut).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// A check may have failed because a part was lost, and be ahead of the news of that.
+    async fn cut_short_after_all(&mut self) -> Option<Cut> {
+        const A_MOMENT: Duration = Duration::from_millis(300);
+        if self.run.failed_checks() == 0 {
+            return None;
+        }
+        let cut_short = until_cut_short(&mut self.supervisor, self.interrupts);
+        tokio::time::timeout(A_MOMENT, cut_short).await.ok()
     }
 
     /// Has the environment live on without this command.

@@ -23,10 +23,16 @@ pub async fn dead_owners(home: &Home) -> Vec<String> {
     // A process may still write into a directory.
     entries.sort_by_key(|entry| order(&entry.resource));
     let (mut gone, mut left) = (Vec::new(), Vec::new());
-    for Entry { id, resource, .. } in entries {
-        match remove(&resource).await {
-            Ok(()) => gone.push(id),
-            Err(reason) => left.push(format!("{resource}: {reason}")),
+    for of_one_kind in entries.chunk_by(|one, other| order(&one.resource) == order(&other.resource))
+    {
+        // At once: what does not answer is waited for only once.
+        let removed = of_one_kind.iter().map(|entry| remove(&entry.resource));
+        let removed = futures::future::join_all(removed).await;
+        for (Entry { id, resource, .. }, removed) in of_one_kind.iter().zip(removed) {
+            match removed {
+                Ok(()) => gone.push(id.clone()),
+                Err(reason) => left.push(format!("{resource}: {reason}")),
+            }
         }
     }
     for name in EnvironmentFolder::all(home) {

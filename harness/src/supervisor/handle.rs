@@ -26,9 +26,9 @@ pub struct Supervisor {
 #[diagnostic(help("`cargo xtask doctor` says what this machine lacks"))]
 pub struct StartError(#[from] std::io::Error);
 
-/// A supervisor says something every [`super::BEAT`]; one that is silent for so long is stopped
-/// or stuck, and will not do what it is asked.
-const SILENCE: Duration = Duration::from_secs(20);
+/// A supervisor says something every [`super::BEAT`]; one that is silent for so long is
+/// stopped or stuck, and will not do what it is asked.
+const SILENCE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Starts a supervisor and gives it its order. `environment` is added to this
@@ -65,8 +65,7 @@ impl Supervisor {
     /// dropped and called again.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
-            let line = timeout(SILENCE, self.messages.next_line()).await;
-            let line = line.ok()?.ok().flatten()?;
+            let line = self.next_line().await?;
             match serde_json::from_str(&line) {
                 Ok(Message::Alive) => {}
                 Ok(message) => return Some(message),
@@ -74,6 +73,17 @@ impl Supervisor {
                 Err(_) => {}
             }
         }
+    }
+
+    async fn next_line(&mut self) -> Option<String> {
+        // In halves: after both were frozen, the time of one is over at once, and the
+        // other is there to speak in.
+        for _ in 0..2 {
+            if let Ok(line) = timeout(SILENCE / 2, self.messages.next_line()).await {
+                return line.ok().flatten();
+            }
+        }
+        None
     }
 
     /// Asks it to take the environment down. Go on reading until [`Message::Down`].

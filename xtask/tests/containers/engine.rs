@@ -1,14 +1,15 @@
 //! Backing services from containers: what the engine has of an environment, and when.
 
+mod silence;
+
 use std::fs;
-use std::time::Duration;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use harness::engine::{Engine, PATIENCE};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::machine::{EngineThatStops, eventually, processes};
+use crate::machine::{eventually, processes};
 use crate::rig::{Rig, SECONDS};
 
 async fn engine() -> Engine {
@@ -144,33 +145,5 @@ async fn a_container_that_is_killed_is_a_part_lost() {
         .expect_words("postgres ended while the environment was in use")
         .expect_words("its container ended with exit code 137");
     traces.are_gone(&rig);
-    no_container_is_left(&engine, &rig).await;
-}
-
-#[tokio::test]
-async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
-    let engine = engine().await;
-    let Some(stops) = EngineThatStops::before(&engine.host) else {
-        println!("skipped: the engine is not at a socket of this machine");
-        return;
-    };
-    let rig = rig().variable("DOCKER_HOST", &stops.host());
-    let mut course = rig.spawn(&["e2e"]);
-    let mut traces = None;
-    course.paused_when_up(|| {
-        traces = Some(rig.traces());
-        stops.stop();
-    });
-    course
-        .ends_within(Duration::from_secs(20))
-        .expect_code(6)
-        .expect_words("it has stopped answering")
-        .expect_words("cargo xtask down --all");
-    rig.run(&["down", "--all"])
-        .expect_code(6)
-        .expect_words("left: container trii-");
-    stops.go_on();
-    rig.run(&["down", "--all"]).expect_code(0);
-    traces.unwrap().are_gone(&rig);
     no_container_is_left(&engine, &rig).await;
 }

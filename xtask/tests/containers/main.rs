@@ -16,4 +16,5 @@ mod leftovers;
 mod machine;
 mod rig;
 mod secrets;
+mod silence;
 mod stages;

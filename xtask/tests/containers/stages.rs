@@ -188,15 +188,3 @@ fn a_second_signal_leaves_at_once_and_says_how_to_clean_up() {
     drop(in_flight);
     traces.are_gone(&rig);
 }
-
-#[test]
-fn a_supervisor_that_was_stopped_is_given_up() {
-    let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
-    course.reaches("provision");
-    let traces = rig.traces();
-    rig.supervisor().signal(Signal::SIGSTOP);
-    let ended = course.ends_within(Duration::from_secs(40));
-    ended.expect_code(3).expect_words("said nothing for 20s");
-    traces.are_gone(&rig);
-}

@@ -1,0 +1,34 @@
+//! An engine that falls silent.
+
+use std::time::Duration;
+
+use super::{engine, no_container_is_left, rig};
+use crate::machine::EngineThatStops;
+
+#[tokio::test]
+async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
+    let engine = engine().await;
+    let Some(stops) = EngineThatStops::before(&engine.host) else {
+        println!("skipped: the engine is not at a socket of this machine");
+        return;
+    };
+    let rig = rig().variable("DOCKER_HOST", &stops.host());
+    let mut course = rig.spawn(&["e2e"]);
+    let mut traces = None;
+    course.paused_when_up(|| {
+        traces = Some(rig.traces());
+        stops.stop();
+    });
+    course
+        .ends_within(Duration::from_secs(20))
+        .expect_code(6)
+        .expect_words("it has stopped answering")
+        .expect_words("cargo xtask down --all");
+    rig.run(&["down", "--all"])
+        .expect_code(6)
+        .expect_words("left: container trii-");
+    stops.go_on();
+    rig.run(&["down", "--all"]).expect_code(0);
+    traces.unwrap().are_gone(&rig);
+    no_container_is_left(&engine, &rig).await;
+}
