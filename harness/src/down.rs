@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::engine::{self, Engine};
 use crate::environment::{EnvironmentFolder, EnvironmentName};
 use crate::home::Home;
-use crate::local::containers;
+use crate::local::{containers, teardown_at_most};
 use crate::process::identity::ProcessIdentity;
 use crate::sweep;
 use crate::wait::{self, Observation, WaitError};
@@ -22,8 +22,6 @@ pub struct Down {
     pub left: Vec<String>,
 }
 
-/// Longer than a supervisor's own deadlines add up to.
-const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Ends the environment of this name, if it is up (and of `target`, if one is named), and
@@ -73,9 +71,10 @@ async fn end(home: &Home, name: &EnvironmentName, down: &mut Down) {
 /// Waits until whoever holds the name, and was sent `signal`, has ended. False: nobody did.
 async fn asked_to_end(folder: &EnvironmentFolder, signal: Signal) -> Result<bool, WaitError> {
     let mut asked: Option<ProcessIdentity> = None;
+    let stop = folder.holder().map_or(Duration::ZERO, |holder| holder.stop);
     wait::until(
         "the supervisor ends",
-        PATIENCE,
+        teardown_at_most(stop),
         LOOK_EVERY,
         async || match (folder.is_held(), folder.holder(), asked) {
             (false, ..) => Observation::Ready(asked.is_some()),

@@ -164,6 +164,8 @@ pub struct Holder {
     pub run: String,
     /// Since when.
     pub since: Timestamp,
+    /// How long each of its parts may take to end once it is asked to.
+    pub stop: Duration,
 }
 
 /// An environment's files cannot be used.
@@ -233,9 +235,14 @@ impl EnvironmentFolder {
         names
     }
 
-    /// Takes the name for this process, until the returned lock is dropped. Files of a
-    /// dead owner are removed.
-    pub async fn take(&self, name: &EnvironmentName, run: &str) -> Result<Lock, EnvironmentError> {
+    /// Takes the name for this process, until the returned lock is dropped. `stop` is how
+    /// long each part may take to end. Files of a dead owner are removed.
+    pub async fn take(
+        &self,
+        name: &EnvironmentName,
+        run: &str,
+        stop: Duration,
+    ) -> Result<Lock, EnvironmentError> {
         let Some(mut lock) = self.lock().await? else {
             return Err(self.in_use(name));
         };
@@ -243,6 +250,7 @@ impl EnvironmentFolder {
             supervisor: ProcessIdentity::own(),
             run: run.to_owned(),
             since: Timestamp::now(),
+            stop,
         };
         let json = serde_json::to_string(&holder).unwrap_or_default();
         lock.0
@@ -308,6 +316,7 @@ impl EnvironmentFolder {
                 supervisor,
                 run,
                 since,
+                ..
             }) => (format!("{since:.0}"), format!("{supervisor} for run {run}")),
             None => ("just now".into(), "a process that is starting".into()),
         };
@@ -445,21 +454,25 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_taken_once_and_the_second_is_told_by_whom() {
         let (_home, name, folder) = folder("mine");
-        let lock = folder.take(&name, "run-1").await.unwrap();
-        let second = folder.take(&name, "run-2").await.unwrap_err().to_string();
+        let lock = folder.take(&name, "run-1", Duration::ZERO).await.unwrap();
+        let second = folder
+            .take(&name, "run-2", Duration::ZERO)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(second.contains("run-1"), "{second}");
         assert!(second.contains(&std::process::id().to_string()), "{second}");
         drop(lock);
-        folder.take(&name, "run-3").await.unwrap();
+        folder.take(&name, "run-3", Duration::ZERO).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_look_at_the_lock_does_not_get_in_the_way() {
         let (_home, name, folder) = folder("mine");
-        drop(folder.take(&name, "run-1").await.unwrap());
+        drop(folder.take(&name, "run-1", Duration::ZERO).await.unwrap());
         let look = File::open(&folder.lock).unwrap();
         look.try_lock_shared().unwrap();
-        let taking = folder.take(&name, "run-2");
+        let taking = folder.take(&name, "run-2", Duration::ZERO);
         let looked = async {
             tokio::task::yield_now().await;
             drop(look);
@@ -470,19 +483,19 @@ mod tests {
     #[tokio::test]
     async fn files_without_a_living_owner_are_not_an_environment() {
         let (_home, name, folder) = folder("mine");
-        drop(folder.take(&name, "run-1").await.unwrap());
+        drop(folder.take(&name, "run-1", Duration::ZERO).await.unwrap());
         let file = folder.folder.join("environment.json");
         fs::write(&file, "{").unwrap();
         let error = folder.read(&name).unwrap_err();
         assert!(matches!(error, EnvironmentError::NotUp { .. }));
-        let _lock = folder.take(&name, "run-2").await.unwrap();
+        let _lock = folder.take(&name, "run-2", Duration::ZERO).await.unwrap();
         assert!(!file.exists(), "the next owner is not up yet");
     }
 
     #[tokio::test]
     async fn only_what_nobody_living_holds_is_swept() {
         let (_home, name, folder) = folder("mine");
-        let lock = folder.take(&name, "run-1").await.unwrap();
+        let lock = folder.take(&name, "run-1", Duration::ZERO).await.unwrap();
         folder.sweep().await.unwrap();
         assert!(folder.folder.exists());
         assert_eq!(folder.holder().unwrap().run, "run-1");
@@ -496,7 +509,7 @@ mod tests {
     async fn secrets_are_for_this_user_alone_and_never_shown() {
         use std::os::unix::fs::PermissionsExt;
         let (_home, name, folder) = folder("mine");
-        let _lock = folder.take(&name, "run-1").await.unwrap();
+        let _lock = folder.take(&name, "run-1", Duration::ZERO).await.unwrap();
         let secrets = Secrets::generate();
         folder.write_secrets(&secrets).unwrap();
         let mode = fs::metadata(folder.secrets_path())

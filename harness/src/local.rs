@@ -12,7 +12,7 @@ mod services;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
@@ -113,6 +113,14 @@ impl Context<'_> {
         });
         done
     }
+}
+
+/// The longest that taking an environment down may last: an engine that is just starting
+/// a container, then router, services and backing services after each other, then the
+/// containers.
+pub fn teardown_at_most(stop: Duration) -> Duration {
+    const MARGIN: Duration = Duration::from_secs(10);
+    2 * containers::ENGINE_PATIENCE + 3 * stop + MARGIN
 }
 
 /// Brings the platform up. Whatever was made is in `context.owned`, also after an error.

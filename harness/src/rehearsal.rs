@@ -1,5 +1,6 @@
 //! A command's course: an environment stood up, used, and taken down or left up.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,9 +11,10 @@ use crate::environment::{Environment, EnvironmentFolder, Secrets};
 use crate::exit::ExitCode;
 use crate::home::Home;
 use crate::interrupts::Interrupts;
-use crate::local::last_lines;
+use crate::local::{last_lines, teardown_at_most};
 use crate::run::event::{Failure, Happening, Stage, StageResult};
 use crate::run::{Run, RunFolderError};
+use crate::service::Service;
 use crate::supervisor::{self, Message, Order, Supervisor};
 use crate::sweep;
 
@@ -103,8 +105,8 @@ pub async fn rehearse(
 /// Why a course was left early.
 #[derive(Debug)]
 enum Ending {
-    /// A failure was recorded.
-    Failed,
+    /// A failure was recorded; what it means for the exit code.
+    Failed(ExitCode),
     /// Called off by a signal.
     Interrupted(ExitCode),
     /// The run folder cannot be written.
@@ -249,6 +251,7 @@ impl Rehearsal<'_> {
 
     /// Records why the course ends here.
     async fn end_by(&mut self, cut: Cut) -> Result<Ending, RunFolderError> {
+        let mut code = ExitCode::NoEnvironment;
         let failure = match cut {
             Cut::Signal(code) => return Ok(Ending::Interrupted(code)),
             Cut::SupervisorGone => {
@@ -260,19 +263,24 @@ impl Rehearsal<'_> {
                 supervisor_gone(&self.order, how)
             }
             Cut::PartLost { part, how, log } => {
-                let failure = part_lost(&part, &how, &log);
+                let failure = part_lost(&part, &how, &self.run.folder().join(&log));
+                // A service that dies under test is what the test is for; Postgres or
+                // Redis that do are the environment's fault.
+                if part.parse::<Service>().is_ok() {
+                    code = ExitCode::CheckFailed;
+                }
                 self.run.record(Happening::PartLost { part, how, log })?;
                 failure
             }
             Cut::Failed(failure) => failure,
             Cut::Ending(why) => ended_by_others(&self.order, why),
         };
-        self.fail(failure)
+        self.fail(failure, code)
     }
 
-    fn fail(&mut self, failure: Failure) -> Result<Ending, RunFolderError> {
+    fn fail(&mut self, failure: Failure, code: ExitCode) -> Result<Ending, RunFolderError> {
         self.run.record(Happening::Failed { failure })?;
-        Ok(Ending::Failed)
+        Ok(Ending::Failed(code))
     }
 
     fn with_secrets(&mut self, environment: Environment) -> Result<(Environment, Secrets), Ending> {
@@ -280,13 +288,16 @@ impl Rehearsal<'_> {
         let folder = EnvironmentFolder::of(&home, &environment.name);
         match folder.read_secrets(&environment.name) {
             Ok(secrets) => Ok((environment, secrets)),
-            Err(error) => Err(self.fail(Failure {
-                what: "the environment's secrets cannot be read".into(),
-                expected: "a file readable by this user".into(),
-                seen: error.to_string(),
-                look_at: folder.secrets_path().display().to_string(),
-                next: "cargo xtask down --all, then again".into(),
-            })?),
+            Err(error) => {
+                let failure = Failure {
+                    what: "the environment's secrets cannot be read".into(),
+                    expected: "a file readable by this user".into(),
+                    seen: error.to_string(),
+                    look_at: folder.secrets_path().display().to_string(),
+                    next: "cargo xtask down --all, then again".into(),
+                };
+                Err(self.fail(failure, ExitCode::NoEnvironment)?)
+            }
         }
     }
 
@@ -312,7 +323,8 @@ impl Rehearsal<'_> {
             self.order.name,
             self.supervisor.pid().unwrap_or_default()
         );
-        let taken_down = tokio::time::timeout(TAKE_DOWN, self.until_down(used)).await;
+        let taken_down =
+            tokio::time::timeout(teardown_at_most(self.order.stop), self.until_down(used)).await;
         let (result, left) = match taken_down {
             Ok(Taken::Down { left }) => {
                 self.supervisor.ended(Duration::from_secs(5)).await;
@@ -385,9 +397,6 @@ fn done_if_empty(left: &[String]) -> StageResult {
     }
 }
 
-/// Longer than all deadlines of a teardown together: what is still there then is left.
-const TAKE_DOWN: Duration = Duration::from_secs(90);
-
 fn not_started(order: &Order, error: &supervisor::StartError) -> Failure {
     Failure {
         what: "the environment did not come up".into(),
@@ -413,13 +422,13 @@ fn supervisor_gone(order: &Order, how: String) -> Failure {
     }
 }
 
-fn part_lost(part: &str, how: &str, log: &str) -> Failure {
+fn part_lost(part: &str, how: &str, log: &Path) -> Failure {
     Failure {
         what: format!("{part} ended while the environment was in use"),
         expected: format!("{part} up until the teardown"),
-        seen: format!("{how}; its last words: {}", last_lines(log.as_ref())),
-        look_at: log.to_owned(),
-        next: format!("less {log}"),
+        seen: format!("{how}; its last words: {}", last_lines(log)),
+        look_at: log.display().to_string(),
+        next: format!("less {}", log.display()),
     }
 }
 
@@ -440,7 +449,7 @@ fn conclude(
 ) -> Result<ExitCode, Unwritten> {
     let code = match used {
         Ok(()) => verdict(run),
-        Err(Ending::Failed) => ExitCode::NoEnvironment,
+        Err(Ending::Failed(code)) => code,
         Err(Ending::Interrupted(code)) => code,
         Err(Ending::RunFolder(error)) => return Err(Unwritten { error, left }),
     };

@@ -39,6 +39,8 @@ pub struct Order {
     pub run: String,
     /// The run's folder.
     pub run_folder: PathBuf,
+    /// How long a part may take to end once it is asked to.
+    pub stop: Duration,
 }
 
 /// What the supervisor can be asked: the further lines of its input.

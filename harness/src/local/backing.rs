@@ -69,7 +69,7 @@ async fn without_images_at_hand(context: &Context<'_>, reason: UpError) -> Resul
     let note = |how: &str| {
         context.note(
             Stage::Provision,
-            format!("Postgres and Redis {how}: {reason}"),
+            format!("Postgres and Redis {how}, because {reason}"),
         )
     };
     match (binaries(), &reason) {
@@ -79,7 +79,7 @@ async fn without_images_at_hand(context: &Context<'_>, reason: UpError) -> Resul
         }
         (Err(missing), UpError::NoEngine { .. }) => Err(missing),
         (Err(_), _) => {
-            note("need images, which are built now");
+            note("need images that are built now");
             containers(context, true).await
         }
     }

@@ -69,7 +69,7 @@ async fn own(order: &Order, control: &mut Control, messages: UnboundedSender<Mes
     let home = Home::new(&order.home);
     let folder = EnvironmentFolder::of(&home, &order.name);
     let logs = order.run_folder.join(LOGS);
-    let _lock = match folder.take(&order.name, &order.run).await {
+    let _lock = match folder.take(&order.name, &order.run, order.stop).await {
         Ok(lock) => lock,
         Err(error) => {
             let _ = messages.send(Message::Failed(UpError::from(error).failure(&logs)));
@@ -97,15 +97,13 @@ async fn own(order: &Order, control: &mut Control, messages: UnboundedSender<Mes
         }
     };
     let came_up = stands.is_some();
-    let mut grace = Duration::from_secs(15);
-    if let Some((environment, stop_deadline)) = stands {
-        grace = stop_deadline;
+    if let Some(environment) = stands {
         let _ = messages.send(Message::Up(Box::new(environment.clone())));
         let why = stay_up(environment, &owned, &folder, control, &messages).await;
         say_why(why, &messages);
     }
     folder.withdraw();
-    let mut left = owned.release(grace).await;
+    let mut left = owned.release(order.stop).await;
     left.extend(folder.remove().err().map(|error| error.to_string()));
     let code = match (left.is_empty(), came_up) {
         (false, _) => ExitCode::CleanupIncomplete,
@@ -122,7 +120,7 @@ async fn stand_up(
     folder: &EnvironmentFolder,
     owned: &Arc<Owned>,
     messages: UnboundedSender<Message>,
-) -> Result<(Environment, Duration), Failure> {
+) -> Result<Environment, Failure> {
     let logs = order.run_folder.join(LOGS);
     let config = Config::read(&order.config).map_err(|error| refused(&error, &order.config))?;
     let (target_name, target) = config
@@ -149,9 +147,7 @@ async fn stand_up(
         folder.write(&environment)?;
         Ok(environment)
     };
-    up.await
-        .map(|environment| (environment, config.deadlines.stop))
-        .map_err(|error: UpError| error.failure(&logs))
+    up.await.map_err(|error: UpError| error.failure(&logs))
 }
 
 /// A look at a service takes this long at most; then the next look is due.
@@ -196,7 +192,7 @@ async fn stay_up(
                 let _ = messages.send(Message::Happened(Happening::PartLost {
                     part: lost.part,
                     how: lost.how,
-                    log: lost.log.display().to_string(),
+                    log: in_run_folder(&lost.log, &environment.run_folder),
                 }));
             }
             asked = control.asked() => match asked {
@@ -209,6 +205,14 @@ async fn stay_up(
             }
         }
     }
+}
+
+/// As the report links it: relative to the run's folder.
+fn in_run_folder(log: &Path, folder: &Path) -> String {
+    log.strip_prefix(folder)
+        .unwrap_or(log)
+        .display()
+        .to_string()
 }
 
 /// Notices parts that end although nobody asked them to.

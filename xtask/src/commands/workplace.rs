@@ -118,6 +118,7 @@ impl Workplace {
             workspace: self.workspace.clone(),
             run: run.id().to_owned(),
             run_folder: run.folder().to_owned(),
+            stop: self.config.deadlines.stop,
         }
     }
 

@@ -103,6 +103,32 @@ fn postgres_killed_while_it_is_used_ends_the_run_and_is_reported() {
 }
 
 #[test]
+fn a_service_that_dies_under_test_is_a_failed_check_not_a_missing_environment() {
+    let rig = Rig::new();
+    let mut course = rig.spawn(&["e2e"]);
+    course.paused_when_up(|| {
+        let gateway = rig.find("serve api-gateway").unwrap();
+        gateway.signal(Signal::SIGSTOP);
+    });
+    course.reaches("verify");
+    let traces = rig.traces();
+    rig.find("serve portfolio-manager")
+        .unwrap()
+        .signal(Signal::SIGKILL);
+    course
+        .ends_within(SECONDS)
+        .expect_code(1)
+        .expect_words("portfolio-manager-service ended while the environment was in use");
+    traces.are_gone(&rig);
+    let lost = rig
+        .events("e2e")
+        .into_iter()
+        .find(|event| event["event"] == "part-lost");
+    // As the page links it.
+    assert_eq!(lost.unwrap()["log"], "logs/portfolio-manager-service.log");
+}
+
+#[test]
 fn postgres_killed_in_an_environment_that_stays_degrades_it() {
     let rig = Rig::new();
     rig.up();
