@@ -86,6 +86,10 @@ pub enum TestsError {
     #[error("the tests cannot be listed; cargo's words are above")]
     #[diagnostic(help("`cargo test --workspace --no-run` shows compiler errors alone"))]
     NotListed,
+    /// The platform does not compile.
+    #[error("the platform cannot be built; cargo's words are above")]
+    #[diagnostic(help("`cargo build --release --package platform` shows them alone"))]
+    NotBuilt,
     /// What nextest says cannot be read.
     #[error("cannot read {what}: {reason}")]
     Unreadable {
@@ -225,6 +229,11 @@ pub async fn run(
     environment: &[(String, String)],
     interrupts: &mut Interrupts,
 ) -> Result<Outcome, TestsError> {
+    if plan.tiers.contains(&Tier::Containers)
+        && let Some(code) = build_platform(workspace, interrupts).await?
+    {
+        return Ok(Outcome::called_off(plan, code));
+    }
     let (there, target) = match list(nextest, workspace, interrupts).await? {
         Ok(listed) => listed,
         Err(code) => return Ok(Outcome::called_off(plan, code)),
@@ -255,6 +264,30 @@ pub async fn run(
         tallies,
         exit_code,
     })
+}
+
+/// Builds what whole runs start, so that no test has to wait for that. Returns the code of
+/// the signal that called it off, if one did.
+async fn build_platform(
+    workspace: &Path,
+    interrupts: &mut Interrupts,
+) -> Result<Option<ExitCode>, TestsError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = PathBuf::from(cargo);
+    let mut child = Command::new(&cargo)
+        .current_dir(workspace)
+        .args(["build", "--release", "--package", "platform", "--locked"])
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| run_error(&cargo, source))?;
+    let group = child.id();
+    let ended = passing_signals_on(child.wait(), group, interrupts).await;
+    match ended.map_err(|source| run_error(&cargo, source))? {
+        (_, Some(code)) => Ok(Some(code)),
+        (status, None) if status.success() => Ok(None),
+        (_, None) => Err(TestsError::NotBuilt),
+    }
 }
 
 fn command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
