@@ -1,0 +1,3 @@
+//! What needs helm, and in time a cluster.
+
+mod chart;
