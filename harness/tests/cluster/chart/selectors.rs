@@ -1,0 +1,111 @@
+//! Who finds whose pods.
+
+use serde_json::json;
+
+use super::helm::{Render, every_environment};
+use super::manifests::{labels, list, selector};
+
+/// A selector that is a little too wide sends one service's requests to another's pods, or lets
+/// two Deployments fight for them.
+#[test]
+fn each_selector_finds_the_pods_of_its_own_workload_and_no_others() {
+    for (environment, manifests) in every_environment() {
+        for object in manifests.all() {
+            let selector = match object.kind() {
+                "Service" => labels(object.at("/spec/selector")),
+                "Deployment" | "PodDisruptionBudget" => selector(object.at("/spec/selector")),
+                "NetworkPolicy" => selector(object.at("/spec/podSelector")),
+                _ => continue,
+            };
+            let found = manifests.selected(&selector);
+            let what = format!("{environment} {}", object.title());
+            match object.name() {
+                "default-deny" => assert_eq!(found.len(), manifests.workloads().count(), "{what}"),
+                // Pods that cert-manager makes.
+                "acme-http01-solver" => assert!(found.is_empty(), "{what}"),
+                name => assert_eq!(found, [name], "{what}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn spreading_counts_a_workloads_own_pods() {
+    for (environment, manifests) in every_environment() {
+        for deployment in manifests.of("Deployment") {
+            let constraints = list(&deployment.pod()["topologySpreadConstraints"]);
+            assert_eq!(constraints.len(), 2, "{environment} {}", deployment.title());
+            for constraint in constraints {
+                let found = manifests.selected(&selector(&constraint["labelSelector"]));
+                assert_eq!(found, [deployment.name()], "{environment}");
+                assert_eq!(constraint["whenUnsatisfiable"], "ScheduleAnyway");
+            }
+        }
+    }
+}
+
+/// A Deployment's selector cannot be changed: what differs from release to release in it makes
+/// every upgrade fail.
+#[test]
+fn selectors_are_the_same_in_every_release() {
+    let selectors = |render: Render| {
+        let manifests = render.manifests();
+        manifests
+            .of("Deployment")
+            .map(|deployment| deployment.at("/spec/selector").clone())
+            .collect::<Vec<_>>()
+    };
+    let next = json!({"global": {"imageTag": "next", "environment": "other"}});
+    assert_eq!(
+        selectors(Render::of("defaults")),
+        selectors(Render::of("staging").values(next))
+    );
+}
+
+/// Another track of a service, such as the second colour, is never found by what is here.
+#[test]
+fn another_track_of_a_service_would_be_left_alone() {
+    for (_, manifests) in every_environment() {
+        for deployment in manifests.of("Deployment") {
+            let mut other = deployment.pod_labels();
+            let own = other.insert("trii.co/track".into(), "green".into());
+            assert!(own.is_some_and(|own| own != "green"));
+            let service = manifests.get("Service", deployment.name()).unwrap();
+            for selector in [
+                selector(deployment.at("/spec/selector")),
+                labels(service.at("/spec/selector")),
+            ] {
+                assert!(
+                    selector
+                        .iter()
+                        .any(|(key, value)| other.get(key) != Some(value))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_object_has_the_recommended_labels() {
+    for (environment, manifests) in every_environment() {
+        for object in manifests.all() {
+            let there = labels(object.at("/metadata/labels"));
+            for name in ["name", "instance", "version", "part-of", "managed-by"] {
+                let label = format!("app.kubernetes.io/{name}");
+                assert!(
+                    there.contains_key(&label),
+                    "{environment} {} {label}",
+                    object.title()
+                );
+            }
+            assert_eq!(there["helm.sh/chart"], "trii-platform-2.1.0");
+        }
+        // What `kubectl wait --selector app.kubernetes.io/instance=trii-platform` waits for.
+        for workload in manifests.workloads() {
+            let labels = workload.pod_labels();
+            assert_eq!(labels["app.kubernetes.io/instance"], "trii-platform");
+            // The chart's version alone must not replace pods.
+            assert!(!labels.contains_key("helm.sh/chart"));
+        }
+    }
+}

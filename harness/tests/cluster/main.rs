@@ -1,0 +1,5 @@
+//! What needs helm, and in time a cluster.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod chart;
