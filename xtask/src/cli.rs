@@ -58,8 +58,8 @@ pub enum Command {
     /// Run the project's tests, in tiers
     ///
     /// fast: no process but the tests'. containers: real Postgres and Redis, whole runs of the
-    /// local target. cluster: a real Kubernetes cluster. The last lines say what was run, and
-    /// what could not be run here and why.
+    /// local target. cluster: what is installed on Kubernetes, rendered by helm. The last lines say
+    /// what was run, and what could not be run here and why.
     Test(Test),
     /// Measure the figures that the README states
     ///
@@ -187,7 +187,7 @@ pub enum Tier {
     Fast,
     /// Real Postgres and Redis, from containers and from binaries
     Containers,
-    /// A real Kubernetes cluster
+    /// The Helm chart, rendered by helm
     Cluster,
 }
 

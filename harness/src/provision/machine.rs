@@ -6,7 +6,7 @@ use std::time::Duration;
 use miette::Diagnostic;
 use nix::unistd::Uid;
 
-use super::{Need, Places};
+use super::{Need, OLDEST_GO, Places};
 use crate::engine::{Engine, NoEngine, PATIENCE, Seen};
 use crate::tools;
 
@@ -24,6 +24,8 @@ pub(super) struct Machine {
     pub lists_fresh: bool,
     pub pip: bool,
     pub engine: EngineState,
+    /// A Go that is new enough.
+    pub go: Option<std::path::PathBuf>,
     /// What is here already.
     pub present: Vec<Need>,
     /// Services whose unit files were here before us: not ours to silence.
@@ -57,7 +59,8 @@ pub(super) enum EngineState {
 
 impl Machine {
     pub async fn look(places: &Places) -> Machine {
-        let (engine, privilege, pip) = tokio::join!(engine_state(), privilege(), pip());
+        let go = tools::go(&places.tools_dir, OLDEST_GO);
+        let (engine, privilege, pip, go) = tokio::join!(engine_state(), privilege(), pip(), go);
         let mut present = Vec::new();
         if tools::postgres_bin_dir().is_some() {
             present.push(Need::PostgresBinaries);
@@ -71,7 +74,11 @@ impl Machine {
         if tools::on_path("mmdebstrap").is_some() {
             present.push(Need::ImageBuilder);
         }
+        if tools::own_or_on_path(&places.tools_dir, "helm").is_some() {
+            present.push(Need::Helm);
+        }
         Machine {
+            go,
             system: system(),
             privilege,
             systemd: Path::new("/run/systemd/system").is_dir(),

@@ -33,8 +33,8 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
     }
     let nextest = tools::nextest(&place.home.tools())
         .ok_or_else(|| Problem::no_environment(TestsError::NoNextest))?;
-    let (plan, engine) = TestPlan::look(&tiers).await;
-    let mut environment = Vec::new();
+    let (plan, engine) = TestPlan::look(&tiers, &place.home.tools()).await;
+    let mut environment = vec![tiers::path_with(&place.home.tools())];
     if let Some(engine) = engine {
         let workshop = Workshop {
             recipes: place.workspace.join("fixtures/images"),

