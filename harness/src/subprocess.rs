@@ -1,6 +1,7 @@
 //! Runs a program to its end, with a deadline, and passes on what it says.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -101,6 +102,52 @@ pub async fn run(
     Err(SubprocessError::Failed {
         command,
         status,
+        last_lines: last.text(),
+    })
+}
+
+/// Runs `argv` in `dir` and tells what it printed on standard output; for commands
+/// that answer, rather than work.
+///
+/// # Errors
+/// [`SubprocessError`], with the last lines of its standard error.
+///
+/// # Panics
+/// When `argv` is empty.
+pub async fn output_in(
+    dir: &Path,
+    argv: &[String],
+    deadline: Duration,
+) -> Result<String, SubprocessError> {
+    let (program, arguments) = argv.split_first().expect("a command has a program");
+    let command = shown(argv);
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let Ok(output) = tokio::time::timeout(deadline, output).await else {
+        return Err(SubprocessError::TooLong {
+            command,
+            deadline,
+            last_lines: String::new(),
+        });
+    };
+    let output = output.map_err(|source| SubprocessError::Start {
+        program: program.clone(),
+        source,
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let mut last = LastLines::default();
+    for line in String::from_utf8_lossy(&output.stderr).lines() {
+        last.push(line.to_owned());
+    }
+    Err(SubprocessError::Failed {
+        command,
+        status: output.status,
         last_lines: last.text(),
     })
 }
@@ -262,6 +309,19 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("\n85\n"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_standard_output_alone() {
+        let here = Path::new("/");
+        let answer = output_in(here, &sh("pwd; echo no >&2"), Duration::from_secs(5)).await;
+        assert_eq!(answer.unwrap(), "/\n");
+        let error = output_in(here, &sh("echo why >&2; exit 3"), Duration::from_secs(5)).await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.ends_with("exit status: 3); its last words:\nwhy"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -45,13 +45,13 @@ impl Tier {
         match self {
             Tier::Fast => &[Need::Nextest],
             Tier::Containers => &[
+                Need::PostgresBinaries,
+                Need::RedisBinaries,
                 Need::Nextest,
                 Need::Engine,
                 Need::ImageBuilder,
-                Need::PostgresBinaries,
-                Need::RedisBinaries,
             ],
-            Tier::Cluster => &[Need::Nextest, Need::Helm],
+            Tier::Cluster => &Need::ALL,
         }
     }
 
@@ -196,8 +196,11 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         Need::PostgresBinaries => tools::postgres_bin_dir().is_some(),
         Need::RedisBinaries => tools::redis_server().is_some(),
         Need::Helm => tools::own_or_on_path(tools_dir, "helm").is_some(),
+        Need::Kind => tools::own_or_on_path(tools_dir, "kind").is_some(),
         // The runner is looked for before; tests without an engine are left out one by one.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,
+        // Whether images must be built is known when they are wanted.
+        Need::Go | Need::Runtime => true,
     };
     tier.needs().iter().copied().filter(move |need| !here(need))
 }
@@ -522,7 +525,9 @@ pub async fn prepare_images(
     workshop: &Workshop,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<(), images::ImageError> {
-    for name in ["postgres", "redis"] {
+    // The platform compiles for containers on Linux only.
+    let platform = cfg!(target_os = "linux").then_some("platform");
+    for name in ["postgres", "redis"].into_iter().chain(platform) {
         images::ensure(engine, workshop, name, Supply::Auto, progress).await?;
     }
     Ok(())

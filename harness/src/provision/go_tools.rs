@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::{Kind, Need, Places, Step, as_root};
 
-/// What is fetched where there is no Go, or none new enough.
+/// The image recipes were tried with it.
 const GO_VERSION: &str = "1.27.3";
 
 /// A program and the module that is it.
@@ -15,12 +15,21 @@ struct Program {
     stamp: Option<&'static str>,
 }
 
-const PROGRAMS: [Program; 1] = [Program {
-    need: Need::Helm,
-    module: "helm.sh/helm/v3/cmd/helm",
-    version: "v3.21.4",
-    stamp: Some("helm.sh/helm/v3/internal/version.version"),
-}];
+/// kind's version is that of the image recipe `kind-node`.
+const PROGRAMS: [Program; 2] = [
+    Program {
+        need: Need::Kind,
+        module: "sigs.k8s.io/kind",
+        version: "v0.33.0",
+        stamp: None,
+    },
+    Program {
+        need: Need::Helm,
+        module: "helm.sh/helm/v3/cmd/helm",
+        version: "v3.21.4",
+        stamp: Some("helm.sh/helm/v3/internal/version.version"),
+    },
+];
 
 /// What gets the lacking ones into `tools_dir`.
 pub(super) fn steps(lacking: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
@@ -30,7 +39,8 @@ pub(super) fn steps(lacking: &[Need], machine: &Machine, places: &Places) -> Vec
         .filter(|program| lacking.contains(&program.need))
         .collect();
     let own = places.tools_dir.join("go");
-    if !programs.is_empty() && machine.go.is_none() {
+    let wants_go = lacking.contains(&Need::Go) || !programs.is_empty();
+    if wants_go && machine.go.is_none() {
         if !machine.pip {
             let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
             let install = [&install[..], &["python3-pip"]].concat();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use miette::Diagnostic;
 use nix::unistd::Uid;
 
-use super::{Need, OLDEST_GO, Places};
+use super::{Need, OLDEST_GO, Places, oci_runtime};
 use crate::engine::{Engine, NoEngine, PATIENCE, Seen};
 use crate::tools;
 
@@ -24,6 +24,9 @@ pub(super) struct Machine {
     pub lists_fresh: bool,
     pub pip: bool,
     pub engine: EngineState,
+    pub runtime: oci_runtime::State,
+    /// What `/etc/docker/daemon.json` says.
+    pub daemon_settings: serde_json::Map<String, serde_json::Value>,
     /// A Go that is new enough.
     pub go: Option<std::path::PathBuf>,
     /// What is here already.
@@ -59,8 +62,12 @@ pub(super) enum EngineState {
 
 impl Machine {
     pub async fn look(places: &Places) -> Machine {
-        let go = tools::go(&places.tools_dir, OLDEST_GO);
-        let (engine, privilege, pip, go) = tokio::join!(engine_state(), privilege(), pip(), go);
+        let (engine, privilege, pip, go) = tokio::join!(
+            engine_state(),
+            privilege(),
+            pip(),
+            tools::go(&places.tools_dir, OLDEST_GO)
+        );
         let mut present = Vec::new();
         if tools::postgres_bin_dir().is_some() {
             present.push(Need::PostgresBinaries);
@@ -74,10 +81,18 @@ impl Machine {
         if tools::on_path("mmdebstrap").is_some() {
             present.push(Need::ImageBuilder);
         }
-        if tools::own_or_on_path(&places.tools_dir, "helm").is_some() {
-            present.push(Need::Helm);
+        if go.is_some() {
+            present.push(Need::Go);
         }
+        for (need, name) in [(Need::Kind, "kind"), (Need::Helm, "helm")] {
+            if tools::own_or_on_path(&places.tools_dir, name).is_some() {
+                present.push(need);
+            }
+        }
+        let daemon_settings = oci_runtime::daemon_settings();
         Machine {
+            runtime: oci_runtime::state(&daemon_settings),
+            daemon_settings,
             go,
             system: system(),
             privilege,
