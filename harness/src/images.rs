@@ -2,13 +2,25 @@
 //!
 //! `fixtures/images/<name>/image.toml` names both supplies. A built image is
 //! tagged by the hash of all that makes it, so unchanged content is never built
-//! again and changed content is never mistaken for it.
+//! again and changed content is never mistaken for it. docs/images.md explains the recipes.
 
 mod apt_sources;
+mod archive;
 mod build;
+mod cargo;
+mod context;
+mod debian;
+mod dockerfile;
+mod error;
+mod exec;
+mod go;
+mod list;
+mod load;
+mod preload;
 mod pull;
 mod recipe;
 pub mod redis;
+mod schema;
 
 use std::fmt;
 use std::fs::File;
@@ -16,20 +28,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::file_lock;
-use crate::provision::SETUP_COMMAND;
-use crate::subprocess::SubprocessError;
+pub use error::ImageError;
+pub use list::{Listed, Local, list};
+pub use load::{Loaded, load};
+use recipe::Recipe;
 pub use recipe::RecipeError;
-use recipe::{Build, Recipe};
 
 /// The label that every image of ours carries.
 pub const LABEL: (&str, &str) = ("trii.rehearsal", "1");
 
 /// Longer than any build: whoever waits for another process waits for its result.
-const LOCK_DEADLINE: Duration = Duration::from_secs(20 * 60);
+const LOCK_DEADLINE: Duration = Duration::from_secs(90 * 60);
+
+/// How many images are had at the same time: while one compiles, another installs
+/// packages or is pulled.
+const AT_ONCE: usize = 2;
 
 /// Where images may come from: `--images`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +72,7 @@ pub struct Workshop {
 }
 
 /// An image that the engine has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImageReference {
     /// Its repository, e.g. `trii-rehearsal/postgres`.
     pub repository: String,
@@ -71,7 +89,8 @@ impl fmt::Display for ImageReference {
 }
 
 /// How an image was had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Had {
     /// It was there already.
     Present,
@@ -81,78 +100,6 @@ pub enum Had {
     Built {
         /// Why it was not pulled, when that was tried.
         instead_of_pull: Option<String>,
-    },
-}
-
-/// An image cannot be had.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum ImageError {
-    /// Its recipe cannot be read.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Recipe(#[from] RecipeError),
-    /// The engine did not do what it was asked.
-    #[error("the engine cannot {what}: {source}")]
-    #[diagnostic(code(images::engine), help("is it still there? `docker version`"))]
-    Engine {
-        /// What was asked.
-        what: String,
-        /// Its answer.
-        source: DockerError,
-    },
-    /// Only a pull was allowed, and it failed.
-    #[error("cannot pull {reference}: {why}")]
-    #[diagnostic(
-        code(images::pull),
-        help("`--images auto` builds what cannot be pulled")
-    )]
-    Pull {
-        /// What was pulled.
-        reference: String,
-        /// What the engine said.
-        why: String,
-    },
-    /// The builder is not installed.
-    #[error("cannot build the image `{name}`: mmdebstrap is not on PATH")]
-    #[diagnostic(
-        code(images::no_builder),
-        help("{SETUP_COMMAND} installs it on Debian and Ubuntu; elsewhere use `--images pull`")
-    )]
-    NoBuilder {
-        /// The image.
-        name: String,
-    },
-    /// mmdebstrap failed.
-    #[error("cannot build the image `{name}`: {source}")]
-    #[diagnostic(
-        code(images::bootstrap),
-        help("do the package mirrors answer? `apt-get update`")
-    )]
-    Bootstrap {
-        /// The image.
-        name: String,
-        /// How it failed.
-        source: SubprocessError,
-    },
-    /// A step of a Dockerfile failed.
-    #[error("cannot build the image `{name}`: {why}; the build's last words:\n{last_lines}")]
-    #[diagnostic(code(images::build), help("its recipe is fixtures/images/{name}"))]
-    Build {
-        /// The image.
-        name: String,
-        /// What the engine said.
-        why: String,
-        /// The last lines of the build.
-        last_lines: String,
-    },
-    /// A file could not be handled.
-    #[error("cannot {what}: {source}")]
-    #[diagnostic(code(images::io))]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        source: std::io::Error,
     },
 }
 
@@ -171,60 +118,108 @@ pub async fn ensure(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     let recipe = Recipe::read(&workshop.recipes, name)?;
-    if let Some(reference) = present(engine, &recipe, supply).await? {
-        return Ok(reference);
+    match without_building(engine, &recipe, supply, progress).await? {
+        Without::Had(reference) => Ok(reference),
+        Without::MustBeBuilt { instead_of_pull } => {
+            let order = build::order([&recipe]);
+            build::all(engine, workshop, &order, progress).await?;
+            Ok(recipe.built_reference(Had::Built { instead_of_pull }))
+        }
     }
-    if supply == Supply::Pull {
-        return pull(engine, &recipe, progress).await;
-    }
-    let instead_of_pull = match supply {
-        Supply::Auto => match pull(engine, &recipe, progress).await {
-            Ok(reference) => return Ok(reference),
-            Err(error) => {
-                progress(&format!("{error}; building it instead"));
-                Some(error.to_string())
-            }
-        },
-        Supply::Pull | Supply::Build => None,
-    };
-    let built = Box::pin(built(engine, workshop, &recipe, progress)).await?;
-    Ok(match built.had {
-        Had::Built { .. } => ImageReference {
-            had: Had::Built { instead_of_pull },
-            ..built
-        },
-        Had::Present | Had::Pulled => built,
-    })
 }
 
-/// The built image, from what it is built upon up.
-async fn built(
+/// Sees to it that the engine has each image of `names`, or of [`main_names`] where
+/// there are none, two at a time. Tells their references in that order.
+///
+/// # Errors
+/// [`ImageError`]: the first; what was had until then stays.
+pub async fn ensure_all(
     engine: &Engine,
     workshop: &Workshop,
-    recipe: &Recipe,
+    names: &[String],
+    supply: Supply,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<ImageReference, ImageError> {
-    if let Some(reference) = present(engine, recipe, Supply::Build).await? {
-        return Ok(reference);
+) -> Result<Vec<ImageReference>, ImageError> {
+    let names = match names {
+        [] => &main_names(workshop)?,
+        names => names,
+    };
+    let recipes: Vec<Recipe> = names
+        .iter()
+        .map(|name| Recipe::read(&workshop.recipes, name))
+        .collect::<Result<_, _>>()?;
+    let without: Vec<Without> = futures::stream::iter(&recipes)
+        .map(|recipe| without_building(engine, recipe, supply, progress))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let pairs = || recipes.iter().zip(&without);
+    let order = build::order(
+        pairs()
+            .filter(|(_, without)| matches!(without, Without::MustBeBuilt { .. }))
+            .map(|(recipe, _)| recipe),
+    );
+    build::all(engine, workshop, &order, progress).await?;
+    Ok(pairs()
+        .map(|(recipe, without)| match without.clone() {
+            Without::Had(reference) => reference,
+            Without::MustBeBuilt { instead_of_pull } => {
+                recipe.built_reference(Had::Built { instead_of_pull })
+            }
+        })
+        .collect())
+}
+
+/// The images that are wanted for themselves: no other is built upon them.
+///
+/// # Errors
+/// [`RecipeError`].
+pub fn main_names(workshop: &Workshop) -> Result<Vec<String>, RecipeError> {
+    let listed = recipe::names(&workshop.recipes)?;
+    let recipes: Vec<Recipe> = listed
+        .iter()
+        .map(|name| Recipe::read(&workshop.recipes, name))
+        .collect::<Result<_, _>>()?;
+    let is_below = |name: &String| {
+        let mut below = recipes.iter().flat_map(Recipe::below);
+        below.any(|recipe| recipe.name == *name)
+    };
+    Ok(listed.into_iter().filter(|name| !is_below(name)).collect())
+}
+
+/// How far one gets without building.
+#[derive(Clone)]
+enum Without {
+    Had(ImageReference),
+    MustBeBuilt { instead_of_pull: Option<String> },
+}
+
+async fn without_building(
+    engine: &Engine,
+    recipe: &Recipe,
+    supply: Supply,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Without, ImageError> {
+    if let Some(reference) = present(engine, recipe, supply).await? {
+        return Ok(Without::Had(reference));
     }
-    let _lock = workshop.lock(&recipe.name).await?;
-    // Whoever held the lock may have built it.
-    if let Some(reference) = present(engine, recipe, Supply::Build).await? {
-        return Ok(reference);
-    }
-    progress(&format!("building the image {}", recipe.name));
-    match &recipe.build {
-        Build::Debian { debian, include } => {
-            build::debian(engine, workshop, recipe, debian, include, progress).await?;
+    let pulled = match supply {
+        Supply::Build => None,
+        Supply::Pull => Some(pull(engine, recipe, progress).await),
+        Supply::Auto if recipe.pulled_reference(Had::Pulled).is_none() => None,
+        Supply::Auto => Some(pull(engine, recipe, progress).await),
+    };
+    match pulled {
+        Some(Ok(reference)) => Ok(Without::Had(reference)),
+        Some(Err(error)) if supply == Supply::Pull => Err(error),
+        failed => {
+            let instead_of_pull = failed.and_then(Result::err).map(|error| error.to_string());
+            if let Some(why) = &instead_of_pull {
+                progress(&format!("{why}; building it instead"));
+            }
+            Ok(Without::MustBeBuilt { instead_of_pull })
         }
-        Build::Dockerfile { from } => {
-            let base = Box::pin(built(engine, workshop, from, progress)).await?;
-            build::dockerfile(engine, recipe, &base, progress).await?;
-        }
     }
-    Ok(recipe.built_reference(Had::Built {
-        instead_of_pull: None,
-    }))
 }
 
 async fn pull(
@@ -233,6 +228,9 @@ async fn pull(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     let wanted = recipe.pulled_reference(Had::Pulled);
+    let wanted = wanted.ok_or_else(|| ImageError::InNoRegistry {
+        name: recipe.name.clone(),
+    })?;
     progress(&format!("pulling {wanted}"));
     match pull::pull(engine, &wanted).await {
         Ok(()) => Ok(wanted),
@@ -243,7 +241,6 @@ async fn pull(
     }
 }
 
-/// The image when the engine has it from a supply that is allowed.
 /// The image if the engine has it already, or if it can be pulled: what takes seconds.
 ///
 /// # Errors
@@ -261,6 +258,7 @@ pub async fn at_hand(
     }
 }
 
+/// The image when the engine has it from a supply that is allowed.
 async fn present(
     engine: &Engine,
     recipe: &Recipe,
@@ -269,36 +267,43 @@ async fn present(
     let pulled = recipe.pulled_reference(Had::Present);
     let built = recipe.built_reference(Had::Present);
     let allowed = match supply {
-        Supply::Auto => vec![pulled, built],
-        Supply::Pull => vec![pulled],
-        Supply::Build => vec![built],
+        Supply::Auto => [pulled, Some(built)],
+        Supply::Pull => [pulled, None],
+        Supply::Build => [None, Some(built)],
     };
-    for reference in allowed {
-        match engine.client().inspect_image(&reference.to_string()).await {
-            Ok(_) => return Ok(Some(reference)),
-            Err(DockerError::DockerResponseServerError {
-                status_code: 404, ..
-            }) => {}
-            Err(source) => {
-                return Err(ImageError::Engine {
-                    what: format!("look for the image {reference}"),
-                    source,
-                });
-            }
+    for reference in allowed.into_iter().flatten() {
+        if size(engine, &reference).await?.is_some() {
+            return Ok(Some(reference));
         }
     }
     Ok(None)
 }
 
+/// How large the image is, bytes; none when the engine does not have it.
+async fn size(engine: &Engine, image: &ImageReference) -> Result<Option<u64>, ImageError> {
+    match engine.client().inspect_image(&image.to_string()).await {
+        Ok(found) => Ok(Some(
+            found
+                .size
+                .and_then(|size| size.try_into().ok())
+                .unwrap_or(0),
+        )),
+        Err(DockerError::DockerResponseServerError {
+            status_code: 404, ..
+        }) => Ok(None),
+        Err(source) => Err(ImageError::Engine {
+            what: format!("look for the image {image}"),
+            source,
+        }),
+    }
+}
+
 impl Workshop {
     async fn lock(&self, name: &str) -> Result<File, ImageError> {
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |source| ImageError::Io { what, source }
-        };
-        std::fs::create_dir_all(&self.state_dir).map_err(io("make the state directory"))?;
+        std::fs::create_dir_all(&self.state_dir)
+            .map_err(ImageError::io("make the state directory"))?;
         let path = self.state_dir.join(format!("image-{name}.lock"));
         let lock = file_lock::lock(&path, LOCK_DEADLINE).await;
-        lock.map_err(io("wait for another build of the same image"))
+        lock.map_err(ImageError::io("wait for another build of the same image"))
     }
 }

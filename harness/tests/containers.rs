@@ -331,6 +331,53 @@ mod engine {
         assert_eq!(code, 0);
     }
 
+    /// As the chart runs every service: nobody, without capabilities, on a root that
+    /// cannot be written.
+    #[tokio::test]
+    #[cfg_attr(not(target_os = "linux"), ignore = "its image is built on Linux only")]
+    async fn the_platform_runs_as_nobody_and_writes_nothing() {
+        let engine = engine().await;
+        let image = built(&engine, "platform").await;
+        let request = image
+            .with_env_var("LISTEN_ADDRESS", "0.0.0.0:8000")
+            .with_env_var("DRAIN_SECONDS", "0")
+            .with_cmd(["serve", "frontend-app"])
+            .with_readonly_rootfs(true)
+            .with_cap_drop("ALL")
+            .with_security_opt("no-new-privileges")
+            .with_label("trii.rehearsal.test", "containers");
+        let started = Instant::now();
+        let container = on_loopback(request, 8000).start().await.unwrap();
+        let url = format!(
+            "http://127.0.0.1:{}/health/ready",
+            port_of(&container, 8000).await
+        );
+        let answer = loop {
+            match reqwest::get(&url).await {
+                Ok(answer) => break answer,
+                Err(error) => assert!(started.elapsed() < READY, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        println!("platform: ready after {:?}", started.elapsed());
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["x-trii-service"], "frontend-app");
+
+        let inspected = engine.client().inspect_container(container.id(), None);
+        let user = inspected.await.unwrap().config.unwrap().user.unwrap();
+        // A number: the kubelet cannot tell that a name is not root's.
+        let number: u32 = user.split(':').next().unwrap().parse().unwrap();
+        assert_ne!(number, 0);
+        let top = engine.client().top_processes(container.id(), None);
+        let processes = format!("{:?}", top.await.unwrap().processes.unwrap());
+        assert!(processes.contains(&number.to_string()), "{processes}");
+
+        let (took, code) = stop(&engine, container).await;
+        println!("platform: stopped after {took:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(code, 0);
+    }
+
     /// A recipe of its own for each test, built upon the project's base.
     fn recipe(name: &str, run: &str) -> (TempDir, Workshop) {
         // `.invalid` never resolves (RFC 6761).

@@ -61,6 +61,11 @@ pub enum Command {
     /// local target. cluster: what is installed on Kubernetes, rendered by helm. The last lines say
     /// what was run, and what could not be run here and why.
     Test(Test),
+    /// Have the container images: list, build, load into a kind cluster
+    ///
+    /// Each folder of fixtures/images says how one image is had: pulled from a registry, or
+    /// built from packages and modules where none answers.
+    Images(Images),
     /// Measure the figures that the README states
     ///
     /// Runs against environments of its own, taken down afterwards, and writes its results to
@@ -189,6 +194,77 @@ pub enum Tier {
     Containers,
     /// The Helm chart, rendered by helm
     Cluster,
+}
+
+/// Arguments of `images`.
+#[derive(Args)]
+pub struct Images {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ImagesCommand,
+}
+
+/// What can be done with images.
+#[derive(Subcommand)]
+pub enum ImagesCommand {
+    /// Show every image: whether it is here, where it comes from, its size and content hash
+    List(ImagesPlace),
+    /// Have images: those named, or all that are wanted for themselves
+    ///
+    /// An image that is here is never had again: its tag is the hash of all that makes it.
+    Build(ImagesBuild),
+    /// Bring images into every node of a kind cluster, and prove that they are there
+    Load(ImagesLoad),
+}
+
+/// Where images are, and how answers are printed.
+#[derive(Args)]
+pub struct ImagesPlace {
+    /// Print one JSON document on standard output; progress goes to standard error
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Which images, and from where.
+#[derive(Args)]
+pub struct ImagesBuild {
+    /// The images, as their folders are called [default: all that no other is built upon]
+    #[arg(value_name = "IMAGE")]
+    pub names: Vec<String>,
+    /// Where they may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
+    #[command(flatten)]
+    pub place: ImagesPlace,
+}
+
+/// Which images, and where to.
+#[derive(Args)]
+pub struct ImagesLoad {
+    /// The kind cluster's name
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: String,
+    /// The images, as their folders are called
+    #[arg(value_name = "IMAGE", required = true)]
+    pub names: Vec<String>,
+    /// Where they may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
+    #[command(flatten)]
+    pub place: ImagesPlace,
+}
+
+/// Where images may come from.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Supply {
+    /// Pulled; built when the registry does not answer or lacks it
+    Auto,
+    /// Pulled
+    Pull,
+    /// Built
+    Build,
 }
 
 /// Arguments of `bench`.

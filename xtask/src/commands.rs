@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod down;
 mod e2e;
+mod images;
 mod report;
 mod smoke;
 mod status;
@@ -26,6 +27,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
         Command::Smoke(common) => smoke::run(common).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
+        Command::Images(arguments) => images::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Report(arguments) => report::run(arguments).await,
         Command::Supervise => Ok(harness::supervisor::serve().await),

@@ -30,11 +30,17 @@ fn help_teaches() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
     for command in [
-        "e2e", "up", "down", "status", "smoke", "doctor", "test", "bench", "report",
+        "e2e", "up", "down", "status", "smoke", "doctor", "test", "images", "bench", "report",
     ] {
         insta::assert_snapshot!(
             format!("help-{command}"),
             xtask(folder.path(), &[command, "--help"])
+        );
+    }
+    for command in ["list", "build", "load"] {
+        insta::assert_snapshot!(
+            format!("help-images-{command}"),
+            xtask(folder.path(), &["images", command, "--help"])
         );
     }
 }

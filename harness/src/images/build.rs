@@ -1,166 +1,191 @@
-//! Builds images through the engine's API: a Debian root from packages, and
-//! Dockerfiles by the classic builder, which every engine has.
+//! Builds images in the order of what is built upon what.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
 
-use bollard::models::BuildInfo;
-use bollard::query_parameters::{
-    BuildImageOptionsBuilder, BuilderVersion, CreateImageOptionsBuilder,
-};
-use futures::{Stream, StreamExt};
-use tokio_util::io::ReaderStream;
+use futures::{StreamExt, TryStreamExt};
 
-use super::recipe::Recipe;
-use super::{Had, ImageError, ImageReference, LABEL, Workshop, apt_sources};
+use super::context::{self, Addition, Kind};
+use super::go::Go;
+use super::recipe::{Build, Dockerfile, Recipe};
+use super::{AT_ONCE, Had, ImageError, ImageReference, Supply, Workshop};
+use super::{cargo, debian, dockerfile, go, preload, present};
+use crate::duration::human;
 use crate::engine::Engine;
-use crate::{subprocess, tools};
 
-/// A base of 180 MB takes half a minute from a mirror nearby.
-const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(10 * 60);
+/// `roots` and all that they are built upon, each once, what is built upon first.
+pub(super) fn order<'a>(roots: impl IntoIterator<Item = &'a Recipe>) -> Vec<&'a Recipe> {
+    fn visit<'a>(recipe: &'a Recipe, order: &mut Vec<&'a Recipe>) {
+        if order.iter().any(|known| known.name == recipe.name) {
+            return;
+        }
+        for below in recipe.below() {
+            visit(below, order);
+        }
+        order.push(recipe);
+    }
+    let mut order = Vec::new();
+    for root in roots {
+        visit(root, &mut order);
+    }
+    order
+}
 
-/// Between two lines of a build; an `apt-get install` prints all the while.
-const NEXT_LINE: Duration = Duration::from_secs(5 * 60);
+/// Builds what is not there yet of `order`, two at a time.
+pub(super) async fn all(
+    engine: &Engine,
+    workshop: &Workshop,
+    order: &[&Recipe],
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(), ImageError> {
+    futures::stream::iter(order)
+        .map(async |recipe| {
+            let said = |line: &str| progress(&format!("{}: {line}", recipe.name));
+            built(engine, workshop, recipe, &said).await
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_for_each(async |_| Ok(()))
+        .await?;
+    go::tidy_cache(workshop)
+}
 
-/// How many of a build's last lines an error carries.
-const LAST_LINES: usize = 12;
-
-/// A minimal Debian by `mmdebstrap`, imported as an image.
-pub(super) async fn debian(
+/// The built image, and what it is built upon before. Whoever wants an image that is
+/// being built waits for its lock.
+async fn built(
     engine: &Engine,
     workshop: &Workshop,
     recipe: &Recipe,
-    suite: &str,
-    include: &[String],
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<(), ImageError> {
-    let name = &recipe.name;
-    let Some(mmdebstrap) = tools::on_path("mmdebstrap") else {
-        return Err(ImageError::NoBuilder { name: name.clone() });
-    };
-    let io = |source| ImageError::Io {
-        what: format!("keep the archive of the image `{name}`"),
-        source,
-    };
-    // Ends with this function, however it ends.
-    let room = tempfile::tempdir_in(&workshop.state_dir).map_err(io)?;
-    let archive = room.path().join("root.tar");
-    // Its own temporary files go there too.
-    let mut argv = vec![
-        "env".to_owned(),
-        format!("TMPDIR={}", room.path().display()),
-        mmdebstrap.display().to_string(),
-    ];
-    argv.extend(["--variant=minbase".to_owned(), "--quiet".to_owned()]);
-    argv.push(format!("--include={}", include.join(",")));
-    argv.extend(
-        apt_sources::acquire_options()
-            .await
-            .into_iter()
-            .map(|option| format!("--aptopt={option}")),
-    );
-    argv.extend([suite.to_owned(), archive.display().to_string()]);
-    // This machine may have mirrors of its own; without any mmdebstrap knows Debian's.
-    if let Some(sources) = apt_sources::of_this_machine(suite) {
-        let list = room.path().join("sources.list");
-        tokio::fs::write(&list, sources).await.map_err(io)?;
-        argv.push(list.display().to_string());
+) -> Result<ImageReference, ImageError> {
+    if let Some(reference) = present(engine, recipe, Supply::Build).await? {
+        return Ok(reference);
     }
-    subprocess::run(&argv, BOOTSTRAP_DEADLINE, progress)
-        .await
-        .map_err(|source| ImageError::Bootstrap {
-            name: name.clone(),
-            source,
-        })?;
-    let file = tokio::fs::File::open(&archive).await.map_err(io)?;
-    import(engine, recipe, file).await
-}
-
-async fn import(
-    engine: &Engine,
-    recipe: &Recipe,
-    archive: tokio::fs::File,
-) -> Result<(), ImageError> {
-    let ImageReference {
-        repository, tag, ..
-    } = recipe.built_reference(Had::Present);
-    let (key, value) = LABEL;
-    let options = CreateImageOptionsBuilder::default()
-        .from_src("-")
-        .repo(&repository)
-        .tag(&tag)
-        .changes(vec![
-            format!("LABEL {key}={value}"),
-            r#"CMD ["/bin/sh"]"#.to_owned(),
-        ])
-        .build();
-    let body = bollard::body_try_stream(ReaderStream::with_capacity(archive, 1 << 20));
-    let mut answers = engine
-        .client()
-        .create_image(Some(options), Some(body), None);
-    while let Some(answer) = next(&mut answers, recipe).await? {
-        answer.map_err(|source| ImageError::Engine {
-            what: format!("import the image `{}`", recipe.name),
-            source,
-        })?;
+    let _lock = workshop.lock(&recipe.name).await?;
+    // Whoever held the lock may have built it.
+    if let Some(reference) = present(engine, recipe, Supply::Build).await? {
+        return Ok(reference);
     }
-    Ok(())
-}
-
-/// What `recipe`'s Dockerfile makes on top of `base`.
-pub(super) async fn dockerfile(
-    engine: &Engine,
-    recipe: &Recipe,
-    base: &ImageReference,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<(), ImageError> {
-    let context = recipe.context().await.map_err(|source| ImageError::Io {
-        what: format!("pack the recipe of the image `{}`", recipe.name),
-        source,
-    })?;
-    let options = BuildImageOptionsBuilder::default()
-        .t(&recipe.built_reference(Had::Present).to_string())
-        .version(BuilderVersion::BuilderV1)
-        .buildargs(&HashMap::from([("BASE", base.to_string())]))
-        .labels(&HashMap::from([LABEL]))
-        .rm(true)
-        // Also after a failed step: nothing of a build stays behind.
-        .forcerm(true)
-        .build();
-    let body = bollard::body_full(context.into());
-    let mut answers = engine.client().build_image(options, None, Some(body));
-    let mut last: Vec<String> = Vec::new();
-    while let Some(answer) = next(&mut answers, recipe).await? {
-        match answer {
-            Ok(BuildInfo { stream, .. }) => {
-                for line in stream.iter().flat_map(|text| text.lines()) {
-                    if !line.trim().is_empty() {
-                        progress(line);
-                        last.push(line.to_owned());
-                    }
-                }
+    let started = Instant::now();
+    match &recipe.build {
+        Build::Debian { debian, include } => {
+            progress("installing a minimal Debian");
+            debian::build(engine, workshop, recipe, debian, include, progress).await?;
+        }
+        Build::Dockerfile(dockerfile) => {
+            let below = async |recipe| Box::pin(built(engine, workshop, recipe, progress)).await;
+            let mut from = BTreeMap::new();
+            for (argument, recipe) in &dockerfile.from {
+                from.insert(argument.clone(), below(recipe).await?);
             }
-            Err(error) => {
-                return Err(ImageError::Build {
-                    name: recipe.name.clone(),
-                    why: error.to_string(),
-                    last_lines: last[last.len().saturating_sub(LAST_LINES)..].join("\n"),
-                });
+            let mut images = Vec::new();
+            for recipe in &dockerfile.preload {
+                images.push((recipe.name.as_str(), below(recipe).await?));
+            }
+            let target = recipe.built_reference(Had::Present);
+            if images.is_empty() {
+                let target = target.to_string();
+                with_context(
+                    engine, workshop, recipe, dockerfile, &from, &target, progress,
+                )
+                .await?;
+            } else {
+                let bare = format!("{target}-bare");
+                with_context(engine, workshop, recipe, dockerfile, &from, &bare, progress).await?;
+                preload::preload(engine, &bare, &target, &images, progress).await?;
             }
         }
     }
-    Ok(())
+    let took = started.elapsed().as_millis() as u64;
+    progress(&format!("built in {}", human(took)));
+    Ok(recipe.built_reference(Had::Built {
+        instead_of_pull: None,
+    }))
 }
 
-async fn next<S: Stream + Unpin>(
-    answers: &mut S,
+/// Makes what the Dockerfile is given, and builds it as `target`.
+async fn with_context(
+    engine: &Engine,
+    workshop: &Workshop,
     recipe: &Recipe,
-) -> Result<Option<S::Item>, ImageError> {
-    tokio::time::timeout(NEXT_LINE, answers.next())
+    dockerfile: &Dockerfile,
+    from: &BTreeMap<String, ImageReference>,
+    target: &str,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(), ImageError> {
+    let room = tempfile::tempdir_in(&workshop.state_dir)
+        .map_err(ImageError::io("make a directory to build in"))?;
+    let additions = additions(workshop, recipe, dockerfile, room.path(), progress).await?;
+    progress("building the image");
+    let archive = room.path().join("context.tar");
+    context::pack(&recipe.files, &additions, &archive)
         .await
-        .map_err(|_elapsed| ImageError::Build {
-            name: recipe.name.clone(),
-            why: format!("the engine has said nothing for {} s", NEXT_LINE.as_secs()),
-            last_lines: String::new(),
-        })
+        .map_err(ImageError::io("pack the context of an image"))?;
+    dockerfile::build(engine, recipe, target, &archive, from, progress).await
+}
+
+/// Compiles and downloads what the context holds besides the recipe's files.
+async fn additions(
+    workshop: &Workshop,
+    recipe: &Recipe,
+    dockerfile: &Dockerfile,
+    room: &Path,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Vec<Addition>, ImageError> {
+    let name = recipe.name.as_str();
+    let bin = room.join("bin");
+    std::fs::create_dir(&bin).map_err(ImageError::io("make a directory for programs"))?;
+    let mut additions = Vec::new();
+    if let Some(program) = &dockerfile.cargo {
+        progress("compiling");
+        let workspace = &dockerfile.workspace;
+        let binary = cargo::build(workshop, name, workspace, program, progress).await?;
+        tokio::fs::copy(&binary, bin.join(&program.package))
+            .await
+            .map_err(ImageError::io("copy a compiled program"))?;
+    }
+    if !dockerfile.go.is_empty() || !dockerfile.module_files.is_empty() {
+        let go = Go::find(workshop, name, room).await?;
+        for (number, programs) in dockerfile.go.iter().enumerate() {
+            progress("compiling");
+            go.compile(recipe, programs, number, &bin, progress).await?;
+        }
+        for files in &dockerfile.module_files {
+            additions.push(Addition {
+                from: go.files_of(files).await?,
+                to: files.to.clone(),
+                kind: Kind::Files,
+            });
+        }
+    }
+    additions.push(Addition {
+        from: bin,
+        to: "bin".into(),
+        kind: Kind::Programs,
+    });
+    Ok(additions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_upon_comes_first_and_once() {
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
+        let node = Recipe::read(&ours, "kind-node").unwrap();
+        let redis = Recipe::read(&ours, "redis").unwrap();
+        let order: Vec<&str> = order([&redis, &node])
+            .iter()
+            .map(|recipe| recipe.name.as_str())
+            .collect();
+        let place = |name| order.iter().position(|one| *one == name).unwrap();
+        assert_eq!(place("base"), 0);
+        assert!(place("kubernetes") < place("kube-proxy"));
+        assert_eq!(*order.last().unwrap(), "kind-node");
+        let mut once = order.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), order.len());
+    }
 }

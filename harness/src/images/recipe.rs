@@ -4,24 +4,31 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio_tar::{Builder, Header};
 
+use super::schema::{
+    BuildToml, CargoProgram, FromToml, GoPrograms, ImageToml, ModuleFiles, PullToml,
+};
 use super::{Had, ImageReference};
 
 /// Enough of the hash to tell contents apart and be read aloud.
 const TAG_LENGTH: usize = 12;
 
+/// Where the workspace is, seen from the recipes.
+const WORKSPACE: &str = "../..";
+
+/// Files by their path below a directory.
+pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 /// A recipe, with all that it is built upon.
 #[derive(Clone, Debug)]
 pub(super) struct Recipe {
     pub name: String,
-    /// Repository and tag of the usual image.
-    pull: (String, String),
+    /// Repository and tag of the usual image; none for what no registry has.
+    pull: Option<(String, String)>,
     pub build: Build,
-    /// Every file of its directory, by its path below it.
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Every file of its directory.
+    pub files: Files,
 }
 
 #[derive(Clone, Debug)]
@@ -31,13 +38,38 @@ pub(super) enum Build {
         debian: String,
         include: Vec<String>,
     },
-    /// A Dockerfile whose `BASE` is another image of ours.
-    Dockerfile { from: Box<Recipe> },
+    /// The recipe's Dockerfile.
+    Dockerfile(Dockerfile),
+}
+
+/// What a Dockerfile is given besides the files beside it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dockerfile {
+    /// Other images of ours, by the build argument that names each.
+    pub from: BTreeMap<String, Recipe>,
+    pub go: Vec<GoPrograms>,
+    pub cargo: Option<CargoProgram>,
+    /// The directory of `cargo`'s workspace.
+    pub workspace: PathBuf,
+    /// Of `cargo`'s sources, where there is a program.
+    sources_hash: Option<String>,
+    pub module_files: Vec<ModuleFiles>,
+    /// Put into the built image's own containerd.
+    pub preload: Vec<Recipe>,
 }
 
 /// A recipe cannot be read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum RecipeError {
+    /// There is none of this name.
+    #[error("there is no image `{name}`")]
+    #[diagnostic(code(images::no_such_recipe), help("{help}"))]
+    NoSuch {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        help: String,
+    },
     /// A file of it cannot be read.
     #[error("cannot read the image recipe {}: {source}", .path.display())]
     #[diagnostic(code(images::recipe_unreadable))]
@@ -51,7 +83,7 @@ pub enum RecipeError {
     #[error("{} is not an image recipe: {why}", .path.display())]
     #[diagnostic(
         code(images::recipe_invalid),
-        help("compare it with fixtures/images/postgres/image.toml")
+        help("docs/images.md explains every key; compare it with fixtures/images/postgres")
     )]
     Invalid {
         /// The file.
@@ -61,34 +93,33 @@ pub enum RecipeError {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImageToml {
-    pull: PullToml,
-    build: BuildToml,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PullToml {
-    reference: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum BuildToml {
-    Debian {
-        debian: String,
-        include: Vec<String>,
-    },
-    Dockerfile {
-        from: String,
-    },
+/// The names of all recipes in a directory, sorted.
+pub(super) fn names(recipes: &Path) -> Result<Vec<String>, RecipeError> {
+    let unreadable = |source| RecipeError::Unreadable {
+        path: recipes.to_owned(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(recipes).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if entry.path().join("image.toml").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 impl Recipe {
     /// Reads `<recipes>/<name>` and what it is built upon.
     pub fn read(recipes: &Path, name: &str) -> Result<Recipe, RecipeError> {
+        let known = names(recipes)?;
+        if !known.iter().any(|one| one == name) {
+            return Err(RecipeError::NoSuch {
+                name: name.to_owned(),
+                help: format!("these are there: {}", known.join(", ")),
+            });
+        }
         Recipe::read_below(recipes, name, &[])
     }
 
@@ -103,27 +134,26 @@ impl Recipe {
         if above.contains(&name) {
             return Err(invalid(format!("it is built upon itself: {above:?}")));
         }
-        let text = fs::read_to_string(&path).map_err(|source| RecipeError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
+        let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
         let parsed: ImageToml =
             toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let reference = parsed.pull.reference;
-        let pull = pinned(&reference)
-            .ok_or_else(|| invalid(format!("`{reference}` names no tag: pin one")))?;
-        let build = match parsed.build {
-            BuildToml::Debian { debian, include } => Build::Debian { debian, include },
-            BuildToml::Dockerfile { from } => {
-                let above = [above, &[name]].concat();
-                let from = Recipe::read_below(recipes, &from, &above)?;
-                Build::Dockerfile {
-                    from: Box::new(from),
-                }
-            }
-        };
-        let mut files = BTreeMap::new();
+        let pull = parsed.pull.map(pinned).transpose().map_err(invalid)?;
+        let above = [above, &[name]].concat();
+        let below = |name: &String| Recipe::read_below(recipes, name, &above);
+        let mut files = Files::new();
         read_files(&dir, Path::new(""), &mut files)?;
+        let has_dockerfile = files.contains_key(Path::new("Dockerfile"));
+        let build = match parsed.build {
+            BuildToml {
+                debian: Some(debian),
+                include,
+                ..
+            } => Build::Debian { debian, include },
+            _ if !has_dockerfile => {
+                return Err(invalid("it has neither `debian` nor a Dockerfile".into()));
+            }
+            toml => Build::Dockerfile(dockerfile(toml, recipes, below)?),
+        };
         Ok(Recipe {
             name: name.to_owned(),
             pull,
@@ -132,23 +162,32 @@ impl Recipe {
         })
     }
 
-    /// Over every file that makes the image, and those of the image below. File
+    /// The recipes that must be built first.
+    pub fn below(&self) -> impl Iterator<Item = &Recipe> {
+        let dockerfile = match &self.build {
+            Build::Debian { .. } => None,
+            Build::Dockerfile(dockerfile) => Some(dockerfile),
+        };
+        dockerfile
+            .into_iter()
+            .flat_map(|made| made.from.values().chain(&made.preload))
+    }
+
+    /// Over every file that makes the image, and those of the images below. File
     /// modes are left out: a checkout may change them, and Dockerfiles set theirs.
     pub fn hash(&self) -> String {
         let mut hash = Sha256::new();
-        if let Build::Dockerfile { from } = &self.build {
-            hash.update(from.hash());
+        for recipe in self.below() {
+            hash.update(recipe.hash());
         }
-        for (path, content) in &self.files {
-            // With lengths, so that no two sets of files read the same.
-            for part in [path.as_os_str().as_encoded_bytes(), content] {
-                hash.update((part.len() as u64).to_be_bytes());
-                hash.update(part);
-            }
+        if let Build::Dockerfile(dockerfile) = &self.build {
+            hash.update(dockerfile.sources_hash.as_deref().unwrap_or_default());
         }
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hash_files(&mut hash, &self.files);
+        hex(hash)
     }
 
+    /// Where the built image is, or will be.
     pub fn built_reference(&self, had: Had) -> ImageReference {
         ImageReference {
             repository: format!("trii-rehearsal/{}", self.name),
@@ -157,47 +196,93 @@ impl Recipe {
         }
     }
 
-    pub fn pulled_reference(&self, had: Had) -> ImageReference {
-        let (repository, tag) = self.pull.clone();
-        ImageReference {
+    /// Where the usual image is; none for what no registry has.
+    pub fn pulled_reference(&self, had: Had) -> Option<ImageReference> {
+        let (repository, tag) = self.pull.clone()?;
+        Some(ImageReference {
             repository,
             tag,
             had,
-        }
+        })
     }
+}
 
-    /// The directory as a tar archive, the same for the same content.
-    pub async fn context(&self) -> std::io::Result<Vec<u8>> {
-        let mut archive = Builder::new(Vec::new());
-        for (path, content) in &self.files {
-            let mut header = Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            header.set_mtime(0);
-            archive
-                .append_data(&mut header, path, content.as_slice())
-                .await?;
+fn dockerfile(
+    toml: BuildToml,
+    recipes: &Path,
+    below: impl Fn(&String) -> Result<Recipe, RecipeError>,
+) -> Result<Dockerfile, RecipeError> {
+    let from = match toml.from {
+        None => BTreeMap::new(),
+        Some(FromToml::One(name)) => BTreeMap::from([("BASE".to_owned(), name)]),
+        Some(FromToml::Several(names)) => names,
+    };
+    let workspace = recipes.join(WORKSPACE);
+    let sources = toml.cargo.as_ref().map(|program| &program.sources);
+    let hash = sources.map(|sources| sources_hash(&workspace, sources));
+    Ok(Dockerfile {
+        from: from
+            .into_iter()
+            .map(|(key, name)| Ok((key, below(&name)?)))
+            .collect::<Result<_, _>>()?,
+        go: toml.go,
+        cargo: toml.cargo,
+        workspace,
+        sources_hash: hash.transpose()?,
+        module_files: toml.module_files,
+        preload: toml.preload.iter().map(below).collect::<Result<_, _>>()?,
+    })
+}
+
+fn sources_hash(workspace: &Path, sources: &[PathBuf]) -> Result<String, RecipeError> {
+    let mut files = Files::new();
+    for source in sources {
+        let path = workspace.join(source);
+        if path.is_dir() {
+            read_files(&path, source, &mut files)?;
+        } else {
+            let content = fs::read(&path).map_err(unreadable(&path))?;
+            files.insert(source.clone(), content);
         }
-        archive.into_inner().await
     }
+    let mut hash = Sha256::new();
+    hash_files(&mut hash, &files);
+    Ok(hex(hash))
 }
 
 /// `repository:tag`; a colon before the last slash belongs to a port.
-fn pinned(reference: &str) -> Option<(String, String)> {
-    let (repository, tag) = reference.rsplit_once(':')?;
-    let names_a_tag = !repository.is_empty() && !tag.is_empty() && !tag.contains('/');
-    names_a_tag.then(|| (repository.to_owned(), tag.to_owned()))
+fn pinned(PullToml { reference }: PullToml) -> Result<(String, String), String> {
+    let parts = reference.rsplit_once(':');
+    let names_a_tag = |(repository, tag): &(&str, &str)| {
+        !repository.is_empty() && !tag.is_empty() && !tag.contains('/')
+    };
+    match parts.filter(names_a_tag) {
+        Some((repository, tag)) => Ok((repository.to_owned(), tag.to_owned())),
+        None => Err(format!("`{reference}` names no tag: pin one")),
+    }
 }
 
-fn read_files(
-    dir: &Path,
-    below: &Path,
-    files: &mut BTreeMap<PathBuf, Vec<u8>>,
-) -> Result<(), RecipeError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| RecipeError::Unreadable { path, source }
-    };
+/// With lengths, so that no two sets of files read the same.
+fn hash_files(hash: &mut Sha256, files: &Files) {
+    for (path, content) in files {
+        for part in [path.as_os_str().as_encoded_bytes(), content] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> RecipeError + use<> {
+    let path = path.to_owned();
+    move |source| RecipeError::Unreadable { path, source }
+}
+
+/// Every file of `dir`, by `below` and its path in `dir`.
+fn read_files(dir: &Path, below: &Path, files: &mut Files) -> Result<(), RecipeError> {
     for entry in fs::read_dir(dir).map_err(unreadable(dir))? {
         let path = entry.map_err(unreadable(dir))?.path();
         let Some(name) = path.file_name() else {
@@ -243,18 +328,23 @@ mod tests {
     #[test]
     fn the_recipes_of_this_project_can_be_read() {
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
-        for name in ["base", "postgres", "redis"] {
-            let recipe = Recipe::read(&ours, name).unwrap();
+        for name in names(&ours).unwrap() {
+            let recipe = Recipe::read(&ours, &name).unwrap();
             assert_eq!(recipe.built_reference(Had::Present).tag.len(), TAG_LENGTH);
         }
     }
 
     #[test]
     fn a_change_below_changes_the_tag_above() {
-        let before = recipes(&[("base/image.toml", BASE), ("redis/image.toml", UPON_BASE)]);
+        let before = recipes(&[
+            ("base/image.toml", BASE),
+            ("redis/image.toml", UPON_BASE),
+            ("redis/Dockerfile", ""),
+        ]);
         let after = recipes(&[
             ("base/image.toml", &BASE.replace("[]", "[\"gpg\"]")),
             ("redis/image.toml", UPON_BASE),
+            ("redis/Dockerfile", ""),
         ]);
         assert_ne!(tag(&before, "redis"), tag(&after, "redis"));
     }
@@ -263,7 +353,9 @@ mod tests {
     fn a_circle_is_an_error_and_not_an_endless_read() {
         let circle = recipes(&[
             ("base/image.toml", &UPON_BASE.replace("base", "redis")),
+            ("base/Dockerfile", ""),
             ("redis/image.toml", UPON_BASE),
+            ("redis/Dockerfile", ""),
         ]);
         let error = Recipe::read(circle.path(), "redis").unwrap_err();
         assert!(error.to_string().contains("built upon itself"), "{error}");
@@ -276,28 +368,43 @@ mod tests {
             let error = Recipe::read(dir.path(), "x").unwrap_err();
             assert!(error.to_string().contains("names no tag"), "{error}");
         }
-        assert_eq!(
-            pinned("host:5000/redis:7"),
-            Some(("host:5000/redis".to_owned(), "7".to_owned()))
-        );
+        let with_port = PullToml {
+            reference: "host:5000/redis:7".to_owned(),
+        };
+        let parts = ("host:5000/redis".to_owned(), "7".to_owned());
+        assert_eq!(pinned(with_port), Ok(parts));
     }
 
-    #[tokio::test]
-    async fn the_context_holds_every_file() {
-        let dir = recipes(&[
-            ("base/image.toml", BASE),
-            ("redis/image.toml", UPON_BASE),
-            ("redis/Dockerfile", "FROM x"),
-            ("redis/etc/redis.conf", "port 1"),
-        ]);
-        let recipe = Recipe::read(dir.path(), "redis").unwrap();
-        let context = recipe.context().await.unwrap();
-        assert_eq!(context.len() % 512, 0, "tar comes in blocks");
-        let text = String::from_utf8_lossy(&context);
-        for part in ["Dockerfile", "FROM x", "etc/redis.conf", "port 1"] {
-            assert!(text.contains(part), "{part}");
-        }
-        assert_eq!(context, recipe.context().await.unwrap());
+    #[test]
+    fn an_unknown_image_is_answered_with_those_there_are() {
+        let dir = recipes(&[("base/image.toml", BASE)]);
+        let error = Recipe::read(dir.path(), "bsae").unwrap_err();
+        let help = miette::Diagnostic::help(&error).unwrap().to_string();
+        assert_eq!(help, "these are there: base");
+    }
+
+    #[test]
+    fn a_recipe_that_builds_nothing_is_refused() {
+        let dir = recipes(&[("x/image.toml", "[build]\n")]);
+        let error = Recipe::read(dir.path(), "x").unwrap_err();
+        assert!(error.to_string().contains("nor a Dockerfile"), "{error}");
+    }
+
+    #[test]
+    fn the_tag_follows_the_sources_of_a_program() {
+        let read = |source: &str| {
+            let dir = TempDir::new().unwrap();
+            let images = dir.path().join("fixtures/images");
+            fs::create_dir_all(images.join("x")).unwrap();
+            fs::create_dir(dir.path().join("src")).unwrap();
+            fs::write(dir.path().join("src/main.rs"), source).unwrap();
+            fs::write(images.join("x/Dockerfile"), "").unwrap();
+            let toml = "[build.cargo]\npackage = \"x\"\nsources = [\"src\"]\n";
+            fs::write(images.join("x/image.toml"), toml).unwrap();
+            Recipe::read(&images, "x").unwrap().hash()
+        };
+        assert_eq!(read("fn main() {}"), read("fn main() {}"));
+        assert_ne!(read("fn main() {}"), read("fn main() { }"));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
-//! What needs helm, and in time a cluster.
+//! What needs helm, or a cluster.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod chart;
+mod images;

@@ -1,0 +1,56 @@
+//! Images on their way from the engine into the containerd of a node.
+
+use futures::StreamExt;
+use tokio::sync::mpsc;
+
+use super::{ImageError, exec};
+use crate::engine::Engine;
+
+/// containerd's tool, in Kubernetes' namespace.
+pub(super) const CTR: [&str; 3] = ["ctr", "--namespace=k8s.io", "images"];
+
+/// Saves the images once and imports them in every container at the same time, with
+/// `options` of `ctr images import`. Layers that several images share travel once.
+pub(super) async fn import(
+    engine: &Engine,
+    images: &[String],
+    containers: &[String],
+    options: &[&str],
+) -> Result<(), ImageError> {
+    let import = [&CTR, &["import", "--all-platforms"][..], options, &["-"]].concat();
+    let (senders, imports): (Vec<_>, Vec<_>) = containers
+        .iter()
+        .map(|container| {
+            let (sender, input) = exec::input();
+            (sender, exec::run(engine, container, &import, Some(input)))
+        })
+        .unzip();
+    let (saved, imported) = tokio::join!(
+        save(engine, images, senders),
+        futures::future::try_join_all(imports)
+    );
+    // A failed import also ends the saving: it is the cause.
+    imported?;
+    saved
+}
+
+async fn save(
+    engine: &Engine,
+    images: &[String],
+    senders: Vec<mpsc::Sender<Vec<u8>>>,
+) -> Result<(), ImageError> {
+    let names: Vec<&str> = images.iter().map(String::as_str).collect();
+    let mut archive = Box::pin(engine.client().export_images(&names));
+    while let Some(chunk) = archive.next().await {
+        let chunk = chunk.map_err(|source| ImageError::Engine {
+            what: format!("save {}", names.join(", ")),
+            source,
+        })?;
+        for sender in &senders {
+            if sender.send(chunk.to_vec()).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

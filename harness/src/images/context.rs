@@ -1,0 +1,135 @@
+//! What a Dockerfile is built from: the recipe's files, and what was made for it,
+//! as one archive that is the same for the same content.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio_tar::{Builder, Header};
+
+use super::recipe::Files;
+
+/// Plain files of the recipe; Dockerfiles set the modes that matter.
+const FILE_MODE: u32 = 0o644;
+
+/// Compiled programs.
+const PROGRAM_MODE: u32 = 0o755;
+
+/// A file or directory of this machine that the context holds besides the recipe's.
+#[derive(Clone, Debug)]
+pub(super) struct Addition {
+    pub from: PathBuf,
+    /// In the context.
+    pub to: PathBuf,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Files,
+    Programs,
+}
+
+/// Packs a context into `archive`.
+pub(super) async fn pack(files: &Files, additions: &[Addition], archive: &Path) -> io::Result<()> {
+    let archive = tokio::fs::File::create(archive).await?;
+    let mut builder = Builder::new(archive);
+    for (path, content) in files {
+        let header = header(content.len() as u64, FILE_MODE);
+        append(&mut builder, header, path, content.as_slice()).await?;
+    }
+    for Addition { from, to, kind } in additions {
+        let mode = match kind {
+            Kind::Files => FILE_MODE,
+            Kind::Programs => PROGRAM_MODE,
+        };
+        for file in files_below(from)? {
+            // Below itself: every file of a directory is.
+            let path = to.join(file.strip_prefix(from).unwrap_or(&file));
+            let file = File::open(&file)?;
+            let header = header(file.metadata()?.len(), mode);
+            append(&mut builder, header, &path, tokio::fs::File::from_std(file)).await?;
+        }
+    }
+    builder.into_inner().await?.sync_all().await
+}
+
+async fn append(
+    builder: &mut Builder<tokio::fs::File>,
+    mut header: Header,
+    path: &Path,
+    content: impl tokio::io::AsyncRead + Unpin,
+) -> io::Result<()> {
+    builder.append_data(&mut header, path, content).await
+}
+
+fn header(size: u64, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header
+}
+
+/// All files below `dir`, sorted.
+pub(super) fn files_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            match path.is_dir() {
+                true => dirs.push(path),
+                false => found.push(path),
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    async fn listed(archive: &Path) -> Vec<(String, u32)> {
+        let file = tokio::fs::File::open(archive).await.unwrap();
+        let mut entries = tokio_tar::Archive::new(file).entries().unwrap();
+        let mut listed = Vec::new();
+        while let Some(entry) = entries.next().await {
+            let entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            listed.push((path, entry.header().mode().unwrap()));
+        }
+        listed
+    }
+
+    #[tokio::test]
+    async fn a_context_holds_files_and_programs_each_time_the_same() {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir_all(dir.path().join("made/deep")).unwrap();
+        fs::write(dir.path().join("made/one"), "1").unwrap();
+        fs::write(dir.path().join("made/deep/two"), "2").unwrap();
+        let files = Files::from([("Dockerfile".into(), b"FROM scratch".to_vec())]);
+        let additions = [Addition {
+            from: dir.path().join("made"),
+            to: "bin".into(),
+            kind: Kind::Programs,
+        }];
+        let (a, b) = (dir.path().join("a.tar"), dir.path().join("b.tar"));
+        pack(&files, &additions, &a).await.unwrap();
+        pack(&files, &additions, &b).await.unwrap();
+        let expected = [
+            ("Dockerfile", 0o644),
+            ("bin/deep/two", 0o755),
+            ("bin/one", 0o755),
+        ];
+        let listed = listed(&a).await;
+        let listed: Vec<(&str, u32)> = listed.iter().map(|(p, m)| (p.as_str(), *m)).collect();
+        assert_eq!(listed, expected);
+        assert_eq!(fs::read(a).unwrap(), fs::read(b).unwrap());
+    }
+}

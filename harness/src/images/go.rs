@@ -1,0 +1,407 @@
+//! Programs of Go modules, as static binaries. Each set is compiled by a main module
+//! of its own, which requires the module and repeats what that replaces: `go install`
+//! refuses modules that replace others.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::context::files_below;
+use super::recipe::Recipe;
+use super::schema::{GoModule, GoPrograms, ModuleFiles, Replacement};
+use super::{ImageError, Workshop};
+use crate::provision::OLDEST_GO;
+use crate::{subprocess, tools};
+
+/// Kubernetes' seven programs take 7 min on two cores, and longer where these are busy.
+const COMPILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
+
+/// A module and its go.mod.
+const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+/// A build cache that is larger than this when all is built is removed, bytes. One build
+/// of everything makes 8 GiB; what comes of it is kept as images.
+const CACHE_LIMIT: u64 = 3 << 30;
+
+/// Go, and where it works for one image.
+pub(super) struct Go<'a> {
+    program: PathBuf,
+    cache: PathBuf,
+    /// The image, for errors.
+    image: &'a str,
+    /// A directory that ends with the build.
+    room: &'a Path,
+    /// Shared with other builds; who would remove the cache finds it held.
+    _cache_in_use: File,
+}
+
+/// What `go mod download -json` tells.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Downloaded {
+    dir: PathBuf,
+    go_mod: PathBuf,
+}
+
+/// What `go mod edit -json` tells.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoMod {
+    go: String,
+    replace: Option<Vec<GoReplace>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoReplace {
+    old: GoPath,
+    new: GoPath,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoPath {
+    path: String,
+    version: Option<String>,
+}
+
+impl<'a> Go<'a> {
+    pub async fn find(
+        workshop: &Workshop,
+        image: &'a str,
+        room: &'a Path,
+    ) -> Result<Go<'a>, ImageError> {
+        let found = tools::go(&workshop.state_dir.join("tools"), OLDEST_GO).await;
+        let program = found.ok_or_else(|| ImageError::NoGo {
+            name: image.to_owned(),
+        })?;
+        let cache = cache(workshop);
+        let in_use = cache_lock(&cache);
+        // It waits for a removal, which takes seconds.
+        let in_use = tokio::task::spawn_blocking(|| {
+            let file = in_use?;
+            file.lock_shared().map(|()| file)
+        });
+        let in_use = in_use.await.map_err(std::io::Error::other).flatten();
+        Ok(Go {
+            program,
+            cache,
+            image,
+            room,
+            _cache_in_use: in_use.map_err(ImageError::io("lock Go's cache"))?,
+        })
+    }
+
+    /// Compiles the programs into `bin`.
+    pub async fn compile(
+        &self,
+        recipe: &Recipe,
+        programs: &GoPrograms,
+        number: usize,
+        bin: &Path,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), ImageError> {
+        let main = self.room.join(format!("go-{number}"));
+        let io = ImageError::io("write the main module of a Go build");
+        std::fs::create_dir_all(&main).map_err(&io)?;
+        let packages: Vec<String> = match (&programs.module, &programs.directory) {
+            (Some(module), _) => {
+                let text = self.main_module(recipe, programs, module, &main).await?;
+                std::fs::write(main.join("go.mod"), text).map_err(&io)?;
+                let package = |dir: &String| package(&module.path, dir);
+                programs.programs.iter().map(package).collect()
+            }
+            (None, Some(directory)) => {
+                lay_out(recipe, directory, &main).map_err(&io)?;
+                programs.programs.clone()
+            }
+            (None, None) => {
+                return Err(self.unfit("a [[build.go]] names neither `module` nor `directory`"));
+            }
+        };
+        let mut command = self.command(&["build", "-C", &main.display().to_string()]);
+        command.extend(["-mod=mod", "-trimpath", "-buildvcs=false"].map(str::to_owned));
+        command.push(format!("-ldflags={}", linker_flags(&programs.stamp)));
+        command.push(format!("-o={}/", bin.display()));
+        command.extend(packages);
+        let compiled = subprocess::run(&command, COMPILE_DEADLINE, progress).await;
+        compiled.map_err(|source| self.failed(source))
+    }
+
+    /// Downloads a module; tells where its files are.
+    pub async fn files_of(&self, files: &ModuleFiles) -> Result<PathBuf, ImageError> {
+        Ok(self
+            .download(&files.module)
+            .await?
+            .dir
+            .join(&files.directory))
+    }
+
+    /// The go.mod to compile `module` with.
+    async fn main_module(
+        &self,
+        recipe: &Recipe,
+        programs: &GoPrograms,
+        module: &GoModule,
+        main: &Path,
+    ) -> Result<String, ImageError> {
+        let upstream = self.download(module).await?;
+        let file = upstream.go_mod.display().to_string();
+        let json = self.output(&["mod", "edit", "-json", &file]).await?;
+        let upstream: GoMod = self.parsed(&json)?;
+        let mut replaced = BTreeMap::new();
+        for (number, (path, replacement)) in programs.replace.iter().enumerate() {
+            let by = match replacement {
+                Replacement::Module(other) => format!("{} {}", other.path, other.version),
+                Replacement::Directory { directory } => {
+                    let local = format!("./local-{number}");
+                    lay_out(recipe, directory, &main.join(&local))
+                        .map_err(ImageError::io("lay out a local Go module"))?;
+                    local
+                }
+                Replacement::Overlay { version, overlay } => {
+                    let local = format!("./local-{number}");
+                    let (path, version) = (path.clone(), version.clone());
+                    let original = self.download(&GoModule { path, version }).await?.dir;
+                    copy_tree(&original, &main.join(&local))
+                        .and_then(|()| lay_out(recipe, overlay, &main.join(&local)))
+                        .map_err(ImageError::io("lay out a local Go module"))?;
+                    local
+                }
+            };
+            replaced.insert(path.clone(), by);
+        }
+        go_mod(module, &upstream, programs.directories.as_deref(), replaced)
+            .map_err(|why| self.unfit(&why))
+    }
+
+    async fn download(&self, module: &GoModule) -> Result<Downloaded, ImageError> {
+        let name = format!("{}@{}", module.path, module.version);
+        let answer = self.output(&["mod", "download", "-json", &name]).await?;
+        self.parsed(&answer)
+    }
+
+    async fn output(&self, arguments: &[&str]) -> Result<String, ImageError> {
+        // Beside no go.mod, so that none is read.
+        let mut command = self.command(&[]);
+        command.extend(arguments.iter().map(|word| (*word).to_owned()));
+        let output = subprocess::output_in(self.room, &command, DOWNLOAD_DEADLINE).await;
+        output.map_err(|source| self.failed(source))
+    }
+
+    fn parsed<T: for<'de> Deserialize<'de>>(&self, json: &str) -> Result<T, ImageError> {
+        serde_json::from_str(json).map_err(|error| self.unfit(&format!("go answers {error}")))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Vec<String> {
+        let mut words = vec![
+            "env".to_owned(),
+            "CGO_ENABLED=0".to_owned(),
+            "GOOS=linux".to_owned(),
+            "GOWORK=off".to_owned(),
+            "GOFLAGS=".to_owned(),
+            format!("GOCACHE={}", self.cache.display()),
+            self.program.display().to_string(),
+        ];
+        words.extend(arguments.iter().map(|word| (*word).to_owned()));
+        words
+    }
+
+    fn failed(&self, source: subprocess::SubprocessError) -> ImageError {
+        ImageError::Compile {
+            name: self.image.to_owned(),
+            source,
+        }
+    }
+
+    fn unfit(&self, why: &str) -> ImageError {
+        ImageError::Build {
+            name: self.image.to_owned(),
+            why: why.to_owned(),
+            last_lines: String::new(),
+        }
+    }
+}
+
+fn cache(workshop: &Workshop) -> PathBuf {
+    workshop.state_dir.join("images/go-cache")
+}
+
+fn cache_lock(cache: &Path) -> std::io::Result<File> {
+    std::fs::create_dir_all(cache)?;
+    File::create(cache.with_extension("lock"))
+}
+
+/// Removes the build cache where it has grown too large, unless someone builds: call it
+/// when all is built.
+pub(super) fn tidy_cache(workshop: &Workshop) -> Result<(), ImageError> {
+    let cache = cache(workshop);
+    if !cache.is_dir() {
+        return Ok(());
+    }
+    let lock = cache_lock(&cache).map_err(ImageError::io("lock Go's cache"))?;
+    if lock.try_lock().is_err() {
+        return Ok(());
+    }
+    let files = files_below(&cache).map_err(ImageError::io("measure Go's cache"))?;
+    let sizes = files.iter().filter_map(|file| file.metadata().ok());
+    match sizes.map(|metadata| metadata.len()).sum::<u64>() > CACHE_LIMIT {
+        true => std::fs::remove_dir_all(&cache).map_err(ImageError::io("remove Go's cache")),
+        false => Ok(()),
+    }
+}
+
+fn package(module: &str, dir: &str) -> String {
+    match dir {
+        "." => module.to_owned(),
+        dir => format!("{module}/{dir}"),
+    }
+}
+
+fn linker_flags(stamp: &BTreeMap<String, String>) -> String {
+    let stamps = stamp
+        .iter()
+        .map(|(name, text)| format!(" -X '{name}={text}'"));
+    // Without symbols and debugging tables: half the size.
+    std::iter::once("-s -w".to_owned()).chain(stamps).collect()
+}
+
+/// A main module that requires `module` and replaces what its go.mod does, which Go
+/// heeds in main modules only. `replaced` goes before; `directories` is the version
+/// of what upstream replaces by directories of its repository.
+fn go_mod(
+    module: &GoModule,
+    upstream: &GoMod,
+    directories: Option<&str>,
+    mut replaced: BTreeMap<String, String>,
+) -> Result<String, String> {
+    for GoReplace { old, new } in upstream.replace.iter().flatten() {
+        if replaced.contains_key(&old.path) {
+            continue;
+        }
+        let left = [Some(old.path.as_str()), old.version.as_deref()];
+        let left = left.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let right = match (&new.version, directories) {
+            (Some(version), _) => format!("{} {version}", new.path),
+            (None, Some(version)) => format!("{} {version}", old.path),
+            (None, None) => {
+                return Err(format!(
+                    "{} replaces {} by the directory {}: name `directories` or `replace`",
+                    module.path, old.path, new.path
+                ));
+            }
+        };
+        replaced.insert(left, right);
+    }
+    let GoModule { path, version } = module;
+    let mut text = format!(
+        "module rehearsal\n\ngo {}\n\nrequire {path} {version}\n",
+        upstream.go
+    );
+    for (left, right) in replaced {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "replace {left} => {right}");
+    }
+    Ok(text)
+}
+
+/// Writes a directory of the recipe into `to`.
+fn lay_out(recipe: &Recipe, directory: &Path, to: &Path) -> std::io::Result<()> {
+    for (path, content) in &recipe.files {
+        if let Ok(below) = path.strip_prefix(directory) {
+            write(&to.join(below), content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Contents only: what Go downloads cannot be written to.
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    for file in files_below(from)? {
+        let below = file.strip_prefix(from).unwrap_or(&file);
+        write(&to.join(below), &std::fs::read(&file)?)?;
+    }
+    Ok(())
+}
+
+fn write(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(file, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBERNETES: &str = r#"{
+        "Module": {"Path": "k8s.io/kubernetes"}, "Go": "1.26.0",
+        "Replace": [
+            {"Old": {"Path": "k8s.io/api"}, "New": {"Path": "./staging/src/k8s.io/api"}},
+            {"Old": {"Path": "a.org/b", "Version": "v1.0.0"}, "New": {"Path": "c.org/b", "Version": "v1.0.1"}}
+        ]
+    }"#;
+
+    fn kubernetes() -> (GoModule, GoMod) {
+        let module = GoModule {
+            path: "k8s.io/kubernetes".to_owned(),
+            version: "v1.37.2".to_owned(),
+        };
+        (module, serde_json::from_str(KUBERNETES).unwrap())
+    }
+
+    #[test]
+    fn directories_become_published_modules() {
+        let (module, upstream) = kubernetes();
+        let text = go_mod(&module, &upstream, Some("v0.37.2"), BTreeMap::new()).unwrap();
+        assert_eq!(
+            text,
+            "module rehearsal\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v1.37.2\n\
+             replace a.org/b v1.0.0 => c.org/b v1.0.1\n\
+             replace k8s.io/api => k8s.io/api v0.37.2\n"
+        );
+    }
+
+    #[test]
+    fn a_directory_without_a_version_is_named() {
+        let (module, upstream) = kubernetes();
+        let why = go_mod(&module, &upstream, None, BTreeMap::new()).unwrap_err();
+        assert!(
+            why.contains("replaces k8s.io/api by the directory"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_replacement_of_the_recipe_goes_before_upstreams() {
+        let (module, upstream) = kubernetes();
+        let ours = BTreeMap::from([
+            ("k8s.io/api".to_owned(), "./local-0".to_owned()),
+            ("a.org/b".to_owned(), "d.org/b v2.0.0".to_owned()),
+        ]);
+        let text = go_mod(&module, &upstream, None, ours).unwrap();
+        assert!(text.contains("replace k8s.io/api => ./local-0\n"), "{text}");
+        assert!(
+            text.contains("replace a.org/b => d.org/b v2.0.0\n"),
+            "{text}"
+        );
+        assert!(!text.contains("c.org"), "{text}");
+    }
+
+    #[test]
+    fn stamps_are_quoted_for_the_linker() {
+        let stamp = BTreeMap::from([("a/b.c".to_owned(), "two words".to_owned())]);
+        assert_eq!(linker_flags(&stamp), "-s -w -X 'a/b.c=two words'");
+    }
+
+    #[test]
+    fn packages_are_named_by_their_module() {
+        assert_eq!(package("a.org/b/v2", "."), "a.org/b/v2");
+        assert_eq!(package("a.org/b/v2", "cmd/c"), "a.org/b/v2/cmd/c");
+    }
+}

@@ -1,0 +1,65 @@
+//! Which images there are, and which of them the engine has.
+
+use serde::Serialize;
+
+use super::recipe::{self, Recipe};
+use super::{Had, ImageError, ImageReference, Workshop, size};
+use crate::engine::Engine;
+
+/// An image and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its name: its directory in `fixtures/images`.
+    pub name: String,
+    /// The hash of all that makes it.
+    pub hash: String,
+    /// Where it is pulled from; none for what no registry has.
+    pub pull: Option<String>,
+    /// What the engine has of it: pulled, built, or both.
+    pub here: Vec<Local>,
+    /// The images that are built upon it or carry it.
+    pub part_of: Vec<String>,
+}
+
+/// An image that the engine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Local {
+    /// Its reference.
+    pub reference: String,
+    /// Its size, bytes.
+    pub bytes: u64,
+}
+
+/// Every recipe, by name.
+///
+/// # Errors
+/// [`ImageError`].
+pub async fn list(engine: &Engine, workshop: &Workshop) -> Result<Vec<Listed>, ImageError> {
+    let recipes: Vec<Recipe> = recipe::names(&workshop.recipes)?
+        .iter()
+        .map(|name| Recipe::read(&workshop.recipes, name))
+        .collect::<Result<_, _>>()?;
+    let mut listed = Vec::new();
+    for recipe in &recipes {
+        let pulled = recipe.pulled_reference(Had::Present);
+        let built = recipe.built_reference(Had::Present);
+        let mut here = Vec::new();
+        for reference in pulled.iter().chain([&built]) {
+            if let Some(bytes) = size(engine, reference).await? {
+                let reference = reference.to_string();
+                here.push(Local { reference, bytes });
+            }
+        }
+        let above = recipes
+            .iter()
+            .filter(|other| other.below().any(|below| below.name == recipe.name));
+        listed.push(Listed {
+            name: recipe.name.clone(),
+            hash: recipe.hash(),
+            pull: pulled.as_ref().map(ImageReference::to_string),
+            here,
+            part_of: above.map(|other| other.name.clone()).collect(),
+        });
+    }
+    Ok(listed)
+}

@@ -1,0 +1,194 @@
+//! A kind node's own images: put into its containerd once, when it is built, so that a
+//! cluster starts from them alone. kind does the same (its pkg/build/nodeimage).
+
+use std::time::Duration;
+
+use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptions, RemoveContainerOptionsBuilder,
+    RemoveImageOptions, StartContainerOptions,
+};
+
+use super::archive::{self, CTR};
+use super::{ImageError, ImageReference, LABEL, exec};
+use crate::engine::Engine;
+use crate::wait::{self, Observation};
+
+/// From its start until containerd answers; about a second.
+const CONTAINERD_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The container ends by itself after this, seconds: a builder that was killed leaves
+/// nothing behind for longer. The work takes a minute.
+const LIFE: &str = "1800";
+
+/// The kubelet's garbage collection leaves pinned images alone.
+const PINNED: &str = "io.cri-containerd.pinned=pinned";
+
+/// Where Kubernetes' version stands in a node.
+const VERSION: &str = "/kind/version";
+
+/// Makes `target` of the image `bare`, with `images` in its containerd.
+pub(super) async fn preload(
+    engine: &Engine,
+    bare: &str,
+    target: &ImageReference,
+    images: &[(&str, ImageReference)],
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(), ImageError> {
+    let container = start(engine, bare).await?;
+    let filled = async {
+        fill(engine, &container, images, progress).await?;
+        progress("keeping the node as an image");
+        commit(engine, &container, target).await
+    };
+    let filled = filled.await;
+    if filled.is_ok() {
+        // Its name only: its layers are the target's.
+        let _ = engine
+            .client()
+            .remove_image(bare, None::<RemoveImageOptions>, None)
+            .await;
+    }
+    let force = RemoveContainerOptionsBuilder::default()
+        .force(true)
+        .v(true)
+        .build();
+    // It ends by itself where this fails, and goes with its end.
+    let _ = engine
+        .client()
+        .remove_container(&container, Some(force))
+        .await;
+    filled
+}
+
+async fn start(engine: &Engine, image: &str) -> Result<String, ImageError> {
+    let answered = |source| ImageError::Engine {
+        what: format!("start a container of {image} to fill"),
+        source,
+    };
+    let (key, value) = LABEL;
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["sleep".to_owned()]),
+        cmd: Some(vec![LIFE.to_owned()]),
+        labels: Some([(key.to_owned(), value.to_owned())].into()),
+        network_disabled: Some(true),
+        host_config: Some(HostConfig {
+            privileged: Some(true),
+            auto_remove: Some(true),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let client = engine.client();
+    let created = client.create_container(None::<CreateContainerOptions>, body);
+    let id = created.await.map_err(answered)?.id;
+    let started = client.start_container(&id, None::<StartContainerOptions>);
+    started.await.map_err(|source| ImageError::Privileged {
+        image: image.to_owned(),
+        source,
+    })?;
+    Ok(id)
+}
+
+async fn fill(
+    engine: &Engine,
+    container: &str,
+    images: &[(&str, ImageReference)],
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<(), ImageError> {
+    let run = async |command: &[&str]| exec::run(engine, container, command, None).await;
+    run(&["sh", "-c", "setsid containerd >/dev/null 2>&1 &"]).await?;
+    let answers = wait::until(
+        "the node's containerd answers",
+        CONTAINERD_DEADLINE,
+        Duration::from_millis(200),
+        async || match run(&["ctr", "version"]).await {
+            Ok(_) => Observation::Ready(()),
+            Err(error) => Observation::NotYet(error.to_string()),
+        },
+    );
+    answers.await.map_err(ImageError::Node)?;
+    progress(&format!("putting {} images into the node", images.len()));
+    let ours: Vec<String> = images.iter().map(|(_, image)| image.to_string()).collect();
+    // Unpacked by the node that starts from them: a layer of this image cannot hold
+    // the mounts that containerd unpacks into.
+    archive::import(engine, &ours, &[container.to_owned()], &["--no-unpack"]).await?;
+    let version = run(&["cat", VERSION]).await?;
+    let version = format!("--kubernetes-version={}", version.trim());
+    let asked_for = run(&["kubeadm", "config", "images", "list", &version]).await?;
+    let there = run(&[&CTR[..], &["list", "--quiet"]].concat()).await?;
+    for (name, image) in images {
+        let imported = imported(&there, image)?;
+        let known_as = known_as(name, &asked_for, imported);
+        run(&[&CTR[..], &["tag", imported, &known_as]].concat()).await?;
+        run(&[&CTR[..], &["label", &known_as, PINNED]].concat()).await?;
+        run(&[&CTR[..], &["remove", imported]].concat()).await?;
+    }
+    // In order, so that its database is whole; it is gone when its socket's lock is free.
+    let stop = "pkill -x containerd; while pgrep -x containerd >/dev/null; do sleep 0.1; done; \
+                rm -rf /run/containerd";
+    run(&["timeout", "60", "sh", "-c", stop]).await?;
+    Ok(())
+}
+
+/// The image's name in containerd, which spells out the registry that Docker leaves out.
+fn imported<'a>(there: &'a str, image: &ImageReference) -> Result<&'a str, ImageError> {
+    let ending = format!("/{image}");
+    let mut names = there.lines();
+    names
+        .find(|name| name.ends_with(&ending))
+        .ok_or_else(|| ImageError::NotOnNode {
+            image: image.to_string(),
+            node: "the node image".to_owned(),
+        })
+}
+
+/// As kubeadm asks for it, or as `imported` with the tag `preloaded`.
+fn known_as(name: &str, asked_for: &str, imported: &str) -> String {
+    let repository = |reference: &str| reference.rsplit_once(':').map(|(name, _)| name.to_owned());
+    let ending = format!("/{name}");
+    let mut asked_for = asked_for.lines().map(str::trim);
+    let asked = asked_for.find(|asked| repository(asked).is_some_and(|it| it.ends_with(&ending)));
+    match asked {
+        Some(asked) => asked.to_owned(),
+        None => format!("{}:preloaded", repository(imported).unwrap_or_default()),
+    }
+}
+
+async fn commit(
+    engine: &Engine,
+    container: &str,
+    target: &ImageReference,
+) -> Result<(), ImageError> {
+    let options = CommitContainerOptionsBuilder::default()
+        .container(container)
+        .repo(&target.repository)
+        .tag(&target.tag)
+        // The container was started with another one.
+        .changes("ENTRYPOINT [\"/usr/local/bin/entrypoint\", \"/sbin/init\"]\nCMD []")
+        .build();
+    let committed = engine
+        .client()
+        .commit_container(options, ContainerConfig::default());
+    committed.await.map_err(|source| ImageError::Engine {
+        what: format!("keep {target}"),
+        source,
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_known_by_the_name_that_kubeadm_asks_for() {
+        let asked_for = "example.org/kube-proxy:v1\nexample.org/coredns/coredns:v1.14.6\n";
+        let imported = "example.org/trii-rehearsal/x:0123";
+        let known_as = |name| known_as(name, asked_for, imported);
+        assert_eq!(known_as("coredns"), "example.org/coredns/coredns:v1.14.6");
+        assert_eq!(known_as("kube-proxy"), "example.org/kube-proxy:v1");
+        assert_eq!(known_as("proxy"), "example.org/trii-rehearsal/x:preloaded");
+    }
+}

@@ -1,0 +1,173 @@
+//! `cargo xtask images`.
+
+use std::sync::Mutex;
+
+use harness::engine::{Engine, PATIENCE};
+use harness::exit::ExitCode;
+use harness::images::{self, Had, ImageReference, Listed, Supply, Workshop};
+use harness::run::event::Stage;
+
+use super::workplace::{home, interrupts, print_json, workspace};
+use crate::cli::{self, Images, ImagesBuild, ImagesCommand, ImagesLoad, ImagesPlace, Places};
+use crate::console::Console;
+use crate::problem::Problem;
+
+/// Lists, builds or loads images.
+pub async fn run(arguments: Images) -> Result<ExitCode, Problem> {
+    let mut interrupts = interrupts()?;
+    let work = async {
+        match arguments.command {
+            ImagesCommand::List(place) => list(place).await,
+            ImagesCommand::Build(arguments) => build(arguments).await,
+            ImagesCommand::Load(arguments) => load(arguments).await,
+        }
+    };
+    tokio::select! {
+        done = work => done.map(|()| ExitCode::Held),
+        // What was being built is left to the engine, which ends it with our connection.
+        code = interrupts.next() => Ok(code),
+    }
+}
+
+async fn list(place: ImagesPlace) -> Result<(), Problem> {
+    let engine = engine().await?;
+    let listed = images::list(&engine, &workshop(&place.places)?).await;
+    let listed = listed.map_err(Problem::no_environment)?;
+    if place.json {
+        return print_json(&listed);
+    }
+    for image in &listed {
+        print_line!("{}", line(image));
+    }
+    Ok(())
+}
+
+async fn build(arguments: ImagesBuild) -> Result<(), Problem> {
+    let engine = engine().await?;
+    let workshop = workshop(&arguments.place.places)?;
+    let had = ensure(&engine, &workshop, &arguments.names, arguments.images).await?;
+    if arguments.place.json {
+        return print_json(&had);
+    }
+    for image in &had {
+        print_line!("{image}");
+    }
+    Ok(())
+}
+
+async fn load(arguments: ImagesLoad) -> Result<(), Problem> {
+    let engine = engine().await?;
+    let workshop = workshop(&arguments.place.places)?;
+    let had = ensure(&engine, &workshop, &arguments.names, arguments.images).await?;
+    let references: Vec<String> = had.iter().map(ImageReference::to_string).collect();
+    let progress = progress();
+    let loaded = images::load(&engine, &arguments.cluster, &references, &progress);
+    let loaded = loaded.await.map_err(Problem::no_environment)?;
+    if arguments.place.json {
+        return print_json(&loaded);
+    }
+    let nodes = loaded.nodes.join(", ");
+    for (images, how) in [(&loaded.brought, "brought to"), (&loaded.there, "was on")] {
+        for image in images {
+            print_line!("{image} {how} {nodes}");
+        }
+    }
+    Ok(())
+}
+
+async fn ensure(
+    engine: &Engine,
+    workshop: &Workshop,
+    names: &[String],
+    supply: cli::Supply,
+) -> Result<Vec<ImageReference>, Problem> {
+    let supply = match supply {
+        cli::Supply::Auto => Supply::Auto,
+        cli::Supply::Pull => Supply::Pull,
+        cli::Supply::Build => Supply::Build,
+    };
+    let had = images::ensure_all(engine, workshop, names, supply, &progress()).await;
+    let had = had.map_err(Problem::no_environment)?;
+    for image in &had {
+        let how = match &image.had {
+            Had::Present => "is here",
+            Had::Pulled => "pulled",
+            Had::Built { .. } => "built",
+        };
+        say!("{image} {how}");
+    }
+    Ok(had)
+}
+
+async fn engine() -> Result<Engine, Problem> {
+    let found = Engine::find(PATIENCE).await;
+    found.map_err(Problem::no_environment)
+}
+
+fn workshop(places: &Places) -> Result<Workshop, Problem> {
+    Ok(Workshop {
+        recipes: workspace().join("fixtures/images"),
+        state_dir: home(places)?.state(),
+    })
+}
+
+fn progress() -> impl Fn(&str) + Sync {
+    let console = Mutex::new(Console::new());
+    move |text: &str| {
+        if let Ok(mut console) = console.lock() {
+            console.progress(Stage::Provision, text);
+        }
+    }
+}
+
+/// `name  here?  size  hash  where from`.
+fn line(image: &Listed) -> String {
+    let name = &image.name;
+    let hash = &image.hash[..12];
+    let from = image.pull.as_deref().unwrap_or("in no registry");
+    let (state, size, reference) = match image.here.first() {
+        Some(local) => ("here", megabytes(local.bytes), local.reference.as_str()),
+        None => ("-", String::new(), from),
+    };
+    let text = format!("{name:<24} {state:<5} {size:>9}  {hash}  {reference}");
+    match image.part_of.is_empty() {
+        true => text,
+        false => format!("{text}  (part of {})", image.part_of.join(", ")),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use harness::images::Local;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_here_and_what_for() {
+        let mut image = Listed {
+            name: "pause".to_owned(),
+            hash: "0123456789abcdef".to_owned(),
+            pull: Some("pause:3.10.2".to_owned()),
+            here: Vec::new(),
+            part_of: vec!["kind-node".to_owned()],
+        };
+        let absent = line(&image);
+        assert!(
+            absent.ends_with("pause:3.10.2  (part of kind-node)"),
+            "{absent}"
+        );
+        image.here.push(Local {
+            reference: "trii-rehearsal/pause:0123456789ab".to_owned(),
+            bytes: 1_550_000,
+        });
+        let here = line(&image);
+        assert!(
+            here.contains("here     1.6 MB  0123456789ab  trii-rehearsal/pause:"),
+            "{here}"
+        );
+    }
+}
