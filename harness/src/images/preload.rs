@@ -125,8 +125,9 @@ async fn fill(
         run(&[&CTR[..], &["label", &known_as, PINNED]].concat()).await?;
         run(&[&CTR[..], &["remove", imported]].concat()).await?;
     }
-    // In order, so that its database is whole; it is gone when its socket's lock is free.
-    let stop = "pkill -x containerd; while pgrep -x containerd >/dev/null; do sleep 0.1; done; \
+    // In order, so that its database is whole. Nobody reaps it here: it stays as a zombie.
+    let stop = "pkill -x containerd; \
+                while pgrep -r D,R,S -x containerd >/dev/null; do sleep 0.1; done; \
                 rm -rf /run/containerd";
     run(&["timeout", "60", "sh", "-c", stop]).await?;
     Ok(())
