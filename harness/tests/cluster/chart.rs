@@ -6,6 +6,7 @@
 mod helm;
 mod manifests;
 
+mod addons;
 mod autoscaling;
 mod ingress;
 mod namespaces;

@@ -7,7 +7,7 @@ use super::manifests::list;
 
 /// What of a pod's specification the *restricted* standard refuses, and more that we do.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
-fn violations(pod: &Value) -> Vec<String> {
+pub fn violations(pod: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut refuse = |when: bool, what: &str| {
         if when {

@@ -6,8 +6,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, LimitRange, Namespace, ResourceQuota, Service, ServiceAccount,
 };
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,14 +20,21 @@ use super::manifests::Object;
 /// The fields of an object that its type does not have, or an error.
 pub fn unknown_fields(object: &Object) -> Result<Vec<String>, String> {
     match (object.at("/apiVersion").as_str(), object.kind()) {
+        (Some("apiregistration.k8s.io/v1"), "APIService") => lost::<APIService>(object),
         (Some("apps/v1"), "Deployment") => lost::<Deployment>(object),
         (Some("autoscaling/v2"), "HorizontalPodAutoscaler") => {
             lost::<HorizontalPodAutoscaler>(object)
         }
         (Some("batch/v1"), "Job") => lost::<Job>(object),
         (Some("networking.k8s.io/v1"), "Ingress") => lost::<Ingress>(object),
+        (Some("networking.k8s.io/v1"), "IngressClass") => lost::<IngressClass>(object),
         (Some("networking.k8s.io/v1"), "NetworkPolicy") => lost::<NetworkPolicy>(object),
         (Some("policy/v1"), "PodDisruptionBudget") => lost::<PodDisruptionBudget>(object),
+        (Some("rbac.authorization.k8s.io/v1"), "ClusterRole") => lost::<ClusterRole>(object),
+        (Some("rbac.authorization.k8s.io/v1"), "ClusterRoleBinding") => {
+            lost::<ClusterRoleBinding>(object)
+        }
+        (Some("rbac.authorization.k8s.io/v1"), "RoleBinding") => lost::<RoleBinding>(object),
         (Some("v1"), "ConfigMap") => lost::<ConfigMap>(object),
         (Some("v1"), "LimitRange") => lost::<LimitRange>(object),
         (Some("v1"), "Namespace") => lost::<Namespace>(object),
