@@ -13,6 +13,7 @@ use std::time::Duration;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
+pub(crate) use judge::nearest;
 pub use schema::{BackingServices, PathType};
 
 use crate::service::Service;

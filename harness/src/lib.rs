@@ -1,6 +1,8 @@
 //! Stands up, observes and tears down environments of the TRII platform, and
 //! reports what happened.
 
+pub mod certificates;
+pub mod cluster;
 pub mod config;
 pub mod doctor;
 pub mod down;
@@ -18,6 +20,7 @@ pub mod preflight;
 pub mod process;
 pub mod provision;
 pub mod rehearsal;
+pub mod release;
 pub mod report;
 pub mod router;
 pub mod run;
@@ -28,6 +31,7 @@ pub mod supervisor;
 pub mod sweep;
 pub mod tiers;
 pub mod tools;
+pub mod tunnel;
 pub mod wait;
 
 /// An error with all that caused it, on one line: libraries keep the cause to themselves.

@@ -3,4 +3,4 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod chart;
-mod images;
+mod tunnel;

@@ -1,0 +1,208 @@
+//! A Kubernetes cluster, reached by one context of one kubeconfig.
+
+pub mod apply;
+pub mod error;
+pub mod jobs;
+pub mod pods;
+pub mod quota;
+pub mod rollout;
+pub mod trouble;
+pub mod workloads;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::client::retry::RetryPolicy;
+use kube::client::{Client, ClientBuilder};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
+
+pub use error::ClusterError;
+
+/// How long the API server may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may say nothing while it answers. It gives up on its own requests
+/// after 60 s (`--request-timeout`), but none of ours is long.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many requests may wait for the connection.
+const QUEUE: usize = 64;
+
+/// A cluster and the namespace we work in.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The file it is reached by; the user's own is never looked for.
+    pub kubeconfig: PathBuf,
+    /// The context in it.
+    pub context: String,
+    /// Where objects go that do not say so themselves.
+    pub namespace: String,
+    client: Client,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig; whether the API server answers is [`Cluster::version`]'s to tell.
+    ///
+    /// No request hangs: see the constants of this module. One that is refused with
+    /// 429, 503 or 504 is made again three times within seconds; kube's own default
+    /// would be fifteen times with pauses that grow without bound.
+    ///
+    /// # Errors
+    /// [`ClusterError::Kubeconfig`] and [`ClusterError::Context`].
+    pub async fn open(
+        kubeconfig: &Path,
+        context: &str,
+        namespace: &str,
+    ) -> Result<Cluster, ClusterError> {
+        let path = kubeconfig;
+        let unusable = |error: &dyn std::error::Error| ClusterError::Kubeconfig {
+            path: path.to_path_buf(),
+            reason: crate::chain(error),
+        };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+        if !kubeconfig.contexts.iter().any(|it| it.name == context) {
+            let known = kubeconfig.contexts.iter().map(|it| it.name.as_str());
+            return Err(ClusterError::no_context(context, path, known));
+        }
+        let options = KubeConfigOptions {
+            context: Some(context.to_owned()),
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| unusable(&error))?;
+        Ok(Cluster {
+            kubeconfig: path.to_path_buf(),
+            context: context.to_owned(),
+            namespace: namespace.to_owned(),
+            client: client(config).map_err(|error| unusable(&error))?,
+        })
+    }
+
+    /// A cluster behind a client of one's own, for tests; helm cannot reach it.
+    pub fn behind(client: Client, namespace: &str) -> Cluster {
+        Cluster {
+            kubeconfig: PathBuf::new(),
+            context: String::new(),
+            namespace: namespace.to_owned(),
+            client,
+        }
+    }
+
+    /// The client to ask it with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The API server's version, e.g. `v1.37.2`, if it tells within `patience`.
+    ///
+    /// # Errors
+    /// [`ClusterError::Silent`] when nothing answers, [`ClusterError::Forbidden`].
+    pub async fn version(&self, patience: Duration) -> Result<String, ClusterError> {
+        let asked = self.client.apiserver_version();
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(info)) => Ok(info.git_version),
+            Ok(Err(error)) => Err(ClusterError::of("ask for its version", error)),
+            Err(_) => Err(ClusterError::Silent {
+                what: "ask for its version".to_owned(),
+                reason: format!("no answer within {patience:?}"),
+            }),
+        }
+    }
+
+    /// How `kubectl` is told which cluster is meant, for messages.
+    pub fn kubectl(&self) -> String {
+        format!(
+            "kubectl --kubeconfig {} --context {} --namespace {}",
+            self.kubeconfig.display(),
+            self.context,
+            self.namespace
+        )
+    }
+}
+
+fn client(mut config: Config) -> Result<Client, kube::Error> {
+    config.connect_timeout = Some(CONNECT_PATIENCE);
+    config.read_timeout = Some(READ_PATIENCE);
+    config.write_timeout = Some(READ_PATIENCE);
+    // Else the time a connection lay idle counts as time without an answer.
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    let client = ClientBuilder::try_from(config)?
+        .with_layer(&BufferLayer::new(QUEUE))
+        .with_layer(&RetryLayer::new(RetryPolicy::default()))
+        .build();
+    Ok(client)
+}
+
+#[cfg(test)]
+pub(crate) mod mock;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn kubeconfig(dir: &Path, server: &str) -> PathBuf {
+        let text = format!(
+            "apiVersion: v1\nkind: Config\n\
+             clusters: [{{name: here, cluster: {{server: '{server}'}}}}]\n\
+             users: [{{name: me, user: {{}}}}]\n\
+             contexts:\n\
+             - {{name: kind-trii, context: {{cluster: here, user: me}}}}\n\
+             - {{name: staging, context: {{cluster: here, user: me}}}}\n"
+        );
+        let path = dir.join("kubeconfig");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[tokio::test]
+    async fn a_missing_kubeconfig_is_named() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("nowhere");
+        let error = Cluster::open(&path, "kind-trii", "trii").await.err();
+        let error = error.unwrap().to_string();
+        assert!(error.contains("nowhere"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_context_that_is_not_there_brings_up_the_nearest() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = kubeconfig(dir.path(), "https://127.0.0.1:1");
+        let error = Cluster::open(&path, "stagin", "trii").await.err().unwrap();
+        let ClusterError::Context { hint, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(hint, "did you mean \"staging\"?");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_silent() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = kubeconfig(dir.path(), "http://127.0.0.1:1");
+        let cluster = Cluster::open(&path, "staging", "trii").await.unwrap();
+        let error = cluster.version(Duration::from_secs(5)).await.unwrap_err();
+        assert!(matches!(error, ClusterError::Silent { .. }), "{error}");
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_never_answers_is_silent_in_time() {
+        let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = kubeconfig(
+            dir.path(),
+            &format!("http://{}", deaf.local_addr().unwrap()),
+        );
+        let cluster = Cluster::open(&path, "staging", "trii").await.unwrap();
+        let started = Instant::now();
+        let error = cluster.version(Duration::from_millis(200)).await;
+        assert!(matches!(error, Err(ClusterError::Silent { .. })));
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,131 @@
+//! A release of the platform: installed and upgraded by helm, and watched until it
+//! truly runs.
+//!
+//! helm waits with its eyes closed: it counts what may be unavailable as done, and it
+//! sits out a pod that will never start until its timeout (helm#8660, helm#7429). So it
+//! is not asked to wait; the pods are watched beside it and after it.
+
+pub mod difference;
+pub mod error;
+mod helm;
+mod mend;
+mod upgrade;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::cluster::rollout::{self, Before};
+use crate::cluster::workloads::Workloads;
+use crate::file_lock;
+pub use difference::difference;
+pub use error::DeployError;
+use helm::Helm;
+
+/// A release as it should be.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Its name in helm's sense, and its objects' `app.kubernetes.io/instance`.
+    pub name: String,
+    /// The chart's folder.
+    pub chart: PathBuf,
+    /// Values files, later ones over earlier ones.
+    pub values_files: Vec<PathBuf>,
+    /// Values over all files; they go to helm by a private file, not its command line.
+    pub overrides: serde_json::Value,
+    /// Nobody else deploys to this cluster. Then a release that is pending was left so by
+    /// a helm that was killed, and is mended at once; else only when it is older than any
+    /// helm would run.
+    pub exclusive: bool,
+}
+
+/// A release that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    /// helm's number of it, from 1.
+    pub revision: u32,
+    /// The version that its services say they are: `v2.1.0`.
+    pub version: String,
+    /// Whether its objects are others than those of the revision before.
+    pub changed: bool,
+}
+
+impl Release {
+    /// The label selector of all that belongs to it.
+    pub fn selector(&self) -> String {
+        format!("app.kubernetes.io/instance={}", self.name)
+    }
+}
+
+/// Installs or upgrades `release` by the program `helm`, and waits until its rollout is
+/// complete; all within `deadline`. `progress` gets a line whenever something is further.
+/// A helm that is at work is killed when the caller goes away; the next deployment
+/// mends what it leaves.
+///
+/// # Errors
+/// [`DeployError`]; at once where a pod will never become ready.
+pub async fn deploy(
+    cluster: &Cluster,
+    helm: &Path,
+    release: &Release,
+    deadline: Duration,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Deployed, DeployError> {
+    let end = Instant::now() + deadline;
+    // Whole seconds: messages name it.
+    let left = || Duration::from_secs(end.saturating_duration_since(Instant::now()).as_secs());
+    let helm = Helm::new(helm, cluster)?;
+    let lock = alone(&helm, left(), progress).await?;
+    mend::mend(&helm, release, left(), progress).await?;
+    let manifest_before = helm.manifest(&release.name).await?;
+    let selector = release.selector();
+    let before = Before::of(&Workloads::look(cluster, &selector).await?);
+    progress(&match manifest_before {
+        Some(_) => format!("helm upgrades {}", release.name),
+        None => format!("helm installs {}", release.name),
+    });
+    let installed = upgrade::upgrade(&helm, &lock, release, &before, left(), progress).await?;
+    progress(&format!(
+        "helm has applied revision {} of {}",
+        installed.revision, release.name
+    ));
+    rollout::complete_after(&before, cluster, &selector, left(), progress).await?;
+    let is_same = |before: &String| difference::is_same(before, &installed.manifest);
+    Ok(Deployed {
+        revision: installed.revision,
+        version: installed.version(),
+        changed: !manifest_before.as_ref().is_some_and(is_same),
+    })
+}
+
+/// Waits until no other deployment by the same kubeconfig is at work. helm gets the lock
+/// too (see [`upgrade`]), so that one which outlived its harness is waited for.
+async fn alone(
+    helm: &Helm<'_>,
+    deadline: Duration,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<File, DeployError> {
+    let path = helm.lock_file();
+    let busy = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+    let mut lock = file_lock::lock(&path, Duration::ZERO).await;
+    if lock.as_ref().is_err_and(busy) {
+        progress("another deployment is at work; waiting for its helm to end");
+        lock = file_lock::lock(&path, deadline).await;
+    }
+    lock.map_err(|error| match busy(&error) {
+        true => DeployError::Pending {
+            what: error.to_string(),
+        },
+        false => DeployError::Directory {
+            path,
+            source: error,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What a deployment would change, object by object.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use similar::TextDiff;
+
+use super::helm::{Helm, installed};
+use super::{DeployError, Release};
+use crate::cluster::Cluster;
+
+/// How long helm may take to render the release, the API server's look at it included.
+const RENDER_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is said where there is nothing to say.
+pub const NOTHING: &str = "nothing changes\n";
+
+/// What deploying `release` would change in the objects of the revision that runs: a
+/// unified diff an object, or [`NOTHING`]. Nothing is changed; the data of Secrets is
+/// never shown. Hooks, which run at each deployment, are not compared.
+///
+/// # Errors
+/// [`DeployError`], as for a deployment.
+pub async fn difference(
+    cluster: &Cluster,
+    helm: &Path,
+    release: &Release,
+) -> Result<String, DeployError> {
+    let helm = Helm::new(helm, cluster)?;
+    let before = helm.manifest(&release.name).await?.unwrap_or_default();
+    let command = helm.upgrade(release, &["--dry-run=server"])?;
+    let after = installed(&helm.answer_of(command, RENDER_PATIENCE).await?)?.manifest;
+    between(&before, &after)
+}
+
+/// Whether two manifests make the same objects; one that cannot be read is another.
+pub(super) fn is_same(before: &str, after: &str) -> bool {
+    matches!((objects(before), objects(after)), (Ok(before), Ok(after)) if before == after)
+}
+
+fn between(before: &str, after: &str) -> Result<String, DeployError> {
+    let (mut before, mut after) = (objects(before)?, objects(after)?);
+    let names: BTreeSet<String> = before.keys().chain(after.keys()).cloned().collect();
+    let mut text = String::new();
+    for name in names {
+        let (mut old, mut new) = (before.remove(&name), after.remove(&name));
+        if old == new {
+            continue;
+        }
+        mask(&mut old, &mut new);
+        let heading = match (&old, &new) {
+            (None, _) => "made",
+            (_, None) => "deleted",
+            _ => "changed",
+        };
+        let (old, new) = (yaml(old.as_ref())?, yaml(new.as_ref())?);
+        let diff = TextDiff::from_lines(&old, &new);
+        let diff = diff.unified_diff().context_radius(3).to_string();
+        // To a string, writing does not fail.
+        let _ = writeln!(text, "{name}: {heading}\n{diff}");
+    }
+    match text.is_empty() {
+        true => Ok(NOTHING.to_owned()),
+        false => Ok(text),
+    }
+}
+
+/// By kind and name: a release is of one namespace.
+fn objects(manifest: &str) -> Result<BTreeMap<String, Value>, DeployError> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(manifest).map_err(|error| unreadable(&error))?;
+    let objects = documents.into_iter().filter(|it| !it.is_null());
+    Ok(objects.map(|it| (name(&it), it)).collect())
+}
+
+fn name(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &object["metadata"];
+    format!("{} {}", text(&object["kind"]), text(&metadata["name"]))
+}
+
+fn yaml(object: Option<&Value>) -> Result<String, DeployError> {
+    match object {
+        Some(object) => serde_saphyr::to_string(object).map_err(|error| unreadable(&error)),
+        None => Ok(String::new()),
+    }
+}
+
+fn unreadable(error: &dyn std::error::Error) -> DeployError {
+    DeployError::Helm {
+        words: format!("its manifest cannot be read: {error}"),
+    }
+}
+
+/// Hides what is in a Secret, but not that it changes.
+fn mask(old: &mut Option<Value>, new: &mut Option<Value>) {
+    for field in ["data", "stringData"] {
+        let was = secret_data(old, field).cloned().unwrap_or_default();
+        if let Some(data) = secret_data(new, field) {
+            for (key, value) in data.iter_mut() {
+                let same = was.get(key).is_none_or(|was| was == value);
+                *value = Value::from(if same {
+                    "(hidden)"
+                } else {
+                    "(hidden, changed)"
+                });
+            }
+        }
+        if let Some(data) = secret_data(old, field) {
+            for value in data.values_mut() {
+                *value = Value::from("(hidden)");
+            }
+        }
+    }
+}
+
+fn secret_data<'a>(
+    object: &'a mut Option<Value>,
+    field: &str,
+) -> Option<&'a mut serde_json::Map<String, Value>> {
+    let object = object.as_mut().filter(|it| it["kind"] == "Secret")?;
+    object.get_mut(field)?.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ONE: &str = "---\n# Source: a.yaml\nkind: ConfigMap\nmetadata: {name: a}\ndata: {level: INFO}\n\
+        ---\nkind: Service\nmetadata: {name: a}\nspec: {port: 80}\n";
+
+    #[test]
+    fn comments_order_and_layout_are_no_change() {
+        let other = "kind: Service\nmetadata:\n  name: a\nspec:\n  port: 80\n---\n\
+            data:\n  level: INFO\nmetadata: {name: a}\nkind: ConfigMap\n";
+        assert_eq!(between(ONE, other).unwrap(), NOTHING);
+    }
+
+    #[test]
+    fn a_change_is_shown_in_its_object_alone() {
+        let text = between(ONE, &ONE.replace("INFO", "DEBUG")).unwrap();
+        insta::assert_snapshot!(text, @r"
+        ConfigMap a: changed
+        @@ -1,5 +1,5 @@
+         data:
+        -  level: INFO
+        +  level: DEBUG
+         kind: ConfigMap
+         metadata:
+           name: a
+        ");
+    }
+
+    #[test]
+    fn what_is_made_and_what_goes_is_shown() {
+        let text = between("", ONE).unwrap();
+        assert!(text.contains("ConfigMap a: made\n"), "{text}");
+        assert!(text.contains("Service a: made\n"), "{text}");
+        let text = between(ONE, "").unwrap();
+        assert!(text.contains("Service a: deleted\n"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_secrets_data_is_never_shown(old in "[a-z]{12,20}", new in "[a-z]{12,20}", field in "data|stringData") {
+            let secret = |value: &str| format!("kind: Secret\nmetadata: {{name: s}}\n{field}: {{password: {value}}}\n");
+            for (before, after) in [
+                (secret(&old), secret(&new)),
+                (String::new(), secret(&new)),
+                (secret(&old), String::new()),
+            ] {
+                let text = between(&before, &after).unwrap();
+                prop_assert!(!text.contains(&old) && !text.contains(&new), "{}", text);
+                prop_assert_eq!(text == NOTHING, before == after);
+            }
+        }
+    }
+}

@@ -1,0 +1,596 @@
+//! A way into a cluster's own network: connections made here come out of a pod there.
+//!
+//! A client that speaks from 127.0.0.1 through the node port does not see what pods see: the
+//! cluster's DNS, Services, network policies. Through a [`Tunnel`] the same client does. Each
+//! connection is one `exec` in a pod (what `kubectl exec` does), so nothing but the right to
+//! create pods and to `exec` is needed. Each takes a quarter of a second to open, as an `exec`
+//! does; an answer on an open one comes a millisecond or two later than without. It is for
+//! checks, not for load.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::{pending, try_join3};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
+    SeccompProfile, SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Api;
+use kube::api::{AttachParams, DeleteParams, ObjectMeta, PostParams};
+use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::chain;
+use crate::wait::{self, Observation, WaitError};
+
+/// On the pod of every tunnel, with the value `tunnel`: what finds those that were left.
+pub const LABEL: &str = "trii.rehearsal/part";
+
+/// The pod ends by itself after this, whatever became of us.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Open at once; more wait to be accepted.
+const CONNECTIONS: usize = 64;
+/// For an `exec` to begin. The client by itself would try a busy server for minutes.
+const BEGIN: Duration = Duration::from_secs(20);
+const DELETE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const CONTAINER: &str = "relay";
+/// Of each direction of a connection, in bytes.
+const BUFFER: usize = 64 * 1024;
+/// As much of what the relay complains of is kept, in bytes.
+const COMPLAINT: u64 = 4096;
+
+/// Joins standard input and output with a connection from the pod. Perl is in every Debian, and
+/// can end one direction while the other goes on, which bash's /dev/tcp cannot.
+const RELAY: &str = r#"
+use IO::Socket::IP;
+my ($host, $port) = @ARGV;
+my $server = IO::Socket::IP->new(PeerHost => $host, PeerService => $port, Timeout => 10)
+    or die "cannot reach $host:$port: $@\n";
+sub copy {
+    my ($from, $to) = @_;
+    while (sysread $from, my $bytes, 65536) {
+        while (length $bytes) {
+            my $written = syswrite $to, $bytes or return;
+            substr $bytes, 0, $written, '';
+        }
+    }
+}
+my $sender = fork // die "cannot fork: $!\n";
+if (!$sender) {
+    copy(\*STDIN, $server);
+    shutdown $server, 1;
+    exit;
+}
+copy($server, \*STDOUT);
+kill 'TERM', $sender;
+waitpid $sender, 0;
+"#;
+
+/// An open way to one destination. Ends its connections when it is dropped; its pod goes with
+/// [`Tunnel::close`], else within the hour.
+pub struct Tunnel {
+    address: SocketAddr,
+    exit: Arc<Exit>,
+    stop: DropGuard,
+    forwarding: JoinHandle<()>,
+}
+
+/// A tunnel cannot be had, or be closed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum TunnelError {
+    /// The cluster takes no such pod.
+    #[error("cannot create a pod for a tunnel in namespace {namespace}: {why}")]
+    #[diagnostic(code(tunnel::create))]
+    Create {
+        /// Where.
+        namespace: String,
+        /// What the API server said.
+        why: String,
+    },
+    /// The pod does not run; with what it says.
+    #[error(transparent)]
+    #[diagnostic(
+        code(tunnel::start),
+        help("its image must be on the nodes, or where they may pull it from")
+    )]
+    Start(#[from] WaitError),
+    /// The pod runs, but does not reach the destination.
+    #[error("from the pod {pod}: {why}")]
+    #[diagnostic(
+        code(tunnel::unreachable),
+        help(
+            "does the name resolve in the cluster, and do its network policies let this pod out?"
+        )
+    )]
+    Unreachable {
+        /// Its namespace and name.
+        pod: String,
+        /// What the relay in it said.
+        why: String,
+    },
+    /// This machine gives no port.
+    #[error("cannot listen on 127.0.0.1: {0}")]
+    #[diagnostic(code(tunnel::listen))]
+    Listen(io::Error),
+    /// The pod is still there.
+    #[error("cannot delete the pod {pod} of a tunnel: {why}")]
+    #[diagnostic(code(tunnel::delete), help("it ends by itself within the hour"))]
+    Delete {
+        /// Its namespace and name.
+        pod: String,
+        /// What the API server said.
+        why: String,
+    },
+}
+
+impl Tunnel {
+    /// Creates a pod of `image` (Debian's, or another with perl) in `namespace`, and has made
+    /// sure within `deadline` that it reaches `destination`, a host and a port as pods know them.
+    ///
+    /// Where it does not, the pod is deleted again. Where this future is dropped before it is
+    /// done, the pod may stay until its own end; [`LABEL`] finds it.
+    pub async fn open(
+        client: kube::Client,
+        namespace: &str,
+        image: &str,
+        destination: (&str, u16),
+        deadline: Duration,
+    ) -> Result<Tunnel, TunnelError> {
+        let end = Instant::now() + deadline;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.map_err(TunnelError::Listen)?;
+        let address = listener.local_addr().map_err(TunnelError::Listen)?;
+        let exit = Arc::new(Exit::create(client, namespace, image, destination, end).await?);
+        if let Err(error) = exit.ready(end).await {
+            // What the caller has to know is why it failed.
+            let _ = exit.delete().await;
+            return Err(error);
+        }
+        let stop = CancellationToken::new();
+        let forwarding = tokio::spawn(forward_all(listener, exit.clone(), stop.clone()));
+        Ok(Tunnel {
+            address,
+            exit,
+            stop: stop.drop_guard(),
+            forwarding,
+        })
+    }
+
+    /// Where to connect to, on 127.0.0.1.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Why the last connection that failed did: its client only saw it end.
+    pub fn last_failure(&self) -> Option<String> {
+        self.exit.last_failure().clone()
+    }
+
+    /// Ends all connections and deletes the pod.
+    pub async fn close(self) -> Result<(), TunnelError> {
+        drop(self.stop);
+        // An error is its panic, which has been printed.
+        let _ = self.forwarding.await;
+        self.exit.delete().await
+    }
+}
+
+/// Forwards what is accepted, until it is told to stop; then nothing of it is left.
+async fn forward_all(listener: TcpListener, exit: Arc<Exit>, stop: CancellationToken) {
+    const OUT_OF_FILES: Duration = Duration::from_millis(100);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((client, _)) => {
+                    let exit = exit.clone();
+                    connections.spawn(async move { exit.serve(client).await });
+                }
+                Err(error) => {
+                    exit.failed(format!("cannot accept a connection: {error}"));
+                    sleep(OUT_OF_FILES).await;
+                }
+            },
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// The far end: the pod, and where it connects to.
+struct Exit {
+    pods: Api<Pod>,
+    namespace: String,
+    pod: String,
+    host: String,
+    port: u16,
+    last_failure: Mutex<Option<String>>,
+}
+
+impl Exit {
+    async fn create(
+        client: kube::Client,
+        namespace: &str,
+        image: &str,
+        (host, port): (&str, u16),
+        end: Instant,
+    ) -> Result<Exit, TunnelError> {
+        let pods = Api::namespaced(client, namespace);
+        let (pod, parameters) = (pod(image), PostParams::default());
+        let created = match timeout_at(end, pods.create(&parameters, &pod)).await {
+            Ok(created) => created.map_err(|error| chain(&error)),
+            Err(_) => Err("the API server does not answer in time".to_owned()),
+        };
+        let created = created.map_err(|why| TunnelError::Create {
+            namespace: namespace.to_owned(),
+            why,
+        })?;
+        Ok(Exit {
+            pods,
+            namespace: namespace.to_owned(),
+            pod: created.metadata.name.unwrap_or_default(),
+            host: host.to_owned(),
+            port,
+            last_failure: Mutex::default(),
+        })
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.namespace, self.pod)
+    }
+
+    /// The pod runs and reaches the destination.
+    async fn ready(&self, end: Instant) -> Result<(), TunnelError> {
+        let deadline = end.saturating_duration_since(Instant::now());
+        let (pods, pod) = (self.pods.clone(), self.pod.clone());
+        // Owns them: with a borrow in the closure this future would not be `Send`.
+        let look = move || looked_at(pods.clone(), pod.clone());
+        let what = format!("a tunnel's pod {} runs", self.name());
+        wait::until(what, deadline, LOOK_EVERY, look).await?;
+        // A client that says nothing and leaves.
+        let reached = timeout_at(end, self.forward(io::empty(), io::sink())).await;
+        reached
+            .unwrap_or_else(|_| Err(format!("{}:{} is silent", self.host, self.port)))
+            .map_err(|why| TunnelError::Unreachable {
+                pod: self.name(),
+                why,
+            })
+    }
+
+    /// Forwards one client's connection.
+    async fn serve(&self, mut client: TcpStream) {
+        // Small answers are not to wait for more; a socket that cannot be told has ended.
+        let _ = client.set_nodelay(true);
+        let (from_client, to_client) = client.split();
+        if let Err(why) = self.forward(from_client, to_client).await {
+            self.failed(why);
+        }
+    }
+
+    /// Joins a client with the destination until both have ended, or either has failed.
+    async fn forward(
+        &self,
+        mut from_client: impl AsyncRead + Unpin,
+        mut to_client: impl AsyncWrite + Unpin,
+    ) -> Result<(), String> {
+        let port = self.port.to_string();
+        let command = ["perl", "-e", RELAY, &self.host, &port];
+        let streams = AttachParams::default()
+            .container(CONTAINER)
+            .stdin(true)
+            .max_stdin_buf_size(BUFFER)
+            .max_stdout_buf_size(BUFFER);
+        let begun = timeout(BEGIN, self.pods.exec(&self.pod, command, &streams)).await;
+        let begun = begun.map_err(|_| format!("exec does not begin within {BEGIN:?}"))?;
+        let mut relay = begun.map_err(|error| chain(&error))?;
+        let (Some(mut to_relay), Some(mut from_relay), Some(complaints), Some(status)) = (
+            relay.stdin(),
+            relay.stdout(),
+            relay.stderr(),
+            relay.take_status(),
+        ) else {
+            return Err("exec came without its streams".into());
+        };
+        let sending = async {
+            io::copy(&mut from_client, &mut to_relay).await?;
+            to_relay.shutdown().await?;
+            // The answer may yet come.
+            pending().await
+        };
+        let receiving = async {
+            io::copy(&mut from_relay, &mut to_client).await?;
+            to_client.shutdown().await
+        };
+        let complaining = async {
+            let mut text = Vec::new();
+            complaints.take(COMPLAINT).read_to_end(&mut text).await?;
+            Ok(String::from_utf8_lossy(&text).trim().to_owned())
+        };
+        // The streams of one that broke never end.
+        let ending = async { status.await.ok_or(io::ErrorKind::BrokenPipe.into()) };
+        let ended = tokio::select! {
+            sent = sending => sent,
+            ended = try_join3(receiving, complaining, ending) => ended,
+        };
+        let ((), complaint, status) = ended.map_err(|error| error.to_string())?;
+        match status.status.as_deref() {
+            Some("Success") => Ok(()),
+            _ if complaint.is_empty() => Err(status.message.unwrap_or_default()),
+            _ => Err(complaint),
+        }
+    }
+
+    fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        let last = self.last_failure.lock();
+        last.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, why: String) {
+        *self.last_failure() = Some(why);
+    }
+
+    async fn delete(&self) -> Result<(), TunnelError> {
+        // `sleep`, as process 1, does not hear SIGTERM.
+        let at_once = DeleteParams::default().grace_period(0);
+        let deleted = timeout(DELETE, self.pods.delete(&self.pod, &at_once)).await;
+        let why = match deleted {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(()),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("not done within {DELETE:?}"),
+        };
+        Err(TunnelError::Delete {
+            pod: self.name(),
+            why,
+        })
+    }
+}
+
+/// A pod that satisfies the restricted Pod Security Standard and any quota, and does nothing.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
+fn pod(image: &str) -> Pod {
+    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned())))
+            .collect()
+    };
+    let container = Container {
+        name: CONTAINER.into(),
+        image: Some(image.into()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        command: Some(vec!["sleep".into(), "infinity".into()]),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities(&[("cpu", "10m"), ("memory", "32Mi")])),
+            // A relay is two processes of a few MiB.
+            limits: Some(quantities(&[("cpu", "1"), ("memory", "1Gi")])),
+            ..Default::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    Pod {
+        metadata: ObjectMeta {
+            generate_name: Some("tunnel-".into()),
+            labels: Some([(LABEL.to_owned(), "tunnel".to_owned())].into()),
+            ..Default::default()
+        },
+        spec: Some(PodSpec {
+            containers: vec![container],
+            restart_policy: Some("Never".into()),
+            active_deadline_seconds: i64::try_from(LIFETIME.as_secs()).ok(),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(65532),
+                run_as_group: Some(65532),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+/// What kubelet gives for a container that will not start, however long one waits.
+const HOPELESS: [&str; 7] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+async fn looked_at(pods: Api<Pod>, name: String) -> Observation<()> {
+    match pods.get(&name).await {
+        Ok(pod) => state(&pod),
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            Observation::Hopeless("it is gone".into())
+        }
+        Err(error) => Observation::NotYet(chain(&error)),
+    }
+}
+
+/// Whether the pod runs, else in its own words why not.
+fn state(pod: &Pod) -> Observation<()> {
+    let status = pod.status.clone().unwrap_or_default();
+    let container = status.container_statuses.unwrap_or_default();
+    let state = container.first().and_then(|status| status.state.clone());
+    let state = state.unwrap_or_default();
+    let phase = status.phase.unwrap_or_default();
+    if matches!(phase.as_str(), "Failed" | "Succeeded") {
+        let ended = state.terminated.unwrap_or_default();
+        let reason = status.reason.or(ended.reason);
+        let message = status.message.or(ended.message);
+        return Observation::Hopeless(words(reason.unwrap_or(phase), message));
+    }
+    if state.running.is_some() {
+        return Observation::Ready(());
+    }
+    if let Some(waiting) = state.waiting {
+        let reason = waiting.reason.unwrap_or_default();
+        let hopeless = HOPELESS.contains(&reason.as_str());
+        let words = words(reason, waiting.message);
+        return match hopeless {
+            true => Observation::Hopeless(words),
+            false => Observation::NotYet(words),
+        };
+    }
+    let conditions = status.conditions.unwrap_or_default().into_iter();
+    let mut unmet = conditions.filter(|condition| condition.status == "False");
+    Observation::NotYet(match unmet.next() {
+        Some(unmet) => words(unmet.reason.unwrap_or(unmet.type_), unmet.message),
+        None => phase,
+    })
+}
+
+fn words(reason: String, message: Option<String>) -> String {
+    match message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn observed(status: Value) -> Observation<()> {
+        let pod = json!({"metadata": {"name": "tunnel-a"}, "status": status});
+        state(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn waiting(reason: &str) -> Observation<()> {
+        let waiting = json!({"waiting": {"reason": reason, "message": "why"}});
+        observed(json!({"phase": "Pending", "containerStatuses": [
+            {"name": "relay", "state": waiting, "image": "", "imageID": "", "ready": false, "restartCount": 0}]}))
+    }
+
+    #[test]
+    fn a_container_that_will_not_start_is_given_up_with_kubelets_words() {
+        for reason in HOPELESS {
+            let Observation::Hopeless(words) = waiting(reason) else {
+                panic!("{reason} is hopeless");
+            };
+            assert_eq!(words, format!("{reason}: why"));
+        }
+        assert!(matches!(
+            waiting("ContainerCreating"),
+            Observation::NotYet(_)
+        ));
+    }
+
+    #[test]
+    fn what_a_pod_waits_for_is_said() {
+        let condition = json!({"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/1 nodes are available"});
+        let status = json!({"phase": "Pending", "conditions": [condition]});
+        let Observation::NotYet(words) = observed(status) else {
+            panic!("it may yet be scheduled");
+        };
+        assert_eq!(words, "Unschedulable: 0/1 nodes are available");
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_is_given_up() {
+        let status = json!({"phase": "Failed", "reason": "Evicted", "message": "memory"});
+        let Observation::Hopeless(words) = observed(status) else {
+            panic!("it has ended");
+        };
+        assert_eq!(words, "Evicted: memory");
+    }
+
+    /// An API server that answers every request with a status code and an object, and
+    /// the methods and paths of the requests.
+    fn api_server(
+        answer: impl Fn(&Method) -> (u16, Value) + Clone + Send + 'static,
+    ) -> (kube::Client, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let requests = seen.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            requests.lock().unwrap().push(format!("{method} {path}"));
+            let (code, object) = answer(&method);
+            let response = Response::builder().status(code);
+            let response = response.body(Body::from(object.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(response.unwrap()) }
+        });
+        (kube::Client::new(service, "default"), seen)
+    }
+
+    /// On a task of its own, as any caller may want it.
+    async fn open(client: kube::Client) -> TunnelError {
+        let deadline = Duration::from_secs(30);
+        let opened = tokio::spawn(async move {
+            Tunnel::open(client, "checks", "base:1", ("trii", 443), deadline).await
+        });
+        let opened = opened.await.unwrap();
+        opened.err().expect("nothing there can be reached")
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_the_cluster_refuses_is_told_of() {
+        let (client, _) = api_server(|_| {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "message": "exceeded quota", "reason": "Forbidden", "code": 403});
+            (403, status)
+        });
+        let error = open(client).await.to_string();
+        assert!(error.starts_with("cannot create a pod for a tunnel in namespace checks: "));
+        assert!(error.contains("exceeded quota"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_will_not_run_is_given_up_at_once_and_deleted() {
+        let (client, seen) = api_server(|method| {
+            let state =
+                json!({"waiting": {"reason": "ErrImagePull", "message": "base:1: not found"}});
+            let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "tunnel-a"},
+                "status": {"phase": "Pending", "containerStatuses": [{"name": "relay", "state": state,
+                    "image": "", "imageID": "", "ready": false, "restartCount": 0}]}});
+            (if method == Method::POST { 201 } else { 200 }, pod)
+        });
+        let error = open(client).await;
+        assert_eq!(
+            error.to_string(),
+            "a tunnel's pod checks/tunnel-a runs: it never will be: \
+             ErrImagePull: base:1: not found"
+        );
+        let pod = "/api/v1/namespaces/checks/pods/tunnel-a";
+        let expected = [
+            "POST /api/v1/namespaces/checks/pods".to_owned(),
+            format!("GET {pod}"),
+            format!("DELETE {pod}"),
+        ];
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}
