@@ -37,11 +37,33 @@ pub struct Config {
 
 /// Where the platform runs.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub enum Target {
+    /// As processes of this machine.
+    Local(LocalTarget),
+    /// In a kind cluster of its own.
+    Kind(KindTarget),
+}
+
+/// Six processes of this machine behind a small router.
+#[derive(Clone, Debug)]
+pub struct LocalTarget {
     /// How the backing services are had.
     pub backing_services: BackingServices,
     /// The router's port on 127.0.0.1; 0 takes a free one.
     pub router_port: u16,
+}
+
+/// A kind cluster that is made for the environment, and ends with it.
+#[derive(Clone, Debug)]
+pub struct KindTarget {
+    /// How many nodes, the control plane included.
+    pub nodes: u16,
+    /// The ingress' HTTPS port on 127.0.0.1; 0 takes a free one.
+    pub ingress_port: u16,
+    /// Where the release is installed.
+    pub namespace: String,
+    /// The chart's values files, of the repository, the last one winning.
+    pub values: Vec<PathBuf>,
 }
 
 /// The platform that is rehearsed.
@@ -79,6 +101,12 @@ pub struct Deadlines {
     pub backing_services: Duration,
     /// A service, from start to ready.
     pub service_ready: Duration,
+    /// Images, pulled or built.
+    pub images: Duration,
+    /// A cluster, from its creation to nodes that are ready.
+    pub cluster: Duration,
+    /// A release, from `helm upgrade` to a complete rollout.
+    pub release: Duration,
     /// One check of a scenario.
     pub check: Duration,
     /// A child, from being asked to end until it is killed.
@@ -209,6 +237,11 @@ mod tests {
     fn every_kind_of_fault_names_line_value_and_remedy() {
         let cases = [
             ("kind = \"local\"", "kind = \"lokal\""),
+            ("kind = \"local\"", "kind = \"kind\""),
+            ("router_port = 0 ", "nodes = 1 "),
+            ("nodes = 1 ", "nodes = 0 "),
+            ("namespace = \"trii-platform\"", "namespace = \"Trii\""),
+            ("values = [", "values = [\"nowhere.yaml\", "),
             ("default_target = \"local\"", "default_target = \"locl\""),
             ("router_port = 0 ", "router_prot = 0 "),
             ("router_port = 0 ", "router_port = 70000 "),

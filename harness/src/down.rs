@@ -1,14 +1,16 @@
 //! Ends environments that are up, and removes what dead ones left.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 use nix::sys::signal::Signal;
 
+use crate::bring_up::{containers, teardown_at_most};
 use crate::engine::{self, Engine};
 use crate::environment::{EnvironmentFolder, EnvironmentName};
 use crate::home::Home;
-use crate::local::{containers, teardown_at_most};
+use crate::ledger::Resource;
 use crate::process::identity::ProcessIdentity;
 use crate::sweep;
 use crate::wait::{self, Observation, WaitError};
@@ -45,7 +47,7 @@ pub async fn all(home: &Home, target: Option<&str>) -> Down {
         }
     }
     down.left.extend(sweep::dead_owners(home).await);
-    down.left.extend(unrecorded_containers(home).await);
+    down.left.extend(unrecorded(home).await);
     down
 }
 
@@ -95,43 +97,65 @@ async fn asked_to_end(folder: &EnvironmentFolder, signal: Signal) -> Result<bool
     .await
 }
 
-/// Containers that carry this home's label and whose owner is dead.
-async fn unrecorded_containers(home: &Home) -> Vec<String> {
+/// Containers and networks that carry this home's label and whose owner is dead. A network
+/// takes along what is on it: a cluster's nodes carry no label of ours.
+async fn unrecorded(home: &Home) -> Vec<String> {
     let Ok(engine) = Engine::find(engine::PATIENCE).await else {
         // Where none answers now, the ledger knows whether there was ever one.
         return Vec::new();
     };
     let label = format!("{}={}", containers::LABEL_HOME, home.root().display());
-    let filters = std::collections::HashMap::from([("label", vec![label])]);
-    let options = ListContainersOptionsBuilder::new()
-        .all(true)
-        .filters(&filters)
-        .build();
-    let listed = match engine.client().list_containers(Some(options)).await {
-        Ok(listed) => listed,
-        Err(error) => return vec![format!("containers: {}", crate::chain(&error))],
+    let found = match labelled(&engine, label).await {
+        Ok(found) => found,
+        Err(error) => return vec![format!("the engine: {}", crate::chain(&error))],
     };
     let mut left = Vec::new();
-    for container in listed {
-        let labels = container.labels.unwrap_or_default();
-        let owner = labels
-            .get(containers::LABEL_OWNER)
-            .and_then(|text| owner(text));
-        let Some(id) = container
-            .id
-            .filter(|_| owner.is_none_or(|owner| !owner.is_alive()))
-        else {
+    for (resource, labels) in found {
+        let owner = labels.get(containers::LABEL_OWNER);
+        let owner = owner.and_then(|text| owner_of(text));
+        if owner.is_some_and(|owner| owner.is_alive()) {
             continue;
-        };
-        if let Err(reason) = containers::remove(&engine, &id).await {
-            left.push(format!("container {id}: {reason}"));
+        }
+        if let Err(reason) = sweep::remove_from(&engine, &resource).await {
+            left.push(format!("{resource}: {reason}"));
         }
     }
     left
 }
 
+/// Containers, then networks, and their labels.
+async fn labelled(
+    engine: &Engine,
+    label: String,
+) -> Result<Vec<(Resource, HashMap<String, String>)>, bollard::errors::Error> {
+    let host = || engine.host.clone();
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&filters)
+        .build();
+    let containers = engine.client().list_containers(Some(options)).await?;
+    let containers = containers.into_iter().filter_map(|container| {
+        let resource = Resource::Container {
+            name: container.id?,
+            engine: host(),
+        };
+        Some((resource, container.labels.unwrap_or_default()))
+    });
+    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    let networks = engine.client().list_networks(Some(options)).await?;
+    let networks = networks.into_iter().filter_map(|network| {
+        let resource = Resource::Network {
+            name: network.name?,
+            engine: host(),
+        };
+        Some((resource, network.labels.unwrap_or_default()))
+    });
+    Ok(containers.chain(networks).collect())
+}
+
 /// As [`containers::LABEL_OWNER`] has it: `pid:start`.
-fn owner(label: &str) -> Option<ProcessIdentity> {
+fn owner_of(label: &str) -> Option<ProcessIdentity> {
     let (pid, started) = label.split_once(':')?;
     Some(ProcessIdentity {
         pid: pid.parse().ok()?,

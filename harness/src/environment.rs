@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +12,7 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+use crate::entry::Entry;
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
 use crate::run::event::Part;
@@ -67,6 +67,23 @@ impl std::fmt::Display for EnvironmentName {
     }
 }
 
+/// A release in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterPlace {
+    /// The cluster's name, as `kind` knows it.
+    pub name: String,
+    /// A kubeconfig of its own.
+    pub kubeconfig: PathBuf,
+    /// The context in it.
+    pub context: String,
+    /// Where the release is installed.
+    pub namespace: String,
+    /// An image on the nodes that has a shell, for looking from inside.
+    pub shell_image: String,
+    /// Where Postgres and Redis are, as a CIDR.
+    pub backing_services: String,
+}
+
 /// An environment that is up. Holds no secret: it may be printed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Environment {
@@ -82,8 +99,11 @@ pub struct Environment {
     pub since: Timestamp,
     /// The process that owns every part of it.
     pub supervisor: ProcessIdentity,
-    /// Where the ingress or router answers.
-    pub router: SocketAddr,
+    /// Where clients come in.
+    pub entry: Entry,
+    /// The cluster it is on, unless it is processes of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterPlace>,
     /// The host of the site.
     pub site_host: String,
     /// The host of the API.
@@ -102,19 +122,26 @@ pub struct Environment {
 impl Environment {
     /// The site's URL by its real host name.
     pub fn site_url(&self) -> String {
-        format!("http://{}:{}", self.site_host, self.router.port())
+        self.entry.url(&self.site_host)
     }
 
     /// The API's URL by its real host name.
     pub fn api_url(&self) -> String {
-        format!("http://{}:{}", self.api_host, self.router.port())
+        self.entry.url(&self.api_host)
     }
 
-    /// The URL a browser on this machine can open.
-    pub fn browser_url(&self) -> String {
-        format!("http://{}/", self.router)
+    /// The URL a browser on this machine can open: a cluster's ingress wants the real
+    /// host name.
+    pub fn browser_url(&self) -> Option<String> {
+        match self.cluster {
+            None => Some(format!("http://{}/", self.entry.address)),
+            Some(_) => None,
+        }
     }
 }
+
+/// An investor of the seed data.
+pub const DEMO_INVESTOR: &str = "demo";
 
 /// Generated for each run; kept in a file of mode 0600 while the environment is up.
 #[derive(Clone, Serialize, Deserialize)]
@@ -147,6 +174,9 @@ impl std::fmt::Debug for Secrets {
         f.write_str("Secrets(not shown)")
     }
 }
+
+/// The version that was deployed last, where that was later.
+const DEPLOYED: &str = "deployed.json";
 
 /// The files of one environment, and the lock that says it is in use.
 #[derive(Clone, Debug)]
@@ -359,6 +389,11 @@ impl EnvironmentFolder {
         self.write_private("secrets.json", secrets)
     }
 
+    /// The folder itself, for what goes with the environment.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the secrets are, for a person who wants to log in.
     pub fn secrets_path(&self) -> PathBuf {
         self.folder.join("secrets.json")
@@ -372,7 +407,18 @@ impl EnvironmentFolder {
         if !self.is_held() {
             return Err(not_up());
         }
-        self.read_json("environment.json")?.ok_or_else(not_up)
+        let mut environment: Environment =
+            self.read_json("environment.json")?.ok_or_else(not_up)?;
+        if let Some(version) = self.read_json(DEPLOYED)? {
+            environment.version = version;
+        }
+        Ok(environment)
+    }
+
+    /// Writes down that another version is deployed now. Beside the environment's own
+    /// file, which its supervisor writes.
+    pub fn write_version(&self, version: &str) -> Result<(), EnvironmentError> {
+        self.write_private(DEPLOYED, &version)
     }
 
     /// The secrets of an environment that is up.

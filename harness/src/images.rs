@@ -12,7 +12,7 @@ mod context;
 mod debian;
 mod dockerfile;
 mod error;
-mod exec;
+pub(crate) mod exec;
 mod go;
 mod list;
 mod load;
@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
+use bollard::models::ImageInspect;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ use crate::engine::Engine;
 use crate::file_lock;
 pub use error::ImageError;
 pub use list::{Listed, Local, list};
-pub use load::{Loaded, load};
+pub use load::{ForNodes, Loaded, load};
 use recipe::Recipe;
 pub use recipe::RecipeError;
 
@@ -279,20 +280,30 @@ async fn present(
     Ok(None)
 }
 
+/// Whether the engine has an image of this reference.
+///
+/// # Errors
+/// [`ImageError::Engine`].
+pub async fn is_here(engine: &Engine, reference: &str) -> Result<bool, ImageError> {
+    Ok(inspect(engine, reference).await?.is_some())
+}
+
 /// How large the image is, bytes; none when the engine does not have it.
 async fn size(engine: &Engine, image: &ImageReference) -> Result<Option<u64>, ImageError> {
-    match engine.client().inspect_image(&image.to_string()).await {
-        Ok(found) => Ok(Some(
-            found
-                .size
-                .and_then(|size| size.try_into().ok())
-                .unwrap_or(0),
-        )),
+    let found = inspect(engine, &image.to_string()).await?;
+    let size = |found: ImageInspect| found.size.and_then(|size| size.try_into().ok());
+    Ok(found.map(|found| size(found).unwrap_or(0)))
+}
+
+/// What the engine says of an image; none when it does not have it.
+async fn inspect(engine: &Engine, reference: &str) -> Result<Option<ImageInspect>, ImageError> {
+    match engine.client().inspect_image(reference).await {
+        Ok(found) => Ok(Some(found)),
         Err(DockerError::DockerResponseServerError {
             status_code: 404, ..
         }) => Ok(None),
         Err(source) => Err(ImageError::Engine {
-            what: format!("look for the image {image}"),
+            what: format!("look for the image {reference}"),
             source,
         }),
     }

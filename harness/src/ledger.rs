@@ -45,6 +45,20 @@ pub enum Resource {
         /// The engine's address, as in `DOCKER_HOST`.
         engine: String,
     },
+    /// A kind cluster.
+    Cluster {
+        /// Its name.
+        name: String,
+        /// The engine's address, as in `DOCKER_HOST`.
+        engine: String,
+    },
+    /// A network of the engine.
+    Network {
+        /// Its name.
+        name: String,
+        /// The engine's address, as in `DOCKER_HOST`.
+        engine: String,
+    },
 }
 
 impl std::fmt::Display for Resource {
@@ -53,6 +67,8 @@ impl std::fmt::Display for Resource {
             Resource::Directory { path } => write!(f, "directory {}", path.display()),
             Resource::Process { name, identity } => write!(f, "{identity} ({name})"),
             Resource::Container { name, .. } => write!(f, "container {name}"),
+            Resource::Cluster { name, .. } => write!(f, "cluster {name}"),
+            Resource::Network { name, .. } => write!(f, "network {name}"),
         }
     }
 }

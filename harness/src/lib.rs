@@ -1,6 +1,7 @@
 //! Stands up, observes and tears down environments of the TRII platform, and
 //! reports what happened.
 
+pub mod bring_up;
 pub mod certificates;
 pub mod cluster;
 pub mod config;
@@ -8,14 +9,16 @@ pub mod doctor;
 pub mod down;
 pub mod duration;
 pub mod engine;
+pub mod entry;
 pub mod environment;
 pub mod exit;
 mod file_lock;
 pub mod home;
 pub mod images;
 pub mod interrupts;
+pub mod kind;
 pub mod ledger;
-pub mod local;
+mod local;
 pub mod preflight;
 pub mod process;
 pub mod provision;
@@ -30,6 +33,7 @@ pub mod subprocess;
 pub mod supervisor;
 pub mod sweep;
 pub mod tiers;
+pub mod tls;
 pub mod tools;
 pub mod tunnel;
 pub mod wait;

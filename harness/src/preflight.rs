@@ -3,9 +3,11 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
+use std::path::Path;
+
 use crate::config::{BackingServices, Target};
 use crate::engine::{self, Engine};
-use crate::provision::Need;
+use crate::provision::{Need, oci_runtime};
 use crate::run::event::Failure;
 use crate::tools;
 
@@ -23,6 +25,7 @@ pub struct Preflight {
 #[error("this machine cannot stand up the target: {missing}")]
 #[diagnostic(help("again with --provision installs it; `cargo xtask doctor` says how otherwise"))]
 pub struct Missing {
+    expected: &'static str,
     missing: String,
 }
 
@@ -31,7 +34,7 @@ impl Missing {
     pub fn failure(&self) -> Failure {
         Failure {
             what: "this machine cannot stand up the target".into(),
-            expected: "an engine that answers, or Postgres and Redis installed".into(),
+            expected: self.expected.into(),
             seen: self.missing.clone(),
             look_at: "cargo xtask doctor".into(),
             next: "cargo xtask doctor --provision".into(),
@@ -39,29 +42,33 @@ impl Missing {
     }
 }
 
-/// Looks for what the target needs.
-pub async fn look(target: &Target) -> Result<Preflight, Missing> {
-    let engine = match target.backing_services {
+/// Looks for what the target needs; the project's own tools are in `tools_dir`.
+pub async fn look(target: &Target, tools_dir: &Path) -> Result<Preflight, Missing> {
+    match target {
+        Target::Local(local) => look_for_local(local.backing_services).await,
+        Target::Kind(_) => look_for_kind(tools_dir).await,
+    }
+}
+
+async fn look_for_local(backing_services: BackingServices) -> Result<Preflight, Missing> {
+    let missing = |missing| Missing {
+        expected: "an engine that answers, or Postgres and Redis installed",
+        missing,
+    };
+    let engine = match backing_services {
         BackingServices::Binaries => None,
         _ => Some(Engine::find(engine::PATIENCE).await),
     };
-    match (target.backing_services, engine) {
-        (BackingServices::Containers, Some(Err(none))) => Err(Missing {
-            missing: none.in_short(),
-        }),
-        (_, Some(Ok(engine))) => Ok(Preflight {
-            notes: vec![format!("the engine is {engine}")],
-            engine: Some(engine),
-        }),
+    match (backing_services, engine) {
+        (BackingServices::Containers, Some(Err(none))) => Err(missing(none.in_short())),
+        (_, Some(Ok(engine))) => Ok(with(engine)),
         (_, engine) => {
             let none = engine.and_then(Result::err).map(|none| none.in_short());
-            let missing: Vec<&str> = missing_binaries().iter().map(|need| need.words()).collect();
-            if !missing.is_empty() {
-                let missing = format!("{} not installed", missing.join(" and "));
-                let reasons = [Some(missing), none].into_iter().flatten();
-                return Err(Missing {
-                    missing: reasons.collect::<Vec<_>>().join("; "),
-                });
+            let lacking = missing_binaries();
+            if !lacking.is_empty() {
+                let lacking = format!("{} not installed", in_words(&lacking));
+                let reasons = [Some(lacking), none].into_iter().flatten();
+                return Err(missing(reasons.collect::<Vec<_>>().join("; ")));
             }
             Ok(Preflight {
                 engine: None,
@@ -71,16 +78,45 @@ pub async fn look(target: &Target) -> Result<Preflight, Missing> {
     }
 }
 
-/// What `--provision` would have to bring for the target: nothing where an engine
-/// answers, since containers do then.
-pub async fn needs(target: &Target) -> Vec<Need> {
-    match target.backing_services {
-        BackingServices::Containers => vec![Need::Engine, Need::ImageBuilder],
-        BackingServices::Binaries => missing_binaries(),
-        BackingServices::Auto => match look(target).await {
-            Ok(_) => Vec::new(),
-            Err(_) => missing_binaries(),
+async fn look_for_kind(tools_dir: &Path) -> Result<Preflight, Missing> {
+    let missing = |missing| Missing {
+        expected: "an engine that answers and starts privileged containers, kind and helm",
+        missing,
+    };
+    let engine = Engine::find(engine::PATIENCE).await;
+    let engine = engine.map_err(|none| missing(none.in_short()))?;
+    let lacking = missing_tools(tools_dir);
+    match lacking.is_empty() {
+        true => Ok(with(engine)),
+        false => Err(missing(format!("{} not installed", in_words(&lacking)))),
+    }
+}
+
+fn with(engine: Engine) -> Preflight {
+    Preflight {
+        notes: vec![format!("the engine is {engine}")],
+        engine: Some(engine),
+    }
+}
+
+fn in_words(needs: &[Need]) -> String {
+    let words: Vec<&str> = needs.iter().map(|need| need.words()).collect();
+    words.join(" and ")
+}
+
+/// What `--provision` would have to bring for the target. For the local one nothing where
+/// an engine answers, since containers do then.
+pub async fn needs(target: &Target, tools_dir: &Path) -> Vec<Need> {
+    match target {
+        Target::Local(local) => match local.backing_services {
+            BackingServices::Containers => vec![Need::Engine, Need::ImageBuilder],
+            BackingServices::Binaries => missing_binaries(),
+            BackingServices::Auto => match look(target, tools_dir).await {
+                Ok(_) => Vec::new(),
+                Err(_) => missing_binaries(),
+            },
         },
+        Target::Kind(_) => Need::OF_CLUSTERS.to_vec(),
     }
 }
 
@@ -92,4 +128,17 @@ fn missing_binaries() -> Vec<Need> {
         .is_none()
         .then_some(Need::RedisBinaries);
     postgres.into_iter().chain(redis).collect()
+}
+
+/// What no cluster comes up without.
+pub fn missing_tools(tools_dir: &Path) -> Vec<Need> {
+    let missing = |name| tools::own_or_on_path(tools_dir, name).is_none();
+    let runtime = oci_runtime::state(&oci_runtime::daemon_settings());
+    let lacking = [
+        (missing("kind"), Need::Kind),
+        (missing("helm"), Need::Helm),
+        (runtime == oci_runtime::State::Lacking, Need::Runtime),
+    ];
+    let lacking = lacking.into_iter().filter(|(lacking, _)| *lacking);
+    lacking.map(|(_, need)| need).collect()
 }

@@ -67,6 +67,16 @@ impl Need {
         Need::Runtime,
     ];
 
+    /// What a kind cluster takes, of images that are built where none are to be pulled.
+    pub const OF_CLUSTERS: [Need; 6] = [
+        Need::Engine,
+        Need::ImageBuilder,
+        Need::Go,
+        Need::Kind,
+        Need::Helm,
+        Need::Runtime,
+    ];
+
     /// What it is called.
     pub fn words(self) -> &'static str {
         match self {

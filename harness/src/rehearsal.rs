@@ -7,11 +7,11 @@ use futures::FutureExt;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::bring_up::{last_lines, teardown_at_most};
 use crate::environment::{Environment, EnvironmentFolder, Secrets};
 use crate::exit::ExitCode;
 use crate::home::Home;
 use crate::interrupts::Interrupts;
-use crate::local::{last_lines, teardown_at_most};
 use crate::run::event::{Failure, Happening, Stage, StageResult};
 use crate::run::{Run, RunFolderError};
 use crate::service::Service;

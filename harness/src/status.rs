@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::duration::human;
 use crate::environment::{Environment, EnvironmentFolder, EnvironmentName, Holder};
 use crate::home::Home;
+use crate::kind::health;
 use crate::service::Service;
 
 /// An environment and how it is.
@@ -56,7 +57,13 @@ pub async fn of(home: &Home, name: &EnvironmentName) -> Status {
                 .iter()
                 .map(|lost| format!("lost: {lost}"))
                 .collect();
-            trouble.extend(not_ready(&environment).await);
+            trouble.extend(match &environment.cluster {
+                None => not_ready(&environment).await,
+                Some(place) => {
+                    let found = health::look(&environment, place).await;
+                    [found.cluster, found.platform].concat()
+                }
+            });
             let condition = match trouble.is_empty() {
                 true => Condition::Up,
                 false => Condition::Degraded,
@@ -74,6 +81,7 @@ pub async fn of(home: &Home, name: &EnvironmentName) -> Status {
 }
 
 async fn not_ready(environment: &Environment) -> Vec<String> {
+    crate::tls::use_ring();
     let Ok(http) = reqwest::Client::builder()
         .timeout(PATIENCE)
         .no_proxy()
@@ -117,7 +125,7 @@ impl std::fmt::Display for Status {
                 " since {age}, target {}, {} {}",
                 environment.target,
                 environment.version,
-                environment.browser_url()
+                environment.site_url()
             )?;
             for part in &environment.parts {
                 write!(

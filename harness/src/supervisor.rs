@@ -17,6 +17,7 @@ pub use handle::{StartError, Supervisor, log};
 pub use serve::serve;
 
 use crate::environment::{Environment, EnvironmentName};
+use crate::images::Supply;
 use crate::run::event::{Failure, Happening, Stage};
 
 /// How often a supervisor says that it lives.
@@ -41,6 +42,9 @@ pub struct Order {
     pub run_folder: PathBuf,
     /// How long a part may take to end once it is asked to.
     pub stop: Duration,
+    /// Where images may come from.
+    #[serde(default)]
+    pub supply: Supply,
 }
 
 /// What the supervisor can be asked: the further lines of its input.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::bring_up::{containers, directory};
 use crate::engine::Engine;
 use crate::environment::EnvironmentFolder;
 use crate::home::Home;
+use crate::kind::{cluster, network};
 use crate::ledger::{Entry, Ledger, Resource};
-use crate::local::{containers, directory};
 use crate::process::identity::ProcessIdentity;
 use crate::wait::{self, Observation, WaitError};
 
@@ -46,8 +47,10 @@ pub async fn dead_owners(home: &Home) -> Vec<String> {
 fn order(resource: &Resource) -> u8 {
     match resource {
         Resource::Process { .. } => 0,
-        Resource::Container { .. } => 1,
-        Resource::Directory { .. } => 2,
+        Resource::Container { .. } | Resource::Cluster { .. } => 1,
+        // Once nothing is on it any more.
+        Resource::Network { .. } => 2,
+        Resource::Directory { .. } => 3,
     }
 }
 
@@ -55,12 +58,23 @@ async fn remove(resource: &Resource) -> Result<(), String> {
     match resource {
         Resource::Directory { path } => directory::remove(path).await,
         Resource::Process { identity, .. } => end(identity).await,
-        Resource::Container { name, engine } => {
-            let engine = Engine::at(engine)
-                .await
-                .map_err(|error| error.to_string())?;
-            containers::remove(&engine, name).await
+        Resource::Container { engine, .. }
+        | Resource::Cluster { engine, .. }
+        | Resource::Network { engine, .. } => {
+            let engine = Engine::at(engine).await;
+            let engine = engine.map_err(|error| error.to_string())?;
+            remove_from(&engine, resource).await
         }
+    }
+}
+
+/// Removes what the engine has; what it does not have, or never could, is removed.
+pub(crate) async fn remove_from(engine: &Engine, resource: &Resource) -> Result<(), String> {
+    match resource {
+        Resource::Container { name, .. } => containers::remove(engine, name).await,
+        Resource::Cluster { name, .. } => cluster::remove(engine, name).await,
+        Resource::Network { name, .. } => network::remove(engine, name).await,
+        Resource::Directory { .. } | Resource::Process { .. } => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use harness::entry::Entry;
 use harness::environment::Environment;
 use harness::service::Service;
 use reqwest::{Method, StatusCode};
@@ -15,7 +16,7 @@ pub struct Client {
     http: reqwest::Client,
     site: String,
     api: String,
-    router: std::net::SocketAddr,
+    entry: Entry,
 }
 
 /// A call to be made.
@@ -44,19 +45,17 @@ pub struct Answer {
 }
 
 impl Client {
-    /// Resolves the platform's hosts to the environment's router, and nothing else.
-    pub fn new(environment: &Environment) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .resolve(&environment.site_host, environment.router)
-            .resolve(&environment.api_host, environment.router)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+    /// Comes in by `entry`, which need not be the environment's own.
+    ///
+    /// # Errors
+    /// As [`Entry::client`].
+    pub fn new(environment: &Environment, entry: &Entry) -> std::io::Result<Self> {
+        let hosts = [&environment.site_host, &environment.api_host];
         Ok(Client {
-            http,
+            http: entry.client(hosts.map(String::as_str))?,
             site: environment.site_host.clone(),
             api: environment.api_host.clone(),
-            router: environment.router,
+            entry: entry.clone(),
         })
     }
 
@@ -70,11 +69,9 @@ impl Client {
         self.to(&self.api, method, path)
     }
 
-    /// A call by address with a host name of the caller's choice.
+    /// A call that says another host than it connects to.
     pub fn with_host(&self, host: &str, path: &str) -> Call<'_> {
-        let mut call = self.to(&self.router.ip().to_string(), Method::GET, path);
-        call.headers.push(("host", host.to_owned()));
-        call
+        self.site(Method::GET, path).header("host", host)
     }
 
     fn to(&self, host: &str, method: Method, path: &str) -> Call<'_> {
@@ -149,12 +146,7 @@ impl Call<'_> {
     }
 
     fn url(&self) -> String {
-        format!(
-            "http://{}:{}{}",
-            self.host,
-            self.client.router.port(),
-            self.path
-        )
+        format!("{}{}", self.client.entry.url(&self.host), self.path)
     }
 
     /// The same call for a person to repeat; a token stays out of it.
@@ -173,10 +165,13 @@ impl Call<'_> {
         {
             line += &format!(" -H 'content-type: application/json' -d '{body}'");
         }
-        let (host, router) = (&self.host, self.client.router);
+        let Entry { address, authority } = &self.client.entry;
+        if let Some(authority) = authority {
+            line += &format!(" --cacert {}", authority.display());
+        }
+        let (host, port) = (&self.host, address.port());
         format!(
-            "{line} --connect-to {host}:{}:{router} '{}'",
-            router.port(),
+            "{line} --connect-to {host}:{port}:{address} '{}'",
             self.url()
         )
     }

@@ -9,6 +9,7 @@ pub mod smoke;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harness::entry::Entry;
 use harness::environment::{Environment, Secrets};
 use harness::home::Home;
 use harness::run::event::{Failure, Happening, Outcome};
@@ -18,6 +19,8 @@ use harness::run::{Run, RunFolderError, millis};
 pub struct Subject<'a> {
     /// The environment.
     pub environment: &'a Environment,
+    /// Where it is looked at from.
+    pub entry: &'a Entry,
     /// Its secrets.
     pub secrets: &'a Secrets,
     /// Where the environment's state is kept.

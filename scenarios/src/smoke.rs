@@ -12,8 +12,13 @@ use crate::client::Client;
 use crate::{Mismatch, Scenario, Subject};
 use tokens::Tokens;
 
-/// The scenario's name.
+/// The scenario's name, as users of the platform see it.
 pub const NAME: &str = "smoke";
+
+/// Its name where it is looked at from inside the cluster.
+pub const FROM_INSIDE: &str = "smoke-from-inside";
+
+const CLAIM: &str = "every route answers in the expected version, and an order flows from quote to analysis with exact numbers";
 
 /// What every part of the scenario needs.
 struct Smoke<'a> {
@@ -22,13 +27,16 @@ struct Smoke<'a> {
     tokens: Tokens,
 }
 
-/// Runs the scenario.
+/// Runs the scenario under `name`.
 ///
 /// It writes ticks for symbols and a portfolio for an investor that are this run's own,
 /// so that it can run beside other users of the environment, and again.
-pub async fn run(run: &mut Run, subject: &Subject<'_>) -> Result<(), RunFolderError> {
-    let claim = "every route answers in the expected version, and an order flows from quote to analysis with exact numbers";
-    let mut scenario = Scenario::begin(run, subject, NAME, claim)?;
+pub async fn run(
+    run: &mut Run,
+    subject: &Subject<'_>,
+    name: &'static str,
+) -> Result<(), RunFolderError> {
+    let mut scenario = Scenario::begin(run, subject, name, CLAIM)?;
     match prepare(subject) {
         Ok(smoke) => smoke.all(&mut scenario).await?,
         Err(reason) => {
@@ -37,6 +45,19 @@ pub async fn run(run: &mut Run, subject: &Subject<'_>) -> Result<(), RunFolderEr
             nothing.await?;
         }
     }
+    scenario.finish()
+}
+
+/// The scenario under `name` where there is no way to where it is looked at from.
+pub async fn no_way(
+    run: &mut Run,
+    subject: &Subject<'_>,
+    name: &'static str,
+    why: Mismatch,
+) -> Result<(), RunFolderError> {
+    let mut scenario = Scenario::begin(run, subject, name, CLAIM)?;
+    let nothing = scenario.check::<()>("there is a way in", async { Err(why) });
+    nothing.await?;
     scenario.finish()
 }
 
@@ -49,7 +70,7 @@ fn prepare<'a>(subject: &'a Subject<'a>) -> Result<Smoke<'a>, Mismatch> {
     };
     Ok(Smoke {
         subject,
-        client: Client::new(subject.environment)
+        client: Client::new(subject.environment, subject.entry)
             .map_err(|error| unprepared(harness::chain(&error)))?,
         tokens: Tokens::new(&subject.secrets.jwt_secret),
     })

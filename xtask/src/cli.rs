@@ -53,6 +53,12 @@ pub enum Command {
     ///
     /// Runs the smoke scenario against the environment --name and reports like e2e does.
     Smoke(Named),
+    /// Deploy a version of the platform to an environment that is up on a cluster
+    ///
+    /// Upgrades the Helm release and watches its pods until the rollout is complete. A pod that
+    /// will never be ready ends it at once, in the pod's own words, while the version before goes
+    /// on serving.
+    Deploy(Deploy),
     /// Say what this machine has and lacks, with the fix for each
     Doctor(Doctor),
     /// Run the project's tests, in tiers
@@ -127,6 +133,9 @@ pub struct E2e {
     /// Leave the environment up when everything held, or a check failed
     #[arg(long)]
     pub keep: bool,
+    /// Where container images may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
 }
 
 /// Arguments of `up`.
@@ -137,6 +146,9 @@ pub struct Up {
     /// Install what is missing first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
+    /// Where container images may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
 }
 
 /// Arguments of `down`.
@@ -160,6 +172,23 @@ pub struct Status {
     pub name: Option<EnvironmentName>,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// Arguments of `deploy`.
+#[derive(Args)]
+pub struct Deploy {
+    #[command(flatten)]
+    pub named: Named,
+    /// The version: that of harness.toml is built from this checkout, another one is an image
+    /// `trii-rehearsal/platform:VERSION` of the engine, or of the nodes [default: harness.toml's]
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Only show what would change in the cluster
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where container images may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
 }
 
 /// Arguments of `doctor`.
@@ -265,6 +294,16 @@ pub enum Supply {
     Pull,
     /// Built
     Build,
+}
+
+impl From<Supply> for harness::images::Supply {
+    fn from(supply: Supply) -> Self {
+        match supply {
+            Supply::Auto => Self::Auto,
+            Supply::Pull => Self::Pull,
+            Supply::Build => Self::Build,
+        }
+    }
 }
 
 /// Arguments of `bench`.

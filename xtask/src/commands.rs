@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+mod deploy;
 mod doctor;
 mod down;
 mod e2e;
@@ -10,6 +11,8 @@ mod smoke;
 mod status;
 mod test;
 mod up;
+mod verify;
+mod warm;
 mod workplace;
 
 use harness::exit::ExitCode;
@@ -25,6 +28,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
         Command::Down(arguments) => down::run(arguments).await,
         Command::Status(common) => status::run(common).await,
         Command::Smoke(common) => smoke::run(common).await,
+        Command::Deploy(arguments) => deploy::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Images(arguments) => images::run(arguments).await,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use regex::Regex;
 use toml::Spanned;
 
-use super::schema::{self, PathType};
-use super::{Config, Deadlines, Fault, Platform, Route, Target};
+use super::schema::{self, Kind, PathType};
+use super::{Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target};
 use crate::service::Service;
 
 const SCHEMA: u32 = 1;
@@ -32,7 +32,11 @@ const RESERVED_VARIABLES: [&str; 13] = [
 
 pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
     judge_schema(&file.schema)?;
-    let targets = file.targets.into_iter().map(target).collect();
+    let targets = file
+        .targets
+        .into_iter()
+        .map(|(name, target)| Ok((name, judge_target(target)?)))
+        .collect::<Result<_, Fault>>()?;
     let default_target = judge_default_target(&file.default_target, &targets)?;
     let mut routes = file
         .routes
@@ -96,12 +100,87 @@ fn judge_schema(schema: &Spanned<u32>) -> Result<(), Fault> {
     }
 }
 
-fn target((name, target): (String, schema::Target)) -> (String, Target) {
-    let target = Target {
-        backing_services: target.backing_services,
-        router_port: target.router_port,
-    };
-    (name, target)
+/// The most nodes that a kind cluster of one machine is asked for.
+const MOST_NODES: u16 = 9;
+
+fn judge_target(target: schema::Target) -> Result<Target, Fault> {
+    let kind = target.kind;
+    match kind.get_ref() {
+        Kind::Local => {
+            unknown_to(&kind, "nodes", &target.nodes)?;
+            unknown_to(&kind, "ingress_port", &target.ingress_port)?;
+            unknown_to(&kind, "namespace", &target.namespace)?;
+            unknown_to(&kind, "values", &target.values)?;
+            Ok(Target::Local(LocalTarget {
+                backing_services: *needed(&kind, "backing_services", &target.backing_services)?
+                    .get_ref(),
+                router_port: *needed(&kind, "router_port", &target.router_port)?.get_ref(),
+            }))
+        }
+        Kind::Kind => {
+            unknown_to(&kind, "backing_services", &target.backing_services)?;
+            unknown_to(&kind, "router_port", &target.router_port)?;
+            let values = needed(&kind, "values", &target.values)?;
+            Ok(Target::Kind(KindTarget {
+                nodes: judge_nodes(needed(&kind, "nodes", &target.nodes)?)?,
+                ingress_port: *needed(&kind, "ingress_port", &target.ingress_port)?.get_ref(),
+                namespace: judge_namespace(needed(&kind, "namespace", &target.namespace)?)?,
+                values: values.get_ref().clone(),
+            }))
+        }
+    }
+}
+
+fn needed<'a, T>(
+    kind: &Spanned<Kind>,
+    key: &str,
+    value: &'a Option<Spanned<T>>,
+) -> Result<&'a Spanned<T>, Fault> {
+    value.as_ref().ok_or_else(|| {
+        let message = format!("a target of this kind needs {key}");
+        fault(
+            kind,
+            message,
+            format!("docs/configuration.md explains {key}"),
+        )
+    })
+}
+
+fn unknown_to<T>(kind: &Spanned<Kind>, key: &str, value: &Option<Spanned<T>>) -> Result<(), Fault> {
+    match value {
+        None => Ok(()),
+        Some(value) => Err(fault(
+            value,
+            format!(
+                "{key} means nothing to a target of the kind {:?}",
+                kind.get_ref().name()
+            ),
+            "leave it out",
+        )),
+    }
+}
+
+fn judge_nodes(nodes: &Spanned<u16>) -> Result<u16, Fault> {
+    match *nodes.get_ref() {
+        some @ 1..=MOST_NODES => Ok(some),
+        other => Err(fault(
+            nodes,
+            format!("a cluster of {other} nodes is not made"),
+            format!("1 to {MOST_NODES}, the control plane included"),
+        )),
+    }
+}
+
+/// An RFC 1123 label, as the names of namespaces are.
+fn judge_namespace(name: &Spanned<String>) -> Result<String, Fault> {
+    match is_label(name.get_ref()) {
+        true => Ok(name.get_ref().clone()),
+        false => Err(fault(
+            name,
+            format!("{:?} cannot name a namespace", name.get_ref()),
+            "1 to 63 lower-case letters, digits and '-', e.g. \"trii-platform\"",
+        )),
+    }
 }
 
 fn judge_default_target(
@@ -138,16 +217,7 @@ fn judge_platform(platform: &schema::Platform) -> Result<Platform, Fault> {
 
 /// RFC 1123 host names, lower case.
 fn judge_host(host: &Spanned<String>) -> Result<String, Fault> {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    if host.get_ref().split('.').all(label) {
+    if host.get_ref().split('.').all(is_label) {
         return Ok(host.get_ref().clone());
     }
     Err(fault(
@@ -155,6 +225,14 @@ fn judge_host(host: &Spanned<String>) -> Result<String, Fault> {
         format!("{:?} is not a host name", host.get_ref()),
         "lower case, without scheme, port or path, e.g. \"trii.co\"",
     ))
+}
+
+fn is_label(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.chars().all(allowed)
 }
 
 fn judge_services(
@@ -273,6 +351,9 @@ fn judge_deadlines(deadlines: &schema::Deadlines) -> Result<Deadlines, Fault> {
         build: judge_deadline(&deadlines.build)?,
         backing_services: judge_deadline(&deadlines.backing_services)?,
         service_ready: judge_deadline(&deadlines.service_ready)?,
+        images: judge_deadline(&deadlines.images)?,
+        cluster: judge_deadline(&deadlines.cluster)?,
+        release: judge_deadline(&deadlines.release)?,
         check: judge_deadline(&deadlines.check)?,
         stop: judge_deadline(&deadlines.stop)?,
     })

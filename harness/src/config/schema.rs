@@ -1,6 +1,7 @@
 //! The shape of `harness.toml`, as written by its user: nothing judged yet.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -21,20 +22,35 @@ pub(super) struct File {
     pub deadlines: Deadlines,
 }
 
-/// Not a tagged enum: serde buffers those, and the line of a fault is lost.
+/// Not a tagged enum: serde buffers those, and the line of a fault is lost. Which key
+/// belongs to which kind is judged later.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
-    #[expect(dead_code, reason = "only one kind is known, and it was checked")]
-    pub kind: Kind,
-    pub backing_services: BackingServices,
-    pub router_port: u16,
+    pub kind: Spanned<Kind>,
+    pub backing_services: Option<Spanned<BackingServices>>,
+    pub router_port: Option<Spanned<u16>>,
+    pub nodes: Option<Spanned<u16>>,
+    pub ingress_port: Option<Spanned<u16>>,
+    pub namespace: Option<Spanned<String>>,
+    pub values: Option<Spanned<Vec<PathBuf>>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// The kinds of target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
     Local,
+    Kind,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Local => "local",
+            Kind::Kind => "kind",
+        }
+    }
 }
 
 /// How the local target has its backing services.
@@ -92,6 +108,9 @@ pub(super) struct Deadlines {
     pub build: Spanned<u32>,
     pub backing_services: Spanned<u32>,
     pub service_ready: Spanned<u32>,
+    pub images: Spanned<u32>,
+    pub cluster: Spanned<u32>,
+    pub release: Spanned<u32>,
     pub check: Spanned<u32>,
     pub stop: Spanned<u32>,
 }

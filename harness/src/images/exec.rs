@@ -20,10 +20,10 @@ const CHUNKS_IN_FLIGHT: usize = 16;
 const NEXT_WORD: Duration = Duration::from_secs(5 * 60);
 
 /// Bytes for a command to read; it has read all when the sender is dropped.
-pub(super) type Input = mpsc::Receiver<Vec<u8>>;
+pub(crate) type Input = mpsc::Receiver<Vec<u8>>;
 
 /// Where bytes for commands come from.
-pub(super) fn input() -> (mpsc::Sender<Vec<u8>>, Input) {
+pub(crate) fn input() -> (mpsc::Sender<Vec<u8>>, Input) {
     mpsc::channel(CHUNKS_IN_FLIGHT)
 }
 
@@ -31,7 +31,7 @@ pub(super) fn input() -> (mpsc::Sender<Vec<u8>>, Input) {
 ///
 /// # Errors
 /// [`ImageError::InContainer`] with its standard error when it fails.
-pub(super) async fn run(
+pub(crate) async fn run(
     engine: &Engine,
     container: &str,
     command: &[&str],

@@ -7,20 +7,40 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use super::{ImageError, archive, exec};
+use super::archive::{self, CTR};
+use super::{ImageError, ImageReference, exec};
 use crate::engine::Engine;
 
 /// The label by which kind tells whose node a container is.
 const KIND_CLUSTER: &str = "io.x-k8s.kind.cluster";
+
+/// An image that a cluster is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForNodes {
+    /// The engine's name for it.
+    pub image: String,
+    /// The name that pods use.
+    pub known_as: String,
+}
+
+impl ForNodes {
+    /// Under the name that the engine has for it.
+    pub fn as_it_is(image: &ImageReference) -> ForNodes {
+        ForNodes {
+            image: image.to_string(),
+            known_as: image.to_string(),
+        }
+    }
+}
 
 /// What was done for one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Loaded {
     /// The cluster's nodes: every image is on each of them now.
     pub nodes: Vec<String>,
-    /// Images that were brought.
+    /// Images that were brought, as pods know them.
     pub brought: Vec<String>,
-    /// Images that every node had already.
+    /// Images that every node had already, as pods know them.
     pub there: Vec<String>,
 }
 
@@ -33,18 +53,16 @@ pub struct Loaded {
 pub async fn load(
     engine: &Engine,
     cluster: &str,
-    images: &[String],
+    images: &[ForNodes],
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Loaded, ImageError> {
     let nodes = nodes(engine, cluster).await?;
     let wanted = try_join_all(images.iter().map(|image| wanted(engine, image))).await?;
     let lacking = lacking(engine, &nodes, &wanted).await?;
     let missing = |image: &&Wanted| lacking.iter().any(|(_, lacks)| lacks == &image.name);
-    let (brought, there): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(missing);
-    let names = |images: Vec<&Wanted>| -> Vec<String> {
-        images.into_iter().map(|image| image.name.clone()).collect()
-    };
-    let (brought, there) = (names(brought), names(there));
+    let (missing, there): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(missing);
+    let names = |images: &[&Wanted]| images.iter().map(|image| image.name.clone()).collect();
+    let (brought, there): (Vec<String>, Vec<String>) = (names(&missing), names(&there));
     if !brought.is_empty() {
         let to: Vec<String> = nodes
             .iter()
@@ -52,7 +70,12 @@ pub async fn load(
             .cloned()
             .collect();
         progress(&format!("{} to {}", brought.join(", "), to.join(", ")));
-        archive::import(engine, &brought, &to, &["--digests"]).await?;
+        let travel: Vec<String> = missing.iter().map(|image| image.image.clone()).collect();
+        archive::import(engine, &travel, &to, &["--digests"]).await?;
+        let named = to
+            .iter()
+            .flat_map(|node| missing.iter().map(move |image| (node, image)));
+        try_join_all(named.map(|(node, image)| name(engine, node, image))).await?;
         let still = self::lacking(engine, &nodes, &wanted).await?;
         if let Some((node, image)) = still.into_iter().next() {
             return Err(ImageError::NotOnNode { image, node });
@@ -67,20 +90,51 @@ pub async fn load(
 
 /// An image and the identity that the engine knows it by.
 struct Wanted {
+    /// The engine's name for it.
+    image: String,
+    /// The name that pods use.
     name: String,
     id: String,
 }
 
-async fn wanted(engine: &Engine, image: &str) -> Result<Wanted, ImageError> {
-    let inspected = engine.client().inspect_image(image).await;
+async fn wanted(engine: &Engine, wanted: &ForNodes) -> Result<Wanted, ImageError> {
+    let inspected = engine.client().inspect_image(&wanted.image).await;
     let inspected = inspected.map_err(|source| ImageError::Engine {
-        what: format!("look for the image {image}"),
+        what: format!("look for the image {}", wanted.image),
         source,
     })?;
     Ok(Wanted {
-        name: image.to_owned(),
+        image: wanted.image.clone(),
+        name: wanted.known_as.clone(),
         id: inspected.id.unwrap_or_default(),
     })
+}
+
+/// Gives an image on a node the name that pods use.
+async fn name(engine: &Engine, node: &str, image: &Wanted) -> Result<(), ImageError> {
+    if image.name == image.image {
+        return Ok(());
+    }
+    let list = [&CTR[..], &["list", "--quiet"]].concat();
+    let there = exec::run(engine, node, &list, None).await?;
+    let Some((imported, known_as)) = names_there(&there, &image.image, &image.name) else {
+        return Err(ImageError::NotOnNode {
+            image: image.image.clone(),
+            node: node.to_owned(),
+        });
+    };
+    let tag = [&CTR[..], &["tag", "--force", imported, &known_as]].concat();
+    exec::run(engine, node, &tag, None).await.map(drop)
+}
+
+/// containerd's names for an image and its new name: it spells out the registry that
+/// the engine leaves out.
+fn names_there<'a>(there: &'a str, image: &str, name: &str) -> Option<(&'a str, String)> {
+    let imported = there
+        .lines()
+        .find(|line| line.ends_with(&format!("/{image}")))?;
+    let registry = imported.strip_suffix(image)?;
+    Some((imported, format!("{registry}{name}")))
 }
 
 async fn nodes(engine: &Engine, cluster: &str) -> Result<Vec<String>, ImageError> {
@@ -148,6 +202,18 @@ fn is_of(status: &str, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_name_is_of_the_same_registry() {
+        let there = "example.org/trii-rehearsal/pause:1\nexample.org/trii-rehearsal/x:01\n";
+        let names = names_there(there, "trii-rehearsal/x:01", "trii-rehearsal/x:v2");
+        let expected = (
+            "example.org/trii-rehearsal/x:01",
+            "example.org/trii-rehearsal/x:v2".to_owned(),
+        );
+        assert_eq!(names, Some(expected));
+        assert_eq!(names_there(there, "trii-rehearsal/y:01", "y:v2"), None);
+    }
 
     #[test]
     fn a_name_without_its_content_is_not_the_image() {

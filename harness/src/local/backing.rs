@@ -3,19 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Context;
-use super::error::UpError;
-use super::{containers, postgres, redis};
+use super::{postgres, redis};
+use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
 use crate::config::BackingServices;
 use crate::engine::{self, Engine};
-use crate::images::{self, Supply};
+use crate::images;
 use crate::run::event::{Part, Stage};
 use crate::tools;
-
-/// The part that is Postgres.
-pub const POSTGRES: &str = "postgres";
-/// The part that is Redis.
-pub const REDIS: &str = "redis";
 
 /// Both, accepting connections. The URLs hold passwords: for environments of children only.
 pub struct Backing {
@@ -25,11 +19,6 @@ pub struct Backing {
     pub redis_url: String,
     /// For the report.
     pub parts: [Part; 2],
-}
-
-/// Whether the part of this name is a backing service.
-pub fn is_backing(part: &str) -> bool {
-    [POSTGRES, REDIS].contains(&part)
 }
 
 /// How both are had here.
@@ -53,8 +42,8 @@ pub enum Choice {
 }
 
 /// Decides by `harness.toml` and by what is there, and says why.
-pub async fn choose(context: &Context<'_>) -> Result<Choice, UpError> {
-    match context.target.backing_services {
+pub async fn choose(context: &Context<'_>, configured: BackingServices) -> Result<Choice, UpError> {
+    match configured {
         BackingServices::Binaries => binaries(),
         BackingServices::Containers => containers(context, true).await,
         BackingServices::Auto => match containers(context, false).await {
@@ -109,7 +98,7 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
     let progress = |text: &str| context.progress(Stage::Provision, text);
     let ensure = async |name: &str| {
         let image = match build {
-            true => images::ensure(&engine, &workshop, name, Supply::Auto, &progress).await,
+            true => images::ensure(&engine, &workshop, name, context.supply, &progress).await,
             false => images::at_hand(&engine, &workshop, name, &progress).await,
         };
         image
@@ -142,7 +131,7 @@ pub async fn start(context: &Context<'_>, choice: &Choice) -> Result<Backing, Up
         let part = match choice {
             Choice::Containers {
                 engine, postgres, ..
-            } => containers::postgres(context, engine, postgres).await,
+            } => containers::postgres(context, engine, postgres, None).await,
             Choice::Binaries { postgres, .. } => postgres::start(context, postgres).await,
         }?;
         started("Postgres");
@@ -151,7 +140,7 @@ pub async fn start(context: &Context<'_>, choice: &Choice) -> Result<Backing, Up
     let redis = async {
         let part = match choice {
             Choice::Containers { engine, redis, .. } => {
-                containers::redis(context, engine, redis).await
+                containers::redis(context, engine, redis, None).await
             }
             Choice::Binaries { redis, .. } => redis::start(context, redis).await,
         }?;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::Context;
-use super::error::UpError;
+use crate::bring_up::{Context, UpError};
 use crate::process::bound::{Program, describe};
 use crate::run::event::Stage;
 use crate::wait::{self, Observation};

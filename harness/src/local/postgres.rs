@@ -8,10 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User, chown};
 
-use super::Context;
-use super::backing::{POSTGRES, on_a_free_port};
-use super::error::{UpError, last_lines};
-use super::owned::{POSTGRES_FAST_SHUTDOWN, process_part};
+use super::backing::on_a_free_port;
+use crate::bring_up::{Context, POSTGRES, UpError, last_lines, process_part};
 use crate::process::bound::{Program, describe};
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
@@ -162,7 +160,8 @@ fn program(
         environment: Vec::new(),
         user: user.map(|user| user.name.clone()),
         log: context.log(name),
-        stop_signal: POSTGRES_FAST_SHUTDOWN,
+        // Its SIGTERM waits for its clients ("smart shutdown", PostgreSQL 15 manual, 19.5).
+        stop_signal: Signal::SIGINT,
         // "Immediate shutdown": it ends its own children and its shared memory with it.
         death_signal: Signal::SIGQUIT,
     }

@@ -5,13 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::Context;
-use super::backing::{REDIS, on_a_free_port};
-use super::error::{UpError, last_lines};
-use super::owned::process_part;
+use super::backing::on_a_free_port;
+use crate::bring_up::containers::answers_ping;
+use crate::bring_up::{Context, REDIS, UpError, last_lines, process_part};
 use crate::process::bound::{Program, describe};
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
@@ -87,21 +84,4 @@ async fn answers(context: &Context<'_>, port: u16) -> Result<Option<()>, UpError
         log: Some(log.clone()),
         wait,
     })
-}
-
-/// Whether a Redis that wants a password answers there: `-NOAUTH`, as it must to a
-/// PING without one. Otherwise, what was seen.
-pub async fn answers_ping(address: &str) -> Result<(), String> {
-    let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(b"PING\r\n").await?;
-        let mut answer = [0; 64];
-        let length = stream.read(&mut answer).await?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..length]).into_owned())
-    };
-    match ask.await {
-        Ok(answer) if answer.starts_with("-NOAUTH") => Ok(()),
-        Ok(answer) => Err(format!("PING was answered {answer:?}")),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::Context;
 use super::backing::Backing;
-use super::error::UpError;
-use super::owned::process_part;
+use crate::bring_up::{Context, UpError, process_part};
 use crate::process::bound::{Program, describe};
 use crate::router::Upstreams;
 use crate::run::event::{Part, Stage};

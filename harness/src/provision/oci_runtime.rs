@@ -33,7 +33,7 @@ pub(crate) enum State {
 
 /// How this machine stands, with these settings of dockerd.
 pub(crate) fn state(settings: &Map<String, Value>) -> State {
-    if lacks_capabilities() != Some(true) {
+    if !lacks_capabilities() {
         State::NotNeeded
     } else if settings.get("default-runtime") == Some(&json!(NAME)) && Path::new(PROGRAM).is_file()
     {
@@ -49,11 +49,14 @@ pub(crate) fn daemon_settings() -> Map<String, Value> {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// None where there are no capabilities.
-fn lacks_capabilities() -> Option<bool> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok()?;
-    Some(!missing(&status, last.trim().parse().ok()?)?.is_empty())
+/// Whether root here has fewer than all capabilities. Where there are none, it does not.
+pub(crate) fn lacks_capabilities() -> bool {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let last = read("/proc/sys/kernel/cap_last_cap").trim().parse();
+    let missing = last
+        .ok()
+        .and_then(|last| missing(&read("/proc/self/status"), last));
+    missing.is_some_and(|missing| !missing.is_empty())
 }
 
 /// The numbers of the capabilities that a process's bounding set lacks, of those the

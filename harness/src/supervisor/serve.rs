@@ -10,13 +10,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{BEAT, Message, Order, Request};
-use crate::config::Config;
+use crate::bring_up::containers::ContainerWatch;
+use crate::bring_up::{Context, Lost, Owned, UpError};
+use crate::config::{Config, Target};
 use crate::environment::{Environment, EnvironmentFolder, Secrets};
 use crate::exit::ExitCode;
 use crate::home::Home;
+use crate::kind;
 use crate::ledger::Ledger;
-use crate::local::containers::ContainerWatch;
-use crate::local::{self, Context, Lost, Owned, UpError};
+use crate::local;
 use crate::run::LOGS;
 use crate::run::event::{Failure, Happening};
 use crate::sweep;
@@ -132,18 +134,22 @@ async fn stand_up(
         let context = Context {
             config: &config,
             target_name,
-            target,
+            supply: order.supply,
             deadlines: config.deadlines,
             home,
             workspace: &order.workspace,
             run: &order.run,
             run_folder: &order.run_folder,
+            folder,
             secrets: &secrets,
             owned,
             http: http_client()?,
             messages,
         };
-        let environment = local::bring_up(&context, &order.name).await?;
+        let environment = match target {
+            Target::Local(local) => local::bring_up(&context, local, &order.name).await?,
+            Target::Kind(kind) => kind::bring_up(&context, kind, &order.name).await?,
+        };
         folder.write(&environment)?;
         Ok(environment)
     };
@@ -154,6 +160,7 @@ async fn stand_up(
 const LOOK: Duration = Duration::from_secs(2);
 
 fn http_client() -> Result<reqwest::Client, UpError> {
+    crate::tls::use_ring();
     reqwest::Client::builder()
         .timeout(LOOK)
         .no_proxy()

@@ -386,6 +386,7 @@ async fn is_cached(url: &str) -> Result<(), BenchError> {
         seen,
     };
     let unanswered = |error: reqwest::Error| not_cached(harness::chain(&error));
+    harness::tls::use_ring();
     let client = reqwest::Client::builder()
         .timeout(ANSWER)
         .no_proxy()

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use harness::bring_up::last_lines;
 use harness::down;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::home::Home;
-use harness::local::last_lines;
 use harness::process::bound::describe;
 use harness::report::Report;
 use tokio::process::Command;

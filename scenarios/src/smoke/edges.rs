@@ -9,6 +9,7 @@ use reqwest::Method;
 
 use super::Smoke;
 use super::tokens::{INVESTOR, Tokens};
+use crate::client::Answer;
 use crate::{Mismatch, Scenario};
 
 /// Anything that needs a token.
@@ -155,24 +156,47 @@ impl Smoke<'_> {
 
     async fn come_back(
         &self,
-        refused: crate::client::Answer,
+        refused: Answer,
         served: usize,
         after: Duration,
     ) -> Result<((), String), Mismatch> {
         let Some(seconds) = refused.headers.get("retry-after").cloned() else {
             return Err(refused.mismatch("a retry-after header", "none"));
         };
-        let modest = self
-            .tokens
-            .token(&format!("modest-{:08x}", rand::random::<u32>()), INVESTOR);
-        let other = self.client.api(Method::GET, GUARDED).bearer(&modest);
-        other.send().await?.expect(200)?;
+        // The gateway limits a token. An ingress limits an address, which is ours, too.
+        let whose = match refused.instance() {
+            "" => {
+                self.let_in_again(&refused, &seconds).await?;
+                "it is let in again then"
+            }
+            _ => {
+                self.as_another_client().await?.expect(200)?;
+                "another client is served"
+            }
+        };
         let after = harness::duration::human(harness::run::millis(after));
         Ok((
             (),
-            format!(
-                "429 after {served} in {after}, retry-after {seconds} s; another client is served"
-            ),
+            format!("429 after {served} in {after}, retry-after {seconds} s; {whose}"),
         ))
+    }
+
+    async fn as_another_client(&self) -> Result<Answer, Mismatch> {
+        let modest = self
+            .tokens
+            .token(&format!("modest-{:08x}", rand::random::<u32>()), INVESTOR);
+        let call = self.client.api(Method::GET, GUARDED).bearer(&modest);
+        call.send().await
+    }
+
+    /// Once the time is over that we were told to wait.
+    async fn let_in_again(&self, refused: &Answer, seconds: &str) -> Result<(), Mismatch> {
+        const MOST: u64 = 10;
+        let Some(wait) = seconds.parse().ok().filter(|wait| *wait <= MOST) else {
+            let expected = format!("retry-after of at most {MOST} seconds");
+            return Err(refused.mismatch(expected, seconds));
+        };
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+        self.as_another_client().await?.expect(200).map(drop)
     }
 }

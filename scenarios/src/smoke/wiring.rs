@@ -1,5 +1,7 @@
 //! Every route leads to its service, in the expected version.
 
+use std::collections::BTreeMap;
+
 use harness::run::RunFolderError;
 use harness::service::Service;
 use reqwest::Method;
@@ -136,43 +138,57 @@ impl Smoke<'_> {
         looked.await.map(|_| ())
     }
 
-    /// What is asked is counted: Prometheus will see it.
+    /// What is asked is counted by whoever answers: Prometheus will see it.
     async fn counted(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-        const ASKED: u64 = 5;
+        const ASKED: u64 = 8;
         let looked = scenario.check("requests are counted in /metrics", async {
-            let before = self.quotes_counted().await?.0;
+            let (before, _) = self.counts().await?;
+            let mut served: BTreeMap<String, u64> = BTreeMap::new();
             for _ in 0..ASKED {
                 let path = format!("/market-data/quotes/{SEEDED}");
-                self.client
-                    .api(Method::GET, &path)
-                    .send()
-                    .await?
-                    .expect(200)?;
+                let call = self.client.api(Method::GET, &path);
+                let answer = call.send().await?.expect(200)?;
+                *served.entry(answer.instance().to_owned()).or_default() += 1;
             }
-            let (after, answer) = self.quotes_counted().await?;
-            // Others may be asking as well: at least ours must be in it.
-            match after >= before + ASKED {
-                true => Ok((
-                    (),
-                    format!("http_requests_total went from {before} to {after}"),
+            let (after, answer) = self.counts().await?;
+            let known = served.iter().filter_map(|(instance, served)| {
+                let counted = after.get(instance)? - before.get(instance)?;
+                Some((instance, *served, counted))
+            });
+            let known: Vec<_> = known.collect();
+            match known.iter().find(|(_, served, counted)| counted < served) {
+                Some((instance, served, counted)) => Err(answer.mismatch(
+                    format!("http_requests_total of {instance} up by {served} or more"),
+                    format!("up by {counted}"),
                 )),
-                false => Err(answer.mismatch(
-                    format!("http_requests_total {} or more for quotes", before + ASKED),
-                    format!("{after}"),
+                None if known.is_empty() => Err(answer.mismatch(
+                    "/metrics of an instance that answered",
+                    format!("those of {:?}", after.keys()),
+                )),
+                None => Ok((
+                    (),
+                    format!("{ASKED} asked, {} instances counted them", known.len()),
                 )),
             }
         });
         looked.await.map(|_| ())
     }
 
-    async fn quotes_counted(&self) -> Result<(u64, Answer), Mismatch> {
-        let answer = self
-            .client
-            .api(Method::GET, "/market-data/metrics")
-            .send()
-            .await?
-            .expect(200)?;
-        Ok((sum_of_quotes(&answer.text), answer))
+    /// Quotes counted by each instance that a few looks find.
+    async fn counts(&self) -> Result<(BTreeMap<String, u64>, Answer), Mismatch> {
+        const LOOKS: usize = 8;
+        let look = async || {
+            let call = self.client.api(Method::GET, "/market-data/metrics");
+            call.send().await?.expect(200)
+        };
+        let mut answer = look().await?;
+        let mut counts = BTreeMap::new();
+        for _ in 1..LOOKS {
+            counts.insert(answer.instance().to_owned(), sum_of_quotes(&answer.text));
+            answer = look().await?;
+        }
+        counts.insert(answer.instance().to_owned(), sum_of_quotes(&answer.text));
+        Ok((counts, answer))
     }
 }
 

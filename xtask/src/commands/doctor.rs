@@ -24,7 +24,7 @@ pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
         }
     }
     // What is missing may be something that this target does without.
-    match preflight::look(place.target()).await {
+    match preflight::look(place.target(), &place.home.tools()).await {
         Ok(_) => {
             say!(
                 "the target {} can be stood up: cargo xtask e2e",

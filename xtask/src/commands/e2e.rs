@@ -1,21 +1,24 @@
 //! `cargo xtask e2e`.
 
+use super::verify::prove;
+use super::warm;
+use super::workplace::{Workplace, conclude, interrupts, provision_if};
+use crate::cli::{E2e, Named};
+use crate::problem::Problem;
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::preflight;
 use harness::rehearsal::{Afterwards, rehearse};
 use harness::run::event::{Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError};
-use scenarios::{Subject, smoke};
-
-use super::workplace::{Workplace, conclude, interrupts, provision_if};
-use crate::cli::{E2e, Named};
-use crate::problem::Problem;
 
 /// Stands the platform up, proves it, and takes it down.
 pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     let Named { name, common } = &arguments.named;
     let place = Workplace::find(common)?;
+    if let Some(environment) = warm::find(&place, name).await? {
+        return warm::prove(&place, &arguments, &environment).await;
+    }
     let mut interrupts = interrupts()?;
     if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {
         return Ok(code);
@@ -29,7 +32,7 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         true => Afterwards::LeaveUp,
         false => Afterwards::TakeDown,
     };
-    let order = place.order(&run, name);
+    let order = place.order(&run, name, arguments.images);
     let code = rehearse(
         &mut run,
         order,
@@ -37,14 +40,7 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         &mut interrupts,
         afterwards,
         async |run, environment, secrets| {
-            run.begin(Stage::Verify)?;
-            let subject = Subject {
-                environment,
-                secrets,
-                home: &place.home,
-                check_deadline: place.config.deadlines.check,
-            };
-            smoke::run(run, &subject).await?;
+            prove(run, &place, environment, secrets).await?;
             run.end_stages(StageResult::of_checks(run.failed_checks()))
         },
     )
@@ -64,8 +60,9 @@ pub async fn look_first(
     interrupts: &mut Interrupts,
 ) -> Result<Result<Vec<(String, String)>, ExitCode>, RunFolderError> {
     run.begin(Stage::Preflight)?;
+    let tools_dir = place.home.tools();
     let found = tokio::select! {
-        found = preflight::look(place.target()) => found,
+        found = preflight::look(place.target(), &tools_dir) => found,
         code = interrupts.next() => {
             run.end_stages(StageResult::Interrupted)?;
             run.finish(code)?;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use harness::engine::{Engine, PATIENCE};
 use harness::exit::ExitCode;
-use harness::images::{self, Had, ImageReference, Listed, Supply, Workshop};
+use harness::images::{self, ForNodes, Had, ImageReference, Listed, Workshop};
 use harness::run::event::Stage;
 
 use super::workplace::{home, interrupts, print_json, workspace};
@@ -59,9 +59,9 @@ async fn load(arguments: ImagesLoad) -> Result<(), Problem> {
     let engine = engine().await?;
     let workshop = workshop(&arguments.place.places)?;
     let had = ensure(&engine, &workshop, &arguments.names, arguments.images).await?;
-    let references: Vec<String> = had.iter().map(ImageReference::to_string).collect();
+    let wanted: Vec<ForNodes> = had.iter().map(ForNodes::as_it_is).collect();
     let progress = progress();
-    let loaded = images::load(&engine, &arguments.cluster, &references, &progress);
+    let loaded = images::load(&engine, &arguments.cluster, &wanted, &progress);
     let loaded = loaded.await.map_err(Problem::no_environment)?;
     if arguments.place.json {
         return print_json(&loaded);
@@ -81,12 +81,7 @@ async fn ensure(
     names: &[String],
     supply: cli::Supply,
 ) -> Result<Vec<ImageReference>, Problem> {
-    let supply = match supply {
-        cli::Supply::Auto => Supply::Auto,
-        cli::Supply::Pull => Supply::Pull,
-        cli::Supply::Build => Supply::Build,
-    };
-    let had = images::ensure_all(engine, workshop, names, supply, &progress()).await;
+    let had = images::ensure_all(engine, workshop, names, supply.into(), &progress()).await;
     let had = had.map_err(Problem::no_environment)?;
     for image in &had {
         let how = match &image.had {

@@ -2,11 +2,11 @@
 
 use harness::environment::EnvironmentFolder;
 use harness::exit::ExitCode;
-use harness::run::event::{Stage, StageResult};
+use harness::run::event::StageResult;
 use miette::Diagnostic;
-use scenarios::{Subject, smoke};
 use thiserror::Error;
 
+use super::verify::prove;
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli::Named;
 use crate::problem::Problem;
@@ -40,16 +40,7 @@ pub async fn run(named: Named) -> Result<ExitCode, Problem> {
     let mut interrupts = interrupts()?;
     let why = "which is up";
     let mut run = place.start_run_on("smoke", &environment.target, name, why)?;
-    let subject = Subject {
-        environment: &environment,
-        secrets: &secrets,
-        home: &place.home,
-        check_deadline: place.config.deadlines.check,
-    };
-    let proven = async {
-        run.begin(Stage::Verify)?;
-        smoke::run(&mut run, &subject).await
-    };
+    let proven = prove(&mut run, &place, &environment, &secrets);
     let interrupted = tokio::select! {
         done = proven => { done.map_err(Problem::no_environment)?; None }
         code = interrupts.next() => Some(code),

@@ -1,5 +1,6 @@
 //! `cargo xtask up`.
 
+use harness::entry::Entry;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::exit::ExitCode;
 use harness::home::Home;
@@ -28,7 +29,7 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
         Ok(variables) => variables,
         Err(code) => return conclude(&run, code, json),
     };
-    let order = place.order(&run, &named.name);
+    let order = place.order(&run, &named.name, arguments.images);
     let nothing = async |_: &mut _, _: &_, _: &_| Ok(());
     let afterwards = Afterwards::LeaveUp;
     let code = rehearse(
@@ -90,14 +91,29 @@ pub fn say_how_to_use(home: &Home, name: &EnvironmentName) {
     let Ok(environment) = folder.read(name) else {
         return;
     };
-    let port = environment.router.port();
+    let Entry { address, authority } = &environment.entry;
+    let port = address.port();
+    let trust = authority
+        .as_ref()
+        .map(|file| format!("--cacert {} ", file.display()))
+        .unwrap_or_default();
+    let url = match environment.browser_url() {
+        Some(url) => url,
+        None => environment.site_url(),
+    };
     say!(
-        "\n{name} is up: {} (log in as demo; the password is demo_password in {})\n\
-         the API: curl -s http://127.0.0.1:{port}/market-data/quotes -H 'host: {}'\n\
-         next:    cargo xtask smoke --name {name}\n\
-         \x20        cargo xtask down --name {name}",
-        environment.browser_url(),
+        "\n{name} is up: {url} (log in as demo; the password is demo_password in {})\n\
+         the API: curl -s {trust}--connect-to {host}:{port}:{address} {}/market-data/quotes",
         folder.secrets_path().display(),
-        environment.api_host,
+        environment.api_url(),
+        host = environment.api_host,
     );
+    if let Some(cluster) = &environment.cluster {
+        say!(
+            "pods:    kubectl --kubeconfig {} --namespace {} get pods",
+            cluster.kubeconfig.display(),
+            cluster.namespace
+        );
+    }
+    say!("next:    cargo xtask smoke --name {name}\n         cargo xtask down --name {name}");
 }

@@ -13,7 +13,7 @@ use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 use harness::supervisor::Order;
 
-use crate::cli::{Common, Named, Places};
+use crate::cli::{self, Common, Named, Places};
 use crate::console::Console;
 use crate::problem::Problem;
 
@@ -109,7 +109,7 @@ impl Workplace {
     }
 
     /// The supervisor's order for a run.
-    pub fn order(&self, run: &Run, name: &EnvironmentName) -> Order {
+    pub fn order(&self, run: &Run, name: &EnvironmentName, supply: cli::Supply) -> Order {
         Order {
             name: name.clone(),
             target: self.target_name.clone(),
@@ -119,6 +119,7 @@ impl Workplace {
             run: run.id().to_owned(),
             run_folder: run.folder().to_owned(),
             stop: self.config.deadlines.stop,
+            supply: supply.into(),
         }
     }
 
@@ -183,7 +184,7 @@ pub async fn provision_if(
     if !asked {
         return Ok(Ok(()));
     }
-    let needs = preflight::needs(place.target()).await;
+    let needs = preflight::needs(place.target(), &place.home.tools()).await;
     tokio::select! {
         done = place.provision(&needs) => done.map(Ok),
         code = interrupts.next() => Ok(Err(code)),

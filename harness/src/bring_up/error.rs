@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::certificates::CertificateError;
+use crate::cluster::ClusterError;
 use crate::environment::EnvironmentError;
 use crate::ledger::LedgerError;
 use crate::process::bound::StartError;
@@ -90,6 +92,17 @@ pub enum UpError {
         /// Its word.
         reason: String,
     },
+    /// The cluster did not do what it was asked.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The platform's release does not run.
+    #[error("{}", .0.seen)]
+    Release(Box<Failure>),
+    /// No certificate for the ingress.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Certificates(#[from] CertificateError),
     /// A step could not be done for a reason of the system's.
     #[error("cannot {what}: {source}")]
     System {
@@ -102,13 +115,16 @@ pub enum UpError {
 
 impl UpError {
     /// A mapper for the system's refusals.
-    pub(super) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> UpError {
+    pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> UpError {
         let what = what.into();
         move |source| UpError::System { what, source }
     }
 
     /// What a person needs to go on. `logs` is the run's folder of logs.
     pub fn failure(&self, logs: &Path) -> Failure {
+        if let UpError::Release(failure) = self {
+            return Failure::clone(failure);
+        }
         let (expected, next): (String, String) = match self {
             UpError::Ledger(_) => (
                 "a ledger of what is started, so that it can be cleaned up".into(),
@@ -133,6 +149,14 @@ impl UpError {
             UpError::Engine { .. } => (
                 "a container engine that works".into(),
                 "cargo xtask doctor; or backing_services = \"binaries\" in harness.toml".into(),
+            ),
+            UpError::Cluster(_) | UpError::Release(_) => (
+                "a cluster that takes what is applied to it".into(),
+                format!("less {}", logs.display()),
+            ),
+            UpError::Certificates(_) => (
+                "host names that a certificate can be made for".into(),
+                "grep _host harness.toml".into(),
             ),
             UpError::Start(_) | UpError::Directory { .. } | UpError::System { .. } => (
                 "a machine that lets the harness start it".into(),

@@ -15,17 +15,15 @@ use testcontainers::core::logs::LogFrame;
 use testcontainers::core::{ExecCommand, IntoContainerPort};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Context;
-use super::backing::{POSTGRES, REDIS};
-use super::error::UpError;
 use super::owned::Lost;
-use super::redis::answers_ping;
+use super::{Context, POSTGRES, REDIS, UpError};
 use crate::engine::Engine;
 use crate::images::redis;
 use crate::ledger::Resource;
-use crate::process::identity::ProcessIdentity;
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
 
@@ -108,7 +106,7 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
 }
 
 /// The status by which the engine refused.
-fn refusal(error: &bollard::errors::Error) -> Option<u16> {
+pub(crate) fn refusal(error: &bollard::errors::Error) -> Option<u16> {
     match error {
         bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
@@ -116,7 +114,7 @@ fn refusal(error: &bollard::errors::Error) -> Option<u16> {
 }
 
 /// Waits for what the engine does, unless that takes too long or it falls silent. Says which.
-pub(super) async fn with_patience<T>(
+pub(crate) async fn with_patience<T>(
     engine: &Engine,
     work: impl Future<Output = T>,
 ) -> Result<T, String> {
@@ -132,7 +130,7 @@ pub(super) async fn with_patience<T>(
 
 /// Returns once the engine does not answer a ping. One that refuses has answered: what it
 /// was asked fails by itself.
-async fn silence(engine: &Engine) {
+pub(crate) async fn silence(engine: &Engine) {
     const PING_EVERY: Duration = Duration::from_secs(1);
     loop {
         tokio::time::sleep(PING_EVERY).await;
@@ -142,13 +140,14 @@ async fn silence(engine: &Engine) {
     }
 }
 
-/// Starts Postgres in a container of this image.
+/// Starts Postgres in a container of this image, on `network` where one is given.
 pub async fn postgres(
     context: &Context<'_>,
     engine: &Engine,
     image: &str,
+    network: Option<&str>,
 ) -> Result<Part, UpError> {
-    let request = request(image, 5432, &context.log(POSTGRES))
+    let request = request(image, 5432, &context.log(POSTGRES), network)
         .with_env_var("POSTGRES_USER", "trii")
         .with_env_var("POSTGRES_DB", "postgres")
         // The data is thrown away with the run.
@@ -174,9 +173,14 @@ pub async fn postgres(
     Ok(part)
 }
 
-/// Starts Redis in a container of this image.
-pub async fn redis(context: &Context<'_>, engine: &Engine, image: &str) -> Result<Part, UpError> {
-    let request = request(image, 6379, &context.log(REDIS))
+/// Starts Redis in a container of this image, on `network` where one is given.
+pub async fn redis(
+    context: &Context<'_>,
+    engine: &Engine,
+    image: &str,
+    network: Option<&str>,
+) -> Result<Part, UpError> {
+    let request = request(image, 6379, &context.log(REDIS), network)
         .with_cmd(redis::command())
         .with_user(redis::USER)
         .with_env_var(redis::PASSWORD_VARIABLE, &context.secrets.redis_password);
@@ -190,7 +194,12 @@ pub async fn redis(context: &Context<'_>, engine: &Engine, image: &str) -> Resul
 }
 
 /// An image with its port published on 127.0.0.1 alone and its output in `log`.
-fn request(image: &str, port: u16, log: &std::path::Path) -> ContainerRequest<GenericImage> {
+fn request(
+    image: &str,
+    port: u16,
+    log: &std::path::Path,
+    network: Option<&str>,
+) -> ContainerRequest<GenericImage> {
     let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
     let loopback = PortBinding {
         host_ip: Some("127.0.0.1".into()),
@@ -204,7 +213,7 @@ fn request(image: &str, port: u16, log: &std::path::Path) -> ContainerRequest<Ge
         .open(log)
         .ok()
         .map(Mutex::new);
-    GenericImage::new(name, tag)
+    let request = GenericImage::new(name, tag)
         .with_exposed_port(port.tcp())
         .with_host_config_modifier(move |host| {
             host.publish_all_ports = Some(false);
@@ -216,7 +225,11 @@ fn request(image: &str, port: u16, log: &std::path::Path) -> ContainerRequest<Ge
                 // A full disk must not take the database down with it.
                 let _ = log.write_all(frame.bytes());
             }
-        })
+        });
+    match network {
+        Some(network) => request.with_network(network),
+        None => request,
+    }
 }
 
 /// Creates and starts the container. The engine is never left alone in the middle of
@@ -228,18 +241,14 @@ async fn start(
     port: u16,
     request: ContainerRequest<GenericImage>,
 ) -> Result<(Handle, Part), UpError> {
-    let owner = ProcessIdentity::own();
     let name = format!(
         "trii-{}-{part}-{:08x}",
         context.owned.environment(),
         rand::random::<u32>()
     );
-    let request = request.with_container_name(&name).with_labels([
-        (LABEL_ENVIRONMENT, context.owned.environment().to_owned()),
-        (LABEL_OWNER, format!("{}:{}", owner.pid, owner.started)),
-        (LABEL_RUN, context.run.to_owned()),
-        (LABEL_HOME, context.home.root().display().to_string()),
-    ]);
+    let request = request
+        .with_container_name(&name)
+        .with_labels(context.labels());
     let entry = context.owned.record(Resource::Container {
         name: name.clone(),
         engine: engine.host.clone(),
@@ -274,7 +283,7 @@ async fn start(
 }
 
 /// Where the engine published the port: read back, since the engine chose it.
-async fn published(engine: &Engine, name: &str, port: u16) -> Result<String, UpError> {
+pub(crate) async fn published(engine: &Engine, name: &str, port: u16) -> Result<String, UpError> {
     let failed = |reason| UpError::Engine {
         what: format!("tell where {name} listens"),
         reason,
@@ -323,6 +332,23 @@ async fn answers(
         log: Some(context.log(part)),
         wait,
     })
+}
+
+/// Whether a Redis that wants a password answers there: `-NOAUTH`, as it must to a
+/// PING without one. Otherwise, what was seen.
+pub async fn answers_ping(address: &str) -> Result<(), String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"PING\r\n").await?;
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..length]).into_owned())
+    };
+    match ask.await {
+        Ok(answer) if answer.starts_with("-NOAUTH") => Ok(()),
+        Ok(answer) => Err(format!("PING was answered {answer:?}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Notices containers that end.

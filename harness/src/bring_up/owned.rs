@@ -8,18 +8,19 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use testcontainers::{ContainerAsync, GenericImage};
 use tokio_util::task::TaskTracker;
 
 use super::containers::{ContainerWatch, ENGINE_PATIENCE, OwnedContainer};
 use super::directory;
 use super::error::UpError;
+use crate::engine::Engine;
 use crate::ledger::{Ledger, LedgerError, Resource};
 use crate::process::bound::{BoundChild, Program, describe};
 use crate::process::identity::ProcessIdentity;
 use crate::router::Router;
 use crate::run::event::Part;
+use crate::sweep;
 use crate::wait::{self, Observation, WaitError};
 
 /// The parts of one environment. Shared by the steps that bring it up at the same time.
@@ -36,7 +37,16 @@ struct Holdings {
     router: Option<Router>,
     children: Vec<Child>,
     containers: Vec<OwnedContainer>,
+    clusters: Vec<OfEngine>,
+    networks: Vec<OfEngine>,
     directories: Vec<(String, PathBuf)>,
+}
+
+/// Something of the engine's that is not watched.
+struct OfEngine {
+    entry: String,
+    resource: Resource,
+    engine: Engine,
 }
 
 struct Child {
@@ -50,6 +60,16 @@ impl Child {
     fn describe(&self) -> String {
         format!("process {} ({})", self.process.pid(), self.process.name)
     }
+}
+
+/// Each entry of the ledger, and why what it is about could not be removed.
+async fn remove_all(all: Vec<OfEngine>) -> Vec<(String, Result<(), String>)> {
+    let removals = all.into_iter().map(async |one| {
+        let removed = sweep::remove_from(&one.engine, &one.resource).await;
+        let removed = removed.map_err(|reason| format!("{}: {reason}", one.resource));
+        (one.entry, removed)
+    });
+    futures::future::join_all(removals).await
 }
 
 async fn stop_all(
@@ -133,6 +153,21 @@ impl Owned {
     /// Writes down a container that is about to be created. Returns the entry's id.
     pub fn record(&self, resource: Resource) -> Result<String, LedgerError> {
         self.ledger.record(&self.environment, resource)
+    }
+
+    /// Takes over a cluster or a network that is about to be created, and writes it down.
+    pub fn adopt(&self, resource: Resource, engine: &Engine) -> Result<(), LedgerError> {
+        let of_engine = OfEngine {
+            entry: self.record(resource.clone())?,
+            engine: engine.clone(),
+            resource,
+        };
+        let mut holdings = self.hold();
+        match of_engine.resource {
+            Resource::Network { .. } => holdings.networks.push(of_engine),
+            _ => holdings.clusters.push(of_engine),
+        }
+        Ok(())
     }
 
     /// Takes over a container that is about to be created.
@@ -264,6 +299,8 @@ impl Owned {
             router,
             children,
             containers,
+            clusters,
+            networks,
             directories,
         } = std::mem::take(&mut *self.hold());
         let (mut gone, mut left) = (Vec::new(), Vec::new());
@@ -272,7 +309,7 @@ impl Owned {
         }
         let (backing, services): (Vec<_>, Vec<_>) = children
             .into_iter()
-            .partition(|child| super::backing::is_backing(&child.process.name));
+            .partition(|child| super::is_backing(&child.process.name));
         for wave in [services, backing] {
             for (child, stopped) in stop_all(wave, grace).await {
                 match stopped {
@@ -282,12 +319,22 @@ impl Owned {
             }
         }
         // At once: an engine that does not answer is waited for only once.
-        let removed = containers.iter().map(|container| container.remove());
-        let removed = futures::future::join_all(removed).await;
-        for (container, removed) in containers.iter().zip(removed) {
+        let containers = async {
+            let removed = containers.iter().map(async |container| {
+                let removed = container.remove().await;
+                removed.map_err(|reason| format!("{}: {reason}", container.describe()))
+            });
+            let removed = futures::future::join_all(removed).await;
+            let entries = containers.iter().map(|container| container.entry.clone());
+            entries.zip(removed).collect::<Vec<_>>()
+        };
+        let (containers, clusters) = tokio::join!(containers, remove_all(clusters));
+        // Nothing is on them any more.
+        let networks = remove_all(networks).await;
+        for (entry, removed) in [containers, clusters, networks].concat() {
             match removed {
-                Ok(()) => gone.push(container.entry.clone()),
-                Err(reason) => left.push(format!("{}: {reason}", container.describe())),
+                Ok(()) => gone.push(entry),
+                Err(reason) => left.push(reason),
             }
         }
         for (entry, path) in directories {
@@ -320,7 +367,3 @@ pub fn process_part(owned: &Owned, name: &str, address: String) -> Part {
         log: Some(format!("{}/{name}.log", crate::run::LOGS)),
     }
 }
-
-/// The signals by which a program is asked to end: SIGTERM, and SIGINT for Postgres,
-/// whose SIGTERM waits for its clients ("smart shutdown", PostgreSQL 15 manual, 19.5).
-pub const POSTGRES_FAST_SHUTDOWN: Signal = Signal::SIGINT;

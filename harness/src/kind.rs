@@ -1,0 +1,259 @@
+//! The kind target: a Kubernetes cluster of this machine's own, with Postgres and Redis
+//! as containers beside its nodes.
+
+pub mod cluster;
+pub mod deploy;
+pub mod diagnostics;
+pub mod health;
+mod install;
+pub mod network;
+mod reached;
+pub mod release;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
+use crate::config::KindTarget;
+use crate::engine::{self, Engine};
+use crate::environment::{ClusterPlace, Environment, EnvironmentName};
+use crate::images::{self, ForNodes, ImageReference};
+use crate::process::identity::ProcessIdentity;
+use crate::run::event::{Happening, Part, Stage};
+use crate::tools;
+use cluster::Cluster;
+use network::Network;
+
+/// The images, in this order, that a cluster starts from or is given.
+const IMAGES: [&str; 7] = [
+    "kind-node",
+    POSTGRES,
+    REDIS,
+    "platform",
+    "ingress",
+    "metrics-server",
+    "base",
+];
+
+/// The ingress' Service, as pods know it, and its HTTPS port.
+pub const INGRESS_SERVICE: (&str, u16) = (
+    "ingress-nginx-controller.ingress-nginx.svc.cluster.local",
+    443,
+);
+
+/// What this machine has for it.
+struct Machine {
+    engine: Engine,
+    kind: PathBuf,
+    helm: PathBuf,
+}
+
+/// The references of [`IMAGES`].
+struct Images {
+    node: ImageReference,
+    postgres: ImageReference,
+    redis: ImageReference,
+    platform: ImageReference,
+    ingress: ImageReference,
+    metrics_server: ImageReference,
+    base: ImageReference,
+}
+
+/// A cluster with its backing services beside it: nothing of the platform yet.
+struct Ground {
+    images: Images,
+    cluster: Cluster,
+    network: Network,
+    backing: [Part; 2],
+}
+
+/// Brings the platform up. Whatever was made is in `context.owned`, also after an error.
+pub async fn bring_up(
+    context: &Context<'_>,
+    target: &KindTarget,
+    name: &EnvironmentName,
+) -> Result<Environment, UpError> {
+    let machine = machine(context).await?;
+    let unique = format!("trii-{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
+    let stood_up = async {
+        let provision = provision(context, &machine, target, &unique);
+        let ground = context.stage(Stage::Provision, provision).await?;
+        let deploy = install::platform(context, &machine.helm, target, &ground);
+        let installed = context.stage(Stage::Deploy, deploy).await?;
+        Ok::<_, UpError>((ground, installed))
+    };
+    let (ground, installed) = match stood_up.await {
+        Ok(both) => both,
+        Err(error) => {
+            keep_diagnostics(context, &machine, &unique).await;
+            return Err(error);
+        }
+    };
+    let mut parts = installed.parts;
+    parts.extend(ground.backing);
+    context.happened(Happening::EnvironmentUp {
+        parts: parts.clone(),
+    });
+    let platform = &context.config.platform;
+    Ok(Environment {
+        name: name.clone(),
+        target: context.target_name.to_owned(),
+        run: context.run.to_owned(),
+        run_folder: context.run_folder.to_owned(),
+        since: Timestamp::now(),
+        supervisor: ProcessIdentity::own(),
+        entry: installed.entry,
+        cluster: Some(ClusterPlace {
+            name: ground.cluster.name,
+            kubeconfig: ground.cluster.kubeconfig,
+            context: ground.cluster.context,
+            namespace: target.namespace.clone(),
+            shell_image: ground.images.base.to_string(),
+            backing_services: ground.network.subnet,
+        }),
+        site_host: platform.site_host.clone(),
+        api_host: platform.api_host.clone(),
+        version: platform.version.clone(),
+        parts,
+        lost: Vec::new(),
+        stays: false,
+    })
+}
+
+/// While the cluster is still there.
+async fn keep_diagnostics(context: &Context<'_>, machine: &Machine, cluster: &str) {
+    context.progress(Stage::Teardown, "collecting diagnostics");
+    let Machine { engine, kind, .. } = machine;
+    let (folder, lacking) = diagnostics::collect(engine, kind, cluster, context.run_folder).await;
+    context.note(Stage::Teardown, diagnostics::in_words(&folder, &lacking));
+}
+
+async fn machine(context: &Context<'_>) -> Result<Machine, UpError> {
+    let engine = Engine::find(engine::PATIENCE).await;
+    let tools_dir = context.home.tools();
+    let tool = |name: &'static str| {
+        tools::own_or_on_path(&tools_dir, name).ok_or_else(|| UpError::NoSupply {
+            name,
+            why: "it is not on PATH; --provision gets it".into(),
+        })
+    };
+    Ok(Machine {
+        engine: engine.map_err(|none| UpError::NoEngine {
+            why: none.in_short(),
+        })?,
+        kind: tool("kind")?,
+        helm: tool("helm")?,
+    })
+}
+
+async fn provision(
+    context: &Context<'_>,
+    machine: &Machine,
+    target: &KindTarget,
+    unique: &str,
+) -> Result<Ground, UpError> {
+    let engine = &machine.engine;
+    let images = images(context, engine).await?;
+    let network = network::create(context, engine, unique).await?;
+    let node = images.node.to_string();
+    let cluster = cluster::create(context, engine, &machine.kind, target, &node, &network);
+    // While the control plane starts.
+    let loaded = async {
+        cluster::nodes_take_images(context, engine, unique).await?;
+        load(context, engine, unique, &images).await
+    };
+    let begun = Instant::now();
+    let accepts = |name: &str| {
+        let step = format!("{name} accepts connections");
+        context.step(Stage::Provision, step, begun);
+    };
+    let on = Some(network.name.as_str());
+    let (postgres, redis) = (images.postgres.to_string(), images.redis.to_string());
+    let postgres = async {
+        let part = containers::postgres(context, engine, &postgres, on).await?;
+        accepts("Postgres");
+        Ok::<_, UpError>(part)
+    };
+    let redis = async {
+        let part = containers::redis(context, engine, &redis, on).await?;
+        accepts("Redis");
+        Ok::<_, UpError>(part)
+    };
+    let (cluster, (), postgres, redis) = futures::try_join!(cluster, loaded, postgres, redis)?;
+    Ok(Ground {
+        images,
+        cluster,
+        network,
+        backing: [postgres, redis],
+    })
+}
+
+/// Has every image here: pulled, or built where no registry answers.
+async fn images(context: &Context<'_>, engine: &Engine) -> Result<Images, UpError> {
+    let begun = Instant::now();
+    let failed = |reason| UpError::Engine {
+        what: format!("have the images {}", IMAGES.join(", ")),
+        reason,
+    };
+    let names = IMAGES.map(str::to_owned);
+    let workshop = context.workshop();
+    let progress = |text: &str| context.progress(Stage::Provision, text);
+    let having = images::ensure_all(engine, &workshop, &names, context.supply, &progress);
+    let deadline = context.deadlines.images;
+    let had = tokio::time::timeout(deadline, having)
+        .await
+        .map_err(|_| failed(format!("not within {deadline:?} (deadlines.images)")))?
+        .map_err(|error| failed(crate::chain(&error)))?;
+    context.step(Stage::Provision, "every image is here", begun);
+    let [
+        node,
+        postgres,
+        redis,
+        platform,
+        ingress,
+        metrics_server,
+        base,
+    ] = had
+        .try_into()
+        .map_err(|had: Vec<_>| failed(format!("{} were had", had.len())))?;
+    Ok(Images {
+        node,
+        postgres,
+        redis,
+        platform,
+        ingress,
+        metrics_server,
+        base,
+    })
+}
+
+/// Brings the images that pods use to every node.
+async fn load(
+    context: &Context<'_>,
+    engine: &Engine,
+    cluster: &str,
+    images: &Images,
+) -> Result<(), UpError> {
+    let begun = Instant::now();
+    let version = &context.config.platform.version;
+    let platform = ForNodes {
+        image: images.platform.to_string(),
+        known_as: format!("{}:{version}", release::REPOSITORY),
+    };
+    let wanted = [
+        platform,
+        ForNodes::as_it_is(&images.ingress),
+        ForNodes::as_it_is(&images.metrics_server),
+        ForNodes::as_it_is(&images.base),
+    ];
+    let progress = |text: &str| context.progress(Stage::Provision, text);
+    let loaded = images::load(engine, cluster, &wanted, &progress).await;
+    loaded.map_err(|error| UpError::Engine {
+        what: "bring the images to the nodes".into(),
+        reason: crate::chain(&error),
+    })?;
+    context.step(Stage::Provision, "the images are on every node", begun);
+    Ok(())
+}

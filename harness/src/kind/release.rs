@@ -1,0 +1,49 @@
+//! The platform's release on a kind cluster: the chart, and what only this cluster knows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::config::{Config, KindTarget};
+use crate::release::Release;
+
+/// The release's name.
+pub const NAME: &str = "trii-platform";
+
+/// The platform's repository on the nodes; its tag is the version that is deployed.
+pub const REPOSITORY: &str = "trii-rehearsal/platform";
+
+/// The release of `version`; Postgres and Redis are within `backing_services`, a CIDR.
+pub fn of(
+    config: &Config,
+    target: &KindTarget,
+    workspace: &Path,
+    version: &str,
+    backing_services: &str,
+) -> Release {
+    let values = target.values.iter();
+    Release {
+        name: NAME.to_owned(),
+        chart: workspace.join("fixtures/helm/trii-platform"),
+        values_files: values.map(|file| workspace.join(file)).collect(),
+        overrides: overrides(config, version, backing_services),
+        exclusive: true,
+    }
+}
+
+fn overrides(config: &Config, version: &str, backing_services: &str) -> Value {
+    let services: BTreeMap<&str, Value> = config
+        .service_env
+        .iter()
+        .map(|(service, env)| (service.name(), json!({"env": env})))
+        .collect();
+    let platform = &config.platform;
+    let backing_services = json!({"cidrs": [backing_services]});
+    json!({
+        "global": {"imageRepository": REPOSITORY, "imageTag": version},
+        "services": services,
+        "ingress": {"hosts": {"site": platform.site_host, "api": platform.api_host}},
+        "networkPolicy": {"database": backing_services, "redis": backing_services},
+    })
+}

@@ -1,0 +1,184 @@
+//! `cargo xtask deploy`.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use harness::config::{KindTarget, Target};
+use harness::engine::{Engine, PATIENCE};
+use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
+use harness::exit::ExitCode;
+use harness::images::Workshop;
+use harness::kind::deploy::Deploy;
+use harness::run::event::{Happening, Stage, StageResult};
+use harness::run::{Run, RunFolderError, millis};
+use harness::tools;
+use miette::Diagnostic;
+use thiserror::Error;
+
+use super::workplace::{Workplace, conclude, interrupts};
+use crate::cli;
+use crate::problem::Problem;
+
+/// There is nothing that a release could be installed in.
+#[derive(Debug, Error, Diagnostic)]
+#[error("environment {name:?} is not on a cluster: its target is {target:?}")]
+#[diagnostic(help(
+    "`cargo xtask up --target kind --name NAME` brings one up that is; a local one runs what the checkout holds: `down` and `up` it again"
+))]
+struct NotOnACluster {
+    name: String,
+    target: String,
+}
+
+/// Something that deploying takes is missing.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{0} is not installed")]
+#[diagnostic(help("`cargo xtask doctor --provision` gets it"))]
+struct Missing(&'static str);
+
+/// An environment on a cluster, and what a version is deployed to it with.
+pub struct Site<'a> {
+    place: &'a Workplace,
+    target: &'a KindTarget,
+    cluster: &'a ClusterPlace,
+    engine: Engine,
+    helm: std::path::PathBuf,
+    workshop: Workshop,
+}
+
+impl<'a> Site<'a> {
+    /// Finds what deploying takes.
+    pub async fn find(place: &'a Workplace, environment: &'a Environment) -> Result<Self, Problem> {
+        let target = place.config.targets.get(&environment.target);
+        let (Some(Target::Kind(target)), Some(cluster)) = (target, &environment.cluster) else {
+            return Err(Problem::usage(NotOnACluster {
+                name: environment.name.to_string(),
+                target: environment.target.clone(),
+            }));
+        };
+        let helm = tools::own_or_on_path(&place.home.tools(), "helm");
+        Ok(Site {
+            place,
+            target,
+            cluster,
+            engine: Engine::find(PATIENCE)
+                .await
+                .map_err(Problem::no_environment)?,
+            helm: helm.ok_or_else(|| Problem::no_environment(Missing("helm")))?,
+            workshop: Workshop {
+                recipes: place.workspace.join("fixtures/images"),
+                state_dir: place.home.state(),
+            },
+        })
+    }
+
+    fn deploy<'b>(&'b self, version: &'b str, supply: cli::Supply) -> Deploy<'b> {
+        Deploy {
+            engine: &self.engine,
+            helm: &self.helm,
+            workshop: &self.workshop,
+            config: &self.place.config,
+            target: self.target,
+            workspace: &self.place.workspace,
+            place: self.cluster,
+            version,
+            supply: supply.into(),
+        }
+    }
+
+    /// Deploys the version, as the stage `deploy` of the run. Whether it runs.
+    pub async fn stage(
+        &self,
+        run: &mut Run,
+        version: &str,
+        supply: cli::Supply,
+    ) -> Result<bool, RunFolderError> {
+        run.begin(Stage::Deploy)?;
+        let begun = Instant::now();
+        let deployed = {
+            let shared = Mutex::new(&mut *run);
+            let progress = |text: &str| {
+                if let Ok(mut run) = shared.lock() {
+                    run.progress(Stage::Deploy, text);
+                }
+            };
+            let deadline = self.place.config.deadlines.release;
+            self.deploy(version, supply).run(deadline, &progress).await
+        };
+        match deployed {
+            Ok(deployed) => {
+                let step = match deployed.changed {
+                    true => format!("{version} is deployed, as revision {}", deployed.revision),
+                    false => format!("{version} was deployed already: nothing changed"),
+                };
+                run.record(Happening::Step {
+                    stage: Stage::Deploy,
+                    step,
+                    millis: millis(begun.elapsed()),
+                })?;
+                run.end_stages(StageResult::Done)?;
+                Ok(true)
+            }
+            Err(error) => {
+                let failure = error.failure();
+                run.record(Happening::Failed { failure })?;
+                run.end_stages(StageResult::Failed)?;
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Deploys a version to an environment that is up, or shows what that would change.
+pub async fn run(arguments: cli::Deploy) -> Result<ExitCode, Problem> {
+    let named = &arguments.named;
+    let place = Workplace::find(&named.common)?;
+    let folder = EnvironmentFolder::of(&place.home, &named.name);
+    let environment = folder.read(&named.name).map_err(Problem::no_environment)?;
+    let site = Site::find(&place, &environment).await?;
+    let configured = &place.config.platform.version;
+    let version = arguments.version.as_ref().unwrap_or(configured);
+    let mut interrupts = interrupts()?;
+    if arguments.dry_run {
+        return tokio::select! {
+            shown = show(&site, version, arguments.images) => shown,
+            code = interrupts.next() => Ok(code),
+        };
+    }
+    let why = "which is up";
+    let mut run = place.start_run_on("deploy", &environment.target, &named.name, why)?;
+    let deployed = tokio::select! {
+        deployed = site.stage(&mut run, version, arguments.images) => Ok(deployed),
+        code = interrupts.next() => Err(code),
+    };
+    let code = match deployed {
+        Ok(deployed) => match deployed.map_err(Problem::no_environment)? {
+            true => {
+                let kept = folder.write_version(version);
+                kept.map_err(Problem::no_environment)?;
+                ExitCode::Held
+            }
+            false => ExitCode::NoEnvironment,
+        },
+        Err(code) => {
+            let ended = run.end_stages(StageResult::Interrupted);
+            ended.map_err(Problem::no_environment)?;
+            code
+        }
+    };
+    run.finish(code).map_err(Problem::no_environment)?;
+    let code = conclude(&run, code, named.common.json)?;
+    if code == ExitCode::Held {
+        say!("next:    cargo xtask smoke --name {}", named.name);
+    }
+    Ok(code)
+}
+
+async fn show(site: &Site<'_>, version: &str, supply: cli::Supply) -> Result<ExitCode, Problem> {
+    let difference = site.deploy(version, supply).difference().await;
+    print_line!(
+        "{}",
+        difference.map_err(Problem::no_environment)?.trim_end()
+    );
+    Ok(ExitCode::Held)
+}

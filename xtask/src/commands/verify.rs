@@ -1,0 +1,75 @@
+//! The stage `verify`: the scenarios, against an environment that is up.
+
+use std::time::Duration;
+
+use harness::cluster::Cluster;
+use harness::entry::Entry;
+use harness::environment::{ClusterPlace, Environment, Secrets};
+use harness::kind::INGRESS_SERVICE;
+use harness::run::event::Stage;
+use harness::run::{Run, RunFolderError};
+use harness::tunnel::Tunnel;
+use scenarios::{Mismatch, Subject, smoke};
+
+use super::workplace::Workplace;
+
+/// From asking for a pod inside the cluster until it runs.
+const TUNNEL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Proves the environment: as its users see it, and from inside where it has an inside.
+/// Whoever calls ends the stage.
+pub async fn prove(
+    run: &mut Run,
+    place: &Workplace,
+    environment: &Environment,
+    secrets: &Secrets,
+) -> Result<(), RunFolderError> {
+    run.begin(Stage::Verify)?;
+    let mut subject = Subject {
+        environment,
+        entry: &environment.entry,
+        secrets,
+        home: &place.home,
+        check_deadline: place.config.deadlines.check,
+    };
+    smoke::run(run, &subject, smoke::NAME).await?;
+    let Some(cluster) = &environment.cluster else {
+        return Ok(());
+    };
+    match inside(cluster).await {
+        Ok(tunnel) => {
+            let entry = Entry {
+                address: tunnel.address(),
+                authority: environment.entry.authority.clone(),
+            };
+            subject.entry = &entry;
+            let proven = smoke::run(run, &subject, smoke::FROM_INSIDE).await;
+            // Its pod ends by itself where this fails.
+            let _ = tunnel.close().await;
+            proven
+        }
+        Err(seen) => {
+            let why = no_way_in(cluster, seen);
+            smoke::no_way(run, &subject, smoke::FROM_INSIDE, why).await
+        }
+    }
+}
+
+async fn inside(place: &ClusterPlace) -> Result<Tunnel, String> {
+    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
+    let cluster = cluster.map_err(|error| error.to_string())?;
+    let client = cluster.client().clone();
+    let image = &place.shell_image;
+    let opened = Tunnel::open(client, "default", image, INGRESS_SERVICE, TUNNEL_DEADLINE);
+    opened.await.map_err(|error| error.to_string())
+}
+
+fn no_way_in(place: &ClusterPlace, seen: String) -> Mismatch {
+    let kubeconfig = place.kubeconfig.display();
+    Mismatch {
+        expected: "a pod that connections go through".into(),
+        seen,
+        look_at: "the events of the namespace default".into(),
+        next: format!("kubectl --kubeconfig {kubeconfig} --namespace default get events"),
+    }
+}
