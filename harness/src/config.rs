@@ -241,7 +241,6 @@ mod tests {
             ("router_port = 0 ", "nodes = 1 "),
             ("nodes = 1 ", "nodes = 0 "),
             ("namespace = \"trii-platform\"", "namespace = \"Trii\""),
-            ("values = [", "values = [\"nowhere.yaml\", "),
             ("default_target = \"local\"", "default_target = \"locl\""),
             ("router_port = 0 ", "router_prot = 0 "),
             ("router_port = 0 ", "router_port = 70000 "),
