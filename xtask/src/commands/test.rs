@@ -20,7 +20,7 @@ use crate::problem::Problem;
 
 /// Runs the project's tests.
 pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
-    let place = Workplace::find(&arguments.common)?;
+    let place = Workplace::find(&arguments.common).await?;
     let mut interrupts = interrupts()?;
     let tiers = tiers(&arguments);
     if arguments.provision {

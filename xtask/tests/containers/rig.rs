@@ -76,11 +76,12 @@ impl Rig {
         };
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../harness.toml");
         fs::write(rig.config(), fs::read_to_string(ours).unwrap()).unwrap();
-        rig.change(
-            "backing_services = \"auto\"",
-            "backing_services = \"binaries\"",
-        )
-        .change("stop = 15", "stop = 3")
+        rig.change("default_target = \"auto\"", "default_target = \"local\"")
+            .change(
+                "backing_services = \"auto\"",
+                "backing_services = \"binaries\"",
+            )
+            .change("stop = 15", "stop = 3")
     }
 
     /// With this instead of that in the configuration.
