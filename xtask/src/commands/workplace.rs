@@ -7,6 +7,7 @@ use harness::environment::EnvironmentName;
 use harness::exit::ExitCode;
 use harness::home::Home;
 use harness::interrupts::Interrupts;
+use harness::kind::inputs;
 use harness::preflight;
 use harness::provision::{Need, Places as ProvisionPlaces, Plan};
 use harness::run::event::{Stage, StageResult};
@@ -61,13 +62,17 @@ impl Workplace {
     pub fn find(common: &Common) -> Result<Workplace, Problem> {
         let config_path = config_path(&common.places)?;
         let config = Config::read(&config_path).map_err(Problem::usage)?;
-        let (target_name, _) = config
+        let (target_name, target) = config
             .target(common.target.as_deref())
             .map_err(Problem::usage)?;
+        let workspace = workspace();
+        if let Target::Kind(kind) = target {
+            inputs::check(kind, &workspace).map_err(Problem::usage)?;
+        }
         Ok(Workplace {
             target_name: target_name.to_owned(),
             home: home(&common.places)?,
-            workspace: workspace(),
+            workspace,
             config_path,
             config,
         })
