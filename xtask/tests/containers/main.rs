@@ -12,8 +12,11 @@
 mod engine;
 mod environments;
 mod faults;
+#[path = "../support/leftovers.rs"]
 mod leftovers;
+#[path = "../support/machine.rs"]
 mod machine;
+#[path = "../support/rig.rs"]
 mod rig;
 mod secrets;
 mod silence;
