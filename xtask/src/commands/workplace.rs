@@ -8,6 +8,7 @@ use harness::environment::EnvironmentName;
 use harness::exit::ExitCode;
 use harness::home::Home;
 use harness::interrupts::Interrupts;
+use harness::kind::inputs;
 use harness::preflight;
 use harness::provision::{Need, Places as ProvisionPlaces, Plan};
 use harness::run::event::{Stage, StageResult};
@@ -70,12 +71,16 @@ impl Workplace {
             false => (named.map(str::to_owned), asked_for(named)),
         };
         let target = config.target(chosen.as_deref());
-        let (target_name, _) = target.map_err(Problem::usage)?;
+        let (target_name, target) = target.map_err(Problem::usage)?;
+        let workspace = workspace();
+        if let Target::Kind(kind) = target {
+            inputs::check(kind, &workspace).map_err(Problem::usage)?;
+        }
         Ok(Workplace {
             target_name: target_name.to_owned(),
             why,
             home: home(&common.places)?,
-            workspace: workspace(),
+            workspace,
             config_path,
             config,
         })

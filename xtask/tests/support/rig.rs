@@ -286,6 +286,17 @@ impl Course<'_> {
         })
     }
 
+    /// Waits until it says so.
+    pub fn says(&mut self, words: &str) {
+        eventually(&format!("it says {words:?}"), UP, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
+            }
+            let said = self.stderr();
+            said.contains(words).then_some(()).ok_or(said)
+        });
+    }
+
     /// Waits until the ledger has it.
     pub fn finds_in_ledger(&mut self, words: &str) {
         eventually("the ledger has it", UP, || {
