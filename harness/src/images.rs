@@ -188,6 +188,28 @@ pub fn main_names(workshop: &Workshop) -> Result<Vec<String>, RecipeError> {
     Ok(listed.into_iter().filter(|name| !is_below(name)).collect())
 }
 
+/// The image of a kind node that runs this minor version of Kubernetes: its recipe says
+/// its version in a file `version`, as the node itself does.
+///
+/// # Errors
+/// [`RecipeError`]; [`RecipeError::NoNode`] names the versions there are.
+pub fn node(workshop: &Workshop, kubernetes: &str) -> Result<String, RecipeError> {
+    let mut there = Vec::new();
+    for name in recipe::names(&workshop.recipes)? {
+        let version = std::fs::read_to_string(workshop.recipes.join(&name).join("version"));
+        let Ok(version) = version else { continue };
+        let version = version.trim().trim_start_matches('v').to_owned();
+        if version.starts_with(&format!("{kubernetes}.")) {
+            return Ok(name);
+        }
+        there.push(version);
+    }
+    Err(RecipeError::NoNode {
+        kubernetes: kubernetes.to_owned(),
+        there: there.join(", "),
+    })
+}
+
 /// How far one gets without building.
 #[derive(Clone)]
 enum Without {

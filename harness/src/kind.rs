@@ -30,9 +30,8 @@ use crate::tools;
 use cluster::Cluster;
 use network::Network;
 
-/// The images, in this order, that a cluster starts from or is given.
-const IMAGES: [&str; 7] = [
-    "kind-node",
+/// The images, in this order, that a cluster is given or has beside it.
+const IMAGES: [&str; 6] = [
     POSTGRES,
     REDIS,
     "platform",
@@ -54,7 +53,7 @@ struct Machine {
     helm: PathBuf,
 }
 
-/// The references of [`IMAGES`].
+/// The node's reference, and those of [`IMAGES`].
 struct Images {
     node: ImageReference,
     postgres: ImageReference,
@@ -167,7 +166,7 @@ async fn provision(
     unique: &str,
 ) -> Result<Ground, UpError> {
     let engine = &machine.engine;
-    let images = images(context, engine).await?;
+    let images = images(context, engine, target).await?;
     let network = network::create(context, engine, unique).await?;
     let node = images.node.to_string();
     let cluster = cluster::create(context, engine, &machine.kind, target, &node, &network);
@@ -209,14 +208,26 @@ async fn provision(
 }
 
 /// Has every image here: pulled, or built where no registry answers.
-async fn images(context: &Context<'_>, engine: &Engine) -> Result<Images, UpError> {
+async fn images(
+    context: &Context<'_>,
+    engine: &Engine,
+    target: &KindTarget,
+) -> Result<Images, UpError> {
     let begun = Instant::now();
+    let workshop = context.workshop();
+    let node = images::node(&workshop, &target.kubernetes).map_err(|error| UpError::Engine {
+        what: "have the image of a node".into(),
+        reason: error.to_string(),
+    })?;
+    let names: Vec<String> = [node.as_str()]
+        .into_iter()
+        .chain(IMAGES)
+        .map(str::to_owned)
+        .collect();
     let failed = |reason| UpError::Engine {
-        what: format!("have the images {}", IMAGES.join(", ")),
+        what: format!("have the images {}", names.join(", ")),
         reason,
     };
-    let names = IMAGES.map(str::to_owned);
-    let workshop = context.workshop();
     let progress = |text: &str| context.progress(Stage::Provision, text);
     let having = images::ensure_all(engine, &workshop, &names, context.supply, &progress);
     let deadline = context.deadlines.images;

@@ -114,6 +114,7 @@ fn judge_target(target: schema::Target) -> Result<Target, Fault> {
     let kind = target.kind;
     match kind.get_ref() {
         Kind::Local => {
+            unknown_to(&kind, "kubernetes", &target.kubernetes)?;
             unknown_to(&kind, "nodes", &target.nodes)?;
             unknown_to(&kind, "ingress_port", &target.ingress_port)?;
             unknown_to(&kind, "namespace", &target.namespace)?;
@@ -129,6 +130,7 @@ fn judge_target(target: schema::Target) -> Result<Target, Fault> {
             unknown_to(&kind, "router_port", &target.router_port)?;
             let values = needed(&kind, "values", &target.values)?;
             Ok(Target::Kind(KindTarget {
+                kubernetes: judge_kubernetes(needed(&kind, "kubernetes", &target.kubernetes)?)?,
                 nodes: judge_nodes(needed(&kind, "nodes", &target.nodes)?)?,
                 ingress_port: *needed(&kind, "ingress_port", &target.ingress_port)?.get_ref(),
                 namespace: judge_namespace(needed(&kind, "namespace", &target.namespace)?)?,
@@ -163,6 +165,22 @@ fn unknown_to<T>(kind: &Spanned<Kind>, key: &str, value: &Option<Spanned<T>>) ->
                 kind.get_ref().name()
             ),
             "leave it out",
+        )),
+    }
+}
+
+/// Which minor versions can be had, `fixtures/images` tells.
+fn judge_kubernetes(version: &Spanned<String>) -> Result<String, Fault> {
+    let numbers = version.get_ref().split('.').map(str::parse::<u16>);
+    match numbers.collect::<Result<Vec<_>, _>>().as_deref() {
+        Ok([_, _]) => Ok(version.get_ref().clone()),
+        _ => Err(fault(
+            version,
+            format!(
+                "{:?} is not a minor version of Kubernetes",
+                version.get_ref()
+            ),
+            "e.g. \"1.37\"",
         )),
     }
 }

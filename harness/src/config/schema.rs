@@ -30,6 +30,7 @@ pub(super) struct Target {
     pub kind: Spanned<Kind>,
     pub backing_services: Option<Spanned<BackingServices>>,
     pub router_port: Option<Spanned<u16>>,
+    pub kubernetes: Option<Spanned<String>>,
     pub nodes: Option<Spanned<u16>>,
     pub ingress_port: Option<Spanned<u16>>,
     pub namespace: Option<Spanned<String>>,

@@ -232,6 +232,7 @@ mod tests {
 
     fn target(nodes: u16) -> KindTarget {
         KindTarget {
+            kubernetes: "1.37".into(),
             nodes,
             ingress_port: 8443,
             namespace: "trii-platform".into(),
