@@ -197,10 +197,13 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         Need::RedisBinaries => tools::redis_server().is_some(),
         Need::Helm => tools::own_or_on_path(tools_dir, "helm").is_some(),
         Need::Kind => tools::own_or_on_path(tools_dir, "kind").is_some(),
+        Need::DockerCli => tools::own_or_on_path(tools_dir, "docker").is_some(),
         // The runner is looked for before; tests without an engine are left out one by one.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,
         // Whether images must be built is known when they are wanted.
         Need::Go | Need::Runtime => true,
+        // One node fits in any.
+        Need::Inotify => true,
     };
     tier.needs().iter().copied().filter(move |need| !here(need))
 }
