@@ -123,14 +123,14 @@ impl Bench {
         scratch.rehearse("up", TARGET, &plan.config).await?;
         scratch.take_down().await?;
         let mut collected = Collected::default();
-        self.from_nothing(plan, scratch, progress, &mut collected)
+        self.cold_rounds(plan, scratch, progress, &mut collected)
             .await?;
-        self.of_what_is_up(plan, scratch, progress, &mut collected)
+        self.warm_rounds(plan, scratch, progress, &mut collected)
             .await?;
         Ok(judge(collected.into_series(), Vec::new()))
     }
 
-    async fn from_nothing(
+    async fn cold_rounds(
         &self,
         plan: &Plan,
         scratch: &Scratch,
@@ -152,7 +152,7 @@ impl Bench {
         Ok(())
     }
 
-    async fn of_what_is_up(
+    async fn warm_rounds(
         &self,
         plan: &Plan,
         scratch: &Scratch,
@@ -162,7 +162,7 @@ impl Bench {
         scratch.rehearse("up", TARGET, &plan.config).await?;
         let cluster = scratch.environment()?.cluster;
         let cluster = cluster.ok_or_else(|| scratch.report_lacks("up", "a cluster"))?;
-        let loading = Loading::into(self, &cluster.name, scratch);
+        let loading = Loading::new(self, &cluster.name, scratch);
         for round in 1..=plan.rounds {
             let up = scratch.command("up", TARGET, &plan.config).await?;
             let e2e = scratch.rehearse("e2e", TARGET, &plan.config).await?;

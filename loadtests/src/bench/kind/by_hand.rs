@@ -315,7 +315,7 @@ async fn images_here(bench: &Bench, plan: &Plan) -> Result<[ImageReference; 6], 
     };
     let names = IMAGES.map(str::to_owned);
     let had = images::ensure_all(&bench.engine, &workshop, &names, Supply::Auto, &|_| ()).await?;
-    had.try_into().map_err(|had: Vec<ImageReference>| {
+    had.images.try_into().map_err(|had: Vec<ImageReference>| {
         BenchError::prepare("have the images")(format!("{} were had", had.len()))
     })
 }

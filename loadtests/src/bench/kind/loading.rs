@@ -28,7 +28,7 @@ pub struct Loading<'a> {
 
 impl<'a> Loading<'a> {
     /// Images into the cluster of this name.
-    pub fn into(bench: &'a Bench, cluster: &str, scratch: &Scratch) -> Loading<'a> {
+    pub fn new(bench: &'a Bench, cluster: &str, scratch: &Scratch) -> Loading<'a> {
         Loading {
             bench,
             cluster: cluster.to_owned(),
