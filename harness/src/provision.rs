@@ -638,6 +638,25 @@ mod tests {
     }
 
     #[test]
+    fn low_limits_are_raised_by_whoever_may_and_missed_by_nobody() {
+        let with = |privilege, inotify: &[inotify::Limit]| Machine {
+            privilege,
+            inotify: inotify.to_vec(),
+            engine: EngineState::Answers,
+            present: Need::ALL.to_vec(),
+            ..bare_debian()
+        };
+        let [instances, watches] = inotify::LIMITS;
+        let both = plan(&with(Privilege::Root, &[instances, watches]));
+        insta::assert_snapshot!(both.describe());
+        let one = plan(&with(Privilege::Sudo, &[watches])).describe();
+        assert!(!one.contains(instances.name), "{one}");
+        let nobodys = plan(&with(Privilege::Nobody, &[instances]));
+        assert!(nobodys.is_empty());
+        assert!(plan(&with(Privilege::Root, &[])).is_empty());
+    }
+
+    #[test]
     fn services_that_were_here_before_are_not_touched() {
         let text = plan(&Machine {
             systemd: true,

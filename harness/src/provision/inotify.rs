@@ -82,15 +82,3 @@ pub(super) fn step(machine: &Machine) -> Option<Step> {
         kind: Kind::Helpful,
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_enough_is_left_alone() {
-        for limit in to_raise() {
-            assert!(limit.now().unwrap() < limit.least, "{limit:?}");
-        }
-    }
-}
