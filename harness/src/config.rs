@@ -21,7 +21,7 @@ use crate::service::Service;
 /// The whole configuration, every value known to be possible.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The target used when none is named.
+    /// The target used when none is named; [`AUTO`] leaves it to the machine.
     pub default_target: String,
     /// The targets by name.
     pub targets: BTreeMap<String, Target>,
@@ -34,6 +34,9 @@ pub struct Config {
     /// How long each wait may take.
     pub deadlines: Deadlines,
 }
+
+/// Instead of a target's name: a cluster where a container engine answers, else processes.
+pub const AUTO: &str = "auto";
 
 /// Where the platform runs.
 #[derive(Clone, Debug)]
@@ -184,6 +187,26 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether the machine decides: nothing else is named, or just that.
+    pub fn is_auto(&self, name: Option<&str>) -> bool {
+        name.unwrap_or(&self.default_target) == AUTO
+    }
+
+    /// What [`AUTO`] comes to: the first kind target where an engine answers, else the
+    /// first local one; where there is none of these, the first at all.
+    pub fn auto(&self, engine_answers: bool) -> Option<&str> {
+        let wanted = |target: &Target| match target {
+            Target::Kind(_) => engine_answers,
+            Target::Local(_) => !engine_answers,
+        };
+        let mut targets = self.targets.iter();
+        let found = targets.find(|(_, target)| wanted(target));
+        let found = found.or_else(|| self.targets.iter().next());
+        found.map(|(name, _)| name.as_str())
+    }
+}
+
 /// No target of this name is defined.
 #[derive(Debug, Error, Diagnostic)]
 #[error("no target {name:?} in harness.toml; defined: {defined}")]
@@ -228,7 +251,9 @@ mod tests {
     #[test]
     fn the_shipped_file_is_good() {
         let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
-        assert_eq!(config.target(None).unwrap().0, "local");
+        assert!(config.is_auto(None) && !config.is_auto(Some("local")));
+        assert_eq!(config.auto(true), Some("kind"));
+        assert_eq!(config.auto(false), Some("local"));
         // The router tries the most specific first.
         assert_eq!(config.routes[0].path, "/market-data(/|$)(.*)");
     }
@@ -241,11 +266,12 @@ mod tests {
             ("router_port = 0 ", "nodes = 1 "),
             ("nodes = 1 ", "nodes = 0 "),
             ("namespace = \"trii-platform\"", "namespace = \"Trii\""),
-            ("default_target = \"local\"", "default_target = \"locl\""),
+            ("default_target = \"auto\"", "default_target = \"locl\""),
+            ("[targets.local]", "[targets.auto]"),
             ("router_port = 0 ", "router_prot = 0 "),
             ("router_port = 0 ", "router_port = 70000 "),
             ("router_port = 0 ", "router_port = \"any\" "),
-            ("\"auto\"", "\"containres\""),
+            ("services = \"auto\"", "services = \"containres\""),
             ("schema = 1", "schema = 2"),
             ("version = \"v2.1.0\"", "version = \"2 1\""),
             ("site_host = \"trii.co\"", "site_host = \"https://trii.co\""),

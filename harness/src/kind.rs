@@ -5,16 +5,20 @@ pub mod cluster;
 pub mod deploy;
 pub mod diagnostics;
 pub mod health;
+pub mod inputs;
 mod install;
 pub mod network;
 mod reached;
 pub mod release;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::net::TcpListener;
 
+use crate::bring_up::containers::silence;
 use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
 use crate::config::KindTarget;
 use crate::engine::{self, Engine};
@@ -76,6 +80,7 @@ pub async fn bring_up(
     name: &EnvironmentName,
 ) -> Result<Environment, UpError> {
     let machine = machine(context).await?;
+    port_is_free(target.ingress_port).await?;
     let unique = format!("trii-{name}-{:06x}", rand::random::<u32>() & 0xff_ffff);
     let stood_up = async {
         let provision = provision(context, &machine, target, &unique);
@@ -148,6 +153,13 @@ async fn machine(context: &Context<'_>) -> Result<Machine, UpError> {
     })
 }
 
+/// Seen now, not once the cluster's node is refused it. 0 is any that is free.
+async fn port_is_free(port: u16) -> Result<(), UpError> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let bound = bound.map_err(|source| UpError::IngressPort { port, source });
+    bound.map(drop)
+}
+
 async fn provision(
     context: &Context<'_>,
     machine: &Machine,
@@ -181,7 +193,13 @@ async fn provision(
         accepts("Redis");
         Ok::<_, UpError>(part)
     };
-    let (cluster, (), postgres, redis) = futures::try_join!(cluster, loaded, postgres, redis)?;
+    let (cluster, (), postgres, redis) = tokio::select! {
+        all = async { futures::try_join!(cluster, loaded, postgres, redis) } => all?,
+        () = silence(engine) => return Err(UpError::Engine {
+            what: format!("go on with the cluster {unique}"),
+            reason: "it has stopped answering".into(),
+        }),
+    };
     Ok(Ground {
         images,
         cluster,

@@ -63,8 +63,8 @@ impl Release {
 
 /// Installs or upgrades `release` by the program `helm`, and waits until its rollout is
 /// complete; all within `deadline`. `progress` gets a line whenever something is further.
-/// A helm that is at work is killed when the caller goes away; the next deployment
-/// mends what it leaves.
+/// A helm that is at work is killed when the caller goes away, or this process dies; the
+/// next deployment mends what it leaves.
 ///
 /// # Errors
 /// [`DeployError`]; at once where a pod will never become ready.

@@ -1,8 +1,10 @@
 //! The project's own tests, in tiers by what they need.
 //!
 //! A test's tier is the name of its binary: `containers` and `cluster` are integration
-//! tests of these names, all others are `fast`. Within `containers`, what needs an engine
-//! is in a module called `engine`.
+//! tests of these names, all others are `fast`. Within both, what needs an engine is in a
+//! module called `engine`.
+
+pub mod ground;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,8 +23,12 @@ use crate::engine::{self, Engine};
 use crate::exit::ExitCode;
 use crate::images::{self, Supply, Workshop};
 use crate::interrupts::Interrupts;
+use crate::preflight;
 use crate::provision::Need;
+use crate::run::event::Failure;
+use crate::supervisor::Order;
 use crate::tools;
+use ground::Ground;
 
 /// By what its tests need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -51,7 +57,15 @@ impl Tier {
                 Need::Engine,
                 Need::ImageBuilder,
             ],
-            Tier::Cluster => &Need::ALL,
+            Tier::Cluster => &[
+                Need::Nextest,
+                Need::Engine,
+                Need::ImageBuilder,
+                Need::Go,
+                Need::Kind,
+                Need::Helm,
+                Need::Runtime,
+            ],
         }
     }
 
@@ -89,6 +103,14 @@ pub enum TestsError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The cluster that tests share did not come up.
+    #[error("{}: {}", .0.what, .0.seen)]
+    #[diagnostic(help("look at {}; next: {}", .0.look_at, .0.next))]
+    NoGround(Box<Failure>),
+    /// The cluster that tests share was not taken down.
+    #[error("left of the tests' cluster: {}", .0.join("; "))]
+    #[diagnostic(help("`cargo xtask down --all` removes it"))]
+    Left(Vec<String>),
     /// The tests do not compile, mostly.
     #[error("the tests cannot be listed; cargo's words are above")]
     #[diagnostic(help("`cargo test --workspace --no-run` shows compiler errors alone"))]
@@ -113,6 +135,8 @@ pub struct TestPlan {
     tiers: Vec<Tier>,
     /// Without an engine: why there is none.
     no_engine: Option<String>,
+    /// Without what clusters take besides an engine: what is missing.
+    no_cluster: Option<String>,
     /// What a whole tier lacks.
     missing: BTreeMap<Tier, String>,
 }
@@ -130,9 +154,12 @@ impl TestPlan {
                 plan.missing.insert(*tier, missing.join(" and "));
             }
         }
-        if !tiers.contains(&Tier::Containers) {
+        if *tiers == [Tier::Fast] {
             return (plan, None);
         }
+        let lacking = preflight::missing_tools(tools_dir);
+        let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
+        plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
         match Engine::find(engine::PATIENCE).await {
             Ok(engine) => (plan, Some(engine)),
             Err(none) => {
@@ -142,9 +169,9 @@ impl TestPlan {
         }
     }
 
-    /// nextest's filter expression for what is run. It may only name what `there` is:
-    /// nextest refuses a filter that names no test.
-    fn filter(&self, there: &[Listed]) -> String {
+    /// nextest's filter expression for what is run of `tiers`. It may only name what
+    /// `there` is: nextest refuses a filter that names no test.
+    fn filter(&self, there: &[Listed], tiers: &[Tier]) -> String {
         let named = |tier: Tier| {
             let binary = format!("binary(={})", tier.name());
             there.iter().any(|test| test.tier == tier).then_some(binary)
@@ -156,29 +183,54 @@ impl TestPlan {
         let wanted: Vec<String> = self
             .tiers
             .iter()
-            .filter(|tier| self.not_run(**tier).is_none())
+            .filter(|tier| tiers.contains(tier) && self.not_run(**tier).is_none())
             .filter_map(|tier| match tier {
                 Tier::Fast => Some(format!("not ({})", slow.join(" or "))),
                 slow => named(*slow),
             })
             .collect();
-        let filter = wanted.join(" or ");
-        match there.iter().any(|test| self.leaves_out_for_engine(test)) {
-            true => format!("({filter}) and not (binary(=containers) and test(/{NEEDS_ENGINE}/))"),
-            false => filter,
+        let mut filter = wanted.join(" or ");
+        for tier in tiers {
+            let left_out = |test: &Listed| test.tier == *tier && self.leaves_out(test);
+            if there.iter().any(left_out) {
+                let binary = tier.name();
+                filter =
+                    format!("({filter}) and not (binary(={binary}) and test(/{NEEDS_ENGINE}/))");
+            }
         }
+        filter
+    }
+
+    /// Whether there is a test of `tiers` to run.
+    fn runs_any(&self, there: &[Listed], tiers: &[Tier]) -> bool {
+        let run = |test: &Listed| tiers.contains(&test.tier) && self.selects(test) && !test.ignored;
+        there.iter().any(run)
     }
 
     /// Whether the test is run.
     fn selects(&self, test: &Listed) -> bool {
         self.tiers.contains(&test.tier)
             && self.not_run(test.tier).is_none()
-            && !self.leaves_out_for_engine(test)
+            && !self.leaves_out(test)
     }
 
-    fn leaves_out_for_engine(&self, test: &Listed) -> bool {
+    fn leaves_out(&self, test: &Listed) -> bool {
         let in_engine = test.name.starts_with("engine::") || test.name.contains("::engine::");
-        self.no_engine.is_some() && test.tier == Tier::Containers && in_engine
+        in_engine && self.no_ground(test.tier).is_some()
+    }
+
+    /// Why what needs an engine is not run in this tier, if it is not.
+    fn no_ground(&self, tier: Tier) -> Option<String> {
+        let no_engine = self.no_engine.as_ref();
+        let no_engine = no_engine.map(|why| format!("they need a container engine, and {why}"));
+        let no_cluster = self.no_cluster.as_ref().map(|missing| {
+            format!("they need a cluster, and {missing} is missing: `--provision` gets it")
+        });
+        match tier {
+            Tier::Fast => None,
+            Tier::Containers => no_engine,
+            Tier::Cluster => no_engine.or(no_cluster),
+        }
     }
 
     /// Why the whole tier is not run, if it is not.
@@ -196,14 +248,11 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         Need::PostgresBinaries => tools::postgres_bin_dir().is_some(),
         Need::RedisBinaries => tools::redis_server().is_some(),
         Need::Helm => tools::own_or_on_path(tools_dir, "helm").is_some(),
-        Need::Kind => tools::own_or_on_path(tools_dir, "kind").is_some(),
-        Need::DockerCli => tools::own_or_on_path(tools_dir, "docker").is_some(),
-        // The runner is looked for before; tests without an engine are left out one by one.
+        // The runner is looked for before; tests without an engine, or without what a
+        // cluster takes, are left out one by one.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,
-        // Whether images must be built is known when they are wanted.
-        Need::Go | Need::Runtime => true,
-        // One node fits in any.
-        Need::Inotify => true,
+        Need::Go | Need::DockerCli | Need::Kind => true,
+        Need::Runtime | Need::Inotify => true,
     };
     tier.needs().iter().copied().filter(move |need| !here(need))
 }
@@ -250,12 +299,24 @@ pub struct Outcome {
     pub exit_code: ExitCode,
 }
 
-/// Runs nextest for a plan, its output passed through.
+/// What the tests of the cluster tier are given, where they have a cluster.
+pub struct ClusterOrder<'a> {
+    /// How it is stood up.
+    pub order: Order,
+    /// Variables for its supervisor.
+    pub variables: &'a [(String, String)],
+    /// Who is told how far it is.
+    pub progress: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Runs nextest for a plan, its output passed through: first what needs no cluster, then
+/// with one that is stood up for it, the rest.
 pub async fn run(
     plan: TestPlan,
     nextest: &Path,
     workspace: &Path,
     environment: &[(String, String)],
+    cluster: Option<ClusterOrder<'_>>,
     interrupts: &mut Interrupts,
 ) -> Result<Outcome, TestsError> {
     if plan.tiers.contains(&Tier::Containers)
@@ -267,32 +328,96 @@ pub async fn run(
         Ok(listed) => listed,
         Err(code) => return Ok(Outcome::called_off(plan, code)),
     };
-    let junit = target.join("nextest/default/junit.xml");
-    // An old one must not be taken for this run's.
-    let _ = std::fs::remove_file(&junit);
-    let exit_code = match there.iter().any(|test| plan.selects(test) && !test.ignored) {
-        true => {
-            execute(
-                nextest,
-                workspace,
-                &plan.filter(&there),
-                environment,
-                interrupts,
-            )
-            .await?
-        }
+    let mut part = Part {
+        nextest,
+        workspace,
+        junit: target.join("nextest/default/junit.xml"),
+        environment: environment.to_vec(),
+        tallies: not_run(&plan, &there),
         // What is not run, and why, is said on the last lines.
-        false => ExitCode::NoEnvironment,
+        exit_code: None,
     };
-    let mut tallies = not_run(&plan, &there);
-    if junit.exists() {
-        add_results(&junit, &mut tallies)?;
+    part.run(&plan, &there, &[Tier::Fast, Tier::Containers], interrupts)
+        .await?;
+    let called_off = [Some(ExitCode::Interrupted), Some(ExitCode::Terminated)];
+    if plan.runs_any(&there, &[Tier::Cluster]) && !called_off.contains(&part.exit_code) {
+        part.run_on_cluster(&plan, &there, cluster, interrupts)
+            .await?;
     }
     Ok(Outcome {
+        exit_code: part.exit_code.unwrap_or(ExitCode::NoEnvironment),
+        tallies: part.tallies,
         plan,
-        tallies,
-        exit_code,
     })
+}
+
+/// Runs of nextest, and what they came to.
+struct Part<'a> {
+    nextest: &'a Path,
+    workspace: &'a Path,
+    junit: PathBuf,
+    environment: Vec<(String, String)>,
+    tallies: BTreeMap<Tier, Tally>,
+    exit_code: Option<ExitCode>,
+}
+
+impl Part<'_> {
+    async fn run(
+        &mut self,
+        plan: &TestPlan,
+        there: &[Listed],
+        tiers: &[Tier],
+        interrupts: &mut Interrupts,
+    ) -> Result<(), TestsError> {
+        if !plan.runs_any(there, tiers) {
+            return Ok(());
+        }
+        // An old one must not be taken for this run's.
+        let _ = std::fs::remove_file(&self.junit);
+        let filter = plan.filter(there, tiers);
+        let Part {
+            nextest, workspace, ..
+        } = *self;
+        let code = execute(nextest, workspace, &filter, &self.environment, interrupts).await?;
+        if self.junit.exists() {
+            add_results(&self.junit, &mut self.tallies)?;
+        }
+        self.exit_code = match self.exit_code {
+            Some(earlier) if earlier != ExitCode::Held => Some(earlier),
+            _ => Some(code),
+        };
+        Ok(())
+    }
+
+    async fn run_on_cluster(
+        &mut self,
+        plan: &TestPlan,
+        there: &[Listed],
+        cluster: Option<ClusterOrder<'_>>,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), TestsError> {
+        let tier = [Tier::Cluster];
+        let Some(cluster) = cluster.filter(|_| plan.no_ground(Tier::Cluster).is_none()) else {
+            return self.run(plan, there, &tier, interrupts).await;
+        };
+        let standing_up = Ground::up(cluster.order, cluster.variables, cluster.progress);
+        let ground = tokio::select! {
+            up = standing_up => up.map_err(TestsError::NoGround)?,
+            // Its supervisor takes down what there is once we do not hold it any more.
+            code = interrupts.next() => {
+                self.exit_code = Some(code);
+                return Ok(());
+            }
+        };
+        self.environment.extend(ground.variables());
+        let ran = self.run(plan, there, &tier, interrupts).await;
+        let left = ground.down().await;
+        ran?;
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(TestsError::Left(left)),
+        }
+    }
 }
 
 /// Builds what whole runs start, so that no test has to wait for that. Returns the code of
@@ -505,11 +630,9 @@ impl Outcome {
         }
         let mut words = vec![format!("{} passed, {} failed", tally.passed, tally.failed)];
         if tally.left_out > 0 {
-            let why = match (self.plan.not_run(tier), &self.plan.no_engine) {
-                (Some(why), _) => why,
-                (None, Some(why)) => format!("they need a container engine, and {why}"),
-                (None, None) => "the run was called off".into(),
-            };
+            let no_ground = || self.plan.no_ground(tier);
+            let why = self.plan.not_run(tier).or_else(no_ground);
+            let why = why.unwrap_or_else(|| "the run was called off".into());
             words.push(format!("{} not run: {why}", tally.left_out));
         }
         if tally.ignored > 0 {
@@ -547,6 +670,7 @@ mod unit {
         TestPlan {
             tiers: Tier::ALL.to_vec(),
             no_engine: no_engine.map(str::to_owned),
+            no_cluster: None,
             missing: missing.into_iter().collect(),
         }
     }
@@ -560,7 +684,7 @@ mod unit {
                 "engine::by_hand": test(true),
                 "d": test(false),
             }},
-            "harness::cluster": {"testcases": {"e": test(false)}},
+            "harness::cluster": {"testcases": {"e": test(false), "engine::f": test(false)}},
         }}))
     }
 
@@ -572,12 +696,22 @@ mod unit {
             plan(None, Some((Tier::Containers, "Redis"))),
             plan(None, Some((Tier::Cluster, "helm"))),
         ]
-        .map(|plan| plan.filter(&there()));
+        .map(|plan| {
+            let both = [Tier::Fast, Tier::Containers];
+            let filters = [both.as_slice(), &[Tier::Cluster]];
+            filters
+                .map(|tiers| plan.filter(&there(), tiers))
+                .join("\n    ")
+        });
         insta::assert_snapshot!(filters.join("\n"), @r"
-        not (binary(=containers) or binary(=cluster)) or binary(=containers) or binary(=cluster)
-        (not (binary(=containers) or binary(=cluster)) or binary(=containers) or binary(=cluster)) and not (binary(=containers) and test(/(^|::)engine::/))
-        not (binary(=containers) or binary(=cluster)) or binary(=cluster)
         not (binary(=containers) or binary(=cluster)) or binary(=containers)
+            binary(=cluster)
+        (not (binary(=containers) or binary(=cluster)) or binary(=containers)) and not (binary(=containers) and test(/(^|::)engine::/))
+            (binary(=cluster)) and not (binary(=cluster) and test(/(^|::)engine::/))
+        not (binary(=containers) or binary(=cluster))
+            binary(=cluster)
+        not (binary(=containers) or binary(=cluster)) or binary(=containers)
+            
         ");
     }
 
@@ -598,8 +732,8 @@ mod unit {
         insta::assert_snapshot!(outcome, @r"
         fast        2 passed, 0 failed
         containers  1 passed, 0 failed; 1 not run: they need a container engine, and no container engine answers; 1 only by hand (they change the machine; docs/testing.md)
-        cluster     0 passed, 0 failed; 1 not run: helm missing: `cargo xtask test --provision` installs it
-        tests: 3 passed, 0 failed, 3 skipped
+        cluster     0 passed, 0 failed; 2 not run: helm missing: `cargo xtask test --provision` installs it
+        tests: 3 passed, 0 failed, 4 skipped
         ");
     }
 

@@ -101,7 +101,8 @@ pub struct Named {
 /// What most commands understand.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// The target, as harness.toml names it [default: its default_target]
+    /// The target, as harness.toml names it, or `auto`: kind where a container engine answers,
+    /// else local [default: its default_target]
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
     /// Print one JSON document on standard output; progress goes to standard error

@@ -29,6 +29,14 @@ pub enum UpError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Port(#[from] PortTaken),
+    /// The ingress' port is taken.
+    #[error("the ingress cannot listen on 127.0.0.1:{port}: {source}")]
+    IngressPort {
+        /// The port.
+        port: u16,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// A child could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -141,6 +149,10 @@ impl UpError {
             UpError::Port(_) => (
                 "a free port for the router".into(),
                 "ss -ltnp; or router_port = 0 in harness.toml".into(),
+            ),
+            UpError::IngressPort { port, .. } => (
+                "a free port for the ingress".into(),
+                format!("ss -ltnp 'sport = :{port}'; or ingress_port = 0 in harness.toml"),
             ),
             UpError::NoEngine { .. } | UpError::NoSupply { .. } => (
                 "an engine with images, or binaries on PATH".into(),

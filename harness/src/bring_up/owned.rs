@@ -28,8 +28,8 @@ pub struct Owned {
     environment: String,
     ledger: Ledger,
     holdings: Mutex<Holdings>,
-    /// Containers that the engine is starting.
-    starting: TaskTracker,
+    /// What the engine is at.
+    under_way: TaskTracker,
 }
 
 #[derive(Default)]
@@ -103,7 +103,7 @@ impl Owned {
             environment: environment.to_owned(),
             ledger,
             holdings: Mutex::default(),
-            starting: TaskTracker::new(),
+            under_way: TaskTracker::new(),
         }
     }
 
@@ -175,23 +175,32 @@ impl Owned {
         self.hold().containers.push(container);
     }
 
-    /// Starts an adopted container in a task of its own, so that a caller who stops
-    /// waiting does not leave the engine's answer unread.
+    /// Has the engine do something in a task of its own: a caller who stops waiting does
+    /// not leave it half done, and [`Owned::release`] waits for it.
+    pub async fn see_through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, String>> + Send + 'static,
+    ) -> Result<T, String> {
+        let done = self.under_way.spawn(work).await;
+        done.map_err(|panic| panic.to_string())?
+    }
+
+    /// Starts an adopted container.
     pub async fn start_container(
         self: &Arc<Self>,
         name: String,
         start: impl Future<Output = Result<Started, String>> + Send + 'static,
     ) -> Result<Arc<ContainerAsync<GenericImage>>, String> {
         let owned = Arc::clone(self);
-        let task = self.starting.spawn(async move {
+        self.see_through(async move {
             let handle = Arc::new(start.await?.map_err(|error| crate::chain(&error))?);
             let mut holdings = owned.hold();
             if let Some(container) = holdings.containers.iter_mut().find(|c| c.is(&name)) {
                 container.started(Arc::clone(&handle));
             }
             Ok(handle)
-        });
-        task.await.map_err(|panic| panic.to_string())?
+        })
+        .await
     }
 
     /// Takes over the router.
@@ -292,9 +301,9 @@ impl Owned {
     /// Takes everything away, in the reverse of the order in which it depends on each
     /// other. Returns what could not be.
     pub async fn release(&self, grace: Duration) -> Vec<String> {
-        self.starting.close();
+        self.under_way.close();
         // Bounded: each of them has its own deadline with the engine.
-        let _ = tokio::time::timeout(ENGINE_PATIENCE, self.starting.wait()).await;
+        let _ = tokio::time::timeout(ENGINE_PATIENCE, self.under_way.wait()).await;
         let Holdings {
             router,
             children,

@@ -7,7 +7,7 @@ use regex::Regex;
 use toml::Spanned;
 
 use super::schema::{self, Kind, PathType};
-use super::{Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target};
+use super::{AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target};
 use crate::service::Service;
 
 const SCHEMA: u32 = 1;
@@ -35,7 +35,14 @@ pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
     let targets = file
         .targets
         .into_iter()
-        .map(|(name, target)| Ok((name, judge_target(target)?)))
+        .map(|(name, target)| match name.as_str() {
+            AUTO => Err(fault(
+                &target.kind,
+                format!("no target can be called {AUTO:?}"),
+                "it stands for the one that this machine is for; choose another name",
+            )),
+            _ => Ok((name, judge_target(target)?)),
+        })
         .collect::<Result<_, Fault>>()?;
     let default_target = judge_default_target(&file.default_target, &targets)?;
     let mut routes = file
@@ -187,7 +194,7 @@ fn judge_default_target(
     name: &Spanned<String>,
     targets: &BTreeMap<String, Target>,
 ) -> Result<String, Fault> {
-    if targets.contains_key(name.get_ref()) {
+    if name.get_ref() == AUTO || targets.contains_key(name.get_ref()) {
         return Ok(name.get_ref().clone());
     }
     Err(Fault {

@@ -9,13 +9,14 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::network::{Network, containers_gone};
-use crate::bring_up::containers::{ENGINE_PATIENCE, published, silence, with_patience};
+use crate::bring_up::containers::{ENGINE_PATIENCE, published, with_patience};
 use crate::bring_up::{Context, UpError};
 use crate::config::KindTarget;
 use crate::engine::Engine;
 use crate::images::exec;
 use crate::ledger::Resource;
-use crate::process::bound::{Program, describe};
+use crate::process::bound::{Program, Reach, describe};
+use crate::process::search;
 use crate::provision::oci_runtime;
 use crate::run::event::Stage;
 use crate::wait::{self, Observation};
@@ -78,16 +79,13 @@ pub async fn create(
         user: None,
         log: context.log(KIND),
         stop_signal: Signal::SIGTERM,
+        // A `docker run` that is cut short leaves the engine at it; see `remove`.
+        stop_reaches: Reach::Program,
         death_signal: Signal::SIGKILL,
     })?;
     context.progress(Stage::Provision, "creating the cluster");
-    let ended = tokio::select! {
-        ended = context.owned.finish(KIND, context.deadlines.cluster) => ended?,
-        () = silence(engine) => return Err(UpError::Engine {
-            what: format!("go on with the cluster {name}"),
-            reason: "it has stopped answering".into(),
-        }),
-    };
+    let ended = context.owned.finish(KIND, context.deadlines.cluster);
+    let ended = ended.await?;
     if !ended.success() {
         return Err(UpError::Ended {
             part: KIND.to_owned(),
@@ -142,16 +140,23 @@ fn control_plane(cluster: &str) -> String {
 
 /// Removes every node of the cluster, volumes included; one that is not there is removed.
 ///
-/// By the engine alone: it needs no `kind`, and no kubeconfig is touched.
+/// By the engine alone: it needs no `kind`, and no kubeconfig is touched. A `docker run`
+/// of kind's may outlive it, and would bring a node after the others are gone: its end is
+/// waited for. It must not be killed, since the engine would go on without it.
 pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     let label = format!("{KIND_CLUSTER}={name}");
     let removed = wait::until(
         "the cluster's nodes are gone",
         2 * ENGINE_PATIENCE,
         LOOK_EVERY,
-        async || match containers_gone(engine, "label", &label).await {
-            Ok(()) => Observation::Ready(()),
-            Err(reason) => Observation::NotYet(reason),
+        async || {
+            if let Some(creator) = search::with_argument(&label).first() {
+                return Observation::NotYet(format!("{creator} still makes one"));
+            }
+            match containers_gone(engine, "label", &label).await {
+                Ok(()) => Observation::Ready(()),
+                Err(reason) => Observation::NotYet(reason),
+            }
         },
     );
     let removed = with_patience(engine, removed).await?;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::bring_up::containers::with_patience;
+use crate::bring_up::containers::{silence, with_patience};
 use crate::engine::Engine;
 use crate::images::exec;
 use crate::subprocess;
@@ -53,8 +53,11 @@ pub async fn collect(
         let all = [logs, state].into_iter().chain(answers);
         all.filter_map(Result::err).collect()
     };
-    let lacking = tokio::time::timeout(DEADLINE, collecting).await;
-    let lacking = lacking.unwrap_or_else(|_| vec![format!("not all within {DEADLINE:?}")]);
+    let lacking = tokio::select! {
+        lacking = collecting => lacking,
+        () = tokio::time::sleep(DEADLINE) => vec![format!("what takes longer than {DEADLINE:?}")],
+        () = silence(engine) => vec!["more: the engine has stopped answering".to_owned()],
+    };
     (folder, lacking)
 }
 

@@ -14,9 +14,10 @@ use crate::release::{self, DeployError};
 use crate::run::event::{Part, Stage};
 use crate::service::Service;
 
-const NAMESPACES: &str = "namespaces/namespaces.yaml";
-const INGRESS: &str = "ingress/traefik.yaml";
-const METRICS_SERVER: &str = "metrics-server/metrics-server.yaml";
+/// The namespaces that there are.
+pub(super) const NAMESPACES: &str = "fixtures/k8s-manifests/namespaces/namespaces.yaml";
+const INGRESS: &str = "fixtures/k8s-manifests/ingress/traefik.yaml";
+const METRICS_SERVER: &str = "fixtures/k8s-manifests/metrics-server/metrics-server.yaml";
 
 /// Where the ingress controller is: `fixtures/k8s-manifests/ingress`.
 const INGRESS_NAMESPACE: &str = "ingress-nginx";
@@ -106,7 +107,7 @@ async fn surroundings(
     certificates: &Certificates,
 ) -> Result<(), UpError> {
     let manifest = |file: &str| {
-        let path = context.workspace.join("fixtures/k8s-manifests").join(file);
+        let path = context.workspace.join(file);
         std::fs::read_to_string(&path).map_err(UpError::system(format!("read {}", path.display())))
     };
     let images = &ground.images;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListContainersOptionsBuilder};
 
 use crate::bring_up::containers::{self, ENGINE_PATIENCE, refusal, with_patience};
@@ -44,13 +44,8 @@ pub async fn create(
         labels: Some(context.labels().into_iter().collect()),
         ..NetworkCreateRequest::default()
     };
-    let created = async {
-        engine.client().create_network(request).await?;
-        let options = None::<InspectNetworkOptions>;
-        engine.client().inspect_network(name, options).await
-    };
-    let created = with_patience(engine, created).await.map_err(failed)?;
-    let network = created.map_err(|error| failed(crate::chain(&error)))?;
+    let created = create_and_inspect(engine.clone(), request);
+    let network = context.owned.see_through(created).await.map_err(failed)?;
     let mut ranges = network
         .ipam
         .and_then(|ipam| ipam.config)
@@ -64,6 +59,20 @@ pub async fn create(
         name: name.to_owned(),
         subnet,
     })
+}
+
+async fn create_and_inspect(
+    engine: Engine,
+    request: NetworkCreateRequest,
+) -> Result<NetworkInspect, String> {
+    let created = async {
+        let name = request.name.clone();
+        engine.client().create_network(request).await?;
+        let options = None::<InspectNetworkOptions>;
+        engine.client().inspect_network(&name, options).await
+    };
+    let network = with_patience(&engine, created).await?;
+    network.map_err(|error| crate::chain(&error))
 }
 
 /// Removes the network, and all containers that are on it; one that is not there is removed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::bring_up::{Context, UpError};
-use crate::process::bound::{Program, describe};
+use crate::process::bound::{Program, Reach, describe};
 use crate::run::event::Stage;
 use crate::wait::{self, Observation};
 
@@ -35,6 +35,7 @@ pub async fn platform(context: &Context<'_>) -> Result<PathBuf, UpError> {
         user: None,
         log: context.log(NAME),
         stop_signal: Signal::SIGTERM,
+        stop_reaches: Reach::Group,
         death_signal: Signal::SIGTERM,
     })?;
     let status = ended_with_progress(context).await?;

@@ -10,7 +10,7 @@ use nix::unistd::{Uid, User, chown};
 
 use super::backing::on_a_free_port;
 use crate::bring_up::{Context, POSTGRES, UpError, last_lines, process_part};
-use crate::process::bound::{Program, describe};
+use crate::process::bound::{Program, Reach, describe};
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
 
@@ -162,6 +162,7 @@ fn program(
         log: context.log(name),
         // Its SIGTERM waits for its clients ("smart shutdown", PostgreSQL 15 manual, 19.5).
         stop_signal: Signal::SIGINT,
+        stop_reaches: Reach::Group,
         // "Immediate shutdown": it ends its own children and its shared memory with it.
         death_signal: Signal::SIGQUIT,
     }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::backing::on_a_free_port;
 use crate::bring_up::containers::answers_ping;
 use crate::bring_up::{Context, REDIS, UpError, last_lines, process_part};
-use crate::process::bound::{Program, describe};
+use crate::process::bound::{Program, Reach, describe};
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
 
@@ -29,6 +29,7 @@ pub async fn start(context: &Context<'_>, binary: &Path) -> Result<Part, UpError
             user: None,
             log: context.log(REDIS),
             stop_signal: Signal::SIGTERM,
+            stop_reaches: Reach::Group,
             death_signal: Signal::SIGKILL,
         })?;
         answers(context, port).await

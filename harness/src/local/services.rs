@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::backing::Backing;
 use crate::bring_up::{Context, UpError, process_part};
-use crate::process::bound::{Program, describe};
+use crate::process::bound::{Program, Reach, describe};
 use crate::router::Upstreams;
 use crate::run::event::{Part, Stage};
 use crate::service::Service;
@@ -95,6 +95,7 @@ fn program(context: &Context<'_>, name: &str, path: &Path) -> Program {
         user: None,
         log: context.log(name),
         stop_signal: Signal::SIGTERM,
+        stop_reaches: Reach::Group,
         death_signal: Signal::SIGKILL,
     }
 }

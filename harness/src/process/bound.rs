@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, User, getppid, initgroups, setgid, setuid};
 use thiserror::Error;
 use tokio::process::{Child, Command};
@@ -48,8 +48,20 @@ pub struct Program {
     pub log: PathBuf,
     /// The signal that asks it to end.
     pub stop_signal: Signal,
+    /// Who gets that signal.
+    pub stop_reaches: Reach,
     /// The signal it gets when its owner dies.
     pub death_signal: Signal,
+}
+
+/// Who a child's stop signal is for. Elsewhere than on Linux always its whole group: the
+/// program is a child of `run-bound` there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The program and all that it has started.
+    Group,
+    /// The program alone: what it has started sees its work through.
+    Program,
 }
 
 /// A child could not be started.
@@ -85,6 +97,7 @@ pub struct BoundChild {
     /// Where its output goes.
     pub log: PathBuf,
     stop_signal: Signal,
+    stop_reaches: Reach,
     child: Child,
     pid: u32,
 }
@@ -115,33 +128,21 @@ impl Program {
             name: self.name.clone(),
             log: self.log.clone(),
             stop_signal: self.stop_signal,
+            stop_reaches: self.stop_reaches,
             child,
             pid,
         })
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(own_executable());
-        command
-            .arg("run-bound")
-            .arg("--owner")
-            .arg(std::process::id().to_string())
-            .arg("--death-signal")
-            .arg(self.death_signal.as_str());
-        if let Some(user) = &self.user {
-            command.arg("--user").arg(user);
-        }
-        command.arg("--").arg(&self.path).args(&self.arguments);
-        command.env_clear();
+        let mut command = bound(&self.path, self.user.as_deref(), self.death_signal);
+        command.args(&self.arguments).env_clear();
         for name in PASSED_ON {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        // A group of its own: a terminal's Ctrl-C reaches the harness alone, which then
-        // ends its children in order.
-        command.process_group(0).kill_on_drop(true);
         command
     }
 
@@ -160,6 +161,38 @@ impl Program {
             source,
         }
     }
+}
+
+/// A command for `program` that gets `death_signal` when this process dies, and is killed
+/// when dropped. Arguments are the program's.
+fn bound(program: &Path, user: Option<&str>, death_signal: Signal) -> Command {
+    let mut command = Command::new(own_executable());
+    command
+        .args(["run-bound", "--owner"])
+        .arg(std::process::id().to_string())
+        .args(["--death-signal", death_signal.as_str()]);
+    if let Some(user) = user {
+        command.args(["--user", user]);
+    }
+    command.arg("--").arg(program);
+    in_own_group(&mut command);
+    command
+}
+
+/// A terminal's Ctrl-C reaches the harness alone, which then ends its children in order.
+fn in_own_group(command: &mut Command) {
+    command.process_group(0).kill_on_drop(true);
+}
+
+/// A command for `program` that is killed when this process dies or it is dropped.
+pub(crate) fn killed_with_us(program: &Path) -> Command {
+    // The executable of unit tests knows no `run-bound`.
+    if cfg!(test) {
+        let mut command = Command::new(program);
+        in_own_group(&mut command);
+        return command;
+    }
+    bound(program, None, Signal::SIGKILL)
 }
 
 /// The running executable, by a path that still works when the file was replaced.
@@ -199,25 +232,28 @@ impl BoundChild {
 
     /// Asks the child to end.
     pub fn request_stop(&mut self) {
-        self.signal(self.stop_signal);
+        self.signal(self.stop_signal, self.stop_reaches);
         // One that is stopped would not hear; systemd does the same (systemd.kill(5)).
-        self.signal(Signal::SIGCONT);
+        self.signal(Signal::SIGCONT, self.stop_reaches);
     }
 
-    /// Ends the child, whatever it does.
+    /// Ends the child and all that it has started, whatever they do.
     pub fn kill(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.signal(Signal::SIGKILL, Reach::Group);
     }
 
-    /// To the whole group: where `run-bound` stays, the program is its child.
-    fn signal(&mut self, signal: Signal) {
+    fn signal(&mut self, signal: Signal, reaches: Reach) {
         // The number of one that has ended may be another's by now.
         if self.has_ended().is_some() {
             return;
         }
-        if let Ok(pid) = i32::try_from(self.pid) {
-            let _ = killpg(Pid::from_raw(pid), signal);
-        }
+        let Ok(pid) = i32::try_from(self.pid).map(Pid::from_raw) else {
+            return;
+        };
+        let _ = match reaches {
+            Reach::Program if cfg!(target_os = "linux") => kill(pid, signal),
+            _ => killpg(pid, signal),
+        };
     }
 }
 
@@ -282,7 +318,12 @@ fn tie_and_run(
     if getppid().as_raw().unsigned_abs() != owner {
         return Err(std::io::Error::other("run-bound: the owner is gone"));
     }
-    Err(command.exec())
+    let error = command.exec();
+    let program = command.get_program().display();
+    Err(std::io::Error::new(
+        error.kind(),
+        format!("cannot start {program}: {error}"),
+    ))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use super::{DeployError, Release};
 use crate::cluster::Cluster;
+use crate::process::bound;
 
 /// How long helm may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -83,9 +84,9 @@ impl<'a> Helm<'a> {
         beside(&self.cluster.kubeconfig).join("helm.lock")
     }
 
-    /// helm, ready to be started; killed when dropped. Ctrl-C in a terminal is ours.
+    /// helm, ready to be started; killed when we die or it is dropped.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = bound::killed_with_us(&self.program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HELM_") {
                 command.env_remove(name);
@@ -101,9 +102,7 @@ impl<'a> Helm<'a> {
             .args(["--namespace", &self.cluster.namespace])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+            .stderr(Stdio::piped());
         command
     }
 

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::process::Output;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Child;
 
@@ -84,11 +84,12 @@ impl Ending {
         Ending(pid.map(Pid::from_raw))
     }
 
-    /// Only while the child is not waited for to its end: its id is another's after.
+    /// To its group, whose leader it is or is tied to us by. Only while the child is not
+    /// waited for to its end: its id is another's after.
     fn ask(self) {
         if let Some(pid) = self.0 {
             // It may have ended just now, but is still to be reaped.
-            let _ = kill(pid, Signal::SIGTERM);
+            let _ = killpg(pid, Signal::SIGTERM);
         }
     }
 }

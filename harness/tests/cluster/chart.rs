@@ -3,7 +3,7 @@
 //! What is asserted holds for every object of every values file, so that a service or an
 //! environment that is added later is held to it too.
 
-mod helm;
+pub mod helm;
 mod manifests;
 
 mod addons;

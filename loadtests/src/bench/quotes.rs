@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use harness::process::bound::{BoundChild, Program, describe};
+use harness::process::bound::{BoundChild, Program, Reach, describe};
 use harness::service::Service;
 use harness::subprocess;
 use harness::tools::on_path;
@@ -186,6 +186,7 @@ impl Bench {
             user: None,
             log: log.clone(),
             stop_signal: Signal::SIGTERM,
+            stop_reaches: Reach::Group,
             death_signal: Signal::SIGKILL,
         }
         .start()?;

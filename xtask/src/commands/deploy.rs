@@ -132,7 +132,7 @@ impl<'a> Site<'a> {
 /// Deploys a version to an environment that is up, or shows what that would change.
 pub async fn run(arguments: cli::Deploy) -> Result<ExitCode, Problem> {
     let named = &arguments.named;
-    let place = Workplace::find(&named.common)?;
+    let place = Workplace::find(&named.common).await?;
     let folder = EnvironmentFolder::of(&place.home, &named.name);
     let environment = folder.read(&named.name).map_err(Problem::no_environment)?;
     let site = Site::find(&place, &environment).await?;

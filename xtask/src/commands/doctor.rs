@@ -11,7 +11,7 @@ use crate::problem::Problem;
 
 /// Says what this machine has and lacks.
 pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
-    let place = Workplace::find(&arguments.common)?;
+    let place = Workplace::find(&arguments.common).await?;
     if arguments.provision {
         place.provision(&Need::ALL).await?;
     }

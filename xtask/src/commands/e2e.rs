@@ -15,7 +15,7 @@ use harness::run::{Run, RunFolderError};
 /// Stands the platform up, proves it, and takes it down.
 pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     let Named { name, common } = &arguments.named;
-    let place = Workplace::find(common)?;
+    let place = Workplace::find(common).await?;
     if let Some(environment) = warm::find(&place, name).await? {
         return warm::prove(&place, &arguments, &environment).await;
     }

@@ -23,7 +23,7 @@ struct OfAnotherTarget {
 /// Proves an environment that is up.
 pub async fn run(named: Named) -> Result<ExitCode, Problem> {
     let Named { name, common } = &named;
-    let place = Workplace::find(common)?;
+    let place = Workplace::find(common).await?;
     let folder = EnvironmentFolder::of(&place.home, name);
     let environment = folder.read(name).map_err(Problem::no_environment)?;
     if common

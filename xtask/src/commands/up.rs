@@ -16,7 +16,7 @@ use crate::problem::Problem;
 pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     let named = &arguments.named;
     let json = named.common.json;
-    let place = Workplace::find(&named.common)?;
+    let place = Workplace::find(&named.common).await?;
     if let Some(code) = already_up(&place, named).await? {
         return Ok(code);
     }

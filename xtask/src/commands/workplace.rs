@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use harness::config::{Config, Target};
+use harness::engine::{Engine, PATIENCE};
 use harness::environment::EnvironmentName;
 use harness::exit::ExitCode;
 use harness::home::Home;
 use harness::interrupts::Interrupts;
+use harness::kind::inputs;
 use harness::preflight;
 use harness::provision::{Need, Places as ProvisionPlaces, Plan};
 use harness::run::event::{Stage, StageResult};
@@ -29,6 +31,8 @@ pub struct Workplace {
     pub home: Home,
     /// The target's name.
     pub target_name: String,
+    /// Why it is that one.
+    why: String,
 }
 
 /// The repository this binary was built from.
@@ -58,16 +62,25 @@ pub fn config_path(places: &Places) -> Result<PathBuf, Problem> {
 
 impl Workplace {
     /// Reads the configuration and finds the target.
-    pub fn find(common: &Common) -> Result<Workplace, Problem> {
+    pub async fn find(common: &Common) -> Result<Workplace, Problem> {
         let config_path = config_path(&common.places)?;
         let config = Config::read(&config_path).map_err(Problem::usage)?;
-        let (target_name, _) = config
-            .target(common.target.as_deref())
-            .map_err(Problem::usage)?;
+        let named = common.target.as_deref();
+        let (chosen, why) = match config.is_auto(named) {
+            true => automatic(&config).await,
+            false => (named.map(str::to_owned), asked_for(named)),
+        };
+        let target = config.target(chosen.as_deref());
+        let (target_name, target) = target.map_err(Problem::usage)?;
+        let workspace = workspace();
+        if let Target::Kind(kind) = target {
+            inputs::check(kind, &workspace).map_err(Problem::usage)?;
+        }
         Ok(Workplace {
             target_name: target_name.to_owned(),
+            why,
             home: home(&common.places)?,
-            workspace: workspace(),
+            workspace,
             config_path,
             config,
         })
@@ -80,11 +93,7 @@ impl Workplace {
 
     /// Starts a run that is printed as it goes, with its first stage: what was decided.
     pub fn start_run(&self, verb: &str, named: &Named) -> Result<Run, Problem> {
-        let why = match named.common.target {
-            Some(_) => "as --target says",
-            None => "the default of harness.toml",
-        };
-        self.start_run_on(verb, &self.target_name, &named.name, why)
+        self.start_run_on(verb, &self.target_name, &named.name, &self.why)
     }
 
     /// Starts a run on a target that was chosen because of `why`.
@@ -140,6 +149,24 @@ impl Workplace {
         .await
         .map_err(Problem::no_environment)
     }
+}
+
+fn asked_for(named: Option<&str>) -> String {
+    match named {
+        Some(_) => "as --target says".into(),
+        None => "the default of harness.toml".into(),
+    }
+}
+
+/// The target for this machine, and why it is that one.
+async fn automatic(config: &Config) -> (Option<String>, String) {
+    let engine = Engine::find(PATIENCE).await;
+    let chosen = config.auto(engine.is_ok()).map(str::to_owned);
+    let why = match engine {
+        Ok(engine) => format!("since an engine answers at {}", engine.host),
+        Err(none) => format!("since {}", none.in_short()),
+    };
+    (chosen, why)
 }
 
 /// What was typed after `cargo xtask`.

@@ -8,12 +8,19 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on panics, also in what tests share"
 )]
+#![allow(
+    dead_code,
+    reason = "what is shared with the tests of the kind target is not all used here"
+)]
 
 mod engine;
 mod environments;
 mod faults;
+#[path = "../support/leftovers.rs"]
 mod leftovers;
+#[path = "../support/machine.rs"]
 mod machine;
+#[path = "../support/rig.rs"]
 mod rig;
 mod secrets;
 mod silence;

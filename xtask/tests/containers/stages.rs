@@ -108,7 +108,7 @@ fn prolong(stage: Stage, rig: &Rig, course: &mut Course<'_>) -> Option<TcpStream
 /// A request whose body is long in coming.
 fn request_in_flight(rig: &Rig) -> TcpStream {
     let environment = rig.environment().unwrap();
-    let mut stream = TcpStream::connect(environment["router"].as_str().unwrap()).unwrap();
+    let mut stream = TcpStream::connect(environment["entry"]["address"].as_str().unwrap()).unwrap();
     let head = "POST /auth/token HTTP/1.1\r\nhost: api.trii.co\r\n\
                 content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     stream.write_all(head.as_bytes()).unwrap();

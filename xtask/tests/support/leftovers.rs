@@ -22,7 +22,7 @@ impl Traces {
         let environment = rig.environment().unwrap_or_default();
         let parts = environment["parts"].as_array().into_iter().flatten();
         let parts = parts.map(|part| &part["address"]);
-        let addresses = parts.chain([&environment["router"]]);
+        let addresses = parts.chain([&environment["entry"]["address"]]);
         let mark = format!("trii-{}-", rig.name);
         Traces {
             addresses: addresses

@@ -1,14 +1,11 @@
 //! The way into a cluster's network, through the ingress controller that is installed there.
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::join_all;
 use harness::certificates::Certificates;
-use harness::engine::{Engine, PATIENCE};
-use harness::images::{self, Workshop};
 use harness::tunnel::{LABEL, Tunnel, TunnelError};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -18,6 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::shared::Shared;
 
 const HOST: &str = "tunnel.example";
 const INGRESS: &str = "ingress-nginx-controller.ingress-nginx";
@@ -185,19 +184,10 @@ async fn says_why_it_cannot_reach(page: &Page) {
 }
 
 #[tokio::test]
-#[ignore = "wants a cluster with the ingress controller and the image `base`, by KUBECONFIG"]
 async fn a_tunnel_speaks_from_inside_the_cluster() {
-    // Which of the two that are compiled in, nobody else says.
-    let provider = rustls::crypto::ring::default_provider();
-    provider.install_default().unwrap();
-    let engine = Engine::find(PATIENCE).await.unwrap();
-    let workshop = Workshop {
-        recipes: Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images"),
-        state_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("harness"),
-    };
-    let image = images::at_hand(&engine, &workshop, "base", &|_| ()).await;
-    let client = Client::try_default().await.unwrap();
-    let page = Page::create(client, image.unwrap().to_string()).await;
+    let shared = Shared::find().await;
+    let client = shared.cluster("default").await.client().clone();
+    let page = Page::create(client, shared.place().shell_image.clone()).await;
 
     let checked = async {
         speaks_https_from_a_pod(&page).await;

@@ -76,11 +76,12 @@ impl Rig {
         };
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../harness.toml");
         fs::write(rig.config(), fs::read_to_string(ours).unwrap()).unwrap();
-        rig.change(
-            "backing_services = \"auto\"",
-            "backing_services = \"binaries\"",
-        )
-        .change("stop = 15", "stop = 3")
+        rig.change("default_target = \"auto\"", "default_target = \"local\"")
+            .change(
+                "backing_services = \"auto\"",
+                "backing_services = \"binaries\"",
+            )
+            .change("stop = 15", "stop = 3")
     }
 
     /// With this instead of that in the configuration.
@@ -283,6 +284,17 @@ impl Course<'_> {
             }
             self.rig.find(words)
         })
+    }
+
+    /// Waits until it says so.
+    pub fn says(&mut self, words: &str) {
+        eventually(&format!("it says {words:?}"), UP, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
+            }
+            let said = self.stderr();
+            said.contains(words).then_some(()).ok_or(said)
+        });
     }
 
     /// Waits until the ledger has it.

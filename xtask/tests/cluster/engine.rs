@@ -1,0 +1,141 @@
+//! What takes an engine, and what the engine has afterwards.
+
+mod faults;
+mod stages;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptions, ListVolumesOptions,
+};
+use harness::engine::{Engine, PATIENCE};
+
+use crate::leftovers::Traces;
+use crate::rig::Rig;
+
+/// A node is stopped and removed in seconds; on a machine that does other things as well.
+const SOON: Duration = Duration::from_secs(45);
+
+/// A user's own kubeconfig, which is nobody else's business.
+const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: theirs # as it was\n";
+
+async fn engine() -> Engine {
+    Engine::find(PATIENCE)
+        .await
+        .expect("these tests want a container engine; `cargo xtask test` leaves them out without")
+}
+
+/// A rig on a cluster, and the user's kubeconfigs: the default one and a named one.
+struct ClusterRig {
+    rig: Rig,
+    engine: Engine,
+    user: tempfile::TempDir,
+}
+
+impl ClusterRig {
+    async fn new() -> ClusterRig {
+        ClusterRig::of(Rig::new()).await
+    }
+
+    async fn of(rig: Rig) -> ClusterRig {
+        let user = tempfile::tempdir().unwrap();
+        fs::create_dir(user.path().join(".kube")).unwrap();
+        let all = ClusterRig {
+            rig: rig
+                .variable("HOME", &user.path().display().to_string())
+                .variable(
+                    "KUBECONFIG",
+                    &user.path().join("named").display().to_string(),
+                ),
+            engine: engine().await,
+            user,
+        };
+        for kubeconfig in all.kubeconfigs() {
+            fs::write(kubeconfig, KUBECONFIG).unwrap();
+        }
+        all
+    }
+
+    fn kubeconfigs(&self) -> [PathBuf; 2] {
+        [".kube/config", "named"].map(|file| self.user.path().join(file))
+    }
+
+    /// What is to be gone afterwards.
+    async fn traces(&self) -> ClusterTraces {
+        ClusterTraces {
+            on_machine: self.rig.traces(),
+            volumes: self.volumes().await,
+        }
+    }
+
+    /// That nothing is left, and `down --all` finds nothing to complain about.
+    async fn leaves_nothing(&self, traces: ClusterTraces) {
+        self.rig.run(&["down", "--all"]).expect_code(0);
+        traces.on_machine.are_gone(&self.rig);
+        assert_eq!(self.in_engine(&traces.volumes).await, [] as [String; 0]);
+        for kubeconfig in self.kubeconfigs() {
+            assert_eq!(fs::read_to_string(kubeconfig).unwrap(), KUBECONFIG);
+        }
+    }
+
+    /// The environment's containers, also those that never ran, and its networks; of the
+    /// volumes, which have no name of ours, those that are `noted`.
+    async fn in_engine(&self, noted: &[String]) -> Vec<String> {
+        let docker = self.engine.client();
+        let networks = docker.list_networks(None::<ListNetworksOptions>).await;
+        let networks = networks.unwrap().into_iter().filter_map(|it| it.name);
+        let volumes = docker
+            .list_volumes(None::<ListVolumesOptions>)
+            .await
+            .unwrap();
+        let volumes = volumes.volumes.unwrap_or_default().into_iter();
+        let mark = format!("trii-{}-", self.rig.name);
+        let named = self.containers().await.into_iter();
+        named
+            .chain(networks.filter(|name| name.starts_with(&mark)))
+            .chain(volumes.map(|it| it.name).filter(|it| noted.contains(it)))
+            .collect()
+    }
+
+    /// Their names.
+    async fn containers(&self) -> Vec<String> {
+        let mark = format!("trii-{}-", self.rig.name);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&HashMap::from([("name", vec![mark])]))
+            .build();
+        let listed = self.engine.client().list_containers(Some(options)).await;
+        let names = listed.unwrap().into_iter().filter_map(|it| it.names);
+        names
+            .flatten()
+            .map(|name| name.trim_start_matches('/').to_owned())
+            .collect()
+    }
+
+    /// The volumes of the environment's containers.
+    async fn volumes(&self) -> Vec<String> {
+        let mut volumes = Vec::new();
+        for container in self.containers().await {
+            let options = None::<InspectContainerOptions>;
+            let inspected = self.engine.client().inspect_container(&container, options);
+            // It may be gone by now.
+            let mounts = inspected.await.ok().and_then(|it| it.mounts);
+            volumes.extend(
+                mounts
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(|it| it.name),
+            );
+        }
+        volumes
+    }
+}
+
+/// What an environment has taken on this machine and in the engine.
+struct ClusterTraces {
+    on_machine: Traces,
+    volumes: Vec<String>,
+}

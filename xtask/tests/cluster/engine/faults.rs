@@ -1,0 +1,119 @@
+//! Bad input that only an engine or a cluster shows, and an engine that falls silent.
+
+use std::net::TcpListener;
+
+use nix::sys::signal::Signal;
+
+use super::{ClusterRig, SOON, engine};
+use crate::machine::EngineThatStops;
+use crate::rig::{Rig, SECONDS};
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_before_anything_is_started() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    let rig = Rig::new().change("ingress_port = 0", &format!("ingress_port = {port}"));
+    let cluster = ClusterRig::of(rig).await;
+    let traces = cluster.traces().await;
+    let course = cluster.rig.spawn(&["e2e", "--target", "kind"]);
+    course
+        .ends_within(SECONDS)
+        .expect_code(3)
+        .expect_words(&format!("127.0.0.1:{port}"))
+        .expect_words("ingress_port = 0");
+    let started = |event: &serde_json::Value| event["event"] == "step";
+    assert!(!cluster.rig.events("e2e").iter().any(started));
+    cluster.leaves_nothing(traces).await;
+}
+
+#[tokio::test]
+async fn tools_that_are_missing_are_named() {
+    let nothing = tempfile::tempdir().unwrap();
+    let path = nothing.path().display().to_string();
+    let cluster = ClusterRig::of(Rig::new().variable("PATH", &path)).await;
+    cluster
+        .rig
+        .run(&["e2e", "--target", "kind"])
+        .expect_code(3)
+        .expect_words("kind and helm not installed")
+        .expect_words("--provision");
+}
+
+#[tokio::test]
+async fn a_name_that_is_coming_up_is_refused_naming_the_holder() {
+    let cluster = ClusterRig::new().await;
+    let rig = &cluster.rig;
+    let mut first = rig.spawn(&["e2e", "--target", "kind"]);
+    first.starts("kind create ");
+    let traces = cluster.traces().await;
+    let holder = format!("process {}", rig.supervisor().pid);
+    let second = rig.spawn(&["e2e", "--target", "kind"]);
+    second
+        .ends_within(SECONDS)
+        .expect_code(3)
+        .expect_words("is in use since")
+        .expect_words(&holder);
+    first.starts("kind create ");
+    first.signal(Signal::SIGTERM);
+    first.ends_within(SOON).expect_code(143);
+    cluster.leaves_nothing(traces).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
+    let Some(stops) = EngineThatStops::before(&engine().await.host) else {
+        println!("skipped: the engine is not at a socket of this machine");
+        return;
+    };
+    let cluster = ClusterRig::of(Rig::new().variable("DOCKER_HOST", &stops.host())).await;
+    let rig = &cluster.rig;
+    let mut course = rig.spawn(&["e2e", "--target", "kind"]);
+    course.says("creating the cluster");
+    course.starts("docker exec ");
+    let traces = cluster.traces().await;
+    stops.stop();
+    course
+        .ends_within(SOON)
+        .expect_code(6)
+        .expect_words("it has stopped answering")
+        .expect_words("cargo xtask down --all");
+    rig.run(&["down", "--all"])
+        .expect_code(6)
+        .expect_words("left: cluster trii-");
+    stops.go_on();
+    cluster.leaves_nothing(traces).await;
+}
+
+/// One cluster for all that is done to a platform that runs.
+#[tokio::test]
+async fn a_platform_that_runs_goes_on_whatever_a_deployment_comes_to() {
+    let cluster = ClusterRig::new().await;
+    let rig = &cluster.rig;
+    rig.run(&["up", "--target", "kind"]).expect_code(0);
+    let traces = cluster.traces().await;
+
+    // An image that nobody has.
+    rig.run(&["deploy", "--version", "v9.9.9"])
+        .expect_code(3)
+        .expect_words("trii-rehearsal/platform:v9.9.9");
+    rig.run(&["smoke"]).expect_code(0);
+
+    // A helm that dies with its command leaves its release pending.
+    let mut course = rig.spawn(&["deploy"]);
+    let helm = course.starts("helm upgrade ");
+    course.signal(Signal::SIGKILL);
+    assert_eq!(course.ends_within(SECONDS).status.code(), None);
+    crate::machine::eventually(
+        "helm is gone",
+        SECONDS,
+        || match crate::machine::Process::of(helm.pid).filter(crate::machine::Process::runs) {
+            Some(still) => Err(still.command),
+            None => Ok(()),
+        },
+    );
+    rig.run(&["deploy"]).expect_code(0);
+    rig.run(&["smoke"]).expect_code(0);
+
+    rig.run(&["down"]).expect_code(0);
+    cluster.leaves_nothing(traces).await;
+}
