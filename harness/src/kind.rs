@@ -235,6 +235,9 @@ async fn images(
         .await
         .map_err(|_| failed(format!("not within {deadline:?} (deadlines.images)")))?
         .map_err(|error| failed(crate::chain(&error)))?;
+    if !had.split.is_empty() {
+        context.note(Stage::Provision, had.split.in_words());
+    }
     context.step(Stage::Provision, "every image is here", begun);
     let [
         node,
@@ -245,6 +248,7 @@ async fn images(
         metrics_server,
         base,
     ] = had
+        .images
         .try_into()
         .map_err(|had: Vec<_>| failed(format!("{} were had", had.len())))?;
     Ok(Images {
