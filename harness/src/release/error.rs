@@ -176,7 +176,7 @@ impl DeployError {
             ),
             DeployError::Cluster(_) => (
                 "an API server that answers and lets us",
-                cluster.kubeconfig.display().to_string(),
+                format!("the context {}", cluster.context),
                 kubectl("version"),
             ),
             DeployError::Trouble { trouble, .. }
