@@ -60,10 +60,7 @@ impl Capability {
             Capability::Gitops => format!("{target} has no Argo CD"),
             Capability::Watched => format!("nobody watches the parts of {target}"),
             Capability::Allowed(action) => {
-                format!(
-                    "the target {target} does not allow it ({action:?} is not in its allow)",
-                    action = action.name()
-                )
+                format!("the target {target} does not allow {:?}", action.name())
             }
         }
     }

@@ -77,7 +77,7 @@ pub enum RemoteError {
     NoNamespace(String),
     /// Nothing is deployed.
     #[error("no release of the platform is in namespace {namespace:?}")]
-    #[diagnostic(help("`cargo xtask deploy --target TARGET` deploys one, where that is allowed"))]
+    #[diagnostic(help("`cargo xtask deploy` deploys one, where that is allowed"))]
     NotInstalled {
         /// The namespace.
         namespace: String,
@@ -137,26 +137,62 @@ impl RemoteError {
     }
 
     /// What a person needs to go on.
-    pub fn failure(&self) -> Failure {
-        let expected = match self.exit_code() {
-            ExitCode::Refused => "something that the target allows",
-            ExitCode::Usage => "a context that is in the kubeconfig",
-            _ => "a cluster that answers, with the platform's namespace in it",
+    pub fn failure(&self, target: &str) -> Failure {
+        let section = format!("[targets.{target}] in harness.toml");
+        let contexts = "kubectl config get-contexts";
+        let (expected, look_at, next) = match self {
+            RemoteError::Production { .. } => (
+                "a target that is not production",
+                section,
+                format!("cargo xtask smoke --target {target}"),
+            ),
+            RemoteError::NotAllowed { .. } => {
+                let next = format!("cargo xtask deploy --target {target} --dry-run");
+                ("its name in allow", section, next)
+            }
+            RemoteError::NotOurs { .. } => (
+                "a target that is stood up",
+                section,
+                format!("cargo xtask smoke --target {target}"),
+            ),
+            RemoteError::OtherServer { .. } => (
+                "a context that leads where the target does",
+                section,
+                contexts.to_owned(),
+            ),
+            RemoteError::Cluster(
+                ClusterError::Context { .. } | ClusterError::Kubeconfig { .. },
+            ) => (
+                "a context that is in the kubeconfig",
+                section,
+                contexts.to_owned(),
+            ),
+            RemoteError::Cluster(_) => (
+                "an API server that answers and lets us",
+                section,
+                "kubectl version".to_owned(),
+            ),
+            RemoteError::NoNamespace(_)
+            | RemoteError::NotInstalled { .. }
+            | RemoteError::SeveralVersions { .. }
+            | RemoteError::NoCredentials { .. } => (
+                "the platform, and what scenarios log in with, in its namespace",
+                "docs/remote.md".to_owned(),
+                "kubectl get deployments,secrets --namespace trii-platform".to_owned(),
+            ),
+            RemoteError::Pin { .. } | RemoteError::Environment(_) | RemoteError::Name(_) => (
+                "files of its own, that nobody else uses now",
+                "the folder that --home names".to_owned(),
+                "cargo xtask status".to_owned(),
+            ),
         };
-        let next = match self {
-            RemoteError::Cluster(ClusterError::Silent { .. }) => "kubectl version",
-            _ => "kubectl config get-contexts",
-        };
-        let help = self.help().map(|help| help.to_string());
+        let advice = self.help().map(|help| format!("; {help}"));
         Failure {
-            what: "the target is not used".into(),
+            what: format!("the target {target} is not used"),
             expected: expected.into(),
-            seen: self.to_string(),
-            look_at: match help {
-                Some(help) => format!("docs/remote.md: {help}"),
-                None => "docs/remote.md".into(),
-            },
-            next: next.into(),
+            seen: format!("{self}{}", advice.unwrap_or_default()),
+            look_at,
+            next,
         }
     }
 }

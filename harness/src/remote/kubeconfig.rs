@@ -115,7 +115,7 @@ impl Minified {
             false => Err(RemoteError::OtherServer {
                 context: self.context.clone(),
                 found: self.server.clone(),
-                server: server.to_string(),
+                server: server.as_str().trim_end_matches('/').to_owned(),
             }),
         }
     }

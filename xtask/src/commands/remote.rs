@@ -162,11 +162,13 @@ async fn course(
     run.begin(Stage::Preflight)?;
     let remote = match look_first(site, work, run.id()).await {
         Ok(remote) => remote,
-        Err(error) => return fail(run, &error),
+        Err(error) => return fail(run, site.name, &error),
     };
     let found = format!(
         "Kubernetes {} at {}, as the target says; namespace {}",
-        remote.kubernetes, site.target.server, site.target.namespace
+        remote.kubernetes,
+        site.target.server.as_str().trim_end_matches('/'),
+        site.target.namespace
     );
     run.note(Stage::Preflight, found)?;
     run.end_stages(StageResult::Done)?;
@@ -181,7 +183,7 @@ async fn course(
         }
     }
     match work.prove {
-        true => prove(run, place, &remote).await,
+        true => prove(run, place, site, &remote).await,
         false => Ok(ExitCode::Held),
     }
 }
@@ -201,16 +203,19 @@ async fn look_first<'a>(
 async fn prove(
     run: &mut Run,
     place: &Workplace,
+    site: Site<'_>,
     remote: &Remote<'_>,
 ) -> Result<ExitCode, RunFolderError> {
-    run.begin(Stage::Verify)?;
     let found = async {
         let environment = remote.environment(run.id(), run.folder().to_owned());
         Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
     };
     let (environment, credentials) = match found.await {
         Ok(found) => found,
-        Err(error) => return fail(run, &error),
+        Err(error) => {
+            run.begin(Stage::Verify)?;
+            return fail(run, site.name, &error);
+        }
     };
     verify::prove(run, place, &environment, &credentials).await?;
     run.end_stages(StageResult::of_checks(run.failed_checks()))?;
@@ -221,8 +226,8 @@ async fn prove(
 }
 
 /// Ends the run by this error.
-fn fail(run: &mut Run, error: &RemoteError) -> Result<ExitCode, RunFolderError> {
-    let failure = error.failure();
+fn fail(run: &mut Run, target: &str, error: &RemoteError) -> Result<ExitCode, RunFolderError> {
+    let failure = error.failure(target);
     run.record(Happening::Failed { failure })?;
     run.end_stages(StageResult::Failed)?;
     Ok(error.exit_code())
