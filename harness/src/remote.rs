@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::capability::Capability;
 use crate::cluster::{Cluster, ClusterError};
@@ -133,7 +134,8 @@ impl<'a> Site<'a> {
 }
 
 impl Remote<'_> {
-    /// Deploys the version and waits until its rollout is complete, `deadline` at most.
+    /// Deploys the version and waits until its rollout is complete, `deadlines.release` at
+    /// most. To end it early cancel `called_off`, and go on waiting.
     ///
     /// # Errors
     /// [`DeployError`]; the pods of before go on serving.
@@ -141,13 +143,16 @@ impl Remote<'_> {
         &self,
         helm: &Path,
         version: &str,
-        deadline: Duration,
+        called_off: &CancellationToken,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Deployed, DeployError> {
-        release::deploy(
+        let release = self.release(version);
+        let deadline = self.site.config.deadlines.release;
+        release::deploy_unless(
+            called_off,
             &self.cluster,
             helm,
-            &self.release(version),
+            &release,
             deadline,
             progress,
         )

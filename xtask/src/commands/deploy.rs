@@ -98,10 +98,18 @@ impl<'a> Site<'a> {
         let deadline = self.place.config.deadlines.release;
         stage(run, version, async |progress| {
             let deployed = self.deploy(version, supply).run(deadline, progress).await;
-            deployed.map_err(|error| (ExitCode::NoEnvironment, error.failure()))
+            deployed.map_err(|error| NotDone::Failed(ExitCode::NoEnvironment, error.failure()))
         })
         .await
     }
+}
+
+/// Why a version does not run.
+pub enum NotDone {
+    /// Something is wrong; what the run ends with, and what to tell.
+    Failed(ExitCode, Failure),
+    /// It was called off by the signal that this code stands for.
+    CalledOff(ExitCode),
 }
 
 /// `deploying` a version, as the stage `deploy` of the run. Where it does not run, what
@@ -109,7 +117,7 @@ impl<'a> Site<'a> {
 pub async fn stage(
     run: &mut Run,
     version: &str,
-    deploying: impl AsyncFnOnce(&(dyn Fn(&str) + Sync)) -> Result<Deployed, (ExitCode, Failure)>,
+    deploying: impl AsyncFnOnce(&(dyn Fn(&str) + Sync)) -> Result<Deployed, NotDone>,
 ) -> Result<Result<(), ExitCode>, RunFolderError> {
     run.begin(Stage::Deploy)?;
     let begun = Instant::now();
@@ -136,7 +144,11 @@ pub async fn stage(
             run.end_stages(StageResult::Done)?;
             Ok(Ok(()))
         }
-        Err((code, failure)) => {
+        Err(NotDone::CalledOff(code)) => {
+            run.end_stages(StageResult::Interrupted)?;
+            Ok(Err(code))
+        }
+        Err(NotDone::Failed(code, failure)) => {
             run.record(Happening::Failed { failure })?;
             run.end_stages(StageResult::Failed)?;
             Ok(Err(code))

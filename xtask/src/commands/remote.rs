@@ -1,15 +1,18 @@
 //! `deploy`, `smoke` and `e2e` on a remote target, which is there and stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use harness::config::Target;
 use harness::config::remote::Action;
 use harness::exit::ExitCode;
+use harness::interrupts::Interrupts;
 use harness::remote::{Remote, RemoteError, Site};
 use harness::run::event::{Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError};
+use tokio_util::sync::CancellationToken;
 
-use super::deploy::{self, helm};
+use super::deploy::{self, NotDone, helm};
 use super::verify;
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{Common, Deploy, E2e};
@@ -141,94 +144,136 @@ async fn perform(
     let mut interrupts = interrupts()?;
     let name = site.name.parse().map_err(Problem::usage)?;
     let mut run = place.start_run_on(work.verb, site.name, &name, &work.why)?;
-    let code = tokio::select! {
-        code = course(&mut run, place, site, &work) => code.map_err(Problem::no_environment)?,
-        code = interrupts.next() => {
-            let ended = run.end_stages(StageResult::Interrupted);
-            ended.map_err(Problem::no_environment)?;
-            code
-        }
+    let course = Course {
+        run: &mut run,
+        place,
+        site,
+        interrupts: &mut interrupts,
+    };
+    let code = match course.all(&work).await.map_err(Problem::no_environment)? {
+        Ok(()) => ExitCode::Held,
+        Err(code) => code,
     };
     run.finish(code).map_err(Problem::no_environment)?;
     conclude(&run, code, common.json)
 }
 
-async fn course(
-    run: &mut Run,
-    place: &Workplace,
-    site: Site<'_>,
-    work: &Work<'_>,
-) -> Result<ExitCode, RunFolderError> {
-    run.begin(Stage::Preflight)?;
-    let remote = match look_first(site, work, run.id()).await {
-        Ok(remote) => remote,
-        Err(error) => return fail(run, site.name, &error),
-    };
-    let found = format!(
-        "Kubernetes {} at {}, as the target says; namespace {}",
-        remote.kubernetes,
-        site.target.server.as_str().trim_end_matches('/'),
-        site.target.namespace
-    );
-    run.note(Stage::Preflight, found)?;
-    run.end_stages(StageResult::Done)?;
-    if let Some((version, helm)) = &work.deploy {
-        let deadline = place.config.deadlines.release;
-        let deployed = deploy::stage(run, version, async |progress| {
-            let deployed = remote.deploy(helm, version, deadline, progress).await;
-            deployed.map_err(|error| (error.exit_code(), error.failure(remote.cluster())))
-        });
-        if let Err(code) = deployed.await? {
-            return Ok(code);
-        }
-    }
-    match work.prove {
-        true => prove(run, place, site, &remote).await,
-        false => Ok(ExitCode::Held),
-    }
-}
+/// What a step yields; or the code that the run ends with, its reason recorded.
+type Step<T> = Result<Result<T, ExitCode>, RunFolderError>;
 
-/// The guard rails, and whether the cluster answers.
-async fn look_first<'a>(
+/// A run under way.
+struct Course<'a> {
+    run: &'a mut Run,
+    place: &'a Workplace,
     site: Site<'a>,
-    work: &Work<'_>,
-    run: &str,
-) -> Result<Remote<'a>, RemoteError> {
-    if work.deploy.is_some() {
-        site.permits(Action::Deploy)?;
-    }
-    site.open(run).await
+    interrupts: &'a mut Interrupts,
 }
 
-async fn prove(
-    run: &mut Run,
-    place: &Workplace,
-    site: Site<'_>,
-    remote: &Remote<'_>,
-) -> Result<ExitCode, RunFolderError> {
-    let found = async {
-        let environment = remote.environment(run.id(), run.folder().to_owned());
-        Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
-    };
-    let (environment, credentials) = match found.await {
-        Ok(found) => found,
-        Err(error) => {
-            run.begin(Stage::Verify)?;
-            return fail(run, site.name, &error);
+impl<'a> Course<'a> {
+    async fn all(mut self, work: &Work<'_>) -> Step<()> {
+        let remote = match self.preflight(work).await? {
+            Ok(remote) => remote,
+            Err(code) => return Ok(Err(code)),
+        };
+        if let Some((version, helm)) = &work.deploy
+            && let Err(code) = self.deploy(&remote, version, helm).await?
+        {
+            return Ok(Err(code));
         }
-    };
-    verify::prove(run, place, &environment, &credentials).await?;
-    run.end_stages(StageResult::of_checks(run.failed_checks()))?;
-    Ok(match run.failed_checks() {
-        0 => ExitCode::Held,
-        _ => ExitCode::CheckFailed,
-    })
-}
+        match work.prove {
+            true => self.prove(&remote).await,
+            false => Ok(Ok(())),
+        }
+    }
 
-/// Ends the run by this error.
-fn fail(run: &mut Run, target: &str, error: &RemoteError) -> Result<ExitCode, RunFolderError> {
-    let failure = error.failure(target);
-    run.record(Happening::Failed { failure })?;
-    run.end_stages(StageResult::Failed)?;
-    Ok(error.exit_code())
+    /// The guard rails, and whether the cluster answers.
+    async fn preflight(&mut self, work: &Work<'_>) -> Step<Remote<'a>> {
+        self.run.begin(Stage::Preflight)?;
+        let site = self.site;
+        let look = async {
+            if work.deploy.is_some() {
+                site.permits(Action::Deploy)?;
+            }
+            site.open(self.run.id()).await
+        };
+        let looked = tokio::select! {
+            looked = look => looked,
+            code = self.interrupts.next() => return self.called_off(code),
+        };
+        let remote = match looked {
+            Ok(remote) => remote,
+            Err(error) => return self.fail(&error),
+        };
+        let found = format!(
+            "Kubernetes {} at {}, as the target says; namespace {}",
+            remote.kubernetes,
+            site.target.server.as_str().trim_end_matches('/'),
+            site.target.namespace
+        );
+        self.run.note(Stage::Preflight, found)?;
+        self.run.end_stages(StageResult::Done)?;
+        Ok(Ok(remote))
+    }
+
+    /// The first signal calls it off and waits for helm; a second one leaves at once.
+    async fn deploy(&mut self, remote: &Remote<'_>, version: &str, helm: &Path) -> Step<()> {
+        let interrupts = &mut *self.interrupts;
+        let deploying = async |progress: &(dyn Fn(&str) + Sync)| {
+            let called_off = CancellationToken::new();
+            let mut deploying = pin!(remote.deploy(helm, version, &called_off, progress));
+            let code = tokio::select! {
+                deployed = &mut deploying => return deployed.map_err(|error| {
+                    NotDone::Failed(error.exit_code(), error.failure(remote.cluster()))
+                }),
+                code = interrupts.next() => code,
+            };
+            called_off.cancel();
+            tokio::select! {
+                _ = deploying => {}
+                _ = interrupts.next() => {}
+            }
+            Err(NotDone::CalledOff(code))
+        };
+        deploy::stage(self.run, version, deploying).await
+    }
+
+    async fn prove(&mut self, remote: &Remote<'_>) -> Step<()> {
+        let found = async {
+            let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
+            Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
+        };
+        let (environment, credentials) = match found.await {
+            Ok(found) => found,
+            Err(error) => {
+                self.run.begin(Stage::Verify)?;
+                return self.fail(&error);
+            }
+        };
+        let proven = verify::prove(self.run, self.place, &environment, &credentials);
+        let interrupted = tokio::select! {
+            proven = proven => { proven?; None }
+            code = self.interrupts.next() => Some(code),
+        };
+        if let Some(code) = interrupted {
+            return self.called_off(code);
+        }
+        let failed = self.run.failed_checks();
+        self.run.end_stages(StageResult::of_checks(failed))?;
+        Ok(match failed {
+            0 => Ok(()),
+            _ => Err(ExitCode::CheckFailed),
+        })
+    }
+
+    fn called_off<T>(&mut self, code: ExitCode) -> Step<T> {
+        self.run.end_stages(StageResult::Interrupted)?;
+        Ok(Err(code))
+    }
+
+    fn fail<T>(&mut self, error: &RemoteError) -> Step<T> {
+        let failure = error.failure(self.site.name);
+        self.run.record(Happening::Failed { failure })?;
+        self.run.end_stages(StageResult::Failed)?;
+        Ok(Err(error.exit_code()))
+    }
 }
