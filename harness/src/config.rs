@@ -198,15 +198,18 @@ impl Config {
     }
 
     /// What [`AUTO`] comes to: the first kind target where an engine answers, else the
-    /// first local one; where there is none of these, the first at all.
+    /// first local one; where there is none of these, the first that is stood up.
     pub fn auto(&self, engine_answers: bool) -> Option<&str> {
         let wanted = |target: &Target| match target {
             Target::Kind(_) => engine_answers,
+            Target::Remote(_) => false,
             Target::Local(_) => !engine_answers,
         };
-        let mut targets = self.targets.iter();
-        let found = targets.find(|(_, target)| wanted(target));
-        let found = found.or_else(|| self.targets.iter().next());
+        // A cluster that is there is only ever used by its name.
+        let stood_up = |(_, target): &(&String, &Target)| !matches!(target, Target::Remote(_));
+        let mut targets = self.targets.iter().filter(stood_up);
+        let found = targets.clone().find(|(_, target)| wanted(target));
+        let found = found.or_else(|| targets.next());
         found.map(|(name, _)| name.as_str())
     }
 }
@@ -287,6 +290,17 @@ mod tests {
         assert_eq!(staging.base.site_host, "staging.trii.co");
         assert_eq!((staging.base.tls, staging.base.port), (true, 443));
         assert!(!staging.production && staging.allow.len() == 3);
+    }
+
+    #[test]
+    fn no_remote_target_is_ever_chosen_for_its_user() {
+        let mut config = Config::parse(Path::new("harness.toml"), &with_staging()).unwrap();
+        config
+            .targets
+            .retain(|_, target| matches!(target, Target::Remote(_)));
+        assert_eq!(config.targets.len(), 1);
+        assert_eq!(config.auto(true), None);
+        assert_eq!(config.auto(false), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use regex::Regex;
 use toml::Spanned;
 
-use super::schema::{self, Kind, PathType};
+use super::schema::{self, PathType, TargetKind};
 use super::{
     AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, remote,
 };
@@ -116,18 +116,18 @@ fn judge_target(target: schema::Target) -> Result<Target, Fault> {
     let kind = &target.kind;
     judge_keys(&target)?;
     match kind.get_ref() {
-        Kind::Local => Ok(Target::Local(LocalTarget {
+        TargetKind::Local => Ok(Target::Local(LocalTarget {
             backing_services: *needed(kind, "backing_services", &target.backing_services)?
                 .get_ref(),
             router_port: *needed(kind, "router_port", &target.router_port)?.get_ref(),
         })),
-        Kind::Kind => Ok(Target::Kind(KindTarget {
+        TargetKind::Kind => Ok(Target::Kind(KindTarget {
             nodes: judge_nodes(needed(kind, "nodes", &target.nodes)?)?,
             ingress_port: *needed(kind, "ingress_port", &target.ingress_port)?.get_ref(),
             namespace: judge_namespace(needed(kind, "namespace", &target.namespace)?)?,
             values: needed(kind, "values", &target.values)?.get_ref().clone(),
         })),
-        Kind::Remote => Ok(Target::Remote(Box::new(remote::judge(&target)?))),
+        TargetKind::Remote => Ok(Target::Remote(Box::new(remote::judge(&target)?))),
     }
 }
 
@@ -149,7 +149,7 @@ fn judge_keys(target: &schema::Target) -> Result<(), Fault> {
 }
 
 pub(super) fn needed<'a, T>(
-    kind: &Spanned<Kind>,
+    kind: &Spanned<TargetKind>,
     key: &str,
     value: &'a Option<Spanned<T>>,
 ) -> Result<&'a Spanned<T>, Fault> {

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::Fault;
 use super::judge::{fault, judge_host, judge_namespace, needed};
-use super::schema::{self, Kind};
+use super::schema::{self, TargetKind};
 
 /// An existing cluster, which is used and never stood up or taken down.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ fn judge_file(file: &Spanned<PathBuf>) -> Result<PathBuf, Fault> {
     }
 }
 
-fn judge_base(kind: &Spanned<Kind>, target: &schema::Target) -> Result<Base, Fault> {
+fn judge_base(kind: &Spanned<TargetKind>, target: &schema::Target) -> Result<Base, Fault> {
     let site_url = needed(kind, "site_url", &target.site_url)?;
     let api_url = needed(kind, "api_url", &target.api_url)?;
     let (site, site_host) = judge_url(site_url)?;

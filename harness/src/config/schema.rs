@@ -29,7 +29,7 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
-    pub kind: Spanned<Kind>,
+    pub kind: Spanned<TargetKind>,
     pub backing_services: Option<Spanned<BackingServices>>,
     pub router_port: Option<Spanned<u16>>,
     pub nodes: Option<Spanned<u16>>,
@@ -80,27 +80,27 @@ impl Target {
 /// The kinds of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub(super) enum TargetKind {
     Local,
     Kind,
     Remote,
 }
 
-impl Kind {
+impl TargetKind {
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Local => "local",
-            Kind::Kind => "kind",
-            Kind::Remote => "remote",
+            TargetKind::Local => "local",
+            TargetKind::Kind => "kind",
+            TargetKind::Remote => "remote",
         }
     }
 
     /// What a target of this kind is described by.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
-            Kind::Local => &["backing_services", "router_port"],
-            Kind::Kind => &["nodes", "ingress_port", "namespace", "values"],
-            Kind::Remote => &[
+            TargetKind::Local => &["backing_services", "router_port"],
+            TargetKind::Kind => &["nodes", "ingress_port", "namespace", "values"],
+            TargetKind::Remote => &[
                 "context",
                 "server",
                 "kubeconfig",
