@@ -39,6 +39,8 @@ pub struct Cluster {
     pub context: String,
     /// Where objects go that do not say so themselves.
     pub namespace: String,
+    /// The file as its user knows it, for messages; none is the one that kubectl finds.
+    known_as: Option<PathBuf>,
     client: Client,
 }
 
@@ -77,6 +79,7 @@ impl Cluster {
             kubeconfig: path.to_path_buf(),
             context: context.to_owned(),
             namespace: namespace.to_owned(),
+            known_as: Some(path.to_path_buf()),
             client: client(config).map_err(|error| unusable(&error))?,
         })
     }
@@ -87,6 +90,7 @@ impl Cluster {
             kubeconfig: PathBuf::new(),
             context: String::new(),
             namespace: namespace.to_owned(),
+            known_as: None,
             client,
         }
     }
@@ -114,12 +118,21 @@ impl Cluster {
 
     /// How `kubectl` is told which cluster is meant, for messages.
     pub fn kubectl(&self) -> String {
-        format!(
-            "kubectl --kubeconfig {} --context {} --namespace {}",
-            self.kubeconfig.display(),
-            self.context,
-            self.namespace
-        )
+        let file = self.known_as.iter();
+        let file: String = file
+            .map(|it| format!("--kubeconfig {} ", it.display()))
+            .collect();
+        let (context, namespace) = (&self.context, &self.namespace);
+        format!("kubectl {file}--context {context} --namespace {namespace}")
+    }
+
+    /// The same, reached by a copy of `kubeconfig` (none: of the one that kubectl finds),
+    /// which is what messages name.
+    pub fn copied_from(self, kubeconfig: Option<PathBuf>) -> Cluster {
+        Cluster {
+            known_as: kubeconfig,
+            ..self
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! with the file, the line, the offending value and the nearest that would do.
 
 mod judge;
+pub mod remote;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
 pub(crate) use judge::nearest;
+pub use remote::RemoteTarget;
 pub use schema::{BackingServices, PathType};
 
 use crate::service::Service;
@@ -45,6 +47,8 @@ pub enum Target {
     Local(LocalTarget),
     /// In a kind cluster of its own.
     Kind(KindTarget),
+    /// In a cluster that is there.
+    Remote(Box<RemoteTarget>),
 }
 
 /// Six processes of this machine behind a small router.
@@ -196,15 +200,18 @@ impl Config {
     }
 
     /// What [`AUTO`] comes to: the first kind target where an engine answers, else the
-    /// first local one; where there is none of these, the first at all.
+    /// first local one; where there is none of these, the first that is stood up.
     pub fn auto(&self, engine_answers: bool) -> Option<&str> {
         let wanted = |target: &Target| match target {
             Target::Kind(_) => engine_answers,
+            Target::Remote(_) => false,
             Target::Local(_) => !engine_answers,
         };
-        let mut targets = self.targets.iter();
-        let found = targets.find(|(_, target)| wanted(target));
-        let found = found.or_else(|| self.targets.iter().next());
+        // A cluster that is there is only ever used by its name.
+        let stood_up = |(_, target): &(&String, &Target)| !matches!(target, Target::Remote(_));
+        let mut targets = self.targets.iter().filter(stood_up);
+        let found = targets.clone().find(|(_, target)| wanted(target));
+        let found = found.or_else(|| targets.next());
         found.map(|(name, _)| name.as_str())
     }
 }
@@ -258,6 +265,87 @@ mod tests {
         assert_eq!(config.auto(false), Some("local"));
         // The router tries the most specific first.
         assert_eq!(config.routes[0].path, "/market-data(/|$)(.*)");
+    }
+
+    /// The shipped file, and the example in it as if it were none.
+    fn with_staging() -> String {
+        let mut example = false;
+        let lines = SHIPPED.lines().map(|line| {
+            example = match line {
+                "# [targets.staging]" => true,
+                line => example && !line.is_empty(),
+            };
+            match line.strip_prefix("# ") {
+                Some(text) if example => format!("{text}\n"),
+                _ => format!("{line}\n"),
+            }
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn the_shipped_example_of_a_remote_target_is_good() {
+        let config = Config::parse(Path::new("harness.toml"), &with_staging()).unwrap();
+        let Target::Remote(staging) = &config.targets["staging"] else {
+            panic!("it is remote");
+        };
+        assert_eq!(staging.base.site_host, "staging.trii.co");
+        assert_eq!((staging.base.tls, staging.base.port), (true, 443));
+        assert!(!staging.production && staging.allow.len() == 3);
+    }
+
+    #[test]
+    fn no_remote_target_is_ever_chosen_for_its_user() {
+        let mut config = Config::parse(Path::new("harness.toml"), &with_staging()).unwrap();
+        config
+            .targets
+            .retain(|_, target| matches!(target, Target::Remote(_)));
+        assert_eq!(config.targets.len(), 1);
+        assert_eq!(config.auto(true), None);
+        assert_eq!(config.auto(false), None);
+    }
+
+    #[test]
+    fn every_kind_of_fault_of_a_remote_target_names_line_value_and_remedy() {
+        let staging = with_staging();
+        let cases = [
+            ("context = \"trii-staging\"", "contxt = \"trii-staging\""),
+            ("context = \"trii-staging\"", "context = \"\""),
+            ("context = \"trii-staging\"", "nodes = 1"),
+            ("https://trii-staging.example:6443", "trii-staging:6443"),
+            ("https://trii-staging.example:6443", "http://10.0.0.1:6443"),
+            (
+                "site_url = \"https://staging.trii.co\"",
+                "site_url = \"staging.trii.co\"",
+            ),
+            (
+                "site_url = \"https://staging.trii.co\"",
+                "site_url = \"https://10.0.0.1\"",
+            ),
+            (
+                "https://staging-api.trii.co",
+                "https://staging-api.trii.co/api",
+            ),
+            ("https://staging-api.trii.co", "http://staging-api.trii.co"),
+            ("production = false ", "production = true "),
+            ("production = false ", "production = \"no\" "),
+            ("production = false ", ""),
+            ("\"burst\"]", "\"brust\"]"),
+            ("allow = [", "address = \"10.0.0.1\"\nallow = ["),
+            ("allow = [", "kubeconfig = \"~/.kube/staging\"\nallow = ["),
+            (
+                "namespace = \"trii-platform\"\nvalues = [\"fixtures/helm/trii-platform/values-staging",
+                "namespace = \"Trii\"\nvalues = [\"fixtures/helm/trii-platform/values-staging",
+            ),
+        ];
+        let refusals = cases.iter().map(|(from, to)| {
+            assert!(staging.contains(from), "{from:?}");
+            format!(
+                "{from} -> {to}\n{}",
+                refusal(&staging.replacen(from, to, 1))
+            )
+        });
+        insta::assert_snapshot!(refusals.collect::<Vec<_>>().join("\n\n"));
     }
 
     #[test]

@@ -298,6 +298,7 @@ fn ports(targets: &BTreeMap<String, Target>) -> Finding {
         let (key, port) = match target {
             Target::Local(local) => ("router_port", local.router_port),
             Target::Kind(kind) => ("ingress_port", kind.ingress_port),
+            Target::Remote(_) => return None,
         };
         (port != 0).then(|| (format!("targets.{name}.{key}"), port))
     });

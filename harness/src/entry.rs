@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 /// Where an ingress or router answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// What the platform's host names are taken to resolve to.
-    pub address: SocketAddr,
-    /// The file of the authority that signed its certificate (PEM); none where it speaks
-    /// plain HTTP.
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Its port.
+    pub port: u16,
+    /// What the platform's host names are taken to resolve to; none leaves that to DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// The file of the authority that signed its certificate (PEM); none trusts those that
+    /// this machine trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<PathBuf>,
 }
@@ -21,18 +26,50 @@ impl Entry {
     /// One that speaks plain HTTP.
     pub fn plain(address: SocketAddr) -> Entry {
         Entry {
-            address,
+            tls: false,
+            port: address.port(),
+            address: Some(address),
             authority: None,
+        }
+    }
+
+    /// One that speaks TLS, with a certificate of this authority.
+    pub fn signed_by(authority: PathBuf, address: SocketAddr) -> Entry {
+        Entry {
+            tls: true,
+            port: address.port(),
+            address: Some(address),
+            authority: Some(authority),
+        }
+    }
+
+    /// The same one, reached by another address.
+    pub fn by_way_of(&self, address: SocketAddr) -> Entry {
+        Entry {
+            port: address.port(),
+            address: Some(address),
+            ..self.clone()
         }
     }
 
     /// The URL of `host` there, without a path.
     pub fn url(&self, host: &str) -> String {
-        let scheme = match self.authority {
-            Some(_) => "https",
-            None => "http",
-        };
-        format!("{scheme}://{host}:{}", self.address.port())
+        match (self.tls, self.port) {
+            (true, 443) => format!("https://{host}"),
+            (true, port) => format!("https://{host}:{port}"),
+            (false, 80) => format!("http://{host}"),
+            (false, port) => format!("http://{host}:{port}"),
+        }
+    }
+
+    /// What `curl` must be told to reach `host` there, each option with a space behind it.
+    pub fn curl_options(&self, host: &str) -> String {
+        let authority = self.authority.iter();
+        let authority = authority.map(|file| format!("--cacert {} ", file.display()));
+        let port = self.port;
+        let address = self.address.iter();
+        let address = address.map(|address| format!("--connect-to {host}:{port}:{address} "));
+        authority.chain(address).collect()
     }
 
     /// An HTTP client that resolves `hosts` to it, trusts its authority and no other, and
@@ -53,9 +90,42 @@ impl Entry {
             let authority = reqwest::Certificate::from_pem(&pem).map_err(std::io::Error::other)?;
             client = client.tls_certs_only([authority]);
         }
-        for host in hosts {
-            client = client.resolve(host, self.address);
+        if let Some(address) = self.address {
+            for host in hosts {
+                client = client.resolve(host, address);
+            }
         }
         client.build().map_err(std::io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usual_port_is_not_said() {
+        let mut entry = Entry {
+            tls: true,
+            port: 443,
+            address: None,
+            authority: None,
+        };
+        assert_eq!(entry.url("trii.co"), "https://trii.co");
+        assert_eq!(entry.curl_options("trii.co"), "");
+        entry.port = 8443;
+        assert_eq!(entry.url("trii.co"), "https://trii.co:8443");
+        let plain = Entry::plain("127.0.0.1:80".parse().unwrap());
+        assert_eq!(plain.url("trii.co"), "http://trii.co");
+    }
+
+    #[test]
+    fn a_person_reaches_it_as_the_client_does() {
+        let address = "127.0.0.1:8443".parse().unwrap();
+        let entry = Entry::signed_by("ca.pem".into(), address);
+        assert_eq!(
+            entry.curl_options("trii.co"),
+            "--cacert ca.pem --connect-to trii.co:8443:127.0.0.1:8443 "
+        );
     }
 }

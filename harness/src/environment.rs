@@ -1,5 +1,6 @@
 //! An environment that is up: its name, its parts, its secrets, and who holds it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +13,7 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
+use crate::capability::Capability;
 use crate::entry::Entry;
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
@@ -70,7 +72,7 @@ impl std::fmt::Display for EnvironmentName {
 /// A release in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterPlace {
-    /// The cluster's name, as `kind` knows it.
+    /// The cluster's name, as `kind` knows it; its context's where it is a remote one.
     pub name: String,
     /// A kubeconfig of its own.
     pub kubeconfig: PathBuf,
@@ -78,10 +80,12 @@ pub struct ClusterPlace {
     pub context: String,
     /// Where the release is installed.
     pub namespace: String,
-    /// An image on the nodes that has a shell, for looking from inside.
-    pub shell_image: String,
-    /// Where Postgres and Redis are, as a CIDR.
-    pub backing_services: String,
+    /// An image that the nodes have, with a shell, for looking from inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell_image: Option<String>,
+    /// Where Postgres and Redis are, as a CIDR; none where the values files say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backing_services: Option<String>,
 }
 
 /// An environment that is up. Holds no secret: it may be printed.
@@ -97,7 +101,7 @@ pub struct Environment {
     pub run_folder: PathBuf,
     /// Since when.
     pub since: Timestamp,
-    /// The process that owns every part of it.
+    /// The process that owns every part of it; of a remote one, that looks at it.
     pub supervisor: ProcessIdentity,
     /// Where clients come in.
     pub entry: Entry,
@@ -110,6 +114,8 @@ pub struct Environment {
     pub api_host: String,
     /// What `x-trii-version` says.
     pub version: String,
+    /// What can be done with it.
+    pub capabilities: BTreeSet<Capability>,
     /// What it is made of.
     pub parts: Vec<Part>,
     /// Parts that ended although nobody asked them to.
@@ -133,9 +139,17 @@ impl Environment {
     /// The URL a browser on this machine can open: a cluster's ingress wants the real
     /// host name.
     pub fn browser_url(&self) -> Option<String> {
-        match self.cluster {
-            None => Some(format!("http://{}/", self.entry.address)),
-            Some(_) => None,
+        match (&self.cluster, self.entry.address) {
+            (None, Some(address)) => Some(format!("http://{address}/")),
+            _ => None,
+        }
+    }
+
+    /// Why it cannot do this, unless it can.
+    pub fn lacks(&self, capability: Capability) -> Option<String> {
+        match self.capabilities.contains(&capability) {
+            true => None,
+            false => Some(capability.lacking_on(&self.target)),
         }
     }
 }
@@ -156,7 +170,24 @@ pub struct Secrets {
     pub demo_password: String,
 }
 
+/// What scenarios log in and sign tokens with.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The key of the platform's tokens (HS256).
+    pub jwt_secret: String,
+    /// The seeded investors' password.
+    pub demo_password: String,
+}
+
 impl Secrets {
+    /// Those of them that scenarios need.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            jwt_secret: self.jwt_secret.clone(),
+            demo_password: self.demo_password.clone(),
+        }
+    }
+
     /// Fresh ones, 128 bits each.
     pub fn generate() -> Self {
         let secret = || format!("{:032x}", rand::random::<u128>());
@@ -166,6 +197,12 @@ impl Secrets {
             jwt_secret: secret() + &secret(),
             demo_password: secret(),
         }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(not shown)")
     }
 }
 

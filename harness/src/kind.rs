@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::bring_up::containers::silence;
 use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
+use crate::capability::Capability;
 use crate::config::KindTarget;
 use crate::engine::{self, Engine};
 use crate::environment::{ClusterPlace, Environment, EnvironmentName};
@@ -114,12 +115,13 @@ pub async fn bring_up(
             kubeconfig: ground.cluster.kubeconfig,
             context: ground.cluster.context,
             namespace: target.namespace.clone(),
-            shell_image: ground.images.base.to_string(),
-            backing_services: ground.network.subnet,
+            shell_image: Some(ground.images.base.to_string()),
+            backing_services: Some(ground.network.subnet),
         }),
         site_host: platform.site_host.clone(),
         api_host: platform.api_host.clone(),
         version: platform.version.clone(),
+        capabilities: Capability::KIND.into(),
         parts,
         lost: Vec::new(),
         stays: false,

@@ -2,6 +2,7 @@
 //! reports what happened.
 
 pub mod bring_up;
+pub mod capability;
 pub mod certificates;
 pub mod cluster;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod provision;
 pub mod rehearsal;
 pub mod release;
+pub mod remote;
 pub mod report;
 pub mod router;
 pub mod run;

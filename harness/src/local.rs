@@ -9,6 +9,7 @@ mod services;
 use jiff::Timestamp;
 
 use crate::bring_up::{Context, UpError};
+use crate::capability::Capability;
 use crate::config::LocalTarget;
 use crate::entry::Entry;
 use crate::environment::{Environment, EnvironmentName};
@@ -56,6 +57,7 @@ pub async fn bring_up(
                 since: Timestamp::now(),
                 supervisor: ProcessIdentity::own(),
                 entry: Entry::plain(address),
+                capabilities: Capability::LOCAL.into(),
                 cluster: None,
                 site_host: context.config.platform.site_host.clone(),
                 api_host: context.config.platform.api_host.clone(),

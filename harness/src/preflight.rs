@@ -47,6 +47,11 @@ pub async fn look(target: &Target, tools_dir: &Path) -> Result<Preflight, Missin
     match target {
         Target::Local(local) => look_for_local(local.backing_services).await,
         Target::Kind(_) => look_for_kind(tools_dir).await,
+        // It stands already.
+        Target::Remote(_) => Ok(Preflight {
+            engine: None,
+            notes: Vec::new(),
+        }),
     }
 }
 
@@ -117,6 +122,7 @@ pub async fn needs(target: &Target, tools_dir: &Path) -> Vec<Need> {
             },
         },
         Target::Kind(_) => Need::OF_CLUSTERS.to_vec(),
+        Target::Remote(_) => vec![Need::Helm],
     }
 }
 

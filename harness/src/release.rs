@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::cluster::rollout::{self, Before};
@@ -75,11 +76,29 @@ pub async fn deploy(
     deadline: Duration,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Deployed, DeployError> {
+    let never = CancellationToken::new();
+    deploy_unless(&never, cluster, helm, release, deadline, progress).await
+}
+
+/// As [`deploy`], for a release that others deploy as well: nobody mends a release which a
+/// helm that was killed has left pending. So instead of dropping this, cancel `called_off`:
+/// helm is asked to end and writes down that its release failed, within seconds.
+///
+/// # Errors
+/// [`DeployError`], of which [`DeployError::CalledOff`].
+pub async fn deploy_unless(
+    called_off: &CancellationToken,
+    cluster: &Cluster,
+    helm: &Path,
+    release: &Release,
+    deadline: Duration,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Deployed, DeployError> {
     let end = Instant::now() + deadline;
     // Whole seconds: messages name it.
     let left = || Duration::from_secs(end.saturating_duration_since(Instant::now()).as_secs());
     let helm = Helm::new(helm, cluster)?;
-    let lock = alone(&helm, left(), progress).await?;
+    let lock = unless(called_off, alone(&helm, left(), progress)).await?;
     mend::mend(&helm, release, left(), progress).await?;
     let manifest_before = helm.manifest(&release.name).await?;
     let selector = release.selector();
@@ -88,18 +107,40 @@ pub async fn deploy(
         Some(_) => format!("helm upgrades {}", release.name),
         None => format!("helm installs {}", release.name),
     });
-    let installed = upgrade::upgrade(&helm, &lock, release, &before, left(), progress).await?;
+    let upgrading = upgrade::Upgrade {
+        helm: &helm,
+        lock: &lock,
+        release,
+        before: &before,
+        called_off,
+    };
+    let installed = upgrading.run(left(), progress).await?;
     progress(&format!(
         "helm has applied revision {} of {}",
         installed.revision, release.name
     ));
-    rollout::complete_after(&before, cluster, &selector, left(), progress).await?;
+    unless(called_off, async {
+        let complete = rollout::complete_after(&before, cluster, &selector, left(), progress);
+        Ok(complete.await?)
+    })
+    .await?;
     let is_same = |before: &String| difference::is_same(before, &installed.manifest);
     Ok(Deployed {
         revision: installed.revision,
         version: installed.version(),
         changed: !manifest_before.as_ref().is_some_and(is_same),
     })
+}
+
+/// Does what may be dropped at any time.
+async fn unless<T>(
+    called_off: &CancellationToken,
+    work: impl Future<Output = Result<T, DeployError>>,
+) -> Result<T, DeployError> {
+    tokio::select! {
+        done = work => done,
+        () = called_off.cancelled() => Err(DeployError::CalledOff),
+    }
 }
 
 /// Waits until no other deployment by the same kubeconfig is at work. helm gets the lock

@@ -165,15 +165,8 @@ impl Call<'_> {
         {
             line += &format!(" -H 'content-type: application/json' -d '{body}'");
         }
-        let Entry { address, authority } = &self.client.entry;
-        if let Some(authority) = authority {
-            line += &format!(" --cacert {}", authority.display());
-        }
-        let (host, port) = (&self.host, address.port());
-        format!(
-            "{line} --connect-to {host}:{port}:{address} '{}'",
-            self.url()
-        )
+        let options = self.client.entry.curl_options(&self.host);
+        format!("{line} {options}'{}'", self.url())
     }
 }
 

@@ -9,8 +9,9 @@ pub mod smoke;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harness::capability::Capability;
 use harness::entry::Entry;
-use harness::environment::{Environment, Secrets};
+use harness::environment::{Credentials, Environment};
 use harness::home::Home;
 use harness::run::event::{Failure, Happening, Outcome};
 use harness::run::{Run, RunFolderError, millis};
@@ -21,8 +22,8 @@ pub struct Subject<'a> {
     pub environment: &'a Environment,
     /// Where it is looked at from.
     pub entry: &'a Entry,
-    /// Its secrets.
-    pub secrets: &'a Secrets,
+    /// What to log in and sign tokens with.
+    pub credentials: &'a Credentials,
     /// Where the environment's state is kept.
     pub home: &'a Home,
     /// How long one check may take.
@@ -97,13 +98,29 @@ impl<'a> Scenario<'a> {
         Ok(yielded)
     }
 
-    /// A check that cannot be made, because one it builds on did not hold.
+    /// A check that cannot be made, because one it builds on did not hold, or the
+    /// environment cannot do what it takes.
     pub async fn skip(&mut self, claim: &str, because: &str) -> Result<(), RunFolderError> {
         let because = because.to_owned();
         let outcome = async { Outcome::Skipped { because } };
         self.run
             .check(self.name, claim, self.subject.check_deadline, outcome)
             .await
+    }
+
+    /// Whether the environment can do what these checks take; where not, they are skipped.
+    pub async fn can(
+        &mut self,
+        capability: Capability,
+        claims: &[&str],
+    ) -> Result<bool, RunFolderError> {
+        let Some(because) = self.subject.environment.lacks(capability) else {
+            return Ok(true);
+        };
+        for claim in claims {
+            self.skip(claim, &because).await?;
+        }
+        Ok(false)
     }
 
     /// Ends the scenario.

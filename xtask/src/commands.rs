@@ -6,6 +6,7 @@ mod doctor;
 mod down;
 mod e2e;
 mod images;
+mod remote;
 mod report;
 mod smoke;
 mod status;

@@ -10,6 +10,7 @@ use crate::cluster::ClusterError;
 use crate::environment::EnvironmentError;
 use crate::ledger::LedgerError;
 use crate::process::bound::StartError;
+use crate::remote::RemoteError;
 use crate::router::PortTaken;
 use crate::run::event::Failure;
 use crate::wait::WaitError;
@@ -25,6 +26,10 @@ pub enum UpError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Environment(#[from] EnvironmentError),
+    /// The target is one that is there, and not stood up.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Remote(#[from] RemoteError),
     /// The router's port is taken.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -165,6 +170,10 @@ impl UpError {
             UpError::Cluster(_) | UpError::Release(_) => (
                 "a cluster that takes what is applied to it".into(),
                 format!("less {}", logs.display()),
+            ),
+            UpError::Remote(_) => (
+                "a target that is stood up".into(),
+                "less docs/remote.md".into(),
             ),
             UpError::Certificates(_) => (
                 "host names that a certificate can be made for".into(),

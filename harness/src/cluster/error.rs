@@ -70,7 +70,7 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
-    pub(super) fn no_context<'a>(
+    pub(crate) fn no_context<'a>(
         context: &str,
         path: &Path,
         known: impl IntoIterator<Item = &'a str>,

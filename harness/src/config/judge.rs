@@ -6,8 +6,10 @@ use std::time::Duration;
 use regex::Regex;
 use toml::Spanned;
 
-use super::schema::{self, Kind, PathType};
-use super::{AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target};
+use super::schema::{self, PathType, TargetKind};
+use super::{
+    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, remote,
+};
 use crate::service::Service;
 
 const SCHEMA: u32 = 1;
@@ -88,7 +90,7 @@ pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
     }
 }
 
-fn fault<T>(at: &Spanned<T>, message: String, help: impl Into<String>) -> Fault {
+pub(super) fn fault<T>(at: &Spanned<T>, message: String, help: impl Into<String>) -> Fault {
     Fault {
         span: at.span(),
         message,
@@ -111,37 +113,44 @@ fn judge_schema(schema: &Spanned<u32>) -> Result<(), Fault> {
 const MOST_NODES: u16 = 9;
 
 fn judge_target(target: schema::Target) -> Result<Target, Fault> {
-    let kind = target.kind;
+    let kind = &target.kind;
+    judge_keys(&target)?;
     match kind.get_ref() {
-        Kind::Local => {
-            unknown_to(&kind, "kubernetes", &target.kubernetes)?;
-            unknown_to(&kind, "nodes", &target.nodes)?;
-            unknown_to(&kind, "ingress_port", &target.ingress_port)?;
-            unknown_to(&kind, "namespace", &target.namespace)?;
-            unknown_to(&kind, "values", &target.values)?;
-            Ok(Target::Local(LocalTarget {
-                backing_services: *needed(&kind, "backing_services", &target.backing_services)?
-                    .get_ref(),
-                router_port: *needed(&kind, "router_port", &target.router_port)?.get_ref(),
-            }))
-        }
-        Kind::Kind => {
-            unknown_to(&kind, "backing_services", &target.backing_services)?;
-            unknown_to(&kind, "router_port", &target.router_port)?;
-            let values = needed(&kind, "values", &target.values)?;
-            Ok(Target::Kind(KindTarget {
-                kubernetes: judge_kubernetes(needed(&kind, "kubernetes", &target.kubernetes)?)?,
-                nodes: judge_nodes(needed(&kind, "nodes", &target.nodes)?)?,
-                ingress_port: *needed(&kind, "ingress_port", &target.ingress_port)?.get_ref(),
-                namespace: judge_namespace(needed(&kind, "namespace", &target.namespace)?)?,
-                values: values.get_ref().clone(),
-            }))
-        }
+        TargetKind::Local => Ok(Target::Local(LocalTarget {
+            backing_services: *needed(kind, "backing_services", &target.backing_services)?
+                .get_ref(),
+            router_port: *needed(kind, "router_port", &target.router_port)?.get_ref(),
+        })),
+        TargetKind::Kind => Ok(Target::Kind(KindTarget {
+            kubernetes: judge_kubernetes(needed(kind, "kubernetes", &target.kubernetes)?)?,
+            nodes: judge_nodes(needed(kind, "nodes", &target.nodes)?)?,
+            ingress_port: *needed(kind, "ingress_port", &target.ingress_port)?.get_ref(),
+            namespace: judge_namespace(needed(kind, "namespace", &target.namespace)?)?,
+            values: needed(kind, "values", &target.values)?.get_ref().clone(),
+        })),
+        TargetKind::Remote => Ok(Target::Remote(Box::new(remote::judge(&target)?))),
     }
 }
 
-fn needed<'a, T>(
-    kind: &Spanned<Kind>,
+/// A key of another kind of target would be without effect.
+fn judge_keys(target: &schema::Target) -> Result<(), Fault> {
+    let kind = target.kind.get_ref();
+    let strange = target.keys().find(|(key, _)| !kind.keys().contains(key));
+    match strange {
+        None => Ok(()),
+        Some((key, span)) => Err(Fault {
+            span,
+            message: format!(
+                "{key} means nothing to a target of the kind {:?}",
+                kind.name()
+            ),
+            help: Some("leave it out".into()),
+        }),
+    }
+}
+
+pub(super) fn needed<'a, T>(
+    kind: &Spanned<TargetKind>,
     key: &str,
     value: &'a Option<Spanned<T>>,
 ) -> Result<&'a Spanned<T>, Fault> {
@@ -153,20 +162,6 @@ fn needed<'a, T>(
             format!("docs/configuration.md explains {key}"),
         )
     })
-}
-
-fn unknown_to<T>(kind: &Spanned<Kind>, key: &str, value: &Option<Spanned<T>>) -> Result<(), Fault> {
-    match value {
-        None => Ok(()),
-        Some(value) => Err(fault(
-            value,
-            format!(
-                "{key} means nothing to a target of the kind {:?}",
-                kind.get_ref().name()
-            ),
-            "leave it out",
-        )),
-    }
 }
 
 /// Which minor versions can be had, `fixtures/images` tells.
@@ -197,7 +192,7 @@ fn judge_nodes(nodes: &Spanned<u16>) -> Result<u16, Fault> {
 }
 
 /// An RFC 1123 label, as the names of namespaces are.
-fn judge_namespace(name: &Spanned<String>) -> Result<String, Fault> {
+pub(super) fn judge_namespace(name: &Spanned<String>) -> Result<String, Fault> {
     match is_label(name.get_ref()) {
         true => Ok(name.get_ref().clone()),
         false => Err(fault(
@@ -241,7 +236,7 @@ fn judge_platform(platform: &schema::Platform) -> Result<Platform, Fault> {
 }
 
 /// RFC 1123 host names, lower case.
-fn judge_host(host: &Spanned<String>) -> Result<String, Fault> {
+pub(super) fn judge_host(host: &Spanned<String>) -> Result<String, Fault> {
     if host.get_ref().split('.').all(is_label) {
         return Ok(host.get_ref().clone());
     }

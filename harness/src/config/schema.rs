@@ -1,6 +1,7 @@
 //! The shape of `harness.toml`, as written by its user: nothing judged yet.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use toml::Spanned;
 
 use super::Fault;
 use super::judge::nearest;
+use super::remote::Action;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,7 +29,7 @@ pub(super) struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
-    pub kind: Spanned<Kind>,
+    pub kind: Spanned<TargetKind>,
     pub backing_services: Option<Spanned<BackingServices>>,
     pub router_port: Option<Spanned<u16>>,
     pub kubernetes: Option<Spanned<String>>,
@@ -35,21 +37,85 @@ pub(super) struct Target {
     pub ingress_port: Option<Spanned<u16>>,
     pub namespace: Option<Spanned<String>>,
     pub values: Option<Spanned<Vec<PathBuf>>>,
+    pub context: Option<Spanned<String>>,
+    pub server: Option<Spanned<String>>,
+    pub kubeconfig: Option<Spanned<PathBuf>>,
+    pub site_url: Option<Spanned<String>>,
+    pub api_url: Option<Spanned<String>>,
+    pub address: Option<Spanned<String>>,
+    pub authority: Option<Spanned<PathBuf>>,
+    pub shell_image: Option<Spanned<String>>,
+    pub production: Option<Spanned<bool>>,
+    pub allow: Option<Spanned<Vec<Action>>>,
+}
+
+impl Target {
+    /// The keys that are there, the kind excepted, and where.
+    pub fn keys(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        fn place<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
+            value.as_ref().map(Spanned::span)
+        }
+        let keys = [
+            ("backing_services", place(&self.backing_services)),
+            ("router_port", place(&self.router_port)),
+            ("kubernetes", place(&self.kubernetes)),
+            ("nodes", place(&self.nodes)),
+            ("ingress_port", place(&self.ingress_port)),
+            ("namespace", place(&self.namespace)),
+            ("values", place(&self.values)),
+            ("context", place(&self.context)),
+            ("server", place(&self.server)),
+            ("kubeconfig", place(&self.kubeconfig)),
+            ("site_url", place(&self.site_url)),
+            ("api_url", place(&self.api_url)),
+            ("address", place(&self.address)),
+            ("authority", place(&self.authority)),
+            ("shell_image", place(&self.shell_image)),
+            ("production", place(&self.production)),
+            ("allow", place(&self.allow)),
+        ];
+        keys.into_iter()
+            .filter_map(|(key, place)| Some((key, place?)))
+    }
 }
 
 /// The kinds of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub(super) enum TargetKind {
     Local,
     Kind,
+    Remote,
 }
 
-impl Kind {
+impl TargetKind {
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Local => "local",
-            Kind::Kind => "kind",
+            TargetKind::Local => "local",
+            TargetKind::Kind => "kind",
+            TargetKind::Remote => "remote",
+        }
+    }
+
+    /// What a target of this kind is described by.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            TargetKind::Local => &["backing_services", "router_port"],
+            TargetKind::Kind => &["kubernetes", "nodes", "ingress_port", "namespace", "values"],
+            TargetKind::Remote => &[
+                "context",
+                "server",
+                "kubeconfig",
+                "namespace",
+                "values",
+                "site_url",
+                "api_url",
+                "address",
+                "authority",
+                "shell_image",
+                "production",
+                "allow",
+            ],
         }
     }
 }
@@ -137,6 +203,7 @@ fn suggestion(message: &str) -> Option<String> {
     match expected {
         "u16" => return Some(format!("a whole number from 0 to {}", u16::MAX)),
         "u32" => return Some(format!("a whole number from 0 to {}", u32::MAX)),
+        "a boolean" => return Some("true or false, without quotes".into()),
         _ => {}
     }
     let quoted = |text: &str| -> Vec<String> {

@@ -135,7 +135,7 @@ impl Deploy<'_> {
     }
 
     fn release(&self) -> Release {
-        let backing_services = &self.place.backing_services;
+        let backing_services = self.place.backing_services.as_deref();
         release::of(
             self.config,
             self.target,

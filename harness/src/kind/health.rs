@@ -8,7 +8,6 @@ use super::release;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::workloads::Workloads;
 use crate::cluster::{Cluster, ClusterError};
-use crate::entry::Entry;
 use crate::environment::{ClusterPlace, Environment};
 use crate::service::Service;
 
@@ -62,12 +61,12 @@ fn of_services(workloads: &Workloads) -> impl Iterator<Item = String> {
 }
 
 async fn entry(environment: &Environment) -> Result<(), String> {
-    let Entry { address, .. } = &environment.entry;
-    let said = |what: String| format!("the ingress at {address}: {what}");
+    let url = environment.site_url();
+    let said = |what: String| format!("the ingress at {url}: {what}");
     let host = environment.site_host.as_str();
     let http = environment.entry.client([host]);
     let http = http.map_err(|error| said(error.to_string()))?;
-    let asked = http.get(environment.site_url()).timeout(PATIENCE);
+    let asked = http.get(&url).timeout(PATIENCE);
     match asked.send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => Err(said(answer.status().to_string())),

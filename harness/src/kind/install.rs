@@ -52,8 +52,13 @@ pub(super) async fn platform(
         let progress = |text: &str| context.progress(Stage::Deploy, text);
         let subnet = &ground.network.subnet;
         let version = &platform.version;
-        let release =
-            super::release::of(context.config, target, context.workspace, version, subnet);
+        let release = super::release::of(
+            context.config,
+            target,
+            context.workspace,
+            version,
+            Some(subnet),
+        );
         let deadline = context.deadlines.release;
         let deployed = release::deploy(&cluster, helm, &release, deadline, &progress).await;
         let failure = |error: DeployError| UpError::Release(Box::new(error.failure(&cluster)));
@@ -64,10 +69,7 @@ pub(super) async fn platform(
     std::fs::write(&authority, &certificates.authority_pem).map_err(UpError::system(
         "keep the certificate of the run's authority",
     ))?;
-    let entry = Entry {
-        address: place.ingress,
-        authority: Some(authority),
-    };
+    let entry = Entry::signed_by(authority, place.ingress);
     let answers = async {
         let reached = reached::every_service(context, &entry, platform).await;
         reached.map_err(|wait| UpError::Wait {

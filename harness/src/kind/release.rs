@@ -20,7 +20,7 @@ pub fn of(
     target: &KindTarget,
     workspace: &Path,
     version: &str,
-    backing_services: &str,
+    backing_services: Option<&str>,
 ) -> Release {
     let values = target.values.iter();
     Release {
@@ -32,14 +32,15 @@ pub fn of(
     }
 }
 
-fn overrides(config: &Config, version: &str, backing_services: &str) -> Value {
+fn overrides(config: &Config, version: &str, backing_services: Option<&str>) -> Value {
     let services: BTreeMap<&str, Value> = config
         .service_env
         .iter()
         .map(|(service, env)| (service.name(), json!({"env": env})))
         .collect();
     let platform = &config.platform;
-    let backing_services = json!({"cidrs": [backing_services]});
+    let cidrs: Vec<&str> = backing_services.into_iter().collect();
+    let backing_services = json!({"cidrs": cidrs});
     json!({
         "global": {"imageRepository": REPOSITORY, "imageTag": version},
         "services": services,

@@ -54,6 +54,10 @@ pub enum DeployError {
         /// helm's error.
         words: String,
     },
+    /// The user, or the pipeline, does not want it any more.
+    #[error("the deployment was called off")]
+    #[diagnostic(help("the pods of before go on serving; deploy again to go on"))]
+    CalledOff,
     /// The API server does not answer, or does not let us.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -176,7 +180,7 @@ impl DeployError {
             ),
             DeployError::Cluster(_) => (
                 "an API server that answers and lets us",
-                cluster.kubeconfig.display().to_string(),
+                format!("the context {}", cluster.context),
                 kubectl("version"),
             ),
             DeployError::Trouble { trouble, .. }
@@ -188,7 +192,7 @@ impl DeployError {
                 look_at(&trouble.object),
                 kubectl(&trouble.kubectl()),
             ),
-            DeployError::Helm { .. } | DeployError::TooLong { .. } => (
+            DeployError::Helm { .. } | DeployError::TooLong { .. } | DeployError::CalledOff => (
                 "every Deployment of the release complete",
                 look_at("the events"),
                 kubectl("get events --sort-by .lastTimestamp"),

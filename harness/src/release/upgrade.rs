@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
 
 use super::helm::{Helm, Installed, installed};
 use super::{DeployError, Release};
@@ -27,52 +28,74 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// What helm has, after a SIGTERM, to write down that its release failed.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Runs `helm upgrade --install` and ends it as soon as a hook's pod will never start.
-///
-/// # Errors
-/// What stands in the way; helm's own words where nothing is to be seen.
-pub(super) async fn upgrade(
-    helm: &Helm<'_>,
-    lock: &File,
-    release: &Release,
-    before: &Before,
-    deadline: Duration,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<Installed, DeployError> {
-    let timeout = format!("{}s", deadline.as_secs().max(1));
-    let mut command = helm.upgrade(release, &["--timeout", &timeout])?;
-    // An empty file to read, and the lock with it for as long as helm lives.
-    let lock = lock.try_clone().map_err(|source| DeployError::Directory {
-        path: helm.lock_file(),
-        source,
-    })?;
-    command.stdin(lock);
-    let child = command.spawn().map_err(|error| helm.missing(error))?;
-    let ending = Ending::of(&child);
-    let selector = release.selector();
-    let mut watch = Watch {
-        cluster: helm.cluster,
-        before,
-        progress,
-        lookout: Lookout::new(helm.cluster, &selector),
-        told: BTreeSet::new(),
-        quota: FullQuota::default(),
-        seen: None,
-    };
-    let ended = child.wait_with_output();
-    tokio::pin!(ended);
-    let stopped = tokio::select! {
-        output = &mut ended => return watch.conclude(helm, output).await,
-        stopped = watch.until_hopeless(deadline) => stopped,
-    };
-    ending.ask();
-    // Dropped at the end of this function, it is killed.
-    let output = tokio::time::timeout(GRACE, &mut ended).await;
-    let how = match output {
-        Ok(_) => "it was stopped for that".to_owned(),
-        Err(_) => format!("it was killed, as it did not stop within {GRACE:?}"),
-    };
-    Err(watch.explain(stopped, how).await)
+/// What is installed, and by whom.
+pub(super) struct Upgrade<'a> {
+    pub helm: &'a Helm<'a>,
+    /// Held for as long as helm lives, also if it outlives us.
+    pub lock: &'a File,
+    pub release: &'a Release,
+    /// What was there before.
+    pub before: &'a Before,
+    pub called_off: &'a CancellationToken,
+}
+
+impl Upgrade<'_> {
+    /// Runs `helm upgrade --install` and ends it as soon as a hook's pod will never start,
+    /// or it is called off.
+    ///
+    /// # Errors
+    /// What stands in the way; helm's own words where nothing is to be seen.
+    pub async fn run(
+        &self,
+        deadline: Duration,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Installed, DeployError> {
+        if self.called_off.is_cancelled() {
+            return Err(DeployError::CalledOff);
+        }
+        let Upgrade {
+            helm,
+            lock,
+            release,
+            before,
+            called_off,
+        } = *self;
+        let timeout = format!("{}s", deadline.as_secs().max(1));
+        let mut command = helm.upgrade(release, &["--timeout", &timeout])?;
+        // An empty file to read, and the lock with it for as long as helm lives.
+        let lock = lock.try_clone().map_err(|source| DeployError::Directory {
+            path: helm.lock_file(),
+            source,
+        })?;
+        command.stdin(lock);
+        let child = command.spawn().map_err(|error| helm.missing(error))?;
+        let ending = Ending::of(&child);
+        let selector = release.selector();
+        let mut watch = Watch {
+            cluster: helm.cluster,
+            before,
+            progress,
+            lookout: Lookout::new(helm.cluster, &selector),
+            told: BTreeSet::new(),
+            quota: FullQuota::default(),
+            seen: None,
+        };
+        let ended = child.wait_with_output();
+        tokio::pin!(ended);
+        let stopped = tokio::select! {
+            output = &mut ended => return watch.conclude(helm, output).await,
+            stopped = watch.until_hopeless(deadline) => stopped,
+            () = called_off.cancelled() => Stopped::CalledOff,
+        };
+        ending.ask();
+        // Dropped at the end of this function, it is killed.
+        let output = tokio::time::timeout(GRACE, &mut ended).await;
+        let how = match output {
+            Ok(_) => "it was stopped for that".to_owned(),
+            Err(_) => format!("it was killed, as it did not stop within {GRACE:?}"),
+        };
+        Err(watch.explain(stopped, how).await)
+    }
 }
 
 /// A child that can be asked to end.
@@ -99,6 +122,7 @@ enum Stopped {
     Trouble(Trouble),
     Cluster(ClusterError),
     TooLong(WaitError),
+    CalledOff,
 }
 
 struct Watch<'a> {
@@ -184,6 +208,7 @@ impl Watch<'_> {
 
     async fn explain(&mut self, stopped: Stopped, how: String) -> DeployError {
         match stopped {
+            Stopped::CalledOff => DeployError::CalledOff,
             Stopped::Cluster(error) => DeployError::Cluster(error),
             Stopped::Trouble(trouble) => self.of_trouble(trouble, Some(how)).await,
             Stopped::TooLong(wait) => DeployError::TooLong {

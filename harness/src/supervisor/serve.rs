@@ -19,6 +19,7 @@ use crate::home::Home;
 use crate::kind;
 use crate::ledger::Ledger;
 use crate::local;
+use crate::remote::RemoteError;
 use crate::run::LOGS;
 use crate::run::event::{Failure, Happening};
 use crate::sweep;
@@ -149,6 +150,7 @@ async fn stand_up(
         let environment = match target {
             Target::Local(local) => local::bring_up(&context, local, &order.name).await?,
             Target::Kind(kind) => kind::bring_up(&context, kind, &order.name).await?,
+            Target::Remote(_) => return Err(RemoteError::not_ours(target_name, "up").into()),
         };
         folder.write(&environment)?;
         Ok(environment)

@@ -5,6 +5,8 @@
 
 use std::str::FromStr;
 
+use harness::capability::Capability;
+use harness::config::remote::Action;
 use harness::run::RunFolderError;
 use reqwest::Method;
 use rust_decimal::Decimal;
@@ -19,6 +21,8 @@ const PRICES: [&str; 4] = ["100.00", "110.00", "99.00", "118.80"];
 /// Analysis rounds to ten decimals.
 const ROUNDING: f64 = 1e-9;
 
+const PRICED: &str = "new ticks become the current quote";
+const OPENS: &str = "an investor opens a portfolio";
 const BUYS: &str = "an order moves cash and position exactly";
 const ANALYSES: &str = "returns, volatility and drawdown are exact";
 const AFTER_THE_FIRST_ORDER: [&str; 4] = [
@@ -27,6 +31,7 @@ const AFTER_THE_FIRST_ORDER: [&str; 4] = [
     "neither cash nor position can go below zero",
     "the portfolio's value is exact",
 ];
+const PREDICTS: &str = "a straight line is predicted to go on";
 
 /// This run's own investor and symbols.
 struct Own {
@@ -38,6 +43,14 @@ struct Own {
 
 impl Smoke<'_> {
     pub(super) async fn account(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        let [again, sale, floor, value] = AFTER_THE_FIRST_ORDER;
+        let all = [
+            PRICED, OPENS, BUYS, again, sale, floor, value, ANALYSES, PREDICTS,
+        ];
+        let orders = Capability::Allowed(Action::Orders);
+        if !scenario.can(orders, &all).await? {
+            return Ok(());
+        }
         let unique = format!("{:06X}", rand::random::<u32>() & 0x00ff_ffff);
         let own = Own {
             investor: self.tokens.token(&format!("smoke-{unique}"), INVESTOR),
@@ -79,7 +92,7 @@ impl Smoke<'_> {
         own: &Own,
     ) -> Result<Option<()>, RunFolderError> {
         scenario
-            .check("new ticks become the current quote", async {
+            .check(PRICED, async {
                 self.send_ticks(own, &own.symbol, PRICES.map(str::to_owned))
                     .await?;
                 let answer = self.quote(own, &own.symbol).await?;
@@ -119,7 +132,7 @@ impl Smoke<'_> {
         own: &Own,
     ) -> Result<Option<()>, RunFolderError> {
         scenario
-            .check("an investor opens a portfolio", async {
+            .check(OPENS, async {
                 let call = self
                     .client
                     .api(Method::POST, "/api/portfolio-manager/portfolios");
@@ -282,7 +295,7 @@ impl Smoke<'_> {
     ) -> Result<(), RunFolderError> {
         const DAYS: u32 = 40;
         scenario
-            .check("a straight line is predicted to go on", async {
+            .check(PREDICTS, async {
                 let line = (1..=DAYS).map(|day| format!("{}.00", 100 + day));
                 self.send_ticks(own, &own.trend, line).await?;
                 let ask = || async {

@@ -1,5 +1,6 @@
 //! `cargo xtask deploy`.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -9,12 +10,14 @@ use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
 use harness::exit::ExitCode;
 use harness::images::Workshop;
 use harness::kind::deploy::Deploy;
-use harness::run::event::{Happening, Stage, StageResult};
+use harness::release::Deployed;
+use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, millis};
 use harness::tools;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::remote;
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli;
 use crate::problem::Problem;
@@ -42,7 +45,7 @@ pub struct Site<'a> {
     target: &'a KindTarget,
     cluster: &'a ClusterPlace,
     engine: Engine,
-    helm: std::path::PathBuf,
+    helm: PathBuf,
     workshop: Workshop,
 }
 
@@ -56,7 +59,6 @@ impl<'a> Site<'a> {
                 target: environment.target.clone(),
             }));
         };
-        let helm = tools::own_or_on_path(&place.home.tools(), "helm");
         Ok(Site {
             place,
             target,
@@ -64,7 +66,7 @@ impl<'a> Site<'a> {
             engine: Engine::find(PATIENCE)
                 .await
                 .map_err(Problem::no_environment)?,
-            helm: helm.ok_or_else(|| Problem::no_environment(Missing("helm")))?,
+            helm: helm(place)?,
             workshop: Workshop {
                 recipes: place.workspace.join("fixtures/images"),
                 state_dir: place.home.state(),
@@ -92,47 +94,81 @@ impl<'a> Site<'a> {
         run: &mut Run,
         version: &str,
         supply: cli::Supply,
-    ) -> Result<bool, RunFolderError> {
-        run.begin(Stage::Deploy)?;
-        let begun = Instant::now();
-        let deployed = {
-            let shared = Mutex::new(&mut *run);
-            let progress = |text: &str| {
-                if let Ok(mut run) = shared.lock() {
-                    run.progress(Stage::Deploy, text);
-                }
-            };
-            let deadline = self.place.config.deadlines.release;
-            self.deploy(version, supply).run(deadline, &progress).await
+    ) -> Result<Result<(), ExitCode>, RunFolderError> {
+        let deadline = self.place.config.deadlines.release;
+        stage(run, version, async |progress| {
+            let deployed = self.deploy(version, supply).run(deadline, progress).await;
+            deployed.map_err(|error| NotDone::Failed(ExitCode::NoEnvironment, error.failure()))
+        })
+        .await
+    }
+}
+
+/// Why a version does not run.
+pub enum NotDone {
+    /// Something is wrong; what the run ends with, and what to tell.
+    Failed(ExitCode, Failure),
+    /// It was called off by the signal that this code stands for.
+    CalledOff(ExitCode),
+}
+
+/// `deploying` a version, as the stage `deploy` of the run. Where it does not run, what
+/// the run ends with.
+pub async fn stage(
+    run: &mut Run,
+    version: &str,
+    deploying: impl AsyncFnOnce(&(dyn Fn(&str) + Sync)) -> Result<Deployed, NotDone>,
+) -> Result<Result<(), ExitCode>, RunFolderError> {
+    run.begin(Stage::Deploy)?;
+    let begun = Instant::now();
+    let deployed = {
+        let shared = Mutex::new(&mut *run);
+        let progress = |text: &str| {
+            if let Ok(mut run) = shared.lock() {
+                run.progress(Stage::Deploy, text);
+            }
         };
-        match deployed {
-            Ok(deployed) => {
-                let step = match deployed.changed {
-                    true => format!("{version} is deployed, as revision {}", deployed.revision),
-                    false => format!("{version} was deployed already: nothing changed"),
-                };
-                run.record(Happening::Step {
-                    stage: Stage::Deploy,
-                    step,
-                    millis: millis(begun.elapsed()),
-                })?;
-                run.end_stages(StageResult::Done)?;
-                Ok(true)
-            }
-            Err(error) => {
-                let failure = error.failure();
-                run.record(Happening::Failed { failure })?;
-                run.end_stages(StageResult::Failed)?;
-                Ok(false)
-            }
+        deploying(&progress).await
+    };
+    match deployed {
+        Ok(deployed) => {
+            let step = match deployed.changed {
+                true => format!("{version} is deployed, as revision {}", deployed.revision),
+                false => format!("{version} was deployed already: nothing changed"),
+            };
+            run.record(Happening::Step {
+                stage: Stage::Deploy,
+                step,
+                millis: millis(begun.elapsed()),
+            })?;
+            run.end_stages(StageResult::Done)?;
+            Ok(Ok(()))
+        }
+        Err(NotDone::CalledOff(code)) => {
+            run.end_stages(StageResult::Interrupted)?;
+            Ok(Err(code))
+        }
+        Err(NotDone::Failed(code, failure)) => {
+            run.record(Happening::Failed { failure })?;
+            run.end_stages(StageResult::Failed)?;
+            Ok(Err(code))
         }
     }
+}
+
+/// The program that deploys.
+pub fn helm(place: &Workplace) -> Result<PathBuf, Problem> {
+    let helm = tools::own_or_on_path(&place.home.tools(), "helm");
+    helm.ok_or_else(|| Problem::no_environment(Missing("helm")))
 }
 
 /// Deploys a version to an environment that is up, or shows what that would change.
 pub async fn run(arguments: cli::Deploy) -> Result<ExitCode, Problem> {
     let named = &arguments.named;
     let place = Workplace::find(&named.common).await?;
+    if let Some(site) = remote::site(&place) {
+        return remote::deploy(&place, site, &arguments).await;
+    }
     let folder = EnvironmentFolder::of(&place.home, &named.name);
     let environment = folder.read(&named.name).map_err(Problem::no_environment)?;
     let site = Site::find(&place, &environment).await?;
@@ -153,12 +189,12 @@ pub async fn run(arguments: cli::Deploy) -> Result<ExitCode, Problem> {
     };
     let code = match deployed {
         Ok(deployed) => match deployed.map_err(Problem::no_environment)? {
-            true => {
+            Ok(()) => {
                 let kept = folder.write_version(version);
                 kept.map_err(Problem::no_environment)?;
                 ExitCode::Held
             }
-            false => ExitCode::NoEnvironment,
+            Err(code) => code,
         },
         Err(code) => {
             let ended = run.end_stages(StageResult::Interrupted);

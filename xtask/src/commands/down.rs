@@ -6,13 +6,20 @@ use harness::provision;
 use loadtests::bench::scratch_home;
 use serde_json::json;
 
-use super::workplace::{home, print_json};
+use super::remote;
+use super::workplace::{Workplace, home, print_json};
 use crate::cli::{Down, Named};
 use crate::problem::Problem;
 
 /// Takes environments down.
 pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
     let Named { name, common } = &arguments.named;
+    // Without a target there is nothing to read: what is broken is taken down, too.
+    if common.target.is_some()
+        && let Ok(place) = Workplace::find(common).await
+    {
+        remote::refuse(&place, "down")?;
+    }
     let home = home(&common.places)?;
     let target = common.target.as_deref();
     let mut down = match arguments.all {

@@ -1,5 +1,6 @@
 //! `cargo xtask e2e`.
 
+use super::remote;
 use super::verify::prove;
 use super::warm;
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
@@ -16,6 +17,9 @@ use harness::run::{Run, RunFolderError};
 pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     let Named { name, common } = &arguments.named;
     let place = Workplace::find(common).await?;
+    if let Some(site) = remote::site(&place) {
+        return remote::e2e(&place, site, &arguments).await;
+    }
     if let Some(environment) = warm::find(&place, name).await? {
         return warm::prove(&place, &arguments, &environment).await;
     }
@@ -40,7 +44,7 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         &mut interrupts,
         afterwards,
         async |run, environment, secrets| {
-            prove(run, &place, environment, secrets).await?;
+            prove(run, &place, environment, &secrets.credentials()).await?;
             run.end_stages(StageResult::of_checks(run.failed_checks()))
         },
     )

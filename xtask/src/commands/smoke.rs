@@ -6,6 +6,7 @@ use harness::run::event::StageResult;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::remote;
 use super::verify::{leave, prove};
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli::Named;
@@ -24,6 +25,9 @@ struct OfAnotherTarget {
 pub async fn run(named: Named) -> Result<ExitCode, Problem> {
     let Named { name, common } = &named;
     let place = Workplace::find(common).await?;
+    if let Some(site) = remote::site(&place) {
+        return remote::smoke(&place, site, common).await;
+    }
     let folder = EnvironmentFolder::of(&place.home, name);
     let environment = folder.read(name).map_err(Problem::no_environment)?;
     if common
@@ -40,7 +44,8 @@ pub async fn run(named: Named) -> Result<ExitCode, Problem> {
     let mut interrupts = interrupts()?;
     let why = "which is up";
     let mut run = place.start_run_on("smoke", &environment.target, name, why)?;
-    let proven = prove(&mut run, &place, &environment, &secrets);
+    let credentials = secrets.credentials();
+    let proven = prove(&mut run, &place, &environment, &credentials);
     let interrupted = tokio::select! {
         done = proven => { done.map_err(Problem::no_environment)?; None }
         code = interrupts.next() => Some(code),

@@ -1,6 +1,5 @@
 //! `cargo xtask up`.
 
-use harness::entry::Entry;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::exit::ExitCode;
 use harness::home::Home;
@@ -8,6 +7,7 @@ use harness::rehearsal::{Afterwards, rehearse};
 use harness::status::{self, Condition};
 
 use super::e2e::look_first;
+use super::remote;
 use super::workplace::{Workplace, conclude, interrupts, print_json, provision_if};
 use crate::cli::{Named, Up};
 use crate::problem::Problem;
@@ -17,6 +17,7 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     let named = &arguments.named;
     let json = named.common.json;
     let place = Workplace::find(&named.common).await?;
+    remote::refuse(&place, "up")?;
     if let Some(code) = already_up(&place, named).await? {
         return Ok(code);
     }
@@ -91,22 +92,16 @@ pub fn say_how_to_use(home: &Home, name: &EnvironmentName) {
     let Ok(environment) = folder.read(name) else {
         return;
     };
-    let Entry { address, authority } = &environment.entry;
-    let port = address.port();
-    let trust = authority
-        .as_ref()
-        .map(|file| format!("--cacert {} ", file.display()))
-        .unwrap_or_default();
     let url = match environment.browser_url() {
         Some(url) => url,
         None => environment.site_url(),
     };
     say!(
         "\n{name} is up: {url} (log in as demo; the password is demo_password in {})\n\
-         the API: curl -s {trust}--connect-to {host}:{port}:{address} {}/market-data/quotes",
+         the API: curl -s {}{}/market-data/quotes",
         folder.secrets_path().display(),
+        environment.entry.curl_options(&environment.api_host),
         environment.api_url(),
-        host = environment.api_host,
     );
     if let Some(cluster) = &environment.cluster {
         say!(

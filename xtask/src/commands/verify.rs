@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use harness::capability::Capability;
 use harness::cluster::Cluster;
-use harness::entry::Entry;
-use harness::environment::{ClusterPlace, Environment, Secrets};
+use harness::config::remote::Action;
+use harness::environment::{ClusterPlace, Credentials, Environment};
 use harness::kind::INGRESS_SERVICE;
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
@@ -25,13 +26,13 @@ pub async fn prove(
     run: &mut Run,
     place: &Workplace,
     environment: &Environment,
-    secrets: &Secrets,
+    credentials: &Credentials,
 ) -> Result<(), RunFolderError> {
     run.begin(Stage::Verify)?;
     let mut subject = Subject {
         environment,
         entry: &environment.entry,
-        secrets,
+        credentials,
         home: &place.home,
         check_deadline: place.config.deadlines.check,
     };
@@ -39,12 +40,15 @@ pub async fn prove(
     let Some(cluster) = &environment.cluster else {
         return Ok(());
     };
-    match inside(cluster).await {
+    let image = match shell_image(environment, cluster) {
+        Ok(image) => image,
+        Err(because) => {
+            return smoke::skipped(run, &subject, smoke::FROM_INSIDE, &because).await;
+        }
+    };
+    match inside(cluster, image).await {
         Ok(tunnel) => {
-            let entry = Entry {
-                address: tunnel.address(),
-                authority: environment.entry.authority.clone(),
-            };
+            let entry = environment.entry.by_way_of(tunnel.address());
             subject.entry = &entry;
             let proven = smoke::run(run, &subject, smoke::FROM_INSIDE).await;
             // Its pod ends by itself where this fails.
@@ -70,11 +74,21 @@ pub async fn leave(environment: &Environment) {
     }
 }
 
-async fn inside(place: &ClusterPlace) -> Result<Tunnel, String> {
+/// What a pod for looking from inside is made of, or why there is to be none.
+fn shell_image<'a>(environment: &Environment, place: &'a ClusterPlace) -> Result<&'a str, String> {
+    match environment.lacks(Capability::Allowed(Action::Inside)) {
+        Some(because) => Err(because),
+        None => place
+            .shell_image
+            .as_deref()
+            .ok_or_else(|| format!("the target {} has no shell_image", environment.target)),
+    }
+}
+
+async fn inside(place: &ClusterPlace, image: &str) -> Result<Tunnel, String> {
     let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
     let cluster = cluster.map_err(|error| error.to_string())?;
     let client = cluster.client().clone();
-    let image = &place.shell_image;
     let opened = Tunnel::open(client, NAMESPACE, image, INGRESS_SERVICE, TUNNEL_DEADLINE);
     opened.await.map_err(|error| error.to_string())
 }

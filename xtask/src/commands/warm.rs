@@ -76,15 +76,15 @@ async fn course(
     let name = &arguments.named.name;
     preflight(run, environment).await?;
     let version = &place.config.platform.version;
-    if !site.stage(run, version, arguments.images).await? {
-        return Ok(ExitCode::NoEnvironment);
+    if let Err(code) = site.stage(run, version, arguments.images).await? {
+        return Ok(code);
     }
     let folder = EnvironmentFolder::of(&place.home, name);
     let kept = folder.write_version(version);
     kept.map_err(Problem::no_environment)?;
     let environment = folder.read(name).map_err(Problem::no_environment)?;
     let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
-    verify::prove(run, place, &environment, &secrets).await?;
+    verify::prove(run, place, &environment, &secrets.credentials()).await?;
     run.end_stages(StageResult::of_checks(run.failed_checks()))?;
     Ok(match run.failed_checks() {
         0 => ExitCode::Held,

@@ -1,6 +1,7 @@
 //! What takes an engine, and what the engine has afterwards.
 
 mod faults;
+mod remote;
 mod stages;
 
 use std::collections::HashMap;

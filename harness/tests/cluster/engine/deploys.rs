@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_secs(75);
 /// The platform's version `version`, small, and without an Ingress: the platform's own
 /// has the hosts.
 fn release(shared: &Shared, version: &str, more: Value) -> Release {
-    let cidr = &shared.place().backing_services;
+    let cidr = shared.place().backing_services.as_deref();
     let mut release = of(&shared.config, shared.target(), &workspace(), version, cidr);
     let one = json!({"replicas": 1});
     let small = json!({

@@ -20,7 +20,7 @@ async fn an_image_travels_once_and_another_of_its_name_again() {
         let loaded = images::load(&shared.engine, cluster, &[wanted], &|_| ()).await;
         loaded.unwrap()
     };
-    let one = &shared.place().shell_image;
+    let one = shared.place().shell_image.as_deref().unwrap();
     let first = load(one).await;
     assert_eq!(first.brought, [known_as.as_str()]);
     let again = load(one).await;

@@ -187,7 +187,7 @@ async fn says_why_it_cannot_reach(page: &Page) {
 async fn a_tunnel_speaks_from_inside_the_cluster() {
     let shared = Shared::find().await;
     let client = shared.cluster("default").await.client().clone();
-    let page = Page::create(client, shared.place().shell_image.clone()).await;
+    let page = Page::create(client, shared.place().shell_image.clone().unwrap()).await;
 
     let checked = async {
         speaks_https_from_a_pod(&page).await;

@@ -1,0 +1,67 @@
+//! What can be done with an environment. Scenarios ask for it, and never which target
+//! they are on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::remote::Action;
+
+/// Something that not every environment can do, or lets be done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// A Kubernetes API that answers us.
+    Cluster,
+    /// An ingress controller that honours the chart's annotations.
+    Ingress,
+    /// Metrics that a HorizontalPodAutoscaler goes by.
+    Autoscaling,
+    /// NetworkPolicies that are enforced.
+    NetworkPolicy,
+    /// Nodes that may be stopped and cut off.
+    NodeControl,
+    /// Argo CD.
+    Gitops,
+    /// Somebody who notices when a part is lost.
+    Watched,
+    /// What is more than reading.
+    Allowed(Action),
+}
+
+impl Capability {
+    /// What processes of this machine can do.
+    pub const LOCAL: [Capability; 3] = [
+        Capability::Watched,
+        Capability::Allowed(Action::Orders),
+        Capability::Allowed(Action::Burst),
+    ];
+
+    /// What a kind cluster can do.
+    pub const KIND: [Capability; 10] = [
+        Capability::Cluster,
+        Capability::Ingress,
+        Capability::Autoscaling,
+        Capability::NetworkPolicy,
+        Capability::NodeControl,
+        Capability::Watched,
+        Capability::Allowed(Action::Deploy),
+        Capability::Allowed(Action::Orders),
+        Capability::Allowed(Action::Burst),
+        Capability::Allowed(Action::Inside),
+    ];
+
+    /// Why it is not to be had on `target`, as a report goes on from "skipped, because".
+    pub fn lacking_on(self, target: &str) -> String {
+        match self {
+            Capability::Cluster => format!("{target} is no cluster"),
+            Capability::Ingress => format!("{target} has no ingress controller"),
+            Capability::Autoscaling => format!("{target} has no metrics to scale by"),
+            Capability::NetworkPolicy => format!("{target} enforces no NetworkPolicies"),
+            Capability::NodeControl => format!("the nodes of {target} are not ours to stop"),
+            Capability::Gitops => format!("{target} has no Argo CD"),
+            Capability::Watched => format!("nobody watches the parts of {target}"),
+            Capability::Allowed(action) => {
+                format!("the target {target} does not allow {:?}", action.name())
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The remote target: a cluster that is there, reached by one context of the user's
+//! kubeconfig. Nothing of it is stood up or taken down; what more than reads is done
+//! where the target allows it by name, and never in production.
+
+mod error;
+mod kubeconfig;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::capability::Capability;
+use crate::cluster::{Cluster, ClusterError};
+use crate::config::remote::Action;
+use crate::config::{Config, RemoteTarget};
+use crate::entry::Entry;
+use crate::environment::{
+    ClusterPlace, Credentials, Environment, EnvironmentFolder, EnvironmentName, Lock,
+};
+use crate::home::Home;
+use crate::process::identity::ProcessIdentity;
+use crate::release::{self, DeployError, Deployed, Release};
+use crate::run::event::Part;
+use crate::service::Service;
+pub use error::RemoteError;
+
+/// The release's name, and its objects' `app.kubernetes.io/instance`.
+const RELEASE: &str = "trii-platform";
+
+/// How long the API server may take to say its version: it may be far away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The Secret that holds what scenarios log in with, and its keys.
+const CREDENTIALS: &str = "jwt-credentials";
+const JWT_SECRET: &str = "secret";
+const DEMO_PASSWORD: &str = "demo-password";
+
+/// On a Deployment: which version it runs, by the chart.
+const VERSION_LABEL: &str = "app.kubernetes.io/version";
+
+/// Which target is meant, and by whom.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// The target's name.
+    pub name: &'a str,
+    /// The target.
+    pub target: &'a RemoteTarget,
+    /// The configuration it is from.
+    pub config: &'a Config,
+    /// The repository.
+    pub workspace: &'a Path,
+    /// Where the harness writes.
+    pub home: &'a Home,
+}
+
+/// A remote target that the guard rails let us reach, and that answers. While this lives,
+/// no other command of this home uses the target.
+pub struct Remote<'a> {
+    site: Site<'a>,
+    cluster: Cluster,
+    /// The API server's version.
+    pub kubernetes: String,
+    pinned: Pinned,
+}
+
+/// The pinned copy of the kubeconfig, removed when dropped.
+struct Pinned {
+    folder: EnvironmentFolder,
+    name: EnvironmentName,
+    _lock: Lock,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // The next start sweeps what cannot be removed now.
+        let _ = self.folder.remove();
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Whether the target lets this be done to it.
+    ///
+    /// # Errors
+    /// [`RemoteError::Production`] and [`RemoteError::NotAllowed`].
+    pub fn permits(&self, action: Action) -> Result<(), RemoteError> {
+        let target = self.name.to_owned();
+        if self.target.production {
+            return Err(RemoteError::Production { target, action });
+        }
+        match self.target.allow.contains(&action) {
+            true => Ok(()),
+            false => Err(RemoteError::NotAllowed { target, action }),
+        }
+    }
+
+    /// Pins a copy of the context that leads to the server which the target names, and
+    /// looks whether that answers and has the namespace. `run` is who asks.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub async fn open(self, run: &str) -> Result<Remote<'a>, RemoteError> {
+        let target = self.target;
+        let given = target.kubeconfig.as_ref();
+        let given = given.map(|file| self.workspace.join(file));
+        let copy = kubeconfig::Read::from(given.as_deref())?.minified(&target.context)?;
+        copy.must_lead_to(&target.server)?;
+        let name: EnvironmentName = self.name.parse()?;
+        let folder = EnvironmentFolder::of(self.home, &name);
+        let lock = folder.take(&name, run, self.config.deadlines.stop).await?;
+        let pinned = Pinned {
+            folder,
+            name,
+            _lock: lock,
+        };
+        let file = copy.pin(pinned.folder.path())?;
+        let cluster = Cluster::open(&file, &target.context, &target.namespace).await?;
+        let cluster = cluster.copied_from(given);
+        let kubernetes = cluster.version(PATIENCE).await?;
+        namespace_is_there(cluster.client(), &target.namespace).await?;
+        Ok(Remote {
+            site: self,
+            cluster,
+            kubernetes,
+            pinned,
+        })
+    }
+}
+
+impl Remote<'_> {
+    /// Deploys the version and waits until its rollout is complete, `deadlines.release` at
+    /// most. To end it early cancel `called_off`, and go on waiting.
+    ///
+    /// # Errors
+    /// [`DeployError`]; the pods of before go on serving.
+    pub async fn deploy(
+        &self,
+        helm: &Path,
+        version: &str,
+        called_off: &CancellationToken,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Deployed, DeployError> {
+        let release = self.release(version);
+        let deadline = self.site.config.deadlines.release;
+        release::deploy_unless(
+            called_off,
+            &self.cluster,
+            helm,
+            &release,
+            deadline,
+            progress,
+        )
+        .await
+    }
+
+    /// What deploying the version would change, as a difference of manifests.
+    ///
+    /// # Errors
+    /// [`DeployError`].
+    pub async fn difference(&self, helm: &Path, version: &str) -> Result<String, DeployError> {
+        release::difference(&self.cluster, helm, &self.release(version)).await
+    }
+
+    /// The cluster, for messages about it.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The values files say everything but the version: its images are the registry's.
+    fn release(&self, version: &str) -> Release {
+        let workspace = self.site.workspace;
+        let values = self.site.target.values.iter();
+        Release {
+            name: RELEASE.to_owned(),
+            chart: workspace.join("fixtures/helm/trii-platform"),
+            values_files: values.map(|file| workspace.join(file)).collect(),
+            overrides: json!({"global": {"imageTag": version}}),
+            exclusive: false,
+        }
+    }
+
+    /// The platform as it is there, for scenarios to act on.
+    ///
+    /// # Errors
+    /// When no release is there, or several versions are.
+    pub async fn environment(
+        &self,
+        run: &str,
+        run_folder: PathBuf,
+    ) -> Result<Environment, RemoteError> {
+        let target = self.site.target;
+        let base = &target.base;
+        let workspace = self.site.workspace;
+        let authority = base.authority.as_ref();
+        let allowed = target.allow.iter().copied().map(Capability::Allowed);
+        let version = self.version().await?;
+        Ok(Environment {
+            name: self.pinned.name.clone(),
+            target: self.site.name.to_owned(),
+            run: run.to_owned(),
+            run_folder,
+            since: Timestamp::now(),
+            supervisor: ProcessIdentity::own(),
+            entry: Entry {
+                tls: base.tls,
+                port: base.port,
+                address: base.address,
+                authority: authority.map(|file| workspace.join(file)),
+            },
+            cluster: Some(ClusterPlace {
+                name: target.context.clone(),
+                kubeconfig: self.cluster.kubeconfig.clone(),
+                context: target.context.clone(),
+                namespace: target.namespace.clone(),
+                shell_image: target.shell_image.clone(),
+                backing_services: None,
+            }),
+            site_host: base.site_host.clone(),
+            api_host: base.api_host.clone(),
+            version,
+            capabilities: [Capability::Cluster, Capability::Ingress]
+                .into_iter()
+                .chain(allowed)
+                .collect(),
+            parts: self.parts(),
+            lost: Vec::new(),
+            stays: true,
+        })
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let namespace = &self.site.target.namespace;
+        let part = |service: Service| Part {
+            name: service.name().to_owned(),
+            runs_as: format!("Deployment {namespace}/{service}"),
+            address: format!("{service}.{namespace}"),
+            log: None,
+        };
+        Service::ALL.into_iter().map(part).collect()
+    }
+
+    /// The version that every Deployment of the release says it is.
+    async fn version(&self) -> Result<String, RemoteError> {
+        let namespace = &self.cluster.namespace;
+        let api: Api<Deployment> = Api::namespaced(self.cluster.client().clone(), namespace);
+        let of_release = format!("app.kubernetes.io/instance={RELEASE}");
+        let listed = api.list(&ListParams::default().labels(&of_release)).await;
+        let listed = listed.map_err(|error| ClusterError::of("list Deployments", error))?;
+        one_version(&listed.items, namespace)
+    }
+
+    /// What scenarios log in with: of the cluster, by the rights of the context's user.
+    ///
+    /// # Errors
+    /// When it may not be read, or is not there. Its values are in no error.
+    pub async fn credentials(&self) -> Result<Credentials, RemoteError> {
+        credentials(self.cluster.client(), &self.cluster.namespace).await
+    }
+}
+
+/// That we may not look is no answer; then the rest will tell.
+async fn namespace_is_there(client: &Client, name: &str) -> Result<(), RemoteError> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match api.get_opt(name).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(RemoteError::NoNamespace(name.to_owned())),
+        Err(error) => match ClusterError::of(format!("look at namespace {name}"), error) {
+            ClusterError::Forbidden { .. } => Ok(()),
+            error => Err(error.into()),
+        },
+    }
+}
+
+fn one_version(deployments: &[Deployment], namespace: &str) -> Result<String, RemoteError> {
+    let namespace = namespace.to_owned();
+    let labels = deployments.iter().map(|deployment| {
+        let label = deployment.labels().get(VERSION_LABEL);
+        label.map_or("none", String::as_str)
+    });
+    let mut versions: Vec<&str> = labels.collect();
+    versions.sort_unstable();
+    versions.dedup();
+    match versions[..] {
+        [] => Err(RemoteError::NotInstalled { namespace }),
+        [version] => Ok(version.to_owned()),
+        _ => Err(RemoteError::SeveralVersions {
+            namespace,
+            versions: versions.join(", "),
+        }),
+    }
+}
+
+async fn credentials(client: &Client, namespace: &str) -> Result<Credentials, RemoteError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = api.get_opt(CREDENTIALS).await;
+    let secret = secret.map_err(|error| {
+        let what = format!("read Secret {namespace}/{CREDENTIALS}");
+        ClusterError::of(what, error)
+    })?;
+    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    let value = |key: &'static str| {
+        let bytes = data.get(key).map(|value| value.0.clone());
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.ok_or_else(|| RemoteError::NoCredentials {
+            secret: format!("{namespace}/{CREDENTIALS}"),
+            key,
+        })
+    };
+    Ok(Credentials {
+        jwt_secret: value(JWT_SECRET)?,
+        demo_password: value(DEMO_PASSWORD)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use kube::core::ObjectMeta;
+use miette::Diagnostic;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cluster::mock::Server;
+use crate::exit::ExitCode;
+
+fn config(production: bool, allow: &str) -> Config {
+    let shipped = include_str!("../../../harness.toml");
+    let staging = format!(
+        "[targets.staging]\nkind = \"remote\"\ncontext = \"staging\"\n\
+         server = \"https://10.0.0.1:6443\"\nkubeconfig = \"/nowhere/config\"\n\
+         namespace = \"trii-platform\"\nvalues = []\n\
+         site_url = \"https://staging.trii.co\"\napi_url = \"https://staging-api.trii.co\"\n\
+         production = {production}\nallow = [{allow}]\n\n[platform]\n"
+    );
+    let text = shipped.replacen("[platform]\n", &staging, 1);
+    Config::parse(Path::new("harness.toml"), &text).unwrap()
+}
+
+fn site<'a>(config: &'a Config, home: &'a Home) -> Site<'a> {
+    let Ok((name, crate::config::Target::Remote(target))) = config.target(Some("staging")) else {
+        panic!("staging is remote");
+    };
+    Site {
+        name,
+        target,
+        config,
+        workspace: Path::new("/nowhere"),
+        home,
+    }
+}
+
+#[test]
+fn what_is_not_allowed_by_name_is_refused() {
+    let home = Home::new("/nowhere");
+    let config = config(false, "\"orders\"");
+    let site = site(&config, &home);
+    site.permits(Action::Orders).unwrap();
+    let refused = site.permits(Action::Deploy).unwrap_err();
+    assert_eq!(refused.exit_code(), ExitCode::Refused);
+    assert!(refused.to_string().contains("\"deploy\""), "{refused}");
+}
+
+#[test]
+fn production_lets_nothing_be_done_whatever_it_allows() {
+    let home = Home::new("/nowhere");
+    let config = config(true, "");
+    let mut target = site(&config, &home).target.clone();
+    // The configuration would not be taken: this rail holds without it.
+    target.allow.insert(Action::Deploy);
+    let site = Site {
+        target: &target,
+        ..site(&config, &home)
+    };
+    for action in [
+        Action::Deploy,
+        Action::Orders,
+        Action::Burst,
+        Action::Inside,
+    ] {
+        let refused = site.permits(action).unwrap_err();
+        assert!(matches!(refused, RemoteError::Production { .. }));
+        assert_eq!(refused.exit_code(), ExitCode::Refused);
+    }
+}
+
+/// A home, and a kubeconfig in it whose context leads to `server`.
+fn with_kubeconfig(server: &str) -> (tempfile::TempDir, Home, PathBuf) {
+    let dir = tempfile::TempDir::new().unwrap();
+    let text = format!(
+        "clusters: [{{name: here, cluster: {{server: '{server}'}}}}]\n\
+         users: [{{name: me, user: {{}}}}]\n\
+         contexts: [{{name: staging, context: {{cluster: here, user: me}}}}]\n"
+    );
+    let path = dir.path().join("config");
+    std::fs::write(&path, text).unwrap();
+    let home = Home::new(dir.path().join("home"));
+    (dir, home, path)
+}
+
+async fn refusal(context: &str, server: &str) -> (RemoteError, Home, tempfile::TempDir) {
+    let (dir, home, kubeconfig) = with_kubeconfig("https://127.0.0.1:1");
+    let before = std::fs::read(&kubeconfig).unwrap();
+    let config = config(false, "");
+    let mut target = site(&config, &home).target.clone();
+    target.kubeconfig = Some(kubeconfig.clone());
+    target.context = context.to_owned();
+    target.server = server.parse().unwrap();
+    let site = Site {
+        target: &target,
+        ..site(&config, &home)
+    };
+    let error = site.open("run-1").await.err().unwrap();
+    assert_eq!(std::fs::read(&kubeconfig).unwrap(), before);
+    (error, home, dir)
+}
+
+#[tokio::test]
+async fn a_context_whose_server_changed_is_refused_before_it_is_asked() {
+    let (error, home, _dir) = refusal("staging", "https://10.0.0.1:6443").await;
+    assert_eq!(error.exit_code(), ExitCode::Refused);
+    let said = error.to_string();
+    assert!(said.contains("https://127.0.0.1:1"), "{said}");
+    assert!(said.contains("https://10.0.0.1:6443"), "{said}");
+    assert!(!home.environments().exists(), "nothing was pinned");
+}
+
+#[tokio::test]
+async fn a_wrong_context_is_bad_usage_and_the_nearest_is_named() {
+    let (error, ..) = refusal("stagin", "https://127.0.0.1:1").await;
+    assert_eq!(error.exit_code(), ExitCode::Usage);
+    let help = error.help().unwrap().to_string();
+    assert_eq!(help, "did you mean \"staging\"?");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_no_environment_and_leaves_no_copy() {
+    let (error, home, _dir) = refusal("staging", "https://127.0.0.1:1").await;
+    assert_eq!(error.exit_code(), ExitCode::NoEnvironment, "{error}");
+    assert!(matches!(
+        error,
+        RemoteError::Cluster(ClusterError::Silent { .. })
+    ));
+    let left = std::fs::read_dir(home.environments()).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+fn not_found() -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "not found", "reason": "NotFound", "code": 404,
+    });
+    (404, status)
+}
+
+fn forbidden() -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "no", "reason": "Forbidden", "code": 403,
+    });
+    (403, status)
+}
+
+#[tokio::test]
+async fn a_missing_namespace_is_told_and_one_that_may_not_be_looked_at_is_not() {
+    let missing = Server::new(|_| not_found());
+    let error = namespace_is_there(missing.cluster("x").client(), "trii").await;
+    assert!(matches!(error, Err(RemoteError::NoNamespace(name)) if name == "trii"));
+    let hidden = Server::new(|_| forbidden());
+    namespace_is_there(hidden.cluster("x").client(), "trii")
+        .await
+        .unwrap();
+}
+
+fn secret(values: &[(&str, &str)]) -> Value {
+    let bytes = |value: &str| ByteString(value.as_bytes().to_vec());
+    let data: BTreeMap<String, ByteString> = values
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), bytes(value)))
+        .collect();
+    let secret = Secret {
+        metadata: ObjectMeta::default(),
+        data: Some(data),
+        ..Secret::default()
+    };
+    serde_json::to_value(secret).unwrap()
+}
+
+#[tokio::test]
+async fn credentials_are_the_clusters_and_a_lack_names_the_key_and_no_value() {
+    let whole = secret(&[("secret", "k3y"), ("demo-password", "w0rd")]);
+    let server = Server::new(move |_| (200, whole.clone()));
+    let found = credentials(server.cluster("x").client(), "trii")
+        .await
+        .unwrap();
+    assert_eq!((&*found.jwt_secret, &*found.demo_password), ("k3y", "w0rd"));
+    let asked = &server.requests()[0];
+    assert_eq!(
+        asked.path,
+        "/api/v1/namespaces/trii/secrets/jwt-credentials"
+    );
+    assert!(!format!("{found:?}").contains("k3y"));
+
+    let half = secret(&[("secret", "k3y")]);
+    let server = Server::new(move |_| (200, half.clone()));
+    let error = credentials(server.cluster("x").client(), "trii").await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("\"demo-password\""), "{error}");
+    assert!(!error.contains("k3y"), "{error}");
+
+    let server = Server::new(|_| forbidden());
+    let error = credentials(server.cluster("x").client(), "trii").await;
+    let error = error.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
+    assert!(
+        error.to_string().contains("trii/jwt-credentials"),
+        "{error}"
+    );
+}
+
+fn deployment(version: &str) -> Deployment {
+    let labels = json!({"metadata": {"labels": {VERSION_LABEL: version}}});
+    serde_json::from_value(labels).unwrap()
+}
+
+#[test]
+fn a_platform_of_one_version_is_needed() {
+    let [old, new] = ["v1", "v2"].map(deployment);
+    let same = [new.clone(), new.clone()];
+    assert_eq!(one_version(&same, "trii").unwrap(), "v2");
+    let none = one_version(&[], "trii").unwrap_err();
+    assert!(matches!(none, RemoteError::NotInstalled { .. }));
+    let several = one_version(&[new, old], "trii").unwrap_err().to_string();
+    assert!(several.ends_with("v1, v2"), "{several}");
+}

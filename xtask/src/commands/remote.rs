@@ -1,0 +1,279 @@
+//! `deploy`, `smoke` and `e2e` on a remote target, which is there and stays.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use harness::config::Target;
+use harness::config::remote::Action;
+use harness::exit::ExitCode;
+use harness::interrupts::Interrupts;
+use harness::remote::{Remote, RemoteError, Site};
+use harness::run::event::{Happening, Stage, StageResult};
+use harness::run::{Run, RunFolderError};
+use tokio_util::sync::CancellationToken;
+
+use super::deploy::{self, NotDone, helm};
+use super::verify;
+use super::workplace::{Workplace, conclude, interrupts, provision_if};
+use crate::cli::{Common, Deploy, E2e};
+use crate::problem::Problem;
+
+/// What a command does there once it has looked.
+struct Work<'a> {
+    /// As the run is called.
+    verb: &'static str,
+    /// Why, for the plan.
+    why: String,
+    /// The version to deploy, and the helm to do it.
+    deploy: Option<(&'a str, PathBuf)>,
+    /// Whether the platform is proven.
+    prove: bool,
+}
+
+/// The remote target that is meant, if it is one.
+pub fn site(place: &Workplace) -> Option<Site<'_>> {
+    match place.target() {
+        Target::Local(_) | Target::Kind(_) => None,
+        Target::Remote(target) => Some(Site {
+            name: &place.target_name,
+            target,
+            config: &place.config,
+            workspace: &place.workspace,
+            home: &place.home,
+        }),
+    }
+}
+
+/// Refuses to stand up, or take down, what is there.
+pub fn refuse(place: &Workplace, verb: &'static str) -> Result<(), Problem> {
+    match site(place) {
+        Some(site) => Err(problem(RemoteError::not_ours(site.name, verb))),
+        None => Ok(()),
+    }
+}
+
+/// Deploys a version, or shows what that would change.
+pub async fn deploy(
+    place: &Workplace,
+    site: Site<'_>,
+    arguments: &Deploy,
+) -> Result<ExitCode, Problem> {
+    let configured = &place.config.platform.version;
+    let version = arguments.version.as_ref().unwrap_or(configured);
+    if arguments.dry_run {
+        let mut interrupts = interrupts()?;
+        return tokio::select! {
+            shown = show(place, site, version) => shown,
+            code = interrupts.next() => Ok(code),
+        };
+    }
+    let work = Work {
+        verb: "deploy",
+        why: "which is there".into(),
+        deploy: Some((version, helm(place)?)),
+        prove: false,
+    };
+    let code = perform(place, site, work, &arguments.named.common).await?;
+    if code == ExitCode::Held {
+        say!("next:    cargo xtask smoke --target {}", site.name);
+    }
+    Ok(code)
+}
+
+/// No more than reading: the server renders the release, and forgets it.
+async fn show(place: &Workplace, site: Site<'_>, version: &str) -> Result<ExitCode, Problem> {
+    let helm = helm(place)?;
+    let remote = site.open("dry-run").await.map_err(problem)?;
+    let difference = remote.difference(&helm, version).await;
+    let difference = difference.map_err(|error| Problem::new(error.exit_code(), error))?;
+    print_line!("{}", difference.trim_end());
+    Ok(ExitCode::Held)
+}
+
+/// Proves the platform as it is there.
+pub async fn smoke(
+    place: &Workplace,
+    site: Site<'_>,
+    common: &Common,
+) -> Result<ExitCode, Problem> {
+    let work = Work {
+        verb: "smoke",
+        why: "which is there".into(),
+        deploy: None,
+        prove: true,
+    };
+    perform(place, site, work, common).await
+}
+
+/// Deploys the configured version where that is allowed, and proves the platform.
+pub async fn e2e(place: &Workplace, site: Site<'_>, arguments: &E2e) -> Result<ExitCode, Problem> {
+    let mut interrupts = interrupts()?;
+    if let Err(code) = provision_if(arguments.provision, place, &mut interrupts).await? {
+        return Ok(code);
+    }
+    drop(interrupts);
+    let version = place.config.platform.version.as_str();
+    let work = match site.permits(Action::Deploy) {
+        Ok(()) => Work {
+            verb: "e2e",
+            why: "which is there and stays".into(),
+            deploy: Some((version, helm(place)?)),
+            prove: true,
+        },
+        Err(refusal) => Work {
+            verb: "e2e",
+            why: format!("which is there and stays; proven as it is: {refusal}"),
+            deploy: None,
+            prove: true,
+        },
+    };
+    perform(place, site, work, &arguments.named.common).await
+}
+
+fn problem(error: RemoteError) -> Problem {
+    Problem::new(error.exit_code(), error)
+}
+
+/// A run there, from its plan to its report.
+async fn perform(
+    place: &Workplace,
+    site: Site<'_>,
+    work: Work<'_>,
+    common: &Common,
+) -> Result<ExitCode, Problem> {
+    let mut interrupts = interrupts()?;
+    let name = site.name.parse().map_err(Problem::usage)?;
+    let mut run = place.start_run_on(work.verb, site.name, &name, &work.why)?;
+    let course = Course {
+        run: &mut run,
+        place,
+        site,
+        interrupts: &mut interrupts,
+    };
+    let code = match course.all(&work).await.map_err(Problem::no_environment)? {
+        Ok(()) => ExitCode::Held,
+        Err(code) => code,
+    };
+    run.finish(code).map_err(Problem::no_environment)?;
+    conclude(&run, code, common.json)
+}
+
+/// What a step yields; or the code that the run ends with, its reason recorded.
+type Step<T> = Result<Result<T, ExitCode>, RunFolderError>;
+
+/// A run under way.
+struct Course<'a> {
+    run: &'a mut Run,
+    place: &'a Workplace,
+    site: Site<'a>,
+    interrupts: &'a mut Interrupts,
+}
+
+impl<'a> Course<'a> {
+    async fn all(mut self, work: &Work<'_>) -> Step<()> {
+        let remote = match self.preflight(work).await? {
+            Ok(remote) => remote,
+            Err(code) => return Ok(Err(code)),
+        };
+        if let Some((version, helm)) = &work.deploy
+            && let Err(code) = self.deploy(&remote, version, helm).await?
+        {
+            return Ok(Err(code));
+        }
+        match work.prove {
+            true => self.prove(&remote).await,
+            false => Ok(Ok(())),
+        }
+    }
+
+    /// The guard rails, and whether the cluster answers.
+    async fn preflight(&mut self, work: &Work<'_>) -> Step<Remote<'a>> {
+        self.run.begin(Stage::Preflight)?;
+        let site = self.site;
+        let look = async {
+            if work.deploy.is_some() {
+                site.permits(Action::Deploy)?;
+            }
+            site.open(self.run.id()).await
+        };
+        let looked = tokio::select! {
+            looked = look => looked,
+            code = self.interrupts.next() => return self.called_off(code),
+        };
+        let remote = match looked {
+            Ok(remote) => remote,
+            Err(error) => return self.fail(&error),
+        };
+        let found = format!(
+            "Kubernetes {} at {}, as the target says; namespace {}",
+            remote.kubernetes,
+            site.target.server.as_str().trim_end_matches('/'),
+            site.target.namespace
+        );
+        self.run.note(Stage::Preflight, found)?;
+        self.run.end_stages(StageResult::Done)?;
+        Ok(Ok(remote))
+    }
+
+    /// The first signal calls it off and waits for helm; a second one leaves at once.
+    async fn deploy(&mut self, remote: &Remote<'_>, version: &str, helm: &Path) -> Step<()> {
+        let interrupts = &mut *self.interrupts;
+        let deploying = async |progress: &(dyn Fn(&str) + Sync)| {
+            let called_off = CancellationToken::new();
+            let mut deploying = pin!(remote.deploy(helm, version, &called_off, progress));
+            let code = tokio::select! {
+                deployed = &mut deploying => return deployed.map_err(|error| {
+                    NotDone::Failed(error.exit_code(), error.failure(remote.cluster()))
+                }),
+                code = interrupts.next() => code,
+            };
+            called_off.cancel();
+            tokio::select! {
+                _ = deploying => {}
+                _ = interrupts.next() => {}
+            }
+            Err(NotDone::CalledOff(code))
+        };
+        deploy::stage(self.run, version, deploying).await
+    }
+
+    async fn prove(&mut self, remote: &Remote<'_>) -> Step<()> {
+        let found = async {
+            let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
+            Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
+        };
+        let (environment, credentials) = match found.await {
+            Ok(found) => found,
+            Err(error) => {
+                self.run.begin(Stage::Verify)?;
+                return self.fail(&error);
+            }
+        };
+        let proven = verify::prove(self.run, self.place, &environment, &credentials);
+        let interrupted = tokio::select! {
+            proven = proven => { proven?; None }
+            code = self.interrupts.next() => Some(code),
+        };
+        if let Some(code) = interrupted {
+            return self.called_off(code);
+        }
+        let failed = self.run.failed_checks();
+        self.run.end_stages(StageResult::of_checks(failed))?;
+        Ok(match failed {
+            0 => Ok(()),
+            _ => Err(ExitCode::CheckFailed),
+        })
+    }
+
+    fn called_off<T>(&mut self, code: ExitCode) -> Step<T> {
+        self.run.end_stages(StageResult::Interrupted)?;
+        Ok(Err(code))
+    }
+
+    fn fail<T>(&mut self, error: &RemoteError) -> Step<T> {
+        let failure = error.failure(self.site.name);
+        self.run.record(Happening::Failed { failure })?;
+        self.run.end_stages(StageResult::Failed)?;
+        Ok(Err(error.exit_code()))
+    }
+}

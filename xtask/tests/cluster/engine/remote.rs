@@ -1,0 +1,211 @@
+//! A cluster that is there: the one that the tests of this tier share, as if it were
+//! staging.
+
+use std::fs;
+use std::path::PathBuf;
+
+use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
+use harness::home::Home;
+use harness::tiers::ground;
+
+use crate::rig::{Ended, Rig};
+
+const STAGING: [&str; 2] = ["--target", "staging"];
+
+/// A rig with a target `staging`, and the kubeconfig of a user who has other contexts too.
+struct Staging {
+    rig: Rig,
+    user: tempfile::TempDir,
+    place: ClusterPlace,
+}
+
+fn shared() -> Environment {
+    let variable = |name| {
+        std::env::var(name)
+            .unwrap_or_else(|_| panic!("run it by `cargo xtask test --tier cluster`: {name}"))
+    };
+    let home = Home::new(variable(ground::HOME));
+    let name = variable(ground::ENVIRONMENT).parse().unwrap();
+    EnvironmentFolder::of(&home, &name).read(&name).unwrap()
+}
+
+impl Staging {
+    fn new() -> Staging {
+        let user = tempfile::tempdir().unwrap();
+        let environment = shared();
+        let place = environment.cluster.clone().unwrap();
+        let text = fs::read_to_string(&place.kubeconfig).unwrap();
+        let server = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("server: "))
+            .unwrap();
+        let theirs = text
+            .replacen(
+                "clusters:\n",
+                "clusters:\n- cluster:\n    server: https://10.9.9.9:6443\n  name: elsewhere\n",
+                1,
+            )
+            .replacen(
+                "contexts:\n",
+                "contexts:\n- context:\n    cluster: elsewhere\n    user: elsewhere\n  name: elsewhere\n",
+                1,
+            )
+            .replacen(
+                "users:\n",
+                "users:\n- name: elsewhere\n  user:\n    token: another-clusters\n",
+                1,
+            );
+        let cidr = place.backing_services.as_ref().unwrap();
+        let values = format!(
+            "global: {{imageRepository: trii-rehearsal/platform}}\n\
+             networkPolicy: {{database: {{cidrs: [{cidr}]}}, redis: {{cidrs: [{cidr}]}}}}\n"
+        );
+        let values_file = user.path().join("values.yaml");
+        fs::write(&values_file, values).unwrap();
+        let section = format!(
+            "[targets.staging]\nkind = \"remote\"\ncontext = {:?}\nserver = {server:?}\n\
+             namespace = {:?}\nvalues = [\"fixtures/helm/trii-platform/values-local.yaml\", {values_file:?}]\n\
+             site_url = \"https://{}\"\napi_url = \"https://{}\"\naddress = \"{}\"\nauthority = {:?}\n\
+             production = false # for now\nallow = [] # nothing\n\n[platform]\n",
+            place.context,
+            place.namespace,
+            environment.site_host,
+            environment.api_host,
+            environment.entry.address.unwrap(),
+            environment.entry.authority.as_ref().unwrap(),
+        );
+        let staging = Staging {
+            rig: Rig::new().change("[platform]\n", &section).variable(
+                "KUBECONFIG",
+                &user.path().join("config").display().to_string(),
+            ),
+            user,
+            place,
+        };
+        fs::write(staging.kubeconfig(), theirs).unwrap();
+        staging
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.user.path().join("config")
+    }
+
+    fn change(self, that: &str, this: &str) -> Staging {
+        Staging {
+            rig: self.rig.change(that, this),
+            ..self
+        }
+    }
+
+    fn allow(self, actions: &str) -> Staging {
+        self.change("allow = [] # nothing", &format!("allow = [{actions}]"))
+    }
+
+    /// Runs a command there, after which the kubeconfig is as it was, and no copy is left.
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let before = fs::read(self.kubeconfig()).unwrap();
+        let ended = self.rig.run(&[arguments, &STAGING].concat());
+        assert_eq!(fs::read(self.kubeconfig()).unwrap(), before);
+        let copies = fs::read_dir(self.rig.home().join("harness/environments"));
+        assert_eq!(copies.map_or(0, Iterator::count), 0, "a copy is left");
+        ended
+    }
+}
+
+#[test]
+fn a_version_is_deployed_and_proven_where_that_is_allowed() {
+    let staging = Staging::new().allow("\"deploy\", \"orders\"");
+    staging
+        .run(&["e2e"])
+        .expect_code(0)
+        .expect_words("v2.1.0 was deployed already")
+        .expect_words("ok an order moves cash and position exactly")
+        .expect_words("does not allow \"inside\"");
+    let shown = staging.run(&["deploy", "--dry-run"]);
+    assert_eq!(shown.expect_code(0).stdout.trim(), "nothing changes");
+    // An image that no node has: the pods of before go on serving.
+    staging
+        .run(&["deploy", "--version", "v0.0.0-nowhere"])
+        .expect_code(3)
+        .expect_words("an image that the nodes have or can pull");
+    staging.run(&["smoke"]).expect_code(0);
+}
+
+#[test]
+fn what_nobody_allowed_is_refused_and_the_platform_is_proven_by_reading() {
+    let staging = Staging::new();
+    staging
+        .run(&["deploy"])
+        .expect_code(4)
+        .expect_words("does not allow it");
+    staging
+        .run(&["e2e"])
+        .expect_code(0)
+        .expect_words("ok a seeded investor can log in")
+        .expect_words("skip an order moves cash and position exactly");
+}
+
+#[test]
+fn production_is_read_and_nothing_else() {
+    let staging = Staging::new().change("production = false # for now", "production = true");
+    staging
+        .run(&["deploy"])
+        .expect_code(4)
+        .expect_words("staging is production");
+    staging
+        .run(&["smoke"])
+        .expect_code(0)
+        .expect_words("skip new ticks become the current quote")
+        .expect_words("skip there is a way in");
+}
+
+#[test]
+fn a_context_that_leads_elsewhere_is_refused_and_a_wrong_one_is_bad_usage() {
+    let staging = Staging::new().allow("\"deploy\"");
+    let context = staging.place.context.clone();
+    let wrong = staging.change(&context, &format!("{context}x"));
+    wrong
+        .run(&["deploy"])
+        .expect_code(2)
+        .expect_words(&format!("did you mean {context:?}?"));
+    let elsewhere = wrong.change(&format!("{context}x"), "elsewhere");
+    for verb in ["deploy", "smoke", "e2e"] {
+        elsewhere
+            .run(&[verb])
+            .expect_code(4)
+            .expect_words("the context \"elsewhere\" leads to https://10.9.9.9:6443");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_told_in_time() {
+    let staging = Staging::new();
+    let text = fs::read_to_string(staging.kubeconfig()).unwrap();
+    // Nobody listens there, and nobody else's credentials are sent.
+    let silent = text.replace("https://10.9.9.9:6443", "https://127.0.0.1:1");
+    fs::write(staging.kubeconfig(), silent).unwrap();
+    let server = fs::read_to_string(staging.rig.config()).unwrap();
+    let server = server
+        .lines()
+        .find(|line| line.starts_with("server = "))
+        .unwrap();
+    let context = format!("context = {:?}", staging.place.context);
+    let staging = staging
+        .change(server, "server = \"https://127.0.0.1:1\"")
+        .change(&context, "context = \"elsewhere\"");
+    staging
+        .run(&["smoke"])
+        .expect_code(3)
+        .expect_words("the API server does not answer");
+}
+
+#[test]
+fn what_is_there_is_neither_stood_up_nor_taken_down() {
+    let staging = Staging::new();
+    for verb in ["up", "down"] {
+        staging
+            .run(&[verb])
+            .expect_code(4)
+            .expect_words("is a cluster that is there, and stays");
+    }
+}
