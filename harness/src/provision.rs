@@ -450,14 +450,11 @@ fn install_steps(needs: &[Need], machine: &Machine) -> Vec<Step> {
 /// The engine's package may have brought it.
 fn docker_cli_step(machine: &Machine) -> Step {
     let look = ["sh", "-c", "command -v docker"].map(str::to_owned);
-    // A package of its own from Debian 13 on; before that, the engine's has it.
-    let install = ["docker-cli", "docker.io"].map(|package| {
-        let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
-        as_root(machine.privilege, &[&install[..], &[package]].concat())
-    });
+    let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
+    let install = [&install[..], &["docker-cli"]].concat();
     Step {
         what: "have the docker command, which kind calls".to_owned(),
-        commands: [vec![look.to_vec()], install.to_vec()].concat(),
+        commands: vec![look.to_vec(), as_root(machine.privilege, &install)],
         kind: Kind::Required,
     }
 }
