@@ -63,6 +63,8 @@ pub struct LocalTarget {
 /// A kind cluster that is made for the environment, and ends with it.
 #[derive(Clone, Debug)]
 pub struct KindTarget {
+    /// The minor version of Kubernetes, e.g. `1.37`.
+    pub kubernetes: String,
     /// How many nodes, the control plane included.
     pub nodes: u16,
     /// The ingress' HTTPS port on 127.0.0.1; 0 takes a free one.
@@ -353,6 +355,7 @@ mod tests {
             ("kind = \"local\"", "kind = \"kind\""),
             ("router_port = 0 ", "nodes = 1 "),
             ("nodes = 1 ", "nodes = 0 "),
+            ("kubernetes = \"1.37\"", "kubernetes = \"latest\""),
             ("namespace = \"trii-platform\"", "namespace = \"Trii\""),
             ("default_target = \"auto\"", "default_target = \"locl\""),
             ("[targets.local]", "[targets.auto]"),

@@ -1,16 +1,21 @@
 //! What this machine has and lacks, each with what follows from it and the one
 //! command that mends it.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use bollard::models::SystemInfo;
 use miette::Diagnostic;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, PATIENCE};
-use crate::provision::{OLDEST_GO, SETUP_COMMAND, oci_runtime};
+use crate::config::Target;
+use crate::engine::{Engine, NoEngine, PATIENCE};
+use crate::provision::{OLDEST_GO, SETUP_COMMAND, inotify, oci_runtime};
 use crate::tools;
 
 /// One thing that was looked at.
@@ -80,19 +85,33 @@ impl Finding {
 }
 
 /// Looks at everything. `target_dir` is cargo's (its disk matters), `tools_dir`
-/// where the project keeps its own tools. Takes at most a few seconds.
-pub async fn examine(target_dir: &Path, tools_dir: &Path) -> Vec<Finding> {
-    let (engine, postgres, redis, nextest, go, kind, helm) = tokio::join!(
+/// where the project keeps its own tools; the ports are those of `targets`. Takes at most
+/// a few seconds.
+pub async fn examine(
+    target_dir: &Path,
+    tools_dir: &Path,
+    targets: &BTreeMap<String, Target>,
+) -> Vec<Finding> {
+    let ((engine, info), postgres, redis, nextest, mmdebstrap, go, docker, kind, helm) = tokio::join!(
         engine(),
         postgres(),
         redis(),
         nextest(tools_dir),
+        mmdebstrap(),
         go(tools_dir),
+        cluster_tool("docker", &["--version"], 0, tools_dir),
         cluster_tool("kind", &["version"], 0, tools_dir),
         cluster_tool("helm", &["version", "--short"], 3, tools_dir),
     );
-    let mut findings = vec![engine, postgres, redis, nextest, go, kind, helm];
+    let mut findings = vec![engine, postgres, redis, nextest];
+    findings.extend([mmdebstrap, go, docker, kind, helm]);
     findings.extend(disk(target_dir));
+    findings.extend(
+        info.as_ref()
+            .and_then(|info| engines_disk(info, target_dir)),
+    );
+    findings.push(ports(targets));
+    findings.extend(cgroups(info.as_ref()));
     findings.extend(memory());
     findings.extend(open_files());
     if cfg!(target_os = "linux") {
@@ -101,17 +120,25 @@ pub async fn examine(target_dir: &Path, tools_dir: &Path) -> Vec<Finding> {
     findings
 }
 
-async fn engine() -> Finding {
-    let subject = "container engine";
+/// The engine, and what it says of its machine: on a laptop that may be a virtual one.
+async fn engine() -> (Finding, Option<SystemInfo>) {
     match Engine::find(PATIENCE).await {
-        Ok(engine) => Finding::ok(subject, engine.to_string()),
-        Err(none) => Finding::ok(subject, none.to_string()).trouble(
-            State::Missing,
-            "no kind clusters and no containers: the local target runs Postgres and Redis as processes",
-            none.help()
-                .map_or_else(|| SETUP_COMMAND.to_owned(), |help| help.to_string()),
-        ),
+        Ok(engine) => {
+            let info = tokio::time::timeout(PATIENCE, engine.client().info()).await;
+            let finding = Finding::ok("container engine", engine.to_string());
+            (finding, info.ok().and_then(Result::ok))
+        }
+        Err(none) => (no_engine(&none), None),
     }
+}
+
+fn no_engine(none: &NoEngine) -> Finding {
+    Finding::ok("container engine", none.to_string()).trouble(
+        State::Missing,
+        "no kind clusters and no containers: the local target runs Postgres and Redis as processes",
+        none.help()
+            .map_or_else(|| SETUP_COMMAND.to_owned(), |help| help.to_string()),
+    )
 }
 
 async fn postgres() -> Finding {
@@ -146,6 +173,17 @@ async fn nextest(tools_dir: &Path) -> Finding {
         &["nextest", "--version"],
         0,
         "the project's own tests run by `cargo test` only, without nextest's timeouts and JUnit report",
+    )
+    .await
+}
+
+async fn mmdebstrap() -> Finding {
+    program_finding(
+        "mmdebstrap",
+        tools::on_path("mmdebstrap"),
+        &["--version"],
+        0,
+        "images are pulled only, which needs a registry",
     )
     .await
 }
@@ -224,19 +262,66 @@ fn disk(target_dir: &Path) -> Option<Finding> {
     Some(judge_disk(free, dir))
 }
 
+/// Where the engine keeps images and containers, if that is another disk of this machine.
+fn engines_disk(info: &SystemInfo, target_dir: &Path) -> Option<Finding> {
+    let dir = Path::new(info.docker_root_dir.as_ref()?);
+    let of = |dir: &Path| Some(fs::metadata(dir).ok()?.dev());
+    let ours = target_dir.ancestors().find_map(of);
+    (of(dir)? != ours?).then(|| disk(dir)).flatten()
+}
+
+/// What building every image of a cluster takes at its peak: images, Go's modules and build
+/// cache, Rust's; measured.
+const BUILDING_EVERYTHING: u64 = 25 * GIB;
+
 fn judge_disk(free: u64, dir: &Path) -> Finding {
     let seen = format!("{} free at {}", gib(free), dir.display());
     let finding = Finding::ok("disk", seen);
-    let state = match free {
-        0..GIB => State::Missing,
-        _ if free < 5 * GIB => State::Warning,
+    let half_way = "builds, images and databases fail half-way with `no space left on device`";
+    let (state, consequence) = match free {
+        0..GIB => (State::Missing, half_way),
+        _ if free < 5 * GIB => (State::Warning, half_way),
+        _ if free < BUILDING_EVERYTHING => (
+            State::Warning,
+            "images of a cluster that are not here yet fail half-way if all must be built, which \
+             takes about 25 GiB; pulling them takes 5",
+        ),
         _ => return finding,
     };
-    finding.trouble(
-        state,
-        "builds, images and databases fail half-way with `no space left on device`",
-        "docker system prune",
-    )
+    finding.trouble(state, consequence, "docker system prune")
+}
+
+/// The ports that the configuration asks for. What an environment of ours holds is taken,
+/// too.
+fn ports(targets: &BTreeMap<String, Target>) -> Finding {
+    let asked_for = targets.iter().filter_map(|(name, target)| {
+        let (key, port) = match target {
+            Target::Local(local) => ("router_port", local.router_port),
+            Target::Kind(kind) => ("ingress_port", kind.ingress_port),
+            Target::Remote(_) => return None,
+        };
+        (port != 0).then(|| (format!("targets.{name}.{key}"), port))
+    });
+    let is_taken = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err();
+    let (taken, free): (Vec<_>, Vec<_>) = asked_for.partition(|(_, port)| is_taken(*port));
+    judge_ports(&taken, &free)
+}
+
+fn judge_ports(taken: &[(String, u16)], free: &[(String, u16)]) -> Finding {
+    let words = |ports: &[(String, u16)]| {
+        let words = ports.iter().map(|(key, port)| format!("{port} ({key})"));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    match (taken, free) {
+        ([], []) => Finding::ok("ports", "any that are free, of 127.0.0.1 alone"),
+        ([], free) => Finding::ok("ports", format!("free: {}", words(free))),
+        (taken, _) => Finding::ok("ports", format!("taken: {}", words(taken))).trouble(
+            State::Warning,
+            "no other environment of that target comes up; `cargo xtask status` tells whether one \
+             of yours has it",
+            "set the key to 0 in harness.toml, which takes a free one, or end what listens there",
+        ),
+    }
 }
 
 fn memory() -> Option<Finding> {
@@ -281,8 +366,6 @@ fn judge_open_files(limit: u64) -> Finding {
 fn linux() -> Vec<Finding> {
     let number = |file: &str| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
     let mut findings = Vec::new();
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    findings.push(judge_cgroup(unified));
     if let (Ok(status), Some(last)) = (
         fs::read_to_string("/proc/self/status"),
         number("/proc/sys/kernel/cap_last_cap"),
@@ -290,13 +373,20 @@ fn linux() -> Vec<Finding> {
         let runtime = oci_runtime::state(&oci_runtime::daemon_settings());
         findings.extend(judge_capabilities(&status, last, runtime));
     }
-    if let (Some(instances), Some(watches)) = (
-        number("/proc/sys/fs/inotify/max_user_instances"),
-        number("/proc/sys/fs/inotify/max_user_watches"),
-    ) {
+    if let [Some(instances), Some(watches)] = inotify::LIMITS.map(inotify::Limit::now) {
         findings.push(judge_inotify(instances, watches));
     }
     findings
+}
+
+/// Of the engine's machine; of this one where no engine says.
+fn cgroups(info: Option<&SystemInfo>) -> Option<Finding> {
+    let told = info.and_then(|info| info.cgroup_version);
+    match told {
+        Some(version) => Some(judge_cgroup(version.to_string() != "1")),
+        None => cfg!(target_os = "linux")
+            .then(|| judge_cgroup(Path::new("/sys/fs/cgroup/cgroup.controllers").exists())),
+    }
 }
 
 /// Kubernetes 1.35 refuses cgroup v1 unless the kubelet is told otherwise
@@ -344,18 +434,22 @@ fn capability_name(bit: u64) -> String {
     }
 }
 
-/// The limits are kind's own advice (kind.sigs.k8s.io, known issues, "Pod errors
-/// due to too many open files").
 fn judge_inotify(instances: u64, watches: u64) -> Finding {
     let seen = format!("{instances} instances, {watches} watches");
     let finding = Finding::ok("inotify", seen);
-    if instances >= 512 && watches >= 524_288 {
+    let [enough_instances, enough_watches] = inotify::LIMITS.map(|limit| limit.least);
+    if instances >= enough_instances && watches >= enough_watches {
         return finding;
     }
+    let fix = format!(
+        "{SETUP_COMMAND}, until the next boot; to stay, put \
+         fs.inotify.max_user_instances={enough_instances} and \
+         fs.inotify.max_user_watches={enough_watches} into /etc/sysctl.d/"
+    );
     finding.trouble(
         State::Warning,
         "kind clusters of several nodes fail with a misleading `too many open files`",
-        "sudo sysctl fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=524288",
+        fix,
     )
 }
 
@@ -364,6 +458,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{BackingServices, LocalTarget};
 
     #[test]
     fn a_root_without_sys_resource_is_noticed() {
@@ -403,7 +498,8 @@ mod tests {
         let dir = Path::new("/");
         assert_eq!(judge_disk(GIB - 1, dir).state, State::Missing);
         assert_eq!(judge_disk(GIB, dir).state, State::Warning);
-        assert_eq!(judge_disk(5 * GIB, dir).state, State::Ok);
+        assert_eq!(judge_disk(25 * GIB - 1, dir).state, State::Warning);
+        assert_eq!(judge_disk(25 * GIB, dir).state, State::Ok);
         assert_eq!(judge_memory(2 * GIB - 1).state, State::Warning);
         assert_eq!(judge_memory(2 * GIB).state, State::Ok);
         assert_eq!(judge_open_files(1023).state, State::Warning);
@@ -415,11 +511,26 @@ mod tests {
     #[tokio::test]
     async fn an_examination_of_this_machine_survives_json() {
         let dir = tempfile::TempDir::new().unwrap();
-        let findings = examine(dir.path(), dir.path()).await;
+        let findings = examine(dir.path(), dir.path(), &BTreeMap::new()).await;
         let text = serde_json::to_string(&findings).unwrap();
         let back: Vec<Finding> = serde_json::from_str(&text).unwrap();
         assert_eq!(findings, back);
         assert!(findings.iter().any(|f| f.subject == "disk"), "{text}");
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_named_with_its_key() {
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = held.local_addr().unwrap().port();
+        let mine = Target::Local(LocalTarget {
+            backing_services: BackingServices::Auto,
+            router_port: port,
+        });
+        let finding = ports(&BTreeMap::from([("mine".to_owned(), mine)]));
+        assert_eq!(finding.state, State::Warning);
+        let seen = format!("taken: {port} (targets.mine.router_port)");
+        assert_eq!(finding.seen, seen);
+        assert_eq!(ports(&BTreeMap::new()).state, State::Ok);
     }
 
     proptest! {

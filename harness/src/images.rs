@@ -21,11 +21,12 @@ mod pull;
 mod recipe;
 pub mod redis;
 mod schema;
+mod split;
 
 use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error as DockerError;
 use bollard::models::ImageInspect;
@@ -39,6 +40,7 @@ pub use list::{Listed, Local, list};
 pub use load::{ForNodes, Loaded, load};
 use recipe::Recipe;
 pub use recipe::RecipeError;
+pub use split::{Built, Split};
 
 /// The label that every image of ours carries.
 pub const LABEL: (&str, &str) = ("trii.rehearsal", "1");
@@ -129,8 +131,17 @@ pub async fn ensure(
     }
 }
 
+/// Images that the engine has, and what it took.
+#[derive(Clone, Debug)]
+pub struct Supplied {
+    /// In the order in which they were asked for.
+    pub images: Vec<ImageReference>,
+    /// What was built for that.
+    pub split: Split,
+}
+
 /// Sees to it that the engine has each image of `names`, or of [`main_names`] where
-/// there are none, two at a time. Tells their references in that order.
+/// there are none, two at a time.
 ///
 /// # Errors
 /// [`ImageError`]: the first; what was had until then stays.
@@ -140,7 +151,8 @@ pub async fn ensure_all(
     names: &[String],
     supply: Supply,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<Vec<ImageReference>, ImageError> {
+) -> Result<Supplied, ImageError> {
+    let begun = Instant::now();
     let names = match names {
         [] => &main_names(workshop)?,
         names => names,
@@ -160,15 +172,20 @@ pub async fn ensure_all(
             .filter(|(_, without)| matches!(without, Without::MustBeBuilt { .. }))
             .map(|(recipe, _)| recipe),
     );
-    build::all(engine, workshop, &order, progress).await?;
-    Ok(pairs()
-        .map(|(recipe, without)| match without.clone() {
-            Without::Had(reference) => reference,
-            Without::MustBeBuilt { instead_of_pull } => {
-                recipe.built_reference(Had::Built { instead_of_pull })
-            }
-        })
-        .collect())
+    let built = build::all(engine, workshop, &order, progress).await?;
+    let images = pairs().map(|(recipe, without)| match without.clone() {
+        Without::Had(reference) => reference,
+        Without::MustBeBuilt { instead_of_pull } => {
+            recipe.built_reference(Had::Built { instead_of_pull })
+        }
+    });
+    Ok(Supplied {
+        images: images.collect(),
+        split: Split {
+            built,
+            millis: begun.elapsed().as_millis() as u64,
+        },
+    })
 }
 
 /// The images that are wanted for themselves: no other is built upon them.
@@ -186,6 +203,28 @@ pub fn main_names(workshop: &Workshop) -> Result<Vec<String>, RecipeError> {
         below.any(|recipe| recipe.name == *name)
     };
     Ok(listed.into_iter().filter(|name| !is_below(name)).collect())
+}
+
+/// The image of a kind node that runs this minor version of Kubernetes: its recipe says
+/// its version in a file `version`, as the node itself does.
+///
+/// # Errors
+/// [`RecipeError`]; [`RecipeError::NoNode`] names the versions there are.
+pub fn node(workshop: &Workshop, kubernetes: &str) -> Result<String, RecipeError> {
+    let mut there = Vec::new();
+    for name in recipe::names(&workshop.recipes)? {
+        let version = std::fs::read_to_string(workshop.recipes.join(&name).join("version"));
+        let Ok(version) = version else { continue };
+        let version = version.trim().trim_start_matches('v').to_owned();
+        if version.starts_with(&format!("{kubernetes}.")) {
+            return Ok(name);
+        }
+        there.push(version);
+    }
+    Err(RecipeError::NoNode {
+        kubernetes: kubernetes.to_owned(),
+        there: there.join(", "),
+    })
 }
 
 /// How far one gets without building.

@@ -31,9 +31,8 @@ use crate::tools;
 use cluster::Cluster;
 use network::Network;
 
-/// The images, in this order, that a cluster starts from or is given.
-const IMAGES: [&str; 7] = [
-    "kind-node",
+/// The images, in this order, that a cluster is given or has beside it.
+const IMAGES: [&str; 6] = [
     POSTGRES,
     REDIS,
     "platform",
@@ -55,7 +54,7 @@ struct Machine {
     helm: PathBuf,
 }
 
-/// The references of [`IMAGES`].
+/// The node's reference, and those of [`IMAGES`].
 struct Images {
     node: ImageReference,
     postgres: ImageReference,
@@ -169,7 +168,7 @@ async fn provision(
     unique: &str,
 ) -> Result<Ground, UpError> {
     let engine = &machine.engine;
-    let images = images(context, engine).await?;
+    let images = images(context, engine, target).await?;
     let network = network::create(context, engine, unique).await?;
     let node = images.node.to_string();
     let cluster = cluster::create(context, engine, &machine.kind, target, &node, &network);
@@ -211,14 +210,26 @@ async fn provision(
 }
 
 /// Has every image here: pulled, or built where no registry answers.
-async fn images(context: &Context<'_>, engine: &Engine) -> Result<Images, UpError> {
+async fn images(
+    context: &Context<'_>,
+    engine: &Engine,
+    target: &KindTarget,
+) -> Result<Images, UpError> {
     let begun = Instant::now();
+    let workshop = context.workshop();
+    let node = images::node(&workshop, &target.kubernetes).map_err(|error| UpError::Engine {
+        what: "have the image of a node".into(),
+        reason: error.to_string(),
+    })?;
+    let names: Vec<String> = [node.as_str()]
+        .into_iter()
+        .chain(IMAGES)
+        .map(str::to_owned)
+        .collect();
     let failed = |reason| UpError::Engine {
-        what: format!("have the images {}", IMAGES.join(", ")),
+        what: format!("have the images {}", names.join(", ")),
         reason,
     };
-    let names = IMAGES.map(str::to_owned);
-    let workshop = context.workshop();
     let progress = |text: &str| context.progress(Stage::Provision, text);
     let having = images::ensure_all(engine, &workshop, &names, context.supply, &progress);
     let deadline = context.deadlines.images;
@@ -226,6 +237,9 @@ async fn images(context: &Context<'_>, engine: &Engine) -> Result<Images, UpErro
         .await
         .map_err(|_| failed(format!("not within {deadline:?} (deadlines.images)")))?
         .map_err(|error| failed(crate::chain(&error)))?;
+    if !had.split.is_empty() {
+        context.note(Stage::Provision, had.split.in_words());
+    }
     context.step(Stage::Provision, "every image is here", begun);
     let [
         node,
@@ -236,6 +250,7 @@ async fn images(context: &Context<'_>, engine: &Engine) -> Result<Images, UpErro
         metrics_server,
         base,
     ] = had
+        .images
         .try_into()
         .map_err(|had: Vec<_>| failed(format!("{} were had", had.len())))?;
     Ok(Images {

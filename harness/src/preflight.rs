@@ -85,7 +85,7 @@ async fn look_for_local(backing_services: BackingServices) -> Result<Preflight, 
 
 async fn look_for_kind(tools_dir: &Path) -> Result<Preflight, Missing> {
     let missing = |missing| Missing {
-        expected: "an engine that answers and starts privileged containers, kind and helm",
+        expected: "an engine that answers and starts privileged containers; docker, kind and helm",
         missing,
     };
     let engine = Engine::find(engine::PATIENCE).await;
@@ -141,6 +141,7 @@ pub fn missing_tools(tools_dir: &Path) -> Vec<Need> {
     let missing = |name| tools::own_or_on_path(tools_dir, name).is_none();
     let runtime = oci_runtime::state(&oci_runtime::daemon_settings());
     let lacking = [
+        (missing("docker"), Need::DockerCli),
         (missing("kind"), Need::Kind),
         (missing("helm"), Need::Helm),
         (runtime == oci_runtime::State::Lacking, Need::Runtime),

@@ -3,6 +3,7 @@
 
 mod dockerd;
 mod go_tools;
+pub mod inotify;
 mod machine;
 pub(crate) mod oci_runtime;
 
@@ -45,36 +46,44 @@ pub enum Need {
     ImageBuilder,
     /// A Go toolchain, which compiles what images are built of.
     Go,
+    /// The `docker` command, which kind calls.
+    DockerCli,
     /// `kind`, which makes clusters.
     Kind,
     /// `helm`, which installs charts.
     Helm,
     /// A runtime for containers that asks for no capability that this machine lacks.
     Runtime,
+    /// Limits on inotify that several nodes fit in.
+    Inotify,
 }
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 9] = [
+    pub const ALL: [Need; 11] = [
         Need::PostgresBinaries,
         Need::RedisBinaries,
         Need::Nextest,
         Need::Engine,
         Need::ImageBuilder,
         Need::Go,
+        Need::DockerCli,
         Need::Kind,
         Need::Helm,
         Need::Runtime,
+        Need::Inotify,
     ];
 
     /// What a kind cluster takes, of images that are built where none are to be pulled.
-    pub const OF_CLUSTERS: [Need; 6] = [
+    pub const OF_CLUSTERS: [Need; 8] = [
         Need::Engine,
         Need::ImageBuilder,
         Need::Go,
+        Need::DockerCli,
         Need::Kind,
         Need::Helm,
         Need::Runtime,
+        Need::Inotify,
     ];
 
     /// What it is called.
@@ -86,9 +95,11 @@ impl Need {
             Need::Engine => "a container engine",
             Need::ImageBuilder => "mmdebstrap",
             Need::Go => "Go",
+            Need::DockerCli => "the docker command",
             Need::Kind => "kind",
             Need::Helm => "helm",
             Need::Runtime => "a runtime within this machine's capabilities",
+            Need::Inotify => "higher inotify limits",
         }
     }
 
@@ -98,7 +109,10 @@ impl Need {
             Need::RedisBinaries => Some("redis-server"),
             Need::Engine => Some("docker.io"),
             Need::ImageBuilder => Some("mmdebstrap"),
-            Need::Nextest | Need::Go | Need::Kind | Need::Helm | Need::Runtime => None,
+            // Debian 13 has it in a package of its own, Debian 12 in the engine's.
+            Need::DockerCli => None,
+            Need::Nextest | Need::Go | Need::Kind | Need::Helm => None,
+            Need::Runtime | Need::Inotify => None,
         }
     }
 
@@ -117,14 +131,15 @@ impl Need {
             Need::RedisBinaries => Some("brew install redis"),
             Need::Engine => Some("brew install colima docker && colima start"),
             Need::Go => Some("brew install go"),
+            Need::DockerCli => Some("brew install docker"),
             Need::Kind => Some("brew install kind"),
             Need::Helm => Some("brew install helm"),
             // Installs the same way everywhere.
             Need::Nextest => None,
             // Only Debian can make Debian images; on macOS they are pulled.
             Need::ImageBuilder => None,
-            // macOS has no capabilities.
-            Need::Runtime => None,
+            // macOS has neither.
+            Need::Runtime | Need::Inotify => None,
         }
     }
 }
@@ -333,6 +348,9 @@ fn steps(needs: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
         System::MacOs | System::Other => by_hand_steps(&installs, machine.system),
     };
     if machine.system == System::Debian {
+        if lacking.contains(&Need::DockerCli) {
+            steps.push(docker_cli_step(machine));
+        }
         steps.extend(go_tools::steps(&lacking, machine, places));
     }
     if lacking.contains(&Need::Runtime) {
@@ -346,6 +364,9 @@ fn steps(needs: &[Need], machine: &Machine, places: &Places) -> Vec<Step> {
     if lacking.contains(&Need::Nextest) {
         steps.push(nextest_step(machine.pip, places));
     }
+    if lacking.contains(&Need::Inotify) {
+        steps.extend(inotify::step(machine));
+    }
     steps
 }
 
@@ -353,6 +374,7 @@ fn is_lacking(need: Need, machine: &Machine) -> bool {
     match need {
         Need::Engine => machine.engine != EngineState::Answers,
         Need::Runtime => machine.runtime == oci_runtime::State::Lacking,
+        Need::Inotify => !machine.inotify.is_empty(),
         other => !machine.present.contains(&other),
     }
 }
@@ -423,6 +445,18 @@ fn install_steps(needs: &[Need], machine: &Machine) -> Vec<Step> {
         ));
     }
     steps
+}
+
+/// The engine's package may have brought it.
+fn docker_cli_step(machine: &Machine) -> Step {
+    let look = ["sh", "-c", "command -v docker"].map(str::to_owned);
+    let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
+    let install = [&install[..], &["docker-cli"]].concat();
+    Step {
+        what: "have the docker command, which kind calls".to_owned(),
+        commands: vec![look.to_vec(), as_root(machine.privilege, &install)],
+        kind: Kind::Required,
+    }
 }
 
 fn engine_step(machine: &Machine) -> Step {
@@ -554,6 +588,7 @@ mod tests {
             engine: EngineState::Absent,
             runtime: oci_runtime::State::NotNeeded,
             daemon_settings: serde_json::Map::new(),
+            inotify: Vec::new(),
             present: Vec::new(),
             known_services: Vec::new(),
         }
@@ -600,6 +635,25 @@ mod tests {
             })
             .describe()
         );
+    }
+
+    #[test]
+    fn low_limits_are_raised_by_whoever_may_and_missed_by_nobody() {
+        let with = |privilege, inotify: &[inotify::Limit]| Machine {
+            privilege,
+            inotify: inotify.to_vec(),
+            engine: EngineState::Answers,
+            present: Need::ALL.to_vec(),
+            ..bare_debian()
+        };
+        let [instances, watches] = inotify::LIMITS;
+        let both = plan(&with(Privilege::Root, &[instances, watches]));
+        insta::assert_snapshot!(both.describe());
+        let one = plan(&with(Privilege::Sudo, &[watches])).describe();
+        assert!(!one.contains(instances.name), "{one}");
+        let nobodys = plan(&with(Privilege::Nobody, &[instances]));
+        assert!(nobodys.is_empty());
+        assert!(plan(&with(Privilege::Root, &[])).is_empty());
     }
 
     #[test]
@@ -692,15 +746,18 @@ mod tests {
                     Need::Kind => "sigs.k8s.io/kind",
                     Need::Helm => "helm.sh/helm",
                     Need::Runtime => "oci-runtime",
+                    Need::DockerCli => "docker-cli",
+                    Need::Inotify => "inotify",
                     _ => "cargo-nextest",
                 });
                 prop_assert!(!text.contains(package), "{text}");
                 let brewed = need.brew_command().is_some_and(|command| text.contains(command));
                 prop_assert!(!brewed, "{text}");
             }
-            // The runtime is not needed here.
-            let here = machine.present.iter().filter(|need| **need != Need::Runtime);
-            let lacks_nothing = here.count() == Need::ALL.len() - 1;
+            // Runtime and limits are as they should be here.
+            let fine = [Need::Runtime, Need::Inotify];
+            let here = machine.present.iter().filter(|need| !fine.contains(need));
+            let lacks_nothing = here.count() == Need::ALL.len() - fine.len();
             prop_assert!(!lacks_nothing || plan(&machine).is_empty(), "{}", text);
         }
     }

@@ -15,12 +15,28 @@ use crate::wait::{self, Observation, WaitError};
 
 /// Removes every resource whose owner is dead. Returns what could not be removed.
 pub async fn dead_owners(home: &Home) -> Vec<String> {
+    let mut left = recorded(home, |owner| !owner.is_alive()).await;
+    for name in EnvironmentFolder::all(home) {
+        let folder = EnvironmentFolder::of(home, &name);
+        left.extend(folder.sweep().await.err().map(|error| error.to_string()));
+    }
+    left
+}
+
+/// Removes every resource that this process wrote down and still has. Returns what could
+/// not be removed.
+pub async fn own(home: &Home) -> Vec<String> {
+    let own = ProcessIdentity::own();
+    recorded(home, |owner| *owner == own).await
+}
+
+async fn recorded(home: &Home, is_due: impl Fn(&ProcessIdentity) -> bool) -> Vec<String> {
     let ledger = Ledger::at(home.ledger());
     let mut entries = match ledger.open_entries() {
         Ok(entries) => entries,
         Err(error) => return vec![error.to_string()],
     };
-    entries.retain(|entry| !entry.owner.is_alive());
+    entries.retain(|entry| is_due(&entry.owner));
     // A process may still write into a directory.
     entries.sort_by_key(|entry| order(&entry.resource));
     let (mut gone, mut left) = (Vec::new(), Vec::new());
@@ -35,10 +51,6 @@ pub async fn dead_owners(home: &Home) -> Vec<String> {
                 Err(reason) => left.push(format!("{resource}: {reason}")),
             }
         }
-    }
-    for name in EnvironmentFolder::all(home) {
-        let folder = EnvironmentFolder::of(home, &name);
-        left.extend(folder.sweep().await.err().map(|error| error.to_string()));
     }
     left.extend(ledger.forget(&gone).err().map(|error| error.to_string()));
     left

@@ -251,7 +251,8 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         // The runner is looked for before; tests without an engine, or without what a
         // cluster takes, are left out one by one.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,
-        Need::Go | Need::Kind | Need::Runtime => true,
+        Need::Go | Need::DockerCli | Need::Kind => true,
+        Need::Runtime | Need::Inotify => true,
     };
     tier.needs().iter().copied().filter(move |need| !here(need))
 }

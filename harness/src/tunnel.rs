@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{pending, try_join3};
@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
-use kube::api::{AttachParams, DeleteParams, ObjectMeta, PostParams};
+use kube::api::{AttachParams, DeleteParams, ListParams, ObjectMeta, PostParams};
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -32,6 +32,10 @@ use crate::wait::{self, Observation, WaitError};
 
 /// On the pod of every tunnel, with the value `tunnel`: what finds those that were left.
 pub const LABEL: &str = "trii.rehearsal/part";
+
+/// Beside it: which process's tunnel it is.
+const OWNER: &str = "trii.rehearsal/owner";
+static OURS: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
 
 /// The pod ends by itself after this, whatever became of us.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -181,6 +185,26 @@ impl Tunnel {
         let _ = self.forwarding.await;
         self.exit.delete().await
     }
+}
+
+/// Deletes the pods of all tunnels that this process has opened in `namespace`: what is left
+/// when it is called off, and they are dropped instead of closed.
+pub async fn close_all(client: kube::Client, namespace: &str) -> Result<(), TunnelError> {
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    let ours = ListParams::default().labels(&format!("{OWNER}={}", *OURS));
+    let deleted = timeout(DELETE, pods.delete_collection(&at_once(), &ours)).await;
+    let why = match deleted {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("not done within {DELETE:?}"),
+    };
+    let pod = format!("{namespace}/tunnel-*");
+    Err(TunnelError::Delete { pod, why })
+}
+
+/// `sleep`, as process 1, does not hear SIGTERM.
+fn at_once() -> DeleteParams {
+    DeleteParams::default().grace_period(0)
 }
 
 /// Forwards what is accepted, until it is told to stop; then nothing of it is left.
@@ -339,9 +363,7 @@ impl Exit {
     }
 
     async fn delete(&self) -> Result<(), TunnelError> {
-        // `sleep`, as process 1, does not hear SIGTERM.
-        let at_once = DeleteParams::default().grace_period(0);
-        let deleted = timeout(DELETE, self.pods.delete(&self.pod, &at_once)).await;
+        let deleted = timeout(DELETE, self.pods.delete(&self.pod, &at_once())).await;
         let why = match deleted {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(()),
@@ -389,7 +411,10 @@ fn pod(image: &str) -> Pod {
     Pod {
         metadata: ObjectMeta {
             generate_name: Some("tunnel-".into()),
-            labels: Some([(LABEL.to_owned(), "tunnel".to_owned())].into()),
+            labels: Some(BTreeMap::from([
+                (LABEL.to_owned(), "tunnel".to_owned()),
+                (OWNER.to_owned(), OURS.clone()),
+            ])),
             ..Default::default()
         },
         spec: Some(PodSpec {

@@ -6,6 +6,7 @@
 
 mod cores;
 mod error;
+mod kind;
 mod local;
 mod machine;
 mod memory;
@@ -31,6 +32,7 @@ pub use scratch::{TARGET, scratch_home};
 pub use series::{Series, Summary, Unit};
 pub use threshold::{Bound, Outcome, Statistic, Threshold, Verdict};
 
+use kind::Bench as KindBench;
 use quotes::Bench as QuotesBench;
 use scratch::Scratch;
 
@@ -42,11 +44,13 @@ pub enum Figure {
     Local,
     /// Cached quote reads against a bare HTTP server on the same core.
     Quotes,
+    /// The kind target against the same steps by hand, and images into its nodes.
+    Kind,
 }
 
 impl Figure {
     /// Every figure, in the order they are measured.
-    pub const ALL: [Figure; 2] = [Figure::Local, Figure::Quotes];
+    pub const ALL: [Figure; 3] = [Figure::Local, Figure::Quotes, Figure::Kind];
 }
 
 /// What is to be measured, and where.
@@ -88,13 +92,18 @@ pub async fn run(
         true => Some(QuotesBench::prepare()?),
         false => None,
     };
+    let kind = match plan.figures.contains(&Figure::Kind) {
+        true => Some(KindBench::prepare(plan).await),
+        false => None,
+    };
     let scratch = Scratch::take(plan)?;
+    let needs = Needs { quotes, kind };
     let measured = tokio::select! {
-        done = measure(plan, quotes.as_ref(), &scratch, progress) => done,
+        done = measure(plan, &needs, &scratch, progress) => done,
         code = interrupts.next() => Err(BenchError::Interrupted(code)),
     };
     let taken_down = tokio::select! {
-        done = scratch.take_down() => done,
+        done = take_down(&needs, &scratch) => done,
         code = interrupts.next() => Err(BenchError::LeftAtOnce { code, home: scratch.root() }),
     };
     // What is left is the graver of the two.
@@ -105,9 +114,24 @@ pub async fn run(
     Ok((results, file))
 }
 
+/// What the wanted figures need of this machine. One that lacks a cluster's is still
+/// measured for the others.
+struct Needs {
+    quotes: Option<QuotesBench>,
+    kind: Option<Result<KindBench, String>>,
+}
+
+async fn take_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
+    scratch.take_down().await?;
+    match &needs.kind {
+        Some(Ok(kind)) => kind.tidy().await,
+        _ => Ok(()),
+    }
+}
+
 async fn measure(
     plan: &Plan,
-    quotes: Option<&QuotesBench>,
+    needs: &Needs,
     scratch: &Scratch,
     progress: Progress<'_>,
 ) -> Result<Results, BenchError> {
@@ -120,8 +144,13 @@ async fn measure(
     if plan.figures.contains(&Figure::Local) {
         measured.push(local::measure(plan, scratch, progress).await?);
     }
-    if let Some(quotes) = quotes {
+    if let Some(quotes) = &needs.quotes {
         measured.push(quotes.measure(plan, scratch, progress).await?);
+    }
+    match &needs.kind {
+        Some(Ok(kind)) => measured.push(kind.measure(plan, scratch, progress).await?),
+        Some(Err(why)) => measured.push(kind::not_measured(why)),
+        None => {}
     }
     Ok(Results::new(at, machine, plan.rounds, measured))
 }

@@ -330,6 +330,8 @@ pub enum Figure {
     Local,
     /// Cached quote reads against a bare HTTP server on the same core; needs `wrk`, and Linux
     Quotes,
+    /// `e2e` on a cluster against kind, docker, kubectl and helm by hand; images into its nodes
+    Kind,
 }
 
 /// Arguments of `report`.

@@ -122,6 +122,7 @@ fn judge_target(target: schema::Target) -> Result<Target, Fault> {
             router_port: *needed(kind, "router_port", &target.router_port)?.get_ref(),
         })),
         TargetKind::Kind => Ok(Target::Kind(KindTarget {
+            kubernetes: judge_kubernetes(needed(kind, "kubernetes", &target.kubernetes)?)?,
             nodes: judge_nodes(needed(kind, "nodes", &target.nodes)?)?,
             ingress_port: *needed(kind, "ingress_port", &target.ingress_port)?.get_ref(),
             namespace: judge_namespace(needed(kind, "namespace", &target.namespace)?)?,
@@ -161,6 +162,22 @@ pub(super) fn needed<'a, T>(
             format!("docs/configuration.md explains {key}"),
         )
     })
+}
+
+/// Which minor versions can be had, `fixtures/images` tells.
+fn judge_kubernetes(version: &Spanned<String>) -> Result<String, Fault> {
+    let numbers = version.get_ref().split('.').map(str::parse::<u16>);
+    match numbers.collect::<Result<Vec<_>, _>>().as_deref() {
+        Ok([_, _]) => Ok(version.get_ref().clone()),
+        _ => Err(fault(
+            version,
+            format!(
+                "{:?} is not a minor version of Kubernetes",
+                version.get_ref()
+            ),
+            "e.g. \"1.37\"",
+        )),
+    }
 }
 
 fn judge_nodes(nodes: &Spanned<u16>) -> Result<u16, Fault> {

@@ -32,6 +32,7 @@ pub(super) struct Target {
     pub kind: Spanned<TargetKind>,
     pub backing_services: Option<Spanned<BackingServices>>,
     pub router_port: Option<Spanned<u16>>,
+    pub kubernetes: Option<Spanned<String>>,
     pub nodes: Option<Spanned<u16>>,
     pub ingress_port: Option<Spanned<u16>>,
     pub namespace: Option<Spanned<String>>,
@@ -57,6 +58,7 @@ impl Target {
         let keys = [
             ("backing_services", place(&self.backing_services)),
             ("router_port", place(&self.router_port)),
+            ("kubernetes", place(&self.kubernetes)),
             ("nodes", place(&self.nodes)),
             ("ingress_port", place(&self.ingress_port)),
             ("namespace", place(&self.namespace)),
@@ -99,7 +101,7 @@ impl TargetKind {
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             TargetKind::Local => &["backing_services", "router_port"],
-            TargetKind::Kind => &["nodes", "ingress_port", "namespace", "values"],
+            TargetKind::Kind => &["kubernetes", "nodes", "ingress_port", "namespace", "values"],
             TargetKind::Remote => &[
                 "context",
                 "server",

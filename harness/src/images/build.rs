@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
@@ -9,6 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::context::{self, Addition, Kind};
 use super::go::Go;
 use super::recipe::{Build, Dockerfile, Recipe};
+use super::split::Built;
 use super::{AT_ONCE, Had, ImageError, ImageReference, Supply, Workshop};
 use super::{cargo, debian, dockerfile, go, preload, present};
 use crate::duration::human;
@@ -32,22 +34,24 @@ pub(super) fn order<'a>(roots: impl IntoIterator<Item = &'a Recipe>) -> Vec<&'a 
     order
 }
 
-/// Builds what is not there yet of `order`, two at a time.
+/// Builds what is not there yet of `order`, two at a time. Tells what that was.
 pub(super) async fn all(
     engine: &Engine,
     workshop: &Workshop,
     order: &[&Recipe],
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<(), ImageError> {
+) -> Result<Vec<Built>, ImageError> {
+    let split = Mutex::new(Vec::new());
     futures::stream::iter(order)
         .map(async |recipe| {
             let said = |line: &str| progress(&format!("{}: {line}", recipe.name));
-            built(engine, workshop, recipe, &said).await
+            built(engine, workshop, recipe, &split, &said).await
         })
         .buffer_unordered(AT_ONCE)
         .try_for_each(async |_| Ok(()))
         .await?;
-    go::tidy_cache(workshop)
+    go::tidy_cache(workshop)?;
+    Ok(split.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The built image, and what it is built upon before. Whoever wants an image that is
@@ -56,6 +60,7 @@ async fn built(
     engine: &Engine,
     workshop: &Workshop,
     recipe: &Recipe,
+    split: &Mutex<Vec<Built>>,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     if let Some(reference) = present(engine, recipe, Supply::Build).await? {
@@ -66,14 +71,15 @@ async fn built(
     if let Some(reference) = present(engine, recipe, Supply::Build).await? {
         return Ok(reference);
     }
-    let started = Instant::now();
+    let mut started = Instant::now();
     match &recipe.build {
         Build::Debian { debian, include } => {
             progress("installing a minimal Debian");
             debian::build(engine, workshop, recipe, debian, include, progress).await?;
         }
         Build::Dockerfile(dockerfile) => {
-            let below = async |recipe| Box::pin(built(engine, workshop, recipe, progress)).await;
+            let below =
+                async |recipe| Box::pin(built(engine, workshop, recipe, split, progress)).await;
             let mut from = BTreeMap::new();
             for (argument, recipe) in &dockerfile.from {
                 from.insert(argument.clone(), below(recipe).await?);
@@ -82,6 +88,8 @@ async fn built(
             for recipe in &dockerfile.preload {
                 images.push((recipe.name.as_str(), below(recipe).await?));
             }
+            // What it is built upon is told apart, also when it was waited for.
+            started = Instant::now();
             let target = recipe.built_reference(Had::Present);
             if images.is_empty() {
                 let target = target.to_string();
@@ -96,8 +104,11 @@ async fn built(
             }
         }
     }
-    let took = started.elapsed().as_millis() as u64;
-    progress(&format!("built in {}", human(took)));
+    let millis = started.elapsed().as_millis() as u64;
+    progress(&format!("built in {}", human(millis)));
+    let name = recipe.name.clone();
+    let mut all = split.lock().unwrap_or_else(PoisonError::into_inner);
+    all.push(Built { name, millis });
     Ok(recipe.built_reference(Had::Built {
         instead_of_pull: None,
     }))

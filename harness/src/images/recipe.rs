@@ -70,6 +70,18 @@ pub enum RecipeError {
         /// The names there are.
         help: String,
     },
+    /// No node runs that version.
+    #[error("no image of fixtures/images is a node of Kubernetes {kubernetes}; there is {there}")]
+    #[diagnostic(
+        code(images::no_such_node),
+        help("set `kubernetes` of the target in harness.toml to one that is there")
+    )]
+    NoNode {
+        /// The minor version.
+        kubernetes: String,
+        /// The versions there are.
+        there: String,
+    },
     /// A file of it cannot be read.
     #[error("cannot read the image recipe {}: {source}", .path.display())]
     #[diagnostic(code(images::recipe_unreadable))]
@@ -323,6 +335,23 @@ mod tests {
     fn tag(recipes: &TempDir, name: &str) -> String {
         let recipe = Recipe::read(recipes.path(), name).unwrap();
         recipe.built_reference(Had::Present).tag
+    }
+
+    #[test]
+    fn a_node_is_found_by_the_version_it_runs() {
+        let recipes = recipes(&[
+            ("base/image.toml", BASE),
+            ("node/image.toml", BASE),
+            ("node/version", "v1.37.2\n"),
+        ]);
+        let workshop = crate::images::Workshop {
+            recipes: recipes.path().to_owned(),
+            state_dir: PathBuf::new(),
+        };
+        let node = |version| crate::images::node(&workshop, version);
+        assert_eq!(node("1.37").unwrap(), "node");
+        let unknown = node("1.3").unwrap_err().to_string();
+        assert!(unknown.ends_with("there is 1.37.2"), "{unknown}");
     }
 
     #[test]

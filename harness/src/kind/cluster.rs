@@ -57,7 +57,7 @@ pub async fn create(
     let name = network.name.as_str();
     let folder = context.folder.path();
     let config = folder.join("kind.json");
-    let text = config_for(target, &host(engine).await?).to_string();
+    let text = configuration(engine, target).await?;
     std::fs::write(&config, text).map_err(UpError::system("write kind's configuration"))?;
     let kubeconfig = folder.join("kubeconfig");
     let resource = Resource::Cluster {
@@ -195,7 +195,16 @@ async fn host(engine: &Engine) -> Result<Host, UpError> {
     })
 }
 
-/// kind's configuration (kind.sigs.k8s.io, "Configuration"). JSON is YAML.
+/// What `kind create cluster --config` is told: the target's nodes and port, and what the
+/// engine's machine takes a patch for. JSON is YAML.
+///
+/// # Errors
+/// The engine does not describe itself.
+pub async fn configuration(engine: &Engine, target: &KindTarget) -> Result<String, UpError> {
+    Ok(config_for(target, &host(engine).await?).to_string())
+}
+
+/// As kind has it (kind.sigs.k8s.io, "Configuration").
 fn config_for(target: &KindTarget, host: &Host) -> Value {
     let control_plane = json!({
         "role": "control-plane",
@@ -232,6 +241,7 @@ mod tests {
 
     fn target(nodes: u16) -> KindTarget {
         KindTarget {
+            kubernetes: "1.37".into(),
             nodes,
             ingress_port: 8443,
             namespace: "trii-platform".into(),

@@ -93,6 +93,7 @@ mod tests {
 
     fn checked(namespace: &str, values: &str) -> Result<(), String> {
         let target = KindTarget {
+            kubernetes: "1.37".into(),
             nodes: 1,
             ingress_port: 0,
             namespace: namespace.to_owned(),

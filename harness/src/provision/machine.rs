@@ -6,7 +6,7 @@ use std::time::Duration;
 use miette::Diagnostic;
 use nix::unistd::Uid;
 
-use super::{Need, OLDEST_GO, Places, oci_runtime};
+use super::{Need, OLDEST_GO, Places, inotify, oci_runtime};
 use crate::engine::{Engine, NoEngine, PATIENCE, Seen};
 use crate::tools;
 
@@ -27,6 +27,8 @@ pub(super) struct Machine {
     pub runtime: oci_runtime::State,
     /// What `/etc/docker/daemon.json` says.
     pub daemon_settings: serde_json::Map<String, serde_json::Value>,
+    /// The limits on inotify that are too low and can be raised.
+    pub inotify: Vec<inotify::Limit>,
     /// A Go that is new enough.
     pub go: Option<std::path::PathBuf>,
     /// What is here already.
@@ -84,7 +86,12 @@ impl Machine {
         if go.is_some() {
             present.push(Need::Go);
         }
-        for (need, name) in [(Need::Kind, "kind"), (Need::Helm, "helm")] {
+        let programs = [
+            (Need::DockerCli, "docker"),
+            (Need::Kind, "kind"),
+            (Need::Helm, "helm"),
+        ];
+        for (need, name) in programs {
             if tools::own_or_on_path(&places.tools_dir, name).is_some() {
                 present.push(need);
             }
@@ -93,6 +100,7 @@ impl Machine {
         Machine {
             runtime: oci_runtime::state(&daemon_settings),
             daemon_settings,
+            inotify: inotify::to_raise(),
             go,
             system: system(),
             privilege,

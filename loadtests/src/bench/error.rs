@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use harness::environment::EnvironmentError;
 use harness::exit::ExitCode;
+use harness::images::ImageError;
+use harness::ledger::LedgerError;
 use harness::process::bound::StartError;
 use harness::subprocess::SubprocessError;
 use harness::wait::WaitError;
@@ -100,6 +102,23 @@ pub enum BenchError {
     #[error("cargo named no executable for the example `hello` of the package `platform`")]
     #[diagnostic(help("`cargo build --release -p platform --example hello` shows what it does"))]
     NoHello,
+    /// A step by hand cannot be prepared.
+    #[error("cannot {what}: {reason}")]
+    #[diagnostic(help("`cargo xtask e2e --target kind` does the same, and says more"))]
+    Prepare {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// An image is not to be had, or not on a node.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Image(#[from] ImageError),
+    /// What is made could not be written down.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ledger(#[from] LedgerError),
     /// The hello server cannot be started.
     #[error(transparent)]
     #[diagnostic(help("`cargo build --release -p platform --example hello` builds it"))]
@@ -171,6 +190,14 @@ impl BenchError {
             BenchError::CleanupIncomplete { .. } => ExitCode::CleanupIncomplete,
             BenchError::Configuration { .. } => ExitCode::Usage,
             _ => ExitCode::NoEnvironment,
+        }
+    }
+
+    /// For `map_err`: what was tried for a step by hand.
+    pub(super) fn prepare<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |reason| BenchError::Prepare {
+            what,
+            reason: reason.to_string(),
         }
     }
 

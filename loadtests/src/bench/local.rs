@@ -6,7 +6,7 @@ use harness::report::Report;
 
 use super::error::BenchError;
 use super::results::Measured;
-use super::scratch::{Course, Scratch};
+use super::scratch::{Course, Scratch, TARGET};
 use super::series::{Collected, Series, Unit};
 use super::threshold::{Bound, Statistic, Threshold};
 use super::{Figure, Plan, Progress};
@@ -47,13 +47,13 @@ pub async fn measure(
     progress: Progress<'_>,
 ) -> Result<Measured, BenchError> {
     progress("local: round 0, not counted, builds what is missing: minutes, the first time");
-    let first = scratch.rehearse("up", &plan.config).await?;
+    let first = scratch.rehearse("up", TARGET, &plan.config).await?;
     scratch.take_down().await?;
     let (mut of_up, mut of_e2e, mut memory) = (Collected::default(), Collected::default(), vec![]);
     for round in 1..=plan.rounds {
-        let up = scratch.rehearse("up", &plan.config).await?;
+        let up = scratch.rehearse("up", TARGET, &plan.config).await?;
         scratch.take_down().await?;
-        let e2e = scratch.rehearse("e2e", &plan.config).await?;
+        let e2e = scratch.rehearse("e2e", TARGET, &plan.config).await?;
         progress(&format!(
             "local: round {round} of {}: up {}, e2e {}",
             plan.rounds,

@@ -23,7 +23,7 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use super::cores::Cores;
 use super::error::BenchError;
 use super::results::Measured;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, TARGET};
 use super::series::{Series, Unit};
 use super::threshold::{Bound, Statistic, Threshold};
 use super::wrk::{CONNECTIONS, Wrk};
@@ -135,7 +135,7 @@ impl Bench {
     /// service on its core.
     async fn start_service(&self, plan: &Plan, scratch: &Scratch) -> Result<Server, BenchError> {
         let config = with_one_worker(&plan.config, &scratch.root())?;
-        scratch.rehearse("up", &config).await?;
+        scratch.rehearse("up", TARGET, &config).await?;
         let environment = scratch.environment()?;
         let name = Service::MarketDataService.name();
         let part = environment.parts.iter().find(|part| part.name == name);

@@ -7,23 +7,27 @@ use std::time::{Duration, Instant};
 
 use harness::bring_up::last_lines;
 use harness::down;
+use harness::engine::Engine;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::home::Home;
+use harness::ledger::{Ledger, Resource};
 use harness::process::bound::describe;
 use harness::report::Report;
+use harness::sweep;
+use harness::tiers::path_with;
 use tokio::process::Command;
 
 use super::error::BenchError;
 use super::memory::Peak;
 use super::{Plan, folder};
 
-/// The target that is measured.
+/// The target that is measured, but for the figures of a cluster.
 pub const TARGET: &str = "local";
 const NAME: &str = "bench";
 
 /// Only a last resort: the command has a deadline of its own for all it waits for, the
-/// longest of them for the first build of the platform.
-const LONGEST_ROUND: Duration = Duration::from_secs(45 * 60);
+/// longest of them for the first build of all images.
+const LONGEST_ROUND: Duration = Duration::from_secs(75 * 60);
 
 /// Where the benchmarks of `home` stand their environments up. `down --all` looks there.
 pub fn scratch_home(home: &Home) -> Home {
@@ -33,11 +37,21 @@ pub fn scratch_home(home: &Home) -> Home {
 /// The benchmark's home, for one benchmark at a time.
 pub struct Scratch {
     home: Home,
+    /// The tools of the home that is benchmarked: this one has none.
+    tools_dir: PathBuf,
     name: EnvironmentName,
     _lock: File,
 }
 
 /// One command, run to its end.
+pub struct Ran {
+    /// From its start to its end, milliseconds.
+    pub millis: f64,
+    /// The most that it and its supervisor held, MiB; `None` where that cannot be told.
+    memory: Option<f64>,
+}
+
+/// One command that leaves a report, run to its end.
 pub struct Course {
     /// From its start to its end, milliseconds.
     pub millis: f64,
@@ -61,6 +75,7 @@ impl Scratch {
         }
         Ok(Scratch {
             home: scratch_home(&plan.home),
+            tools_dir: plan.home.tools(),
             name: NAME.parse().expect("a constant that is a label"),
             _lock: lock,
         })
@@ -71,20 +86,40 @@ impl Scratch {
         self.home.root().to_owned()
     }
 
-    /// Runs `cargo xtask <verb>` here, which is `up` or `e2e`, by this very executable.
-    pub async fn rehearse(&self, verb: &'static str, config: &Path) -> Result<Course, BenchError> {
-        let reports = self.home.reports();
-        remove_directory(&reports).map_err(BenchError::file("remove", &reports))?;
+    /// Runs `cargo xtask <verb>` here, which is `up` or `e2e`, and reads its report.
+    pub async fn rehearse(
+        &self,
+        verb: &'static str,
+        target: &str,
+        config: &Path,
+    ) -> Result<Course, BenchError> {
+        let before = self.runs();
+        let Ran { millis, memory } = self.command(verb, target, config).await?;
+        Ok(Course {
+            millis,
+            report: self.report(verb, &before)?,
+            memory,
+        })
+    }
+
+    /// Runs `cargo xtask <verb>` here, by this very executable.
+    pub async fn command(
+        &self,
+        verb: &'static str,
+        target: &str,
+        config: &Path,
+    ) -> Result<Ran, BenchError> {
         let console = self.console()?;
         let own = std::env::current_exe().map_err(BenchError::file("find", Path::new("xtask")))?;
         let begun = Instant::now();
         let mut child = Command::new(&own)
             .arg(verb)
-            .args(["--target", TARGET, "--name", NAME])
+            .args(["--target", target, "--name", NAME])
             .arg("--config")
             .arg(config)
             .arg("--home")
             .arg(self.home.root())
+            .envs([path_with(&self.tools_dir)])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(console)
@@ -106,9 +141,8 @@ impl Scratch {
         let millis = begun.elapsed().as_secs_f64() * 1000.0;
         match how {
             Some(how) => Err(self.did_not_hold(verb, how)),
-            None => Ok(Course {
+            None => Ok(Ran {
                 millis,
-                report: self.report(verb)?,
                 memory: memory.mebibytes(),
             }),
         }
@@ -135,12 +169,20 @@ impl Scratch {
         }
     }
 
-    /// The report of the one run there is.
-    fn report(&self, verb: &'static str) -> Result<Report, BenchError> {
+    /// The folders of the runs there are.
+    fn runs(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.home.reports());
+        let entries = entries.into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+
+    /// The report of the one run that was not there before.
+    fn report(&self, verb: &'static str, before: &[PathBuf]) -> Result<Report, BenchError> {
         let reports = self.home.reports();
         let read = || {
-            let run = std::fs::read_dir(&reports).ok()?.flatten().next()?;
-            let json = std::fs::read(run.path().join("report.json")).ok()?;
+            let mut runs = self.runs().into_iter();
+            let run = runs.find(|run| !before.contains(run))?;
+            let json = std::fs::read(run.join("report.json")).ok()?;
             serde_json::from_slice(&json).ok()
         };
         read().ok_or(BenchError::Report {
@@ -164,9 +206,24 @@ impl Scratch {
         Ok(EnvironmentFolder::of(&self.home, &self.name).read(&self.name)?)
     }
 
-    /// Takes down what is up here, and removes what dead ones left.
+    /// Writes down that a cluster of this name is about to be made by hand, and a network,
+    /// which takes along what is on it.
+    pub fn record_by_hand(&self, engine: &Engine, name: &str) -> Result<(), BenchError> {
+        let (name, engine) = (name.to_owned(), engine.host.clone());
+        let cluster = Resource::Cluster {
+            name: name.clone(),
+            engine: engine.clone(),
+        };
+        let ledger = Ledger::at(self.home.ledger());
+        ledger.record(NAME, cluster)?;
+        ledger.record(NAME, Resource::Network { name, engine })?;
+        Ok(())
+    }
+
+    /// Takes down what is up here or was made by hand, and removes what dead ones left.
     pub async fn take_down(&self) -> Result<(), BenchError> {
-        let left = down::all(&self.home, None).await.left;
+        let mut left = down::all(&self.home, None).await.left;
+        left.extend(sweep::own(&self.home).await);
         match left.is_empty() {
             true => Ok(()),
             false => Err(BenchError::CleanupIncomplete {

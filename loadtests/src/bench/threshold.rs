@@ -22,6 +22,8 @@ pub enum Statistic {
 pub enum Bound {
     /// Below this, itself excluded.
     Below(f64),
+    /// At this or below.
+    AtMost(f64),
     /// At this or above.
     AtLeast(f64),
 }
@@ -30,6 +32,7 @@ impl Bound {
     fn holds(self, value: f64) -> bool {
         match self {
             Bound::Below(limit) => value < limit,
+            Bound::AtMost(limit) => value <= limit,
             Bound::AtLeast(limit) => value >= limit,
         }
     }
@@ -117,6 +120,7 @@ impl fmt::Display for Verdict {
         };
         let stated = match bound {
             Bound::Below(limit) => format!("below {}", self.unit.human(limit)),
+            Bound::AtMost(limit) => format!("at most {}", self.unit.human(limit)),
             Bound::AtLeast(limit) => format!("at least {}", self.unit.human(limit)),
         };
         write!(f, "{outcome:<12}  {series}{seen} (stated: {stated})")
@@ -147,6 +151,9 @@ mod tests {
         assert_eq!(outcome(Median, Bound::AtLeast(5.0), &[5.0]), Outcome::Held);
         let close = Bound::AtLeast(5.0);
         assert_eq!(outcome(Median, close, &[4.9]), Outcome::Failed);
+        assert_eq!(outcome(Median, Bound::AtMost(5.0), &[5.0]), Outcome::Held);
+        let over = Bound::AtMost(5.0);
+        assert_eq!(outcome(Median, over, &[5.1]), Outcome::Failed);
     }
 
     #[test]

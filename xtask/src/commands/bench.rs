@@ -18,6 +18,7 @@ pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
             None => bench::Figure::ALL.to_vec(),
             Some(Figure::Local) => vec![bench::Figure::Local],
             Some(Figure::Quotes) => vec![bench::Figure::Quotes],
+            Some(Figure::Kind) => vec![bench::Figure::Kind],
         },
         rounds: arguments.rounds,
         home: home(&arguments.places)?,

@@ -15,7 +15,8 @@ pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
     if arguments.provision {
         place.provision(&Need::ALL).await?;
     }
-    let findings = doctor::examine(place.home.root(), &place.home.tools()).await;
+    let targets = &place.config.targets;
+    let findings = doctor::examine(place.home.root(), &place.home.tools(), targets).await;
     if arguments.common.json {
         print_json(&findings)?;
     } else {

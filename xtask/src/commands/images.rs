@@ -83,7 +83,7 @@ async fn ensure(
 ) -> Result<Vec<ImageReference>, Problem> {
     let had = images::ensure_all(engine, workshop, names, supply.into(), &progress()).await;
     let had = had.map_err(Problem::no_environment)?;
-    for image in &had {
+    for image in &had.images {
         let how = match &image.had {
             Had::Present => "is here",
             Had::Pulled => "pulled",
@@ -91,7 +91,10 @@ async fn ensure(
         };
         say!("{image} {how}");
     }
-    Ok(had)
+    if !had.split.is_empty() {
+        say!("\nbuilt:\n{}", had.split);
+    }
+    Ok(had.images)
 }
 
 async fn engine() -> Result<Engine, Problem> {

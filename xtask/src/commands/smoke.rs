@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::remote;
-use super::verify::prove;
+use super::verify::{leave, prove};
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli::Named;
 use crate::problem::Problem;
@@ -50,6 +50,9 @@ pub async fn run(named: Named) -> Result<ExitCode, Problem> {
         done = proven => { done.map_err(Problem::no_environment)?; None }
         code = interrupts.next() => Some(code),
     };
+    if interrupted.is_some() {
+        leave(&environment).await;
+    }
     let (result, code) = match (interrupted, run.failed_checks()) {
         (Some(code), _) => (StageResult::Interrupted, code),
         (None, 0) => (StageResult::Done, ExitCode::Held),

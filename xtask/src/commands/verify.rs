@@ -9,10 +9,13 @@ use harness::environment::{ClusterPlace, Credentials, Environment};
 use harness::kind::INGRESS_SERVICE;
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
-use harness::tunnel::Tunnel;
+use harness::tunnel::{self, Tunnel};
 use scenarios::{Mismatch, Subject, smoke};
 
 use super::workplace::Workplace;
+
+/// Where the way into the cluster begins.
+const NAMESPACE: &str = "default";
 
 /// From asking for a pod inside the cluster until it runs.
 const TUNNEL_DEADLINE: Duration = Duration::from_secs(60);
@@ -70,11 +73,23 @@ fn shell_image<'a>(environment: &Environment, place: &'a ClusterPlace) -> Result
     }
 }
 
+/// Takes back what a proof that was called off has in a cluster that stays.
+pub async fn leave(environment: &Environment) {
+    let Some(place) = &environment.cluster else {
+        return;
+    };
+    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
+    if let Ok(cluster) = cluster {
+        // It ends by itself where this fails.
+        let _ = tunnel::close_all(cluster.client().clone(), NAMESPACE).await;
+    }
+}
+
 async fn inside(place: &ClusterPlace, image: &str) -> Result<Tunnel, String> {
     let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
     let cluster = cluster.map_err(|error| error.to_string())?;
     let client = cluster.client().clone();
-    let opened = Tunnel::open(client, "default", image, INGRESS_SERVICE, TUNNEL_DEADLINE);
+    let opened = Tunnel::open(client, NAMESPACE, image, INGRESS_SERVICE, TUNNEL_DEADLINE);
     opened.await.map_err(|error| error.to_string())
 }
 

@@ -57,6 +57,7 @@ pub async fn prove(
     let ended = tokio::select! {
         ended = course => ended?,
         code = interrupts.next() => {
+            verify::leave(environment).await;
             run.end_stages(StageResult::Interrupted)?;
             code
         }

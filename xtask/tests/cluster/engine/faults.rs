@@ -1,11 +1,15 @@
 //! Bad input that only an engine or a cluster shows, and an engine that falls silent.
 
 use std::net::TcpListener;
+use std::path::Path;
 
+use harness::cluster::Cluster;
+use harness::cluster::workloads::Workloads;
+use harness::environment::Environment;
 use nix::sys::signal::Signal;
 
 use super::{ClusterRig, SOON, engine};
-use crate::machine::EngineThatStops;
+use crate::machine::{EngineThatStops, Process, eventually};
 use crate::rig::{Rig, SECONDS};
 
 #[tokio::test]
@@ -84,6 +88,26 @@ async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
     cluster.leaves_nothing(traces).await;
 }
 
+/// How many pods there are through which we speak from inside.
+async fn tunnels(rig: &Rig) -> usize {
+    let place = rig.environment().unwrap()["cluster"].clone();
+    let kubeconfig = Path::new(place["kubeconfig"].as_str().unwrap());
+    let context = place["context"].as_str().unwrap();
+    let cluster = Cluster::open(kubeconfig, context, "default").await.unwrap();
+    let selector = format!("{}=tunnel", harness::tunnel::LABEL);
+    let workloads = Workloads::look(&cluster, &selector).await.unwrap();
+    workloads.pods.len()
+}
+
+/// The platform answers through the ingress, in this version.
+async fn serves(rig: &Rig, version: &str) {
+    let environment: Environment = serde_json::from_value(rig.environment().unwrap()).unwrap();
+    let http = environment.entry.client([environment.site_host.as_str()]);
+    let answer = http.unwrap().get(environment.site_url()).send().await;
+    let answer = answer.unwrap().error_for_status().unwrap();
+    assert_eq!(answer.headers()["x-trii-version"], version);
+}
+
 /// One cluster for all that is done to a platform that runs.
 #[tokio::test]
 async fn a_platform_that_runs_goes_on_whatever_a_deployment_comes_to() {
@@ -92,27 +116,37 @@ async fn a_platform_that_runs_goes_on_whatever_a_deployment_comes_to() {
     rig.run(&["up", "--target", "kind"]).expect_code(0);
     let traces = cluster.traces().await;
 
+    // A proof that is called off while it has a pod in the cluster.
+    let mut course = rig.spawn(&["smoke"]);
+    course.happens("it looks from inside", |event| {
+        event["event"] == "scenario-started" && event["scenario"] == "smoke-from-inside"
+    });
+    assert_eq!(tunnels(rig).await, 1);
+    course.signal(Signal::SIGINT);
+    course.ends_within(SECONDS).expect_code(130);
+    assert_eq!(tunnels(rig).await, 0);
+
     // An image that nobody has.
-    rig.run(&["deploy", "--version", "v9.9.9"])
+    rig.spawn(&["deploy", "--version", "v9.9.9"])
+        .ends_within(SOON)
         .expect_code(3)
         .expect_words("trii-rehearsal/platform:v9.9.9");
-    rig.run(&["smoke"]).expect_code(0);
+    serves(rig, "v2.1.0").await;
 
-    // A helm that dies with its command leaves its release pending.
+    // helm dies with its command, and may leave its release pending.
     let mut course = rig.spawn(&["deploy"]);
     let helm = course.starts("helm upgrade ");
+    helm.signal(Signal::SIGSTOP);
     course.signal(Signal::SIGKILL);
     assert_eq!(course.ends_within(SECONDS).status.code(), None);
-    crate::machine::eventually(
-        "helm is gone",
-        SECONDS,
-        || match crate::machine::Process::of(helm.pid).filter(crate::machine::Process::runs) {
+    eventually("helm is gone", SECONDS, || {
+        match Process::of(helm.pid).filter(Process::runs) {
             Some(still) => Err(still.command),
             None => Ok(()),
-        },
-    );
+        }
+    });
     rig.run(&["deploy"]).expect_code(0);
-    rig.run(&["smoke"]).expect_code(0);
+    serves(rig, "v2.1.0").await;
 
     rig.run(&["down"]).expect_code(0);
     cluster.leaves_nothing(traces).await;

@@ -1,0 +1,341 @@
+//! How long the kind target takes, side by side with the same cluster, release and backing
+//! services typed by hand, and how fast an image gets into its nodes.
+
+mod by_hand;
+mod loading;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harness::config::{Config, KindTarget, Target};
+use harness::duration::human;
+use harness::engine::Engine;
+use harness::preflight;
+use harness::tools::own_or_on_path;
+
+use super::error::BenchError;
+use super::results::Measured;
+use super::scratch::{Course, Scratch};
+use super::series::{Collected, Series, Unit};
+use super::threshold::{Bound, Statistic, Threshold};
+use super::{Figure, Plan, Progress};
+use by_hand::{ByHand, CREATE, HELM};
+use loading::Loading;
+
+/// The target that is measured.
+pub const TARGET: &str = "kind";
+
+const E2E: &str = "e2e: the whole command";
+const BARE: &str = "by hand: create cluster and helm install alone";
+const BY_HAND: &str = "by hand: all of it";
+const SHARE: &str = "e2e, as a share of those two alone";
+const SHARE_OF_ALL: &str = "e2e, as a share of all of it by hand";
+const UP_AGAIN: &str = "up, of what is up: the whole command";
+const E2E_AGAIN: &str = "e2e, of what is up: the whole command";
+const LOAD: &str = "an image to the node: images load";
+const KIND_LOAD: &str = "an image to the node: kind load";
+const LOAD_SHARE: &str = "images load, as a share of kind load";
+const LOAD_AGAIN: &str = "the same image again: images load";
+const KIND_LOAD_AGAIN: &str = "the same image again: kind load";
+
+const STATED: [Threshold; 6] = [
+    Threshold {
+        series: SHARE,
+        statistic: Statistic::Median,
+        bound: Bound::AtMost(1.3),
+    },
+    Threshold {
+        series: E2E,
+        statistic: Statistic::Median,
+        bound: Bound::Below(75_000.0),
+    },
+    Threshold {
+        series: E2E_AGAIN,
+        statistic: Statistic::Median,
+        bound: Bound::Below(25_000.0),
+    },
+    Threshold {
+        series: UP_AGAIN,
+        statistic: Statistic::Median,
+        bound: Bound::Below(2_000.0),
+    },
+    Threshold {
+        series: LOAD_SHARE,
+        statistic: Statistic::Median,
+        bound: Bound::Below(1.0),
+    },
+    Threshold {
+        series: LOAD_AGAIN,
+        statistic: Statistic::Median,
+        bound: Bound::Below(500.0),
+    },
+];
+
+/// What the measurement needs of this machine, found.
+pub struct Bench {
+    engine: Engine,
+    kind: PathBuf,
+    helm: PathBuf,
+    config: Config,
+    target: KindTarget,
+}
+
+impl Bench {
+    /// Looks whether this machine has what is needed.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub async fn prepare(plan: &Plan) -> Result<Bench, String> {
+        let config = Config::read(&plan.config).map_err(|error| error.to_string())?;
+        let target = match config.targets.get(TARGET) {
+            Some(Target::Kind(target)) => target.clone(),
+            _ => {
+                return Err(format!(
+                    "harness.toml has no target {TARGET:?} of that kind"
+                ));
+            }
+        };
+        let tools_dir = plan.home.tools();
+        let found = preflight::look(&Target::Kind(target.clone()), &tools_dir).await;
+        let engine = found.map_err(|missing| missing.to_string())?.engine;
+        let tool = |name| {
+            own_or_on_path(&tools_dir, name).ok_or_else(|| format!("{name} is not installed"))
+        };
+        Ok(Bench {
+            engine: engine.ok_or("no container engine answers")?,
+            kind: tool("kind")?,
+            helm: tool("helm")?,
+            config,
+            target,
+        })
+    }
+
+    /// Runs `e2e` and the same by hand in turn, as often as planned; then `up` and `e2e` of
+    /// what is up, and images into its node.
+    pub async fn measure(
+        &self,
+        plan: &Plan,
+        scratch: &Scratch,
+        progress: Progress<'_>,
+    ) -> Result<Measured, BenchError> {
+        self.tidy().await?;
+        progress("kind: round 0, not counted, has what images are missing: minutes, if any are");
+        scratch.rehearse("up", TARGET, &plan.config).await?;
+        scratch.take_down().await?;
+        let mut collected = Collected::default();
+        self.cold_rounds(plan, scratch, progress, &mut collected)
+            .await?;
+        self.warm_rounds(plan, scratch, progress, &mut collected)
+            .await?;
+        Ok(judge(collected.into_series(), Vec::new()))
+    }
+
+    async fn cold_rounds(
+        &self,
+        plan: &Plan,
+        scratch: &Scratch,
+        progress: Progress<'_>,
+        into: &mut Collected,
+    ) -> Result<(), BenchError> {
+        for round in 1..=plan.rounds {
+            let e2e = scratch.rehearse("e2e", TARGET, &plan.config).await?;
+            let by_hand = ByHand::prepare(self, plan, scratch).await?.run().await?;
+            progress(&format!(
+                "kind: round {round} of {}: e2e {}, by hand {}",
+                plan.rounds,
+                human(e2e.millis as u64),
+                human(by_hand.iter().map(|step| step.millis).sum::<f64>() as u64),
+            ));
+            collect_e2e("e2e", &e2e, into);
+            collect_by_hand(e2e.millis, &by_hand, into);
+        }
+        Ok(())
+    }
+
+    async fn warm_rounds(
+        &self,
+        plan: &Plan,
+        scratch: &Scratch,
+        progress: Progress<'_>,
+        into: &mut Collected,
+    ) -> Result<(), BenchError> {
+        scratch.rehearse("up", TARGET, &plan.config).await?;
+        let cluster = scratch.environment()?.cluster;
+        let cluster = cluster.ok_or_else(|| scratch.report_lacks("up", "a cluster"))?;
+        let loading = Loading::new(self, &cluster.name, scratch);
+        for round in 1..=plan.rounds {
+            let up = scratch.command("up", TARGET, &plan.config).await?;
+            let e2e = scratch.rehearse("e2e", TARGET, &plan.config).await?;
+            into.add(UP_AGAIN, Unit::Milliseconds, up.millis);
+            collect_e2e("e2e, of what is up", &e2e, into);
+            let loaded = loading.round(round).await?;
+            progress(&format!(
+                "kind: round {round} of {}, of what is up: up {}, e2e {}, an image {}",
+                plan.rounds,
+                human(up.millis as u64),
+                human(e2e.millis as u64),
+                human(loaded.ours as u64),
+            ));
+            collect_loaded(&loaded, into);
+        }
+        scratch.take_down().await
+    }
+
+    /// Removes the images that were made to be loaded.
+    pub async fn tidy(&self) -> Result<(), BenchError> {
+        loading::remove_images(self).await
+    }
+
+    /// A command, told of the engine.
+    fn command(&self, words: &[&str]) -> Vec<String> {
+        let engine = self.engine.export_env();
+        let engine = engine.map(|(name, value)| format!("{name}={value}"));
+        let words = words.iter().map(|word| (*word).to_owned());
+        ["env".to_owned()]
+            .into_iter()
+            .chain(engine)
+            .chain(words)
+            .collect()
+    }
+}
+
+/// One step by hand, and how long it took.
+struct Step {
+    what: &'static str,
+    millis: f64,
+}
+
+/// How long it took to bring an image to the node, milliseconds.
+struct Loaded {
+    ours: f64,
+    ours_again: f64,
+    kinds: f64,
+    kinds_again: f64,
+}
+
+/// The longest that any single command by hand may take: kind and helm are told less.
+const LONGEST_COMMAND: Duration = Duration::from_secs(10 * 60);
+
+fn collect_e2e(name: &str, e2e: &Course, into: &mut Collected) {
+    for stage in &e2e.report.stages {
+        let series = format!("{name}: {}", stage.stage);
+        into.add(&series, Unit::Milliseconds, stage.millis as f64);
+    }
+    let whole = format!("{name}: the whole command");
+    into.add(&whole, Unit::Milliseconds, e2e.millis);
+}
+
+fn collect_by_hand(e2e: f64, steps: &[Step], into: &mut Collected) {
+    for step in steps {
+        let name = format!("by hand: {}", step.what);
+        into.add(&name, Unit::Milliseconds, step.millis);
+    }
+    let sum = |counts: fn(&&Step) -> bool| -> f64 {
+        steps.iter().filter(counts).map(|step| step.millis).sum()
+    };
+    let bare = sum(|step| [CREATE, HELM].contains(&step.what));
+    let all = sum(|_| true);
+    into.add(BARE, Unit::Milliseconds, bare);
+    into.add(BY_HAND, Unit::Milliseconds, all);
+    into.add(SHARE, Unit::Ratio, e2e / bare);
+    into.add(SHARE_OF_ALL, Unit::Ratio, e2e / all);
+}
+
+fn collect_loaded(loaded: &Loaded, into: &mut Collected) {
+    into.add(LOAD, Unit::Milliseconds, loaded.ours);
+    into.add(KIND_LOAD, Unit::Milliseconds, loaded.kinds);
+    into.add(LOAD_SHARE, Unit::Ratio, loaded.ours / loaded.kinds);
+    into.add(LOAD_AGAIN, Unit::Milliseconds, loaded.ours_again);
+    into.add(KIND_LOAD_AGAIN, Unit::Milliseconds, loaded.kinds_again);
+}
+
+/// The figure where this machine cannot have it, because of `why`: every stated one counts
+/// as not measured.
+pub fn not_measured(why: &str) -> Measured {
+    let unit = |threshold: &Threshold| match threshold.bound {
+        Bound::AtMost(_) => Unit::Ratio,
+        _ if threshold.series == LOAD_SHARE => Unit::Ratio,
+        _ => Unit::Milliseconds,
+    };
+    let series = STATED
+        .iter()
+        .map(|stated| Series::new(stated.series, unit(stated), Vec::new()));
+    judge(
+        series.collect(),
+        vec![format!("the kind target was not measured: {why}")],
+    )
+}
+
+fn judge(series: Vec<Series>, notes: Vec<String>) -> Measured {
+    let verdicts = STATED
+        .iter()
+        .filter_map(|stated| {
+            let judged = series.iter().find(|one| one.name == stated.series)?;
+            Some(stated.judge(judged))
+        })
+        .collect();
+    Measured {
+        figure: Figure::Kind,
+        about: "kind: from no cluster to a rehearsed release and back, beside the same by hand"
+            .into(),
+        series,
+        notes,
+        verdicts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Outcome;
+
+    fn steps() -> Vec<Step> {
+        let steps = [(CREATE, 20_000.0), ("apply", 1_000.0), (HELM, 20_000.0)];
+        let steps = steps.into_iter();
+        steps.map(|(what, millis)| Step { what, millis }).collect()
+    }
+
+    fn collected() -> Collected {
+        let mut collected = Collected::default();
+        collected.add(E2E, Unit::Milliseconds, 52_000.0);
+        collect_by_hand(52_000.0, &steps(), &mut collected);
+        collected.add(UP_AGAIN, Unit::Milliseconds, 400.0);
+        collected.add(E2E_AGAIN, Unit::Milliseconds, 9_000.0);
+        let loaded = Loaded {
+            ours: 900.0,
+            ours_again: 100.0,
+            kinds: 1_800.0,
+            kinds_again: 300.0,
+        };
+        collect_loaded(&loaded, &mut collected);
+        collected
+    }
+
+    #[test]
+    fn every_stated_figure_is_judged() {
+        let measured = judge(collected().into_series(), Vec::new());
+        assert_eq!(measured.verdicts.len(), STATED.len());
+        for verdict in &measured.verdicts {
+            assert_eq!(verdict.outcome, Outcome::Held, "{verdict}");
+        }
+    }
+
+    #[test]
+    fn the_two_bare_steps_are_what_the_whole_is_held_against() {
+        let series = collected().into_series();
+        let value = |name| series.iter().find(|one| one.name == name).unwrap().values[0];
+        assert_eq!(value(BARE), 40_000.0);
+        assert_eq!(value(BY_HAND), 41_000.0);
+        assert_eq!(value(SHARE), 1.3);
+    }
+
+    #[test]
+    fn where_it_cannot_be_measured_nothing_is_said_to_hold() {
+        let measured = not_measured("no container engine answers");
+        assert_eq!(measured.verdicts.len(), STATED.len());
+        for verdict in &measured.verdicts {
+            assert_eq!(verdict.outcome, Outcome::NotMeasured, "{verdict}");
+        }
+        insta::assert_snapshot!(measured.notes.join("\n"), @"the kind target was not measured: no container engine answers");
+    }
+}
