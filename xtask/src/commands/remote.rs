@@ -255,6 +255,7 @@ impl<'a> Course<'a> {
             code = self.interrupts.next() => Some(code),
         };
         if let Some(code) = interrupted {
+            verify::leave(&environment).await;
             return self.called_off(code);
         }
         let failed = self.run.failed_checks();
