@@ -376,3 +376,39 @@ pub fn process_part(owned: &Owned, name: &str, address: String) -> Part {
         log: Some(format!("{}/{name}.log", crate::run::LOGS)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_caller_gave_up_is_seen_through_before_all_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::at(folder.path().join("ledger.jsonl"));
+        let owned = Owned::new("mine", ledger);
+        let made = Arc::new(AtomicBool::new(false));
+        let (engine_answers, answer) = oneshot::channel::<()>();
+        let making = {
+            let made = Arc::clone(&made);
+            owned.see_through(async move {
+                let answered = answer.await;
+                made.store(true, Ordering::SeqCst);
+                answered.map_err(|error| error.to_string())
+            })
+        };
+        tokio::select! {
+            biased;
+            _ = making => panic!("the engine has not answered"),
+            () = tokio::task::yield_now() => {}
+        }
+        let (left, ()) = tokio::join!(owned.release(Duration::ZERO), async {
+            engine_answers.send(()).unwrap();
+        });
+        assert_eq!(left, [] as [String; 0]);
+        assert!(made.load(Ordering::SeqCst));
+    }
+}
