@@ -22,6 +22,7 @@ fn main() {
         say!("{error}");
         std::process::exit(ExitCode::NoEnvironment as i32);
     }
+    harness::process::bound::offer_run_bound();
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let done = runtime.block_on(commands::dispatch(cli.command));

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -184,15 +185,25 @@ fn in_own_group(command: &mut Command) {
     command.process_group(0).kill_on_drop(true);
 }
 
-/// A command for `program` that is killed when this process dies or it is dropped.
+/// Whether this executable has the command `run-bound`.
+static HAS_RUN_BOUND: AtomicBool = AtomicBool::new(false);
+
+/// This executable has the command `run-bound`: to be said once, when it starts.
+pub fn offer_run_bound() {
+    HAS_RUN_BOUND.store(true, Ordering::Relaxed);
+}
+
+/// A command for `program` that is killed when it is dropped; and when this process dies,
+/// where its executable has `run-bound`.
 pub(crate) fn killed_with_us(program: &Path) -> Command {
-    // The executable of unit tests knows no `run-bound`.
-    if cfg!(test) {
-        let mut command = Command::new(program);
-        in_own_group(&mut command);
-        return command;
+    match HAS_RUN_BOUND.load(Ordering::Relaxed) {
+        true => bound(program, None, Signal::SIGKILL),
+        false => {
+            let mut command = Command::new(program);
+            in_own_group(&mut command);
+            command
+        }
     }
-    bound(program, None, Signal::SIGKILL)
 }
 
 /// The running executable, by a path that still works when the file was replaced.
