@@ -29,7 +29,7 @@ use crate::wait::{self, Observation};
 
 /// Says that a container is the harness's; its value is the environment's name.
 pub const LABEL_ENVIRONMENT: &str = "trii.rehearsal.environment";
-/// The owner, as `pid:start` (see [`ProcessIdentity`]).
+/// The owner, as `pid:start`: a [`crate::process::identity::ProcessIdentity`].
 pub const LABEL_OWNER: &str = "trii.rehearsal.owner";
 /// The run that created it.
 pub const LABEL_RUN: &str = "trii.rehearsal.run";

@@ -134,7 +134,7 @@ pub async fn stage(
         Ok(deployed) => {
             let step = match deployed.changed {
                 true => format!("{version} is deployed, as revision {}", deployed.revision),
-                false => format!("{version} was deployed already: nothing changed"),
+                false => format!("{version} was deployed already; its rollout is complete"),
             };
             run.record(Happening::Step {
                 stage: Stage::Deploy,

@@ -2,7 +2,7 @@
 
 use super::remote;
 use super::verify::prove;
-use super::warm;
+use super::warm::{self, Found, Purpose};
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{E2e, Named};
 use crate::problem::Problem;
@@ -20,8 +20,10 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     if let Some(site) = remote::site(&place) {
         return remote::e2e(&place, site, &arguments).await;
     }
-    if let Some(environment) = warm::find(&place, name).await? {
-        return warm::prove(&place, &arguments, &environment).await;
+    let found = warm::find(&place, name).await?;
+    if let Found::Usable(environment) = &found {
+        let named = &arguments.named;
+        return warm::again(&place, named, arguments.images, environment, Purpose::Prove).await;
     }
     let mut interrupts = interrupts()?;
     if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {
@@ -32,7 +34,9 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         Ok(variables) => variables,
         Err(code) => return conclude(&run, code, common.json),
     };
-    let afterwards = match arguments.keep {
+    // One that was to stay up stays up.
+    let stays = arguments.keep || matches!(found, Found::PastHelp);
+    let afterwards = match stays {
         true => Afterwards::LeaveUp,
         false => Afterwards::TakeDown,
     };
@@ -50,7 +54,7 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
     )
     .await?;
     let code = conclude(&run, code, common.json)?;
-    if arguments.keep && matches!(code, ExitCode::Held | ExitCode::CheckFailed) {
+    if stays && matches!(code, ExitCode::Held | ExitCode::CheckFailed) {
         super::up::say_how_to_use(&place.home, name);
     }
     Ok(code)

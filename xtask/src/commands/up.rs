@@ -8,6 +8,7 @@ use harness::status::{self, Condition};
 
 use super::e2e::look_first;
 use super::remote;
+use super::warm::{self, Found, Purpose};
 use super::workplace::{Workplace, conclude, interrupts, print_json, provision_if};
 use crate::cli::{Named, Up};
 use crate::problem::Problem;
@@ -18,8 +19,14 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     let json = named.common.json;
     let place = Workplace::find(&named.common).await?;
     remote::refuse(&place, "up")?;
-    if let Some(code) = already_up(&place, named).await? {
-        return Ok(code);
+    match warm::find(&place, &named.name).await? {
+        Found::Usable(environment) => return on_a_cluster(&place, &arguments, &environment).await,
+        Found::PastHelp => {}
+        Found::Nothing => {
+            if let Some(code) = already_up(&place, named).await? {
+                return Ok(code);
+            }
+        }
     }
     let mut interrupts = interrupts()?;
     if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {
@@ -46,6 +53,24 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     let held = code == ExitCode::Held;
     let code = conclude(&run, code, json && !held)?;
     if held {
+        show(&place.home, named)?;
+    }
+    Ok(code)
+}
+
+/// Where it is up on a cluster: what is unwell is mended.
+async fn on_a_cluster(
+    place: &Workplace,
+    arguments: &Up,
+    environment: &Environment,
+) -> Result<ExitCode, Problem> {
+    let named = &arguments.named;
+    let mut code = ExitCode::Held;
+    if !warm::unwell(place, environment).await.is_empty() {
+        let supply = arguments.images;
+        code = warm::again(place, named, supply, environment, Purpose::Mend).await?;
+    }
+    if code == ExitCode::Held {
         show(&place.home, named)?;
     }
     Ok(code)

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use harness::capability::Capability;
 use harness::cluster::Cluster;
+use harness::config::Target;
 use harness::config::remote::Action;
+use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Credentials, Environment};
-use harness::kind::INGRESS_SERVICE;
+use harness::kind::{INGRESS_SERVICE, diagnostics};
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
+use harness::tools;
 use harness::tunnel::{self, Tunnel};
 use scenarios::{Mismatch, Subject, smoke};
 
@@ -29,6 +32,41 @@ pub async fn prove(
     credentials: &Credentials,
 ) -> Result<(), RunFolderError> {
     run.begin(Stage::Verify)?;
+    look(run, place, environment, credentials).await?;
+    if run.failed_checks() > 0 {
+        keep_diagnostics(run, place, environment).await?;
+    }
+    Ok(())
+}
+
+/// While what failed is still there.
+async fn keep_diagnostics(
+    run: &mut Run,
+    place: &Workplace,
+    environment: &Environment,
+) -> Result<(), RunFolderError> {
+    let is_ours = matches!(
+        place.config.targets.get(&environment.target),
+        Some(Target::Kind(_))
+    );
+    let (true, Some(cluster)) = (is_ours, &environment.cluster) else {
+        return Ok(());
+    };
+    let kind = tools::own_or_on_path(&place.home.tools(), "kind");
+    let (Ok(engine), Some(kind)) = (Engine::find(PATIENCE).await, kind) else {
+        return Ok(());
+    };
+    run.progress(Stage::Verify, "collecting diagnostics");
+    let (folder, lacking) = diagnostics::collect(&engine, &kind, &cluster.name, run.folder()).await;
+    run.note(Stage::Verify, diagnostics::in_words(&folder, &lacking))
+}
+
+async fn look(
+    run: &mut Run,
+    place: &Workplace,
+    environment: &Environment,
+    credentials: &Credentials,
+) -> Result<(), RunFolderError> {
     let mut subject = Subject {
         environment,
         entry: &environment.entry,

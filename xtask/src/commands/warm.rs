@@ -10,50 +10,82 @@ use harness::run::{Run, RunFolderError};
 use super::deploy::Site;
 use super::verify;
 use super::workplace::{Workplace, conclude, interrupts};
-use crate::cli::E2e;
+use crate::cli::{self, Named};
 use crate::problem::Problem;
 
-/// The environment of this name, if it stays up on a cluster of the target that is asked
-/// for. One whose cluster is past help is taken down first, and the reason told.
-pub async fn find(
-    place: &Workplace,
-    name: &EnvironmentName,
-) -> Result<Option<Environment>, Problem> {
+/// What is found under a name.
+pub enum Found {
+    /// An environment that stays up, on a cluster of the target that is asked for.
+    Usable(Box<Environment>),
+    /// There was one whose cluster was past help. It is down now; the reason was told.
+    PastHelp,
+    /// Nothing of the kind.
+    Nothing,
+}
+
+/// What a cluster that is up is used again for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The checkout is deployed and proven.
+    Prove,
+    /// The checkout is deployed.
+    Mend,
+}
+
+/// Looks for an environment of this name to use again.
+pub async fn find(place: &Workplace, name: &EnvironmentName) -> Result<Found, Problem> {
     let folder = EnvironmentFolder::of(&place.home, name);
     let Ok(environment) = folder.read(name) else {
-        return Ok(None);
+        return Ok(Found::Nothing);
     };
     let Some(cluster) = &environment.cluster else {
-        return Ok(None);
+        return Ok(Found::Nothing);
     };
     if !environment.stays || environment.target != place.target_name {
-        return Ok(None);
+        return Ok(Found::Nothing);
     }
     let mut trouble = health::look(&environment, cluster).await.cluster;
     trouble.extend(environment.lost.iter().cloned());
     if trouble.is_empty() {
-        return Ok(Some(environment));
+        return Ok(Found::Usable(Box::new(environment)));
     }
-    say!(
-        "{name} is up but past help ({}): it is made anew",
-        trouble.join("; ")
-    );
+    let trouble = trouble.join("; ");
+    say!("{name} is up but past help ({trouble}): it is made anew");
     down::one(&place.home, name, None).await;
-    Ok(None)
+    Ok(Found::PastHelp)
 }
 
-/// Deploys the checkout to the environment, proves it, and leaves it up.
-pub async fn prove(
+/// What is wrong with the platform on it, or with its version.
+pub async fn unwell(place: &Workplace, environment: &Environment) -> Vec<String> {
+    let mut trouble = match &environment.cluster {
+        Some(cluster) => health::look(environment, cluster).await.platform,
+        None => Vec::new(),
+    };
+    let wanted = &place.config.platform.version;
+    if environment.version != *wanted {
+        let deployed = &environment.version;
+        trouble.push(format!("{deployed} is deployed, {wanted} is asked for"));
+    }
+    trouble
+}
+
+/// Uses the environment again, and leaves it up.
+pub async fn again(
     place: &Workplace,
-    arguments: &E2e,
+    named: &Named,
+    supply: cli::Supply,
     environment: &Environment,
+    purpose: Purpose,
 ) -> Result<ExitCode, Problem> {
-    let named = &arguments.named;
     let site = Site::find(place, environment).await?;
     let mut interrupts = interrupts()?;
+    let verb = match purpose {
+        Purpose::Prove => "e2e",
+        Purpose::Mend => "up",
+    };
     let why = "which is up and stays";
-    let mut run = place.start_run_on("e2e", &environment.target, &named.name, why)?;
-    let course = course(&mut run, place, &site, arguments, environment);
+    let mut run = place.start_run_on(verb, &environment.target, &named.name, why)?;
+    let course = course(&mut run, place, &site, supply, environment, purpose);
     let ended = tokio::select! {
         ended = course => ended?,
         code = interrupts.next() => {
@@ -63,25 +95,30 @@ pub async fn prove(
         }
     };
     run.finish(ended)?;
-    conclude(&run, ended, named.common.json)
+    // Of an environment that is mended, the document is its own.
+    conclude(&run, ended, named.common.json && purpose == Purpose::Prove)
 }
 
 async fn course(
     run: &mut Run,
     place: &Workplace,
     site: &Site<'_>,
-    arguments: &E2e,
+    supply: cli::Supply,
     environment: &Environment,
+    purpose: Purpose,
 ) -> Result<ExitCode, Problem> {
-    let name = &arguments.named.name;
-    preflight(run, environment).await?;
+    let name = &environment.name;
+    preflight(run, place, environment).await?;
     let version = &place.config.platform.version;
-    if let Err(code) = site.stage(run, version, arguments.images).await? {
+    if let Err(code) = site.stage(run, version, supply).await? {
         return Ok(code);
     }
     let folder = EnvironmentFolder::of(&place.home, name);
     let kept = folder.write_version(version);
     kept.map_err(Problem::no_environment)?;
+    if purpose == Purpose::Mend {
+        return Ok(ExitCode::Held);
+    }
     let environment = folder.read(name).map_err(Problem::no_environment)?;
     let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
     verify::prove(run, place, &environment, &secrets.credentials()).await?;
@@ -93,13 +130,13 @@ async fn course(
 }
 
 /// What is wrong with the platform is what deploying it mends.
-async fn preflight(run: &mut Run, environment: &Environment) -> Result<(), RunFolderError> {
+async fn preflight(
+    run: &mut Run,
+    place: &Workplace,
+    environment: &Environment,
+) -> Result<(), RunFolderError> {
     run.begin(Stage::Preflight)?;
-    let cluster = environment.cluster.as_ref();
-    let found = match cluster {
-        Some(cluster) => health::look(environment, cluster).await.platform,
-        None => Vec::new(),
-    };
+    let found = unwell(place, environment).await;
     match found.is_empty() {
         true => run.note(
             Stage::Preflight,
