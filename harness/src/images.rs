@@ -125,10 +125,23 @@ pub async fn ensure(
         Without::Had(reference) => Ok(reference),
         Without::MustBeBuilt { instead_of_pull } => {
             let order = build::order([&recipe]);
-            build::all(engine, workshop, &order, progress).await?;
-            Ok(recipe.built_reference(Had::Built { instead_of_pull }))
+            let built = build::all(engine, workshop, &order, progress).await?;
+            Ok(reference_of(&recipe, &built, instead_of_pull))
         }
     }
+}
+
+/// An image that had to be built, by us or by somebody we waited for.
+fn reference_of(
+    recipe: &Recipe,
+    built: &[Built],
+    instead_of_pull: Option<String>,
+) -> ImageReference {
+    let by_us = built.iter().any(|built| built.name == recipe.name);
+    recipe.built_reference(match by_us {
+        true => Had::Built { instead_of_pull },
+        false => Had::Present,
+    })
 }
 
 /// Images that the engine has, and what it took.
@@ -175,9 +188,7 @@ pub async fn ensure_all(
     let built = build::all(engine, workshop, &order, progress).await?;
     let images = pairs().map(|(recipe, without)| match without.clone() {
         Without::Had(reference) => reference,
-        Without::MustBeBuilt { instead_of_pull } => {
-            recipe.built_reference(Had::Built { instead_of_pull })
-        }
+        Without::MustBeBuilt { instead_of_pull } => reference_of(recipe, &built, instead_of_pull),
     });
     Ok(Supplied {
         images: images.collect(),

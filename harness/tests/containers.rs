@@ -352,6 +352,7 @@ mod engine {
             "http://127.0.0.1:{}/health/ready",
             port_of(&container, 8000).await
         );
+        harness::tls::use_ring();
         let answer = loop {
             match reqwest::get(&url).await {
                 Ok(answer) => break answer,

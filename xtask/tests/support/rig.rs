@@ -286,6 +286,17 @@ impl Course<'_> {
         })
     }
 
+    /// Waits for a process in a node: it is one of this machine, but not of the environment.
+    pub fn sees_in_node(&mut self, words: &str) {
+        eventually(&format!("{words} runs in a node"), UP, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
+            }
+            let found = processes().iter().any(|one| one.command.contains(words));
+            found.then_some(()).ok_or_else(|| self.stderr())
+        });
+    }
+
     /// Waits until it says so.
     pub fn says(&mut self, words: &str) {
         eventually(&format!("it says {words:?}"), UP, || {

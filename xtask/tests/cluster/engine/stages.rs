@@ -37,7 +37,7 @@ impl Moment {
         match self {
             Moment::Network => course.finds_in_ledger("\"kind\":\"network\""),
             Moment::Node => drop(course.starts("docker run ")),
-            Moment::Images => course.says("trii-rehearsal/platform:"),
+            Moment::Images => course.sees_in_node("images import "),
             Moment::Helm => drop(course.starts("helm upgrade ")),
             Moment::Verify | Moment::Teardown => course.reaches(self.stage()),
         }
