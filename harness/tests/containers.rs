@@ -339,6 +339,7 @@ mod engine {
         let engine = engine().await;
         let image = built(&engine, "platform").await;
         let request = image
+            .with_exposed_port(8000.tcp())
             .with_env_var("LISTEN_ADDRESS", "0.0.0.0:8000")
             .with_env_var("DRAIN_SECONDS", "0")
             .with_cmd(["serve", "frontend-app"])
