@@ -47,26 +47,18 @@ impl Tier {
     pub const ALL: [Tier; 3] = [Tier::Fast, Tier::Containers, Tier::Cluster];
 
     /// What `--provision` has to bring for it.
-    pub fn needs(self) -> &'static [Need] {
-        match self {
-            Tier::Fast => &[Need::Nextest],
+    pub fn needs(self) -> Vec<Need> {
+        let besides_the_runner: &[Need] = match self {
+            Tier::Fast => &[],
             Tier::Containers => &[
                 Need::PostgresBinaries,
                 Need::RedisBinaries,
-                Need::Nextest,
                 Need::Engine,
                 Need::ImageBuilder,
             ],
-            Tier::Cluster => &[
-                Need::Nextest,
-                Need::Engine,
-                Need::ImageBuilder,
-                Need::Go,
-                Need::Kind,
-                Need::Helm,
-                Need::Runtime,
-            ],
-        }
+            Tier::Cluster => &Need::OF_CLUSTERS,
+        };
+        [&[Need::Nextest], besides_the_runner].concat()
     }
 
     /// The tier's name, also that of its test binaries.
@@ -254,7 +246,7 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         Need::Go | Need::DockerCli | Need::Kind => true,
         Need::Runtime | Need::Inotify => true,
     };
-    tier.needs().iter().copied().filter(move |need| !here(need))
+    tier.needs().into_iter().filter(move |need| !here(need))
 }
 
 /// PATH with the project's own tools first, for tests that start them.

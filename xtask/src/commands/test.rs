@@ -24,12 +24,7 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
     let mut interrupts = interrupts()?;
     let tiers = tiers(&arguments);
     if arguments.provision {
-        let mut needs: Vec<Need> = tiers
-            .iter()
-            .flat_map(|tier| tier.needs())
-            .copied()
-            .collect();
-        needs.dedup();
+        let needs: Vec<Need> = tiers.iter().flat_map(|tier| tier.needs()).collect();
         tokio::select! {
             done = place.provision(&needs) => done?,
             code = interrupts.next() => return Ok(code),
