@@ -11,17 +11,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use containers::{LABEL_ENVIRONMENT, LABEL_HOME, LABEL_OWNER, LABEL_RUN};
+use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use error::{UpError, last_lines};
 pub use owned::{Lost, Owned, process_part};
 
+use crate::capability::Capability;
 use crate::config::{Config, Deadlines};
-use crate::environment::{EnvironmentFolder, Secrets};
+use crate::entry::Entry;
+use crate::environment::{Environment, EnvironmentFolder, EnvironmentName, Secrets};
 use crate::home::Home;
 use crate::images::{Supply, Workshop};
 use crate::process::identity::ProcessIdentity;
-use crate::run::event::{Happening, Stage, StageResult};
+use crate::run::event::{Happening, Part, Stage, StageResult};
 use crate::run::{LOGS, millis};
 use crate::supervisor::Message;
 
@@ -73,10 +76,7 @@ impl Context<'_> {
 
     /// How each image is had.
     pub(crate) fn workshop(&self) -> Workshop {
-        Workshop {
-            recipes: self.workspace.join("fixtures/images"),
-            state_dir: self.home.state(),
-        }
+        Workshop::of(self.workspace, self.home)
     }
 
     /// What everything in the engine carries.
@@ -89,6 +89,37 @@ impl Context<'_> {
             (LABEL_HOME, self.home.root().display().to_string()),
         ];
         labels.map(|(name, value)| (name.to_owned(), value))
+    }
+
+    /// The environment that is up now, on no cluster: tells that, and of what it is made.
+    pub(crate) fn environment(
+        &self,
+        name: &EnvironmentName,
+        entry: Entry,
+        capabilities: &[Capability],
+        parts: Vec<Part>,
+    ) -> Environment {
+        self.happened(Happening::EnvironmentUp {
+            parts: parts.clone(),
+        });
+        let platform = &self.config.platform;
+        Environment {
+            name: name.clone(),
+            target: self.target_name.to_owned(),
+            run: self.run.to_owned(),
+            run_folder: self.run_folder.to_owned(),
+            since: Timestamp::now(),
+            supervisor: ProcessIdentity::own(),
+            entry,
+            cluster: None,
+            site_host: platform.site_host.clone(),
+            api_host: platform.api_host.clone(),
+            version: platform.version.clone(),
+            capabilities: capabilities.iter().copied().collect(),
+            parts,
+            lost: Vec::new(),
+            stays: false,
+        }
     }
 
     pub(crate) fn happened(&self, happening: Happening) {

@@ -157,6 +157,9 @@ impl Environment {
 /// An investor of the seed data.
 pub const DEMO_INVESTOR: &str = "demo";
 
+/// A symbol of the seed data that has a price.
+pub const SEEDED_SYMBOL: &str = "ECOPETROL";
+
 /// Generated for each run; kept in a file of mode 0600 while the environment is up.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
@@ -177,6 +180,15 @@ pub struct Credentials {
     pub jwt_secret: String,
     /// The seeded investors' password.
     pub demo_password: String,
+}
+
+impl Credentials {
+    /// The Secret that has them in a cluster.
+    pub const SECRET: &str = "jwt-credentials";
+    /// Its key for `jwt_secret`.
+    pub const JWT_SECRET: &str = "secret";
+    /// Its key for `demo_password`.
+    pub const DEMO_PASSWORD: &str = "demo-password";
 }
 
 impl Secrets {

@@ -46,6 +46,14 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// What a run comes to that made checks, of which so many did not hold.
+    pub fn of_checks(failed: usize) -> Self {
+        match failed {
+            0 => ExitCode::Held,
+            _ => ExitCode::CheckFailed,
+        }
+    }
+
     /// Every code, in the order of the table.
     pub const ALL: [ExitCode; 11] = [
         ExitCode::Held,

@@ -25,7 +25,7 @@ mod split;
 
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::errors::Error as DockerError;
@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::file_lock;
+use crate::home::Home;
 pub use error::ImageError;
 pub use list::{Listed, Local, list};
 pub use load::{ForNodes, Loaded, load};
@@ -360,6 +361,14 @@ async fn inspect(engine: &Engine, reference: &str) -> Result<Option<ImageInspect
 }
 
 impl Workshop {
+    /// The repository's recipes, built in the harness home.
+    pub fn of(workspace: &Path, home: &Home) -> Workshop {
+        Workshop {
+            recipes: workspace.join("fixtures/images"),
+            state_dir: home.state(),
+        }
+    }
+
     async fn lock(&self, name: &str) -> Result<File, ImageError> {
         std::fs::create_dir_all(&self.state_dir)
             .map_err(ImageError::io("make the state directory"))?;

@@ -10,12 +10,12 @@ mod install;
 pub mod network;
 mod reached;
 pub mod release;
+pub mod surroundings;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::bring_up::containers::silence;
@@ -25,8 +25,7 @@ use crate::config::KindTarget;
 use crate::engine::{self, Engine};
 use crate::environment::{ClusterPlace, Environment, EnvironmentName};
 use crate::images::{self, ForNodes, ImageReference};
-use crate::process::identity::ProcessIdentity;
-use crate::run::event::{Happening, Part, Stage};
+use crate::run::event::{Part, Stage};
 use crate::tools;
 use cluster::Cluster;
 use network::Network;
@@ -98,33 +97,17 @@ pub async fn bring_up(
     };
     let mut parts = installed.parts;
     parts.extend(ground.backing);
-    context.happened(Happening::EnvironmentUp {
-        parts: parts.clone(),
-    });
-    let platform = &context.config.platform;
+    let cluster = ClusterPlace {
+        name: ground.cluster.name,
+        kubeconfig: ground.cluster.kubeconfig,
+        context: ground.cluster.context,
+        namespace: target.namespace.clone(),
+        shell_image: Some(ground.images.base.to_string()),
+        backing_services: Some(ground.network.subnet),
+    };
     Ok(Environment {
-        name: name.clone(),
-        target: context.target_name.to_owned(),
-        run: context.run.to_owned(),
-        run_folder: context.run_folder.to_owned(),
-        since: Timestamp::now(),
-        supervisor: ProcessIdentity::own(),
-        entry: installed.entry,
-        cluster: Some(ClusterPlace {
-            name: ground.cluster.name,
-            kubeconfig: ground.cluster.kubeconfig,
-            context: ground.cluster.context,
-            namespace: target.namespace.clone(),
-            shell_image: Some(ground.images.base.to_string()),
-            backing_services: Some(ground.network.subnet),
-        }),
-        site_host: platform.site_host.clone(),
-        api_host: platform.api_host.clone(),
-        version: platform.version.clone(),
-        capabilities: Capability::KIND.into(),
-        parts,
-        lost: Vec::new(),
-        stays: false,
+        cluster: Some(cluster),
+        ..context.environment(name, installed.entry, &Capability::KIND, parts)
     })
 }
 
@@ -275,7 +258,7 @@ async fn load(
     let version = &context.config.platform.version;
     let platform = ForNodes {
         image: images.platform.to_string(),
-        known_as: format!("{}:{version}", release::REPOSITORY),
+        known_as: release::image(version),
     };
     let wanted = [
         platform,

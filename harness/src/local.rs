@@ -6,16 +6,13 @@ mod postgres;
 mod redis;
 mod services;
 
-use jiff::Timestamp;
-
 use crate::bring_up::{Context, UpError};
 use crate::capability::Capability;
 use crate::config::LocalTarget;
 use crate::entry::Entry;
 use crate::environment::{Environment, EnvironmentName};
-use crate::process::identity::ProcessIdentity;
 use crate::router::{RouteTable, Router};
-use crate::run::event::{Happening, Stage};
+use crate::run::event::Stage;
 
 /// Brings the platform up. Whatever was made is in `context.owned`, also after an error.
 pub async fn bring_up(
@@ -46,26 +43,8 @@ pub async fn bring_up(
             let address = router.address();
             context.owned.adopt_router(router);
             parts.extend(backing.parts);
-            context.happened(Happening::EnvironmentUp {
-                parts: parts.clone(),
-            });
-            Ok(Environment {
-                name: name.clone(),
-                target: context.target_name.to_owned(),
-                run: context.run.to_owned(),
-                run_folder: context.run_folder.to_owned(),
-                since: Timestamp::now(),
-                supervisor: ProcessIdentity::own(),
-                entry: Entry::plain(address),
-                capabilities: Capability::LOCAL.into(),
-                cluster: None,
-                site_host: context.config.platform.site_host.clone(),
-                api_host: context.config.platform.api_host.clone(),
-                version: context.config.platform.version.clone(),
-                parts,
-                lost: Vec::new(),
-                stays: false,
-            })
+            let entry = Entry::plain(address);
+            Ok(context.environment(name, entry, &Capability::LOCAL, parts))
         })
         .await
 }

@@ -27,6 +27,17 @@ pub use difference::difference;
 pub use error::DeployError;
 use helm::Helm;
 
+/// The platform's release, by its name.
+pub const PLATFORM: &str = "trii-platform";
+
+/// The platform's chart, in the repository.
+pub const CHART: &str = "fixtures/helm/trii-platform";
+
+/// The label selector of all that belongs to the release of this name.
+pub fn selector_of(name: &str) -> String {
+    format!("app.kubernetes.io/instance={name}")
+}
+
 /// A release as it should be.
 #[derive(Clone, Debug)]
 pub struct Release {
@@ -56,9 +67,25 @@ pub struct Deployed {
 }
 
 impl Release {
+    /// The platform's, by its chart and these values files of the repository.
+    pub fn of_platform(
+        workspace: &Path,
+        values: &[PathBuf],
+        overrides: serde_json::Value,
+        exclusive: bool,
+    ) -> Release {
+        Release {
+            name: PLATFORM.to_owned(),
+            chart: workspace.join(CHART),
+            values_files: values.iter().map(|file| workspace.join(file)).collect(),
+            overrides,
+            exclusive,
+        }
+    }
+
     /// The label selector of all that belongs to it.
     pub fn selector(&self) -> String {
-        format!("app.kubernetes.io/instance={}", self.name)
+        selector_of(&self.name)
     }
 }
 

@@ -27,20 +27,11 @@ use crate::environment::{
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
 use crate::release::{self, DeployError, Deployed, Release};
-use crate::run::event::Part;
 use crate::service::Service;
 pub use error::RemoteError;
 
-/// The release's name, and its objects' `app.kubernetes.io/instance`.
-const RELEASE: &str = "trii-platform";
-
 /// How long the API server may take to say its version: it may be far away.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The Secret that holds what scenarios log in with, and its keys.
-const CREDENTIALS: &str = "jwt-credentials";
-const JWT_SECRET: &str = "secret";
-const DEMO_PASSWORD: &str = "demo-password";
 
 /// On a Deployment: which version it runs, by the chart.
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
@@ -174,15 +165,13 @@ impl Remote<'_> {
 
     /// The values files say everything but the version: its images are the registry's.
     fn release(&self, version: &str) -> Release {
-        let workspace = self.site.workspace;
-        let values = self.site.target.values.iter();
-        Release {
-            name: RELEASE.to_owned(),
-            chart: workspace.join("fixtures/helm/trii-platform"),
-            values_files: values.map(|file| workspace.join(file)).collect(),
-            overrides: json!({"global": {"imageTag": version}}),
-            exclusive: false,
-        }
+        let overrides = json!({"global": {"imageTag": version}});
+        Release::of_platform(
+            self.site.workspace,
+            &self.site.target.values,
+            overrides,
+            false,
+        )
     }
 
     /// The platform as it is there, for scenarios to act on.
@@ -228,28 +217,19 @@ impl Remote<'_> {
                 .into_iter()
                 .chain(allowed)
                 .collect(),
-            parts: self.parts(),
+            parts: Service::ALL
+                .map(|it| it.in_cluster(&target.namespace))
+                .into(),
             lost: Vec::new(),
             stays: true,
         })
-    }
-
-    fn parts(&self) -> Vec<Part> {
-        let namespace = &self.site.target.namespace;
-        let part = |service: Service| Part {
-            name: service.name().to_owned(),
-            runs_as: format!("Deployment {namespace}/{service}"),
-            address: format!("{service}.{namespace}"),
-            log: None,
-        };
-        Service::ALL.into_iter().map(part).collect()
     }
 
     /// The version that every Deployment of the release says it is.
     async fn version(&self) -> Result<String, RemoteError> {
         let namespace = &self.cluster.namespace;
         let api: Api<Deployment> = Api::namespaced(self.cluster.client().clone(), namespace);
-        let of_release = format!("app.kubernetes.io/instance={RELEASE}");
+        let of_release = release::selector_of(release::PLATFORM);
         let listed = api.list(&ListParams::default().labels(&of_release)).await;
         let listed = listed.map_err(|error| ClusterError::of("list Deployments", error))?;
         one_version(&listed.items, namespace)
@@ -298,9 +278,9 @@ fn one_version(deployments: &[Deployment], namespace: &str) -> Result<String, Re
 
 async fn credentials(client: &Client, namespace: &str) -> Result<Credentials, RemoteError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = api.get_opt(CREDENTIALS).await;
+    let secret = api.get_opt(Credentials::SECRET).await;
     let secret = secret.map_err(|error| {
-        let what = format!("read Secret {namespace}/{CREDENTIALS}");
+        let what = format!("read Secret {namespace}/{}", Credentials::SECRET);
         ClusterError::of(what, error)
     })?;
     let data = secret.and_then(|secret| secret.data).unwrap_or_default();
@@ -308,13 +288,13 @@ async fn credentials(client: &Client, namespace: &str) -> Result<Credentials, Re
         let bytes = data.get(key).map(|value| value.0.clone());
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         text.ok_or_else(|| RemoteError::NoCredentials {
-            secret: format!("{namespace}/{CREDENTIALS}"),
+            secret: format!("{namespace}/{}", Credentials::SECRET),
             key,
         })
     };
     Ok(Credentials {
-        jwt_secret: value(JWT_SECRET)?,
-        demo_password: value(DEMO_PASSWORD)?,
+        jwt_secret: value(Credentials::JWT_SECRET)?,
+        demo_password: value(Credentials::DEMO_PASSWORD)?,
     })
 }
 

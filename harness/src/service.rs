@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::event::Part;
+
 /// One of the platform's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +44,16 @@ impl Service {
             Service::MlPredictionService => "ml-prediction-service",
             Service::ApiGateway => "api-gateway",
             Service::FrontendApp => "frontend-app",
+        }
+    }
+
+    /// The part that it is as a Deployment of a namespace.
+    pub fn in_cluster(self, namespace: &str) -> Part {
+        Part {
+            name: self.name().to_owned(),
+            runs_as: format!("Deployment {namespace}/{self}"),
+            address: format!("{self}.{namespace}"),
+            log: None,
         }
     }
 

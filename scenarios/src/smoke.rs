@@ -6,6 +6,7 @@ mod tokens;
 mod wiring;
 
 use harness::capability::Capability;
+use harness::environment::DEMO_INVESTOR;
 use harness::run::{Run, RunFolderError};
 use reqwest::Method;
 
@@ -109,7 +110,7 @@ impl Smoke<'_> {
                 let answer = self
                     .client
                     .site(Method::POST, "/api/login")
-                    .json(serde_json::json!({"investor": "demo", "password": password}))
+                    .json(serde_json::json!({"investor": DEMO_INVESTOR, "password": password}))
                     .send()
                     .await?
                     .expect(200)?;

@@ -133,8 +133,8 @@ pub async fn nodes_take_images(
     })
 }
 
-/// As kind names the first node.
-fn control_plane(cluster: &str) -> String {
+/// The node of the control plane, as kind names it.
+pub fn control_plane(cluster: &str) -> String {
     format!("{cluster}-control-plane")
 }
 
@@ -147,7 +147,7 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     let label = format!("{KIND_CLUSTER}={name}");
     let removed = wait::until(
         "the cluster's nodes are gone",
-        2 * ENGINE_PATIENCE,
+        ENGINE_PATIENCE,
         LOOK_EVERY,
         async || {
             if let Some(creator) = search::with_argument(&label).first() {

@@ -148,7 +148,7 @@ impl Deploy<'_> {
     /// Brings the version's image to the nodes; tells it where it was not there. A version
     /// that is not the checkout's must be in the engine, or be had by the nodes themselves.
     async fn image(&self, progress: &(dyn Fn(&str) + Sync)) -> Result<Option<String>, ImageError> {
-        let known_as = format!("{}:{}", release::REPOSITORY, self.version);
+        let known_as = release::image(self.version);
         let image = match self.version == self.config.platform.version {
             true => {
                 let workshop = self.workshop;

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::cluster::control_plane;
 use crate::bring_up::containers::{silence, with_patience};
 use crate::engine::Engine;
 use crate::images::exec;
@@ -95,7 +96,7 @@ async fn export_logs(
 }
 
 async fn ask_cluster(engine: &Engine, cluster: &str, folder: &Path) -> Vec<Result<(), String>> {
-    let node = format!("{cluster}-control-plane");
+    let node = control_plane(cluster);
     let asked = QUESTIONS.map(async |(file, question)| {
         let kubectl = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
         let words: Vec<&str> = kubectl.into_iter().chain(question.split(' ')).collect();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::release;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::workloads::Workloads;
 use crate::cluster::{Cluster, ClusterError};
 use crate::environment::{ClusterPlace, Environment};
+use crate::release::{PLATFORM, selector_of};
 use crate::service::Service;
 
 /// An API server or an ingress that takes longer is not well.
@@ -41,8 +41,7 @@ pub async fn look(environment: &Environment, place: &ClusterPlace) -> Trouble {
 async fn workloads(place: &ClusterPlace) -> Result<Workloads, ClusterError> {
     let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await?;
     cluster.version(PATIENCE).await?;
-    let selector = format!("app.kubernetes.io/instance={}", release::NAME);
-    Workloads::look(&cluster, &selector).await
+    Workloads::look(&cluster, &selector_of(PLATFORM)).await
 }
 
 fn of_services(workloads: &Workloads) -> impl Iterator<Item = String> {

@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::install::NAMESPACES;
+use super::surroundings::NAMESPACES;
 use crate::config::KindTarget;
 
 /// The configuration names what the repository does not have.

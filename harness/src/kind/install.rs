@@ -1,10 +1,9 @@
 //! The platform and what stands around it, on a cluster that is there.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Ground, reached};
+use super::{Ground, Images, reached, surroundings};
 use crate::bring_up::{Context, UpError};
 use crate::certificates::Certificates;
 use crate::cluster::Cluster;
@@ -13,11 +12,6 @@ use crate::entry::Entry;
 use crate::release::{self, DeployError};
 use crate::run::event::{Part, Stage};
 use crate::service::Service;
-
-/// The namespaces that there are.
-pub(super) const NAMESPACES: &str = "fixtures/k8s-manifests/namespaces/namespaces.yaml";
-const INGRESS: &str = "fixtures/k8s-manifests/ingress/traefik.yaml";
-const METRICS_SERVER: &str = "fixtures/k8s-manifests/metrics-server/metrics-server.yaml";
 
 /// Where the ingress controller is: `fixtures/k8s-manifests/ingress`.
 const INGRESS_NAMESPACE: &str = "ingress-nginx";
@@ -108,58 +102,21 @@ async fn surroundings(
     ground: &Ground,
     certificates: &Certificates,
 ) -> Result<(), UpError> {
-    let manifest = |file: &str| {
-        let path = context.workspace.join(file);
-        std::fs::read_to_string(&path).map_err(UpError::system(format!("read {}", path.display())))
-    };
-    let images = &ground.images;
-    let ingress = manifest(INGRESS)?.replace("${INGRESS_IMAGE}", &images.ingress.to_string());
-    let metrics_server = manifest(METRICS_SERVER)?.replace(
-        "${METRICS_SERVER_IMAGE}",
-        &images.metrics_server.to_string(),
-    );
-    // The ingress first: it takes the longest to be ready.
-    for manifest in [ingress, manifest(NAMESPACES)?, metrics_server] {
+    let Images {
+        ingress,
+        metrics_server,
+        ..
+    } = &ground.images;
+    let manifests = surroundings::manifests(context.workspace, ingress, metrics_server);
+    for manifest in manifests.map_err(UpError::system("read what the chart does not make"))? {
         cluster.apply(&manifest).await?;
     }
-    for (name, values) in secrets(context, ground, certificates) {
+    let [postgres, redis] = ground.backing.each_ref().map(host_of);
+    let secrets = surroundings::secrets(context.secrets, postgres, redis, certificates);
+    for (name, values) in secrets {
         cluster.apply_secret(name, values).await?;
     }
     Ok(())
-}
-
-/// The only Secrets there are, by name and key.
-fn secrets<'a>(
-    context: &Context<'_>,
-    ground: &Ground,
-    certificates: &Certificates,
-) -> [(&'a str, BTreeMap<&'a str, String>); 4] {
-    let secrets = context.secrets;
-    let [postgres, redis] = &ground.backing;
-    let database = format!(
-        "postgres://trii:{}@{}:5432/postgres",
-        secrets.postgres_password,
-        host_of(postgres)
-    );
-    let cache = format!(
-        "redis://:{}@{}:6379",
-        secrets.redis_password,
-        host_of(redis)
-    );
-    let jwt = [
-        ("secret", secrets.jwt_secret.clone()),
-        ("demo-password", secrets.demo_password.clone()),
-    ];
-    let tls = [
-        ("tls.crt", certificates.certificate_pem.clone()),
-        ("tls.key", certificates.key_pem.clone()),
-    ];
-    [
-        ("database-credentials", BTreeMap::from([("url", database)])),
-        ("redis-credentials", BTreeMap::from([("url", cache)])),
-        ("jwt-credentials", BTreeMap::from(jwt)),
-        ("trii-tls", BTreeMap::from(tls)),
-    ]
 }
 
 /// A container's name, which pods resolve through the node and the engine.
@@ -177,15 +134,7 @@ fn parts(target: &KindTarget, ground: &Ground) -> Vec<Part> {
         address,
         log: None,
     };
-    let namespace = &target.namespace;
-    let services = Service::ALL.iter().map(|service| {
-        let name = service.name();
-        part(
-            name,
-            format!("Deployment {namespace}/{name}"),
-            format!("{name}.{namespace}"),
-        )
-    });
+    let services = Service::ALL.map(|service| service.in_cluster(&target.namespace));
     let cluster = part(
         "cluster",
         format!("kind cluster {}", place.name),

@@ -10,14 +10,11 @@ use serde_json::{Value, json};
 use crate::bring_up::Context;
 use crate::config::Platform;
 use crate::entry::Entry;
-use crate::environment::DEMO_INVESTOR;
+use crate::environment::{DEMO_INVESTOR, SEEDED_SYMBOL};
 use crate::wait::{self, Observation, WaitError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Of the seed data.
-const SEEDED_SYMBOL: &str = "ECOPETROL";
 
 /// Each of the services behind the gateway, and between them every call that one makes to
 /// another but the prediction's.

@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 use crate::config::{Config, KindTarget};
 use crate::release::Release;
 
-/// The release's name.
-pub const NAME: &str = "trii-platform";
-
 /// The platform's repository on the nodes; its tag is the version that is deployed.
 pub const REPOSITORY: &str = "trii-rehearsal/platform";
 
@@ -22,14 +19,13 @@ pub fn of(
     version: &str,
     backing_services: Option<&str>,
 ) -> Release {
-    let values = target.values.iter();
-    Release {
-        name: NAME.to_owned(),
-        chart: workspace.join("fixtures/helm/trii-platform"),
-        values_files: values.map(|file| workspace.join(file)).collect(),
-        overrides: overrides(config, version, backing_services),
-        exclusive: true,
-    }
+    let overrides = overrides(config, version, backing_services);
+    Release::of_platform(workspace, &target.values, overrides, true)
+}
+
+/// The platform's image on the nodes.
+pub fn image(version: &str) -> String {
+    format!("{REPOSITORY}:{version}")
 }
 
 fn overrides(config: &Config, version: &str, backing_services: Option<&str>) -> Value {

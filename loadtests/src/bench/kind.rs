@@ -17,7 +17,7 @@ use super::error::BenchError;
 use super::results::Measured;
 use super::scratch::{Course, Scratch};
 use super::series::{Collected, Series, Unit};
-use super::threshold::{Bound, Statistic, Threshold};
+use super::threshold::{Bound, Threshold};
 use super::{Figure, Plan, Progress};
 use by_hand::{ByHand, CREATE, HELM};
 use loading::Loading;
@@ -39,36 +39,12 @@ const LOAD_AGAIN: &str = "the same image again: images load";
 const KIND_LOAD_AGAIN: &str = "the same image again: kind load";
 
 const STATED: [Threshold; 6] = [
-    Threshold {
-        series: SHARE,
-        statistic: Statistic::Median,
-        bound: Bound::AtMost(1.3),
-    },
-    Threshold {
-        series: E2E,
-        statistic: Statistic::Median,
-        bound: Bound::Below(75_000.0),
-    },
-    Threshold {
-        series: E2E_AGAIN,
-        statistic: Statistic::Median,
-        bound: Bound::Below(25_000.0),
-    },
-    Threshold {
-        series: UP_AGAIN,
-        statistic: Statistic::Median,
-        bound: Bound::Below(2_000.0),
-    },
-    Threshold {
-        series: LOAD_SHARE,
-        statistic: Statistic::Median,
-        bound: Bound::Below(1.0),
-    },
-    Threshold {
-        series: LOAD_AGAIN,
-        statistic: Statistic::Median,
-        bound: Bound::Below(500.0),
-    },
+    Threshold::of_median(SHARE, Bound::AtMost(1.3)),
+    Threshold::of_median(E2E, Bound::Below(75_000.0)),
+    Threshold::of_median(E2E_AGAIN, Bound::Below(25_000.0)),
+    Threshold::of_median(UP_AGAIN, Bound::Below(2_000.0)),
+    Threshold::of_median(LOAD_SHARE, Bound::Below(1.0)),
+    Threshold::of_median(LOAD_AGAIN, Bound::Below(500.0)),
 ];
 
 /// What the measurement needs of this machine, found.
@@ -267,13 +243,7 @@ pub fn not_measured(why: &str) -> Measured {
 }
 
 fn judge(series: Vec<Series>, notes: Vec<String>) -> Measured {
-    let verdicts = STATED
-        .iter()
-        .filter_map(|stated| {
-            let judged = series.iter().find(|one| one.name == stated.series)?;
-            Some(stated.judge(judged))
-        })
-        .collect();
+    let verdicts = Threshold::judge_all(&STATED, &series);
     Measured {
         figure: Figure::Kind,
         about: "kind: from no cluster to a rehearsed release and back, beside the same by hand"

@@ -23,16 +23,8 @@ const NO_MEMORY: &str =
     "memory was not measured: it is read from /proc, which Linux has and this system has not";
 
 const STATED: [Threshold; 3] = [
-    Threshold {
-        series: UP,
-        statistic: Statistic::Median,
-        bound: Bound::Below(5_000.0),
-    },
-    Threshold {
-        series: E2E,
-        statistic: Statistic::Median,
-        bound: Bound::Below(15_000.0),
-    },
+    Threshold::of_median(UP, Bound::Below(5_000.0)),
+    Threshold::of_median(E2E, Bound::Below(15_000.0)),
     Threshold {
         series: MEMORY,
         statistic: Statistic::Max,
@@ -85,13 +77,7 @@ fn backing_services(up: &Report) -> String {
 
 /// The figure, and what it says of what is stated.
 pub fn judge(series: Vec<Series>, backing_services: String) -> Measured {
-    let verdicts = STATED
-        .iter()
-        .filter_map(|stated| {
-            let judged = series.iter().find(|one| one.name == stated.series)?;
-            Some(stated.judge(judged))
-        })
-        .collect();
+    let verdicts = Threshold::judge_all(&STATED, &series);
     let memory = series.iter().find(|one| one.name == MEMORY);
     let unseen = memory.is_some_and(|memory| memory.values.is_empty());
     let mut notes = vec![backing_services];

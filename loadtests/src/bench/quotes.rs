@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use harness::environment::SEEDED_SYMBOL;
 use harness::process::bound::{BoundChild, Program, Reach, describe};
 use harness::service::Service;
 use harness::subprocess;
@@ -25,7 +26,7 @@ use super::error::BenchError;
 use super::results::Measured;
 use super::scratch::{Scratch, TARGET};
 use super::series::{Series, Unit};
-use super::threshold::{Bound, Statistic, Threshold};
+use super::threshold::{Bound, Threshold};
 use super::wrk::{CONNECTIONS, Wrk};
 use super::{Figure, Plan, Progress};
 
@@ -36,17 +37,10 @@ const QUOTES_BUSY: &str = "cached quotes: busy, of its core";
 const SHARE: &str = "cached quotes, as a share of bare";
 const SHARE_BY_CPU: &str = "the same, by second of CPU time";
 
-const STATED: Threshold = Threshold {
-    series: SHARE,
-    statistic: Statistic::Median,
-    bound: Bound::AtLeast(0.25),
-};
+const STATED: Threshold = Threshold::of_median(SHARE, Bound::AtLeast(0.25));
 
 /// Of its core, what the bare server has to have used for its rate to be its own limit.
 const BUSY: f64 = 0.8;
-
-/// A seeded symbol.
-const SYMBOL: &str = "ECOPETROL";
 
 const SECONDS: u64 = 5;
 /// Not counted: connections are made, caches filled.
@@ -146,7 +140,7 @@ impl Bench {
         let process = part.process_id().ok_or_else(no_process)?;
         self.pin(process).await?;
         Ok(Server {
-            url: format!("http://{}/quotes/{SYMBOL}", part.address),
+            url: format!("http://{}/quotes/{SEEDED_SYMBOL}", part.address),
             process,
         })
     }
@@ -278,7 +272,7 @@ pub fn judge(pairs: &[Pair]) -> Measured {
     Measured {
         figure: Figure::Quotes,
         about: format!(
-            "quotes: GET /quotes/{SYMBOL} against a bare GET, one core each for server and \
+            "quotes: GET /quotes/{SEEDED_SYMBOL} against a bare GET, one core each for server and \
              generator, {CONNECTIONS} connections, {SECONDS} s"
         ),
         verdicts: vec![STATED.judge(&share)],

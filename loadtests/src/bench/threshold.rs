@@ -76,6 +76,24 @@ pub struct Verdict {
 }
 
 impl Threshold {
+    /// Of the middle round.
+    pub const fn of_median(series: &'static str, bound: Bound) -> Threshold {
+        Threshold {
+            series,
+            statistic: Statistic::Median,
+            bound,
+        }
+    }
+
+    /// Judges each of `stated` whose series is there.
+    pub fn judge_all(stated: &[Threshold], series: &[Series]) -> Vec<Verdict> {
+        let judged = stated.iter().filter_map(|threshold| {
+            let judged = series.iter().find(|one| one.name == threshold.series)?;
+            Some(threshold.judge(judged))
+        });
+        judged.collect()
+    }
+
     /// Judges `series`, which is the one this threshold names.
     pub fn judge(self, series: &Series) -> Verdict {
         let seen = series

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use harness::environment::SEEDED_SYMBOL;
 use harness::run::RunFolderError;
 use harness::service::Service;
 use reqwest::Method;
@@ -10,9 +11,6 @@ use serde_json::json;
 use super::Smoke;
 use crate::client::{Answer, Call};
 use crate::{Mismatch, Scenario};
-
-/// A symbol that the seed data has.
-const SEEDED: &str = "ECOPETROL";
 
 impl Smoke<'_> {
     pub(super) async fn wiring(
@@ -25,7 +23,7 @@ impl Smoke<'_> {
         self.route(scenario, FrontendApp, "/", client.site(get(), "/"))
             .await?;
         self.page(scenario).await?;
-        let direct = client.api(get(), &format!("/market-data/quotes/{SEEDED}"));
+        let direct = client.api(get(), &format!("/market-data/quotes/{SEEDED_SYMBOL}"));
         self.route(
             scenario,
             MarketDataService,
@@ -50,7 +48,7 @@ impl Smoke<'_> {
 
     fn behind_the_gateway(&self) -> Vec<(Service, String, Call<'_>)> {
         use Service::*;
-        let symbol = SEEDED;
+        let symbol = SEEDED_SYMBOL;
         let api = |service, method, path: String| {
             let call = self.client.api(method, &path);
             (service, path, call)
@@ -145,7 +143,7 @@ impl Smoke<'_> {
             let (before, _) = self.counts().await?;
             let mut served: BTreeMap<String, u64> = BTreeMap::new();
             for _ in 0..ASKED {
-                let path = format!("/market-data/quotes/{SEEDED}");
+                let path = format!("/market-data/quotes/{SEEDED_SYMBOL}");
                 let call = self.client.api(Method::GET, &path);
                 let answer = call.send().await?.expect(200)?;
                 *served.entry(answer.instance().to_owned()).or_default() += 1;

@@ -67,10 +67,7 @@ impl<'a> Site<'a> {
                 .await
                 .map_err(Problem::no_environment)?,
             helm: helm(place)?,
-            workshop: Workshop {
-                recipes: place.workspace.join("fixtures/images"),
-                state_dir: place.home.state(),
-            },
+            workshop: Workshop::of(&place.workspace, &place.home),
         })
     }
 

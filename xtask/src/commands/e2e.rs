@@ -1,17 +1,18 @@
 //! `cargo xtask e2e`.
 
-use super::remote;
-use super::verify::prove;
-use super::warm::{self, Found, Purpose};
-use super::workplace::{Workplace, conclude, interrupts, provision_if};
-use crate::cli::{E2e, Named};
-use crate::problem::Problem;
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::preflight;
 use harness::rehearsal::{Afterwards, rehearse};
 use harness::run::event::{Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError};
+
+use super::remote;
+use super::verify::prove;
+use super::warm::{self, Found, Purpose};
+use super::workplace::{Workplace, conclude, interrupts, provision_if};
+use crate::cli::{E2e, Named};
+use crate::problem::Problem;
 
 /// Stands the platform up, proves it, and takes it down.
 pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
@@ -21,9 +22,9 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         return remote::e2e(&place, site, &arguments).await;
     }
     let found = warm::find(&place, name).await?;
-    if let Found::Usable(environment) = &found {
+    if let Found::Usable(usable) = &found {
         let named = &arguments.named;
-        return warm::again(&place, named, arguments.images, environment, Purpose::Prove).await;
+        return warm::again(&place, named, arguments.images, usable, Purpose::Prove).await;
     }
     let mut interrupts = interrupts()?;
     if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {

@@ -103,10 +103,7 @@ async fn engine() -> Result<Engine, Problem> {
 }
 
 fn workshop(places: &Places) -> Result<Workshop, Problem> {
-    Ok(Workshop {
-        recipes: workspace().join("fixtures/images"),
-        state_dir: home(places)?.state(),
-    })
+    Ok(Workshop::of(&workspace(), &home(places)?))
 }
 
 fn progress() -> impl Fn(&str) + Sync {

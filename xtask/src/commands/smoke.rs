@@ -53,10 +53,10 @@ pub async fn run(named: Named) -> Result<ExitCode, Problem> {
     if interrupted.is_some() {
         leave(&environment).await;
     }
-    let (result, code) = match (interrupted, run.failed_checks()) {
-        (Some(code), _) => (StageResult::Interrupted, code),
-        (None, 0) => (StageResult::Done, ExitCode::Held),
-        (None, _) => (StageResult::Failed, ExitCode::CheckFailed),
+    let failed = run.failed_checks();
+    let (result, code) = match interrupted {
+        Some(code) => (StageResult::Interrupted, code),
+        None => (StageResult::of_checks(failed), ExitCode::of_checks(failed)),
     };
     run.end_stages(result).map_err(Problem::no_environment)?;
     run.finish(code).map_err(Problem::no_environment)?;

@@ -41,10 +41,7 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
         }
     };
     if let Some(engine) = &engine {
-        let workshop = Workshop {
-            recipes: place.workspace.join("fixtures/images"),
-            state_dir: place.home.state(),
-        };
+        let workshop = Workshop::of(&place.workspace, &place.home);
         tokio::select! {
             had = tiers::prepare_images(engine, &workshop, &progress) => had.map_err(Problem::no_environment)?,
             code = interrupts.next() => return Ok(code),

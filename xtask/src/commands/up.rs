@@ -8,7 +8,7 @@ use harness::status::{self, Condition};
 
 use super::e2e::look_first;
 use super::remote;
-use super::warm::{self, Found, Purpose};
+use super::warm::{self, Found, Purpose, Usable};
 use super::workplace::{Workplace, conclude, interrupts, print_json, provision_if};
 use crate::cli::{Named, Up};
 use crate::problem::Problem;
@@ -20,7 +20,7 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
     let place = Workplace::find(&named.common).await?;
     remote::refuse(&place, "up")?;
     match warm::find(&place, &named.name).await? {
-        Found::Usable(environment) => return on_a_cluster(&place, &arguments, &environment).await,
+        Found::Usable(usable) => return on_a_cluster(&place, &arguments, &usable).await,
         Found::PastHelp => {}
         Found::Nothing => {
             if let Some(code) = already_up(&place, named).await? {
@@ -62,14 +62,13 @@ pub async fn run(arguments: Up) -> Result<ExitCode, Problem> {
 async fn on_a_cluster(
     place: &Workplace,
     arguments: &Up,
-    environment: &Environment,
+    usable: &Usable,
 ) -> Result<ExitCode, Problem> {
     let named = &arguments.named;
-    let mut code = ExitCode::Held;
-    if !warm::unwell(place, environment).await.is_empty() {
-        let supply = arguments.images;
-        code = warm::again(place, named, supply, environment, Purpose::Mend).await?;
-    }
+    let code = match usable.unwell.is_empty() {
+        true => ExitCode::Held,
+        false => warm::again(place, named, arguments.images, usable, Purpose::Mend).await?,
+    };
     if code == ExitCode::Held {
         show(&place.home, named)?;
     }

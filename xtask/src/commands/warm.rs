@@ -16,11 +16,19 @@ use crate::problem::Problem;
 /// What is found under a name.
 pub enum Found {
     /// An environment that stays up, on a cluster of the target that is asked for.
-    Usable(Box<Environment>),
+    Usable(Box<Usable>),
     /// There was one whose cluster was past help. It is down now; the reason was told.
     PastHelp,
     /// Nothing of the kind.
     Nothing,
+}
+
+/// An environment that can be used again.
+pub struct Usable {
+    /// The environment.
+    pub environment: Environment,
+    /// What is wrong with the platform on it, or with its version: deploying mends it.
+    pub unwell: Vec<String>,
 }
 
 /// What a cluster that is up is used again for.
@@ -44,29 +52,25 @@ pub async fn find(place: &Workplace, name: &EnvironmentName) -> Result<Found, Pr
     if !environment.stays || environment.target != place.target_name {
         return Ok(Found::Nothing);
     }
-    let mut trouble = health::look(&environment, cluster).await.cluster;
-    trouble.extend(environment.lost.iter().cloned());
-    if trouble.is_empty() {
-        return Ok(Found::Usable(Box::new(environment)));
+    let found = health::look(&environment, cluster).await;
+    let past_help = [found.cluster, environment.lost.clone()].concat();
+    if past_help.is_empty() {
+        let mut unwell = found.platform;
+        unwell.extend(other_version(place, &environment));
+        return Ok(Found::Usable(Box::new(Usable {
+            environment,
+            unwell,
+        })));
     }
-    let trouble = trouble.join("; ");
+    let trouble = past_help.join("; ");
     say!("{name} is up but past help ({trouble}): it is made anew");
     down::one(&place.home, name, None).await;
     Ok(Found::PastHelp)
 }
 
-/// What is wrong with the platform on it, or with its version.
-pub async fn unwell(place: &Workplace, environment: &Environment) -> Vec<String> {
-    let mut trouble = match &environment.cluster {
-        Some(cluster) => health::look(environment, cluster).await.platform,
-        None => Vec::new(),
-    };
-    let wanted = &place.config.platform.version;
-    if environment.version != *wanted {
-        let deployed = &environment.version;
-        trouble.push(format!("{deployed} is deployed, {wanted} is asked for"));
-    }
-    trouble
+fn other_version(place: &Workplace, environment: &Environment) -> Option<String> {
+    let (wanted, deployed) = (&place.config.platform.version, &environment.version);
+    (deployed != wanted).then(|| format!("{deployed} is deployed, {wanted} is asked for"))
 }
 
 /// Uses the environment again, and leaves it up.
@@ -74,9 +78,10 @@ pub async fn again(
     place: &Workplace,
     named: &Named,
     supply: cli::Supply,
-    environment: &Environment,
+    usable: &Usable,
     purpose: Purpose,
 ) -> Result<ExitCode, Problem> {
+    let environment = &usable.environment;
     let site = Site::find(place, environment).await?;
     let mut interrupts = interrupts()?;
     let verb = match purpose {
@@ -85,7 +90,7 @@ pub async fn again(
     };
     let why = "which is up and stays";
     let mut run = place.start_run_on(verb, &environment.target, &named.name, why)?;
-    let course = course(&mut run, place, &site, supply, environment, purpose);
+    let course = course(&mut run, place, &site, supply, usable, purpose);
     let ended = tokio::select! {
         ended = course => ended?,
         code = interrupts.next() => {
@@ -104,11 +109,11 @@ async fn course(
     place: &Workplace,
     site: &Site<'_>,
     supply: cli::Supply,
-    environment: &Environment,
+    usable: &Usable,
     purpose: Purpose,
 ) -> Result<ExitCode, Problem> {
-    let name = &environment.name;
-    preflight(run, place, environment).await?;
+    let name = &usable.environment.name;
+    preflight(run, &usable.unwell)?;
     let version = &place.config.platform.version;
     if let Err(code) = site.stage(run, version, supply).await? {
         return Ok(code);
@@ -123,29 +128,16 @@ async fn course(
     let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
     verify::prove(run, place, &environment, &secrets.credentials()).await?;
     run.end_stages(StageResult::of_checks(run.failed_checks()))?;
-    Ok(match run.failed_checks() {
-        0 => ExitCode::Held,
-        _ => ExitCode::CheckFailed,
-    })
+    Ok(ExitCode::of_checks(run.failed_checks()))
 }
 
-/// What is wrong with the platform is what deploying it mends.
-async fn preflight(
-    run: &mut Run,
-    place: &Workplace,
-    environment: &Environment,
-) -> Result<(), RunFolderError> {
+/// What was found before: the run began with it.
+fn preflight(run: &mut Run, unwell: &[String]) -> Result<(), RunFolderError> {
     run.begin(Stage::Preflight)?;
-    let found = unwell(place, environment).await;
-    match found.is_empty() {
-        true => run.note(
-            Stage::Preflight,
-            "the cluster answers, the platform is well",
-        )?,
-        false => {
-            let text = format!("deployed anew to mend it: {}", found.join("; "));
-            run.note(Stage::Preflight, &text)?;
-        }
-    }
+    let text = match unwell {
+        [] => "the cluster answers, the platform is well".to_owned(),
+        unwell => format!("deployed anew to mend it: {}", unwell.join("; ")),
+    };
+    run.note(Stage::Preflight, text)?;
     run.end_stages(StageResult::Done)
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use harness::kind::cluster::control_plane;
+
 use super::shared::Shared;
 use crate::chart::helm::{ENVIRONMENTS, Render};
 
@@ -10,7 +12,7 @@ use crate::chart::helm::{ENVIRONMENTS, Render};
 async fn the_api_server_takes_the_chart_of_every_environment() {
     let shared = Shared::find().await;
     let place = shared.place();
-    let node = format!("{}-control-plane", place.name);
+    let node = control_plane(&place.name);
     shared
         .in_own_namespace("dry-run", async |cluster| {
             for environment in ENVIRONMENTS {

@@ -13,8 +13,9 @@ use std::time::Instant;
 use harness::certificates::Certificates;
 use harness::environment::Secrets;
 use harness::images::{self, ImageReference, Supply, Workshop, redis};
-use harness::kind::cluster;
-use harness::kind::release::{NAME as RELEASE, REPOSITORY};
+use harness::kind::release::REPOSITORY;
+use harness::kind::{cluster, surroundings};
+use harness::release::{CHART, PLATFORM};
 use harness::subprocess;
 use serde_json::json;
 
@@ -62,7 +63,7 @@ impl<'a> ByHand<'a> {
         let by_hand = ByHand {
             bench,
             scratch,
-            chart: plan.workspace.join("fixtures/helm/trii-platform"),
+            chart: plan.workspace.join(CHART),
             values: values.map(|file| plan.workspace.join(file)).collect(),
             name: format!("trii-by-hand-{}", std::process::id()),
             images: images_here(bench, plan).await?,
@@ -71,62 +72,39 @@ impl<'a> ByHand<'a> {
         let configuration = cluster::configuration(&bench.engine, &bench.target).await;
         let configuration = configuration.map_err(BenchError::prepare("configure kind"))?;
         by_hand.write("kind.json", &configuration)?;
-        by_hand.write_manifests(&plan.workspace.join("fixtures/k8s-manifests"))?;
+        by_hand.write_manifests(&plan.workspace)?;
         by_hand.write_credentials()?;
         Ok(by_hand)
     }
 
-    fn write_manifests(&self, folder: &Path) -> Result<(), BenchError> {
+    fn write_manifests(&self, workspace: &Path) -> Result<(), BenchError> {
         let [.., ingress, metrics_server] = &self.images;
-        let (ingress, metrics_server) = (ingress.to_string(), metrics_server.to_string());
-        let files = [
-            "ingress/traefik.yaml",
-            "namespaces/namespaces.yaml",
-            "metrics-server/metrics-server.yaml",
-        ];
-        let mut all = Vec::new();
-        for file in files {
-            let path = folder.join(file);
-            let text = std::fs::read_to_string(&path).map_err(BenchError::file("read", &path))?;
-            let text = text.replace("${INGRESS_IMAGE}", &ingress);
-            all.push(text.replace("${METRICS_SERVER_IMAGE}", &metrics_server));
-        }
-        self.write("manifests.yaml", &all.join("\n---\n"))
+        let manifests = surroundings::manifests(workspace, ingress, metrics_server);
+        let manifests = manifests.map_err(BenchError::prepare("read the manifests"))?;
+        self.write("manifests.yaml", &manifests.join("\n---\n"))
     }
 
     fn write_credentials(&self) -> Result<(), BenchError> {
         let secrets = Secrets::generate();
-        let name = &self.name;
         let platform = &self.bench.config.platform;
         let certificates = Certificates::generate(&[&platform.site_host, &platform.api_host])
             .map_err(BenchError::prepare("make a certificate"))?;
-        let Secrets {
-            postgres_password,
-            redis_password,
-            ..
-        } = &secrets;
-        let database = format!("postgres://trii:{postgres_password}@{name}-postgres:5432/postgres");
-        let cache = format!("redis://:{redis_password}@{name}-redis:6379");
-        let secret = |name: &str, values: serde_json::Value| {
+        let hosts = ["postgres", "redis"].map(|part| format!("{}-{part}", self.name));
+        let items = surroundings::secrets(&secrets, &hosts[0], &hosts[1], &certificates);
+        let items = items.map(|(name, values)| {
             json!({
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "metadata": {"name": name, "namespace": self.bench.target.namespace},
                 "stringData": values,
             })
-        };
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": [
-            secret("database-credentials", json!({"url": database})),
-            secret("redis-credentials", json!({"url": cache})),
-            secret("jwt-credentials", json!({
-                "secret": secrets.jwt_secret,
-                "demo-password": secrets.demo_password,
-            })),
-            secret("trii-tls", json!({
-                "tls.crt": certificates.certificate_pem,
-                "tls.key": certificates.key_pem,
-            })),
-        ]});
+        });
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        let Secrets {
+            postgres_password,
+            redis_password,
+            ..
+        } = &secrets;
         self.write("secrets.json", &list.to_string())?;
         let postgres = format!(
             "POSTGRES_USER=trii\nPOSTGRES_DB=postgres\nPOSTGRES_INITDB_ARGS=--no-sync\n\
@@ -234,7 +212,7 @@ impl<'a> ByHand<'a> {
     }
 
     fn apply(&self, file: &str) -> Vec<String> {
-        let node = format!("{}-control-plane", self.name);
+        let node = cluster::control_plane(&self.name);
         let script = "exec docker exec --interactive \"$1\" kubectl \
                       --kubeconfig=/etc/kubernetes/admin.conf apply --filename=- < \"$2\"";
         self.bench
@@ -252,7 +230,7 @@ impl<'a> ByHand<'a> {
         let mut words = vec![
             helm.as_str(),
             "install",
-            RELEASE,
+            PLATFORM,
             &chart,
             "--namespace",
             &self.bench.target.namespace,
@@ -309,10 +287,7 @@ impl<'a> ByHand<'a> {
 }
 
 async fn images_here(bench: &Bench, plan: &Plan) -> Result<[ImageReference; 6], BenchError> {
-    let workshop = Workshop {
-        recipes: plan.workspace.join("fixtures/images"),
-        state_dir: plan.home.state(),
-    };
+    let workshop = Workshop::of(&plan.workspace, &plan.home);
     let names = IMAGES.map(str::to_owned);
     let had = images::ensure_all(&bench.engine, &workshop, &names, Supply::Auto, &|_| ()).await?;
     had.images.try_into().map_err(|had: Vec<ImageReference>| {

@@ -1,0 +1,68 @@
+//! What the chart does not make: the manifests of `fixtures/k8s-manifests`, and Secrets.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use crate::certificates::Certificates;
+use crate::environment::{Credentials, Secrets};
+use crate::images::ImageReference;
+
+/// The namespaces that there are.
+pub(super) const NAMESPACES: &str = "fixtures/k8s-manifests/namespaces/namespaces.yaml";
+const INGRESS: &str = "fixtures/k8s-manifests/ingress/traefik.yaml";
+const METRICS_SERVER: &str = "fixtures/k8s-manifests/metrics-server/metrics-server.yaml";
+
+/// The manifests of the repository, in the order in which they are best applied, with the
+/// images in them.
+///
+/// # Errors
+/// One cannot be read; the error names it.
+pub fn manifests(
+    workspace: &Path,
+    ingress: &ImageReference,
+    metrics_server: &ImageReference,
+) -> io::Result<Vec<String>> {
+    // The ingress first: it takes the longest to be ready.
+    let files = [INGRESS, NAMESPACES, METRICS_SERVER].map(|file| {
+        let path = workspace.join(file);
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(named)?;
+        let text = text.replace("${INGRESS_IMAGE}", &ingress.to_string());
+        Ok(text.replace("${METRICS_SERVER_IMAGE}", &metrics_server.to_string()))
+    });
+    files.into_iter().collect()
+}
+
+/// The only Secrets there are, by name and key. Postgres and Redis are at these hosts, as
+/// pods know them.
+pub fn secrets(
+    secrets: &Secrets,
+    postgres: &str,
+    redis: &str,
+    certificates: &Certificates,
+) -> [(&'static str, BTreeMap<&'static str, String>); 4] {
+    let Secrets {
+        postgres_password,
+        redis_password,
+        jwt_secret,
+        demo_password,
+    } = secrets;
+    let database = format!("postgres://trii:{postgres_password}@{postgres}:5432/postgres");
+    let cache = format!("redis://:{redis_password}@{redis}:6379");
+    let jwt = [
+        (Credentials::JWT_SECRET, jwt_secret.clone()),
+        (Credentials::DEMO_PASSWORD, demo_password.clone()),
+    ];
+    let tls = [
+        ("tls.crt", certificates.certificate_pem.clone()),
+        ("tls.key", certificates.key_pem.clone()),
+    ];
+    [
+        ("database-credentials", BTreeMap::from([("url", database)])),
+        ("redis-credentials", BTreeMap::from([("url", cache)])),
+        (Credentials::SECRET, BTreeMap::from(jwt)),
+        ("trii-tls", BTreeMap::from(tls)),
+    ]
+}
