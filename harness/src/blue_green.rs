@@ -1,3 +1,6 @@
 //! Blue-green releases: two Deployments of a service, one of which has the traffic.
 
+pub mod exposition;
+pub mod histogram;
 pub mod lock;
+pub mod traffic;
