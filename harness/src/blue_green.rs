@@ -1,5 +1,6 @@
 //! Blue-green releases: two Deployments of a service, one of which has the traffic.
 
+pub mod analysis;
 pub mod exposition;
 pub mod histogram;
 pub mod lock;
