@@ -4,4 +4,5 @@ pub mod analysis;
 pub mod exposition;
 pub mod histogram;
 pub mod lock;
+pub mod policy;
 pub mod traffic;
