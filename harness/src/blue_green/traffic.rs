@@ -1,6 +1,6 @@
 //! Traffic as the pods themselves count it: what they show at `/metrics`, read through the
 //! API server's proxy, twice, and subtracted.
-//! <https://kubernetes.io/docs/tasks/administer-cluster/access-cluster-services/>
+//! <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -226,7 +226,7 @@ fn read(text: &str) -> Result<Counters, String> {
     Ok(counters)
 }
 
-/// The unit's suffix is there once or, where a library adds its own, twice.
+/// A counter's suffix is there once or, where a library adds its own, twice.
 fn is_requests(name: &str) -> bool {
     name.trim_end_matches("_total") == REQUESTS
 }

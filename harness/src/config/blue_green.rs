@@ -16,7 +16,7 @@ use crate::service::Service;
 /// has everybody wait for a deployer that was killed.
 const LEASE_SECONDS: RangeInclusive<u32> = 5..=300;
 
-/// Time that may also be none, at most as long as any deadline.
+/// Unlike a deadline it may be none.
 const LONGEST_DRAIN_SECONDS: u32 = 24 * 3600;
 
 pub(super) fn judge(
@@ -60,13 +60,12 @@ fn judge_lease(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
 
 fn judge_drain(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
     match *seconds.get_ref() {
-        0 => Ok(Duration::ZERO),
-        _ if *seconds.get_ref() > LONGEST_DRAIN_SECONDS => Err(fault(
+        value @ 0..=LONGEST_DRAIN_SECONDS => Ok(Duration::from_secs(value.into())),
+        other => Err(fault(
             seconds,
-            format!("a drain of {} seconds is not possible", seconds.get_ref()),
+            format!("a drain of {other} seconds is not possible"),
             format!("a whole number of seconds, 0 to {LONGEST_DRAIN_SECONDS}"),
         )),
-        value => Ok(Duration::from_secs(value.into())),
     }
 }
 
