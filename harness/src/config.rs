@@ -3,6 +3,7 @@
 //! The file is read into `schema`'s types, then judged by `judge`; either refuses
 //! with the file, the line, the offending value and the nearest that would do.
 
+mod blue_green;
 mod judge;
 pub mod remote;
 mod schema;
@@ -18,6 +19,7 @@ pub(crate) use judge::nearest;
 pub use remote::RemoteTarget;
 pub use schema::{BackingServices, PathType};
 
+use crate::blue_green::policy::Policy;
 use crate::service::Service;
 
 /// The whole configuration, every value known to be possible.
@@ -35,6 +37,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// How long each wait may take.
     pub deadlines: Deadlines,
+    /// How a service is released blue-green.
+    pub blue_green: Policy,
 }
 
 /// Instead of a target's name: a cluster where a container engine answers, else processes.
@@ -265,6 +269,10 @@ mod tests {
         assert_eq!(config.auto(false), Some("local"));
         // The router tries the most specific first.
         assert_eq!(config.routes[0].path, "/market-data(/|$)(.*)");
+        let policy = config.blue_green;
+        assert_eq!(policy.lease, Duration::from_secs(15));
+        assert_eq!(policy.thresholds.min_latency_increase.as_millis(), 50);
+        assert_eq!(policy.smoke[&Service::MarketDataService], ["/quotes"]);
     }
 
     /// The shipped file, and the example in it as if it were none.
@@ -378,6 +386,21 @@ mod tests {
             ("check = 20", "check = 0"),
             ("check = 20", "check = 1.5"),
             ("[deadlines]", "[deadlnes]"),
+            ("lease = 15", "lease = 0"),
+            ("analysis = 20", "analysis = 0"),
+            ("green_ready = 120", "green_redy = 120"),
+            ("min_requests = 100", "min_requests = 0"),
+            ("max_error_share = 0.01", "max_error_share = 1.5"),
+            ("max_error_share = 0.01", "max_error_share = nan"),
+            ("max_error_increase = 0.005", "max_error_increase = -0.1"),
+            ("latency_quantile = 0.95", "latency_quantile = 1.0"),
+            ("latency_quantile = 0.95", "latency_quantile = 95"),
+            ("max_latency_ratio = 2.0", "max_latency_ratio = 0.5"),
+            ("max_latency_ratio = 2.0", "max_latency_ratio = inf"),
+            ("[blue_green]", "[blue_green]\nmax_latency_ms = 0"),
+            ("smoke = [\"/quotes\"]", "smoke = [\"quotes\"]"),
+            ("smoke = [\"/quotes\"]", "smoke = [\"/quotes of all\"]"),
+            ("[services.market-data-service]", "[services.market-data]"),
             ("[platform]", "[platform"),
         ];
         let refusals: Vec<String> = cases

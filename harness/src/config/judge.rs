@@ -8,7 +8,8 @@ use toml::Spanned;
 
 use super::schema::{self, PathType, TargetKind};
 use super::{
-    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, remote,
+    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, blue_green,
+    remote,
 };
 use crate::service::Service;
 
@@ -65,6 +66,7 @@ pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
         service_env: judge_services(&file.services)?,
         routes,
         deadlines: judge_deadlines(&file.deadlines)?,
+        blue_green: blue_green::judge(&file.blue_green, &file.services)?,
     })
 }
 
@@ -277,7 +279,7 @@ fn judge_services(
     Ok(all)
 }
 
-fn judge_service(name: &Spanned<String>) -> Result<Service, Fault> {
+pub(super) fn judge_service(name: &Spanned<String>) -> Result<Service, Fault> {
     name.get_ref().parse().map_err(|()| Fault {
         span: name.span(),
         message: format!("no service is called {:?}", name.get_ref()),
@@ -379,7 +381,7 @@ fn judge_deadlines(deadlines: &schema::Deadlines) -> Result<Deadlines, Fault> {
     })
 }
 
-fn judge_deadline(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
+pub(super) fn judge_deadline(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
     match *seconds.get_ref() {
         value @ 1..=LONGEST_DEADLINE_SECONDS => Ok(Duration::from_secs(value.into())),
         other => Err(fault(

@@ -22,6 +22,7 @@ pub(super) struct File {
     pub services: BTreeMap<Spanned<String>, ServiceSettings>,
     pub routes: Vec<Route>,
     pub deadlines: Deadlines,
+    pub blue_green: BlueGreen,
 }
 
 /// Not a tagged enum: serde buffers those, and the line of a fault is lost. Which key
@@ -145,6 +146,8 @@ pub(super) struct Platform {
 pub(super) struct ServiceSettings {
     #[serde(default)]
     pub env: BTreeMap<Spanned<String>, String>,
+    #[serde(default)]
+    pub smoke: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -180,6 +183,23 @@ pub(super) struct Deadlines {
     pub release: Spanned<u32>,
     pub check: Spanned<u32>,
     pub stop: Spanned<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BlueGreen {
+    pub lease: Spanned<u32>,
+    pub green_ready: Spanned<u32>,
+    pub baseline: Spanned<u32>,
+    pub analysis: Spanned<u32>,
+    pub drain: Spanned<u32>,
+    pub min_requests: Spanned<u32>,
+    pub max_error_share: Spanned<f64>,
+    pub max_error_increase: Spanned<f64>,
+    pub latency_quantile: Spanned<f64>,
+    pub max_latency_ratio: Spanned<f64>,
+    pub min_latency_increase_ms: Spanned<u32>,
+    pub max_latency_ms: Option<Spanned<u32>>,
 }
 
 impl File {

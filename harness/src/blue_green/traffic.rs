@@ -1,0 +1,275 @@
+//! Traffic as the pods themselves count it: what they show at `/metrics`, read through the
+//! API server's proxy, twice, and subtracted.
+//! <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hyper::Request;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout};
+
+use super::exposition::{self, Sample};
+use super::histogram::Histogram;
+use crate::cluster::Cluster;
+
+/// The port's name, as Prometheus finds it in the chart's pods.
+const PORT: &str = "http";
+const PATH: &str = "/metrics";
+
+const REQUESTS: &str = "http_requests";
+const DURATIONS: &str = "http_request_duration_seconds_bucket";
+
+/// A pod that could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Its name.
+    pub pod: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What each pod had counted at one time.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    at: Instant,
+    /// By the pods' uid: a name may be given again.
+    pods: BTreeMap<String, Counted>,
+}
+
+#[derive(Clone, Debug)]
+struct Counted {
+    pod: String,
+    /// How often its containers were started again: each time they count from zero.
+    restarts: i32,
+    counters: Result<Counters, String>,
+}
+
+/// By series, what it stands at.
+type Counters = BTreeMap<Series, u64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Series {
+    kind: Kind,
+    /// All labels but the bucket's, sorted.
+    labels: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Answered, the server's errors left out.
+    Good,
+    /// Answered with 5xx.
+    Error,
+    /// Answered within this time; [`Duration::MAX`]: at all.
+    Within(Duration),
+}
+
+impl Reading {
+    /// Asks every pod at once, each for at most `patience`. It is never an error: whoever
+    /// could not be asked is in [`Reading::unread`].
+    pub async fn of(cluster: &Cluster, pods: &[Pod], patience: Duration) -> Reading {
+        let at = Instant::now();
+        let asked = pods.iter().map(async |pod| {
+            let counted = Counted {
+                pod: pod.name_any(),
+                restarts: restarts(pod),
+                counters: counters(cluster, pod, patience).await,
+            };
+            (pod.uid().unwrap_or_else(|| pod.name_any()), counted)
+        });
+        Reading {
+            at,
+            pods: join_all(asked).await.into_iter().collect(),
+        }
+    }
+
+    /// Those that could not be asked. What they count later cannot be told from what they
+    /// had counted by now, so that a first reading is best repeated until there are none.
+    pub fn unread(&self) -> impl Iterator<Item = Unread> + '_ {
+        self.pods.values().filter_map(Counted::unread)
+    }
+}
+
+impl Counted {
+    fn unread(&self) -> Option<Unread> {
+        let reason = self.counters.as_ref().err()?.clone();
+        Some(Unread {
+            pod: self.pod.clone(),
+            reason,
+        })
+    }
+}
+
+/// What was answered between two readings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// How many requests were answered.
+    pub requests: u64,
+    /// How many of them with 5xx.
+    pub errors: u64,
+    /// How long they took.
+    pub durations: Histogram,
+    /// From the one reading to the other.
+    pub span: Duration,
+    /// How many pods are counted in.
+    pub pods: usize,
+    /// Those that are not, as they could not be asked at one of the times.
+    pub unread: Vec<Unread>,
+}
+
+impl Window {
+    /// What was answered from `earlier` to `later`.
+    ///
+    /// A pod that is new has counted from zero, as has one that was started again. What one
+    /// that is gone had answered since `earlier` is not known.
+    pub fn between(earlier: &Reading, later: &Reading) -> Window {
+        let mut window = Window {
+            span: later.at.saturating_duration_since(earlier.at),
+            ..Window::default()
+        };
+        for (uid, now) in &later.pods {
+            let before = earlier.pods.get(uid);
+            let unread = now.unread().or_else(|| before?.unread());
+            window.unread.extend(unread);
+            let nothing = Counters::new();
+            let (before, restarts) = match before.map(|it| (&it.counters, it.restarts)) {
+                None => (&nothing, now.restarts),
+                Some((Ok(counters), restarts)) => (counters, restarts),
+                Some((Err(_), _)) => continue,
+            };
+            let Ok(now_at) = &now.counters else {
+                continue;
+            };
+            let before = match restarts == now.restarts && !was_reset(before, now_at) {
+                true => before,
+                false => &nothing,
+            };
+            window.pods += 1;
+            window.add(before, now_at);
+        }
+        window
+    }
+
+    fn add(&mut self, before: &Counters, now: &Counters) {
+        let mut durations: BTreeMap<&str, BTreeMap<Duration, u64>> = BTreeMap::new();
+        for (series, count) in now {
+            let more = count.saturating_sub(before.get(series).copied().unwrap_or(0));
+            match series.kind {
+                Kind::Good => self.requests += more,
+                Kind::Error => {
+                    self.requests += more;
+                    self.errors += more;
+                }
+                Kind::Within(bound) => {
+                    let counts = durations.entry(&series.labels).or_default();
+                    counts.insert(bound, more);
+                }
+            }
+        }
+        for counts in durations.values() {
+            self.durations = self.durations.plus(&Histogram::of_cumulative(counts));
+        }
+    }
+
+    /// The time that a share `q` of the requests took at most: [`Histogram::quantile`].
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
+        self.durations.quantile(q)
+    }
+}
+
+/// No counter goes back or away but by a restart; then all of them do.
+fn was_reset(before: &Counters, now: &Counters) -> bool {
+    let mut before = before.iter();
+    before.any(|(series, count)| now.get(series).is_none_or(|now| now < count))
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|it| it.container_statuses.as_ref());
+    let containers = containers.into_iter().flatten();
+    containers.map(|it| it.restart_count).sum()
+}
+
+async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Counters, String> {
+    let port = port(pod).ok_or_else(|| format!("it has no port that is named {PORT:?}"))?;
+    let (namespace, name) = (&cluster.namespace, pod.name_any());
+    let uri = format!("/api/v1/namespaces/{namespace}/pods/http:{name}:{port}/proxy{PATH}");
+    let request = Request::get(uri).body(Vec::new());
+    let request = request.map_err(|error| error.to_string())?;
+    let text = match timeout(patience, cluster.client().request_text(request)).await {
+        Ok(answer) => answer.map_err(|error| crate::chain(&error))?,
+        Err(_) => return Err(format!("no answer within {patience:?}")),
+    };
+    read(&text)
+}
+
+/// The proxy knows the names of a Service's ports, but not of a pod's.
+fn port(pod: &Pod) -> Option<i32> {
+    let containers = pod.spec.as_ref()?.containers.iter();
+    let mut ports = containers.flat_map(|it| it.ports.iter().flatten());
+    let port = ports.find(|port| port.name.as_deref() == Some(PORT))?;
+    Some(port.container_port)
+}
+
+fn read(text: &str) -> Result<Counters, String> {
+    let wanted = |name: &str| is_requests(name) || name == DURATIONS;
+    let samples = exposition::samples(text, wanted).map_err(|error| error.to_string())?;
+    let mut counters = Counters::new();
+    for sample in samples {
+        let series = series(&sample)?;
+        *counters.entry(series).or_default() += count(&sample)?;
+    }
+    Ok(counters)
+}
+
+/// A counter's suffix is there once or, where a library adds its own, twice.
+fn is_requests(name: &str) -> bool {
+    name.trim_end_matches("_total") == REQUESTS
+}
+
+fn series(sample: &Sample<'_>) -> Result<Series, String> {
+    let kind = match sample.name {
+        DURATIONS => Kind::Within(bound(sample)?),
+        _ if is_error(sample) => Kind::Error,
+        _ => Kind::Good,
+    };
+    let labels = sample.labels.iter().filter(|(name, _)| *name != "le");
+    let mut labels: Vec<_> = labels.map(|(k, v)| format!("{k}={v:?}")).collect();
+    labels.sort_unstable();
+    Ok(Series {
+        kind,
+        labels: labels.join(","),
+    })
+}
+
+/// `status` is ours, `code` is Go's client library's.
+fn is_error(sample: &Sample<'_>) -> bool {
+    let status = sample.label("status").or_else(|| sample.label("code"));
+    status.is_some_and(|it| it.len() == 3 && it.starts_with('5'))
+}
+
+fn bound(sample: &Sample<'_>) -> Result<Duration, String> {
+    let text = sample.label("le").unwrap_or_default();
+    match text.parse::<f64>() {
+        Ok(f64::INFINITY) => Ok(Duration::MAX),
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| text),
+        Err(_) => Err(text),
+    }
+    .map_err(|text| format!("{DURATIONS} has a bucket le={text:?}"))
+}
+
+fn count(sample: &Sample<'_>) -> Result<u64, String> {
+    /// Greater ones are not whole any more: 2^53.
+    const GREATEST: f64 = 9_007_199_254_740_992.0;
+    match sample.value {
+        value if (0.0..=GREATEST).contains(&value) => Ok(value.round() as u64),
+        value => Err(format!("{} stands at {value}", sample.name)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Whether what `[blue_green]` says is possible.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::judge::{fault, judge_deadline, judge_service};
+use super::{Fault, schema};
+use crate::blue_green::analysis::Thresholds;
+use crate::blue_green::policy::Policy;
+use crate::service::Service;
+
+/// A shorter lease leaves no time for a renewal that has to be tried again, and a longer one
+/// has everybody wait for a deployer that was killed.
+const LEASE_SECONDS: RangeInclusive<u32> = 5..=300;
+
+/// Unlike a deadline it may be none.
+const LONGEST_DRAIN_SECONDS: u32 = 24 * 3600;
+
+pub(super) fn judge(
+    section: &schema::BlueGreen,
+    services: &BTreeMap<Spanned<String>, schema::ServiceSettings>,
+) -> Result<Policy, Fault> {
+    Ok(Policy {
+        lease: judge_lease(&section.lease)?,
+        green_ready: judge_deadline(&section.green_ready)?,
+        baseline: judge_deadline(&section.baseline)?,
+        analysis: judge_deadline(&section.analysis)?,
+        drain: judge_drain(&section.drain)?,
+        thresholds: Thresholds {
+            min_requests: judge_min_requests(&section.min_requests)?,
+            max_error_share: judge_share(&section.max_error_share)?,
+            max_error_increase: judge_share(&section.max_error_increase)?,
+            latency_quantile: judge_quantile(&section.latency_quantile)?,
+            max_latency_ratio: judge_ratio(&section.max_latency_ratio)?,
+            min_latency_increase: millis(&section.min_latency_increase_ms),
+            max_latency: section
+                .max_latency_ms
+                .as_ref()
+                .map(judge_max_latency)
+                .transpose()?,
+        },
+        smoke: judge_smoke(services)?,
+    })
+}
+
+fn judge_lease(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
+    let (shortest, longest) = LEASE_SECONDS.into_inner();
+    match *seconds.get_ref() {
+        value if LEASE_SECONDS.contains(&value) => Ok(Duration::from_secs(value.into())),
+        other => Err(fault(
+            seconds,
+            format!("a lease of {other} seconds is not possible"),
+            format!("{shortest} to {longest}; it is renewed every third of that"),
+        )),
+    }
+}
+
+fn judge_drain(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
+    match *seconds.get_ref() {
+        value @ 0..=LONGEST_DRAIN_SECONDS => Ok(Duration::from_secs(value.into())),
+        other => Err(fault(
+            seconds,
+            format!("a drain of {other} seconds is not possible"),
+            format!("a whole number of seconds, 0 to {LONGEST_DRAIN_SECONDS}"),
+        )),
+    }
+}
+
+fn judge_min_requests(requests: &Spanned<u32>) -> Result<u64, Fault> {
+    match *requests.get_ref() {
+        0 => Err(fault(
+            requests,
+            "min_requests 0 would let a version pass that nobody has asked".to_owned(),
+            "at least 1",
+        )),
+        some => Ok(some.into()),
+    }
+}
+
+fn judge_share(share: &Spanned<f64>) -> Result<f64, Fault> {
+    match *share.get_ref() {
+        value if (0.0..=1.0).contains(&value) => Ok(value),
+        other => Err(fault(
+            share,
+            format!("{other} is not a share"),
+            "0 to 1: 0.01 is one in a hundred",
+        )),
+    }
+}
+
+fn judge_quantile(quantile: &Spanned<f64>) -> Result<f64, Fault> {
+    match *quantile.get_ref() {
+        value if value > 0.0 && value < 1.0 => Ok(value),
+        other => Err(fault(
+            quantile,
+            format!("{other} is not a quantile that can be judged"),
+            "more than 0 and less than 1: 0.95 is what 95 of 100 requests take at most",
+        )),
+    }
+}
+
+fn judge_ratio(ratio: &Spanned<f64>) -> Result<f64, Fault> {
+    match *ratio.get_ref() {
+        value if value >= 1.0 && value.is_finite() => Ok(value),
+        other => Err(fault(
+            ratio,
+            format!("{other} is not a ratio that can be judged by"),
+            "1 or more: 2.0 allows twice the time; less would refuse what is as quick as before",
+        )),
+    }
+}
+
+fn judge_max_latency(bound: &Spanned<u32>) -> Result<Duration, Fault> {
+    match *bound.get_ref() {
+        0 => Err(fault(
+            bound,
+            "no request takes 0 ms".to_owned(),
+            "at least 1, or leave it out",
+        )),
+        _ => Ok(millis(bound)),
+    }
+}
+
+fn millis(value: &Spanned<u32>) -> Duration {
+    Duration::from_millis((*value.get_ref()).into())
+}
+
+fn judge_smoke(
+    services: &BTreeMap<Spanned<String>, schema::ServiceSettings>,
+) -> Result<BTreeMap<Service, Vec<String>>, Fault> {
+    let mut all = BTreeMap::new();
+    for (name, settings) in services {
+        let paths = settings.smoke.iter().map(judge_path);
+        let paths: Vec<_> = paths.collect::<Result<_, _>>()?;
+        if !paths.is_empty() {
+            all.insert(judge_service(name)?, paths);
+        }
+    }
+    Ok(all)
+}
+
+/// A path and perhaps a query, as they go over the wire (RFC 9112, 3.2.1).
+fn judge_path(path: &Spanned<String>) -> Result<String, Fault> {
+    let text = path.get_ref();
+    let is_sent = |c: char| c.is_ascii_graphic() && c != '#';
+    match text.starts_with('/') && text.chars().all(is_sent) {
+        true => Ok(text.clone()),
+        false => Err(fault(
+            path,
+            format!("{text:?} is not a path that can be asked for"),
+            "it starts with '/', and what is not ASCII is percent-encoded, e.g. \"/quotes\"",
+        )),
+    }
+}
