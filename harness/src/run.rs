@@ -1,5 +1,6 @@
 //! One invocation and its folder: what happened, written down as it happens.
 
+pub mod counts;
 pub mod event;
 
 use std::fs::{File, OpenOptions};
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::exit::ExitCode;
 use crate::home::Home;
+use counts::Counts;
 use event::{Check, Event, Failure, Happening, Host, Outcome, Stage, StageResult};
 
 /// What a run tells whoever follows it: the console, mostly.
@@ -32,7 +34,7 @@ pub struct Run {
     folder: PathBuf,
     events: File,
     begun: Instant,
-    failed_checks: usize,
+    checks: Counts,
     /// Stages that have begun and not finished.
     open: Vec<(Stage, Instant)>,
     listener: Listener,
@@ -84,7 +86,7 @@ impl Run {
             folder,
             events,
             begun: Instant::now(),
-            failed_checks: 0,
+            checks: Counts::default(),
             open: Vec::new(),
             listener,
         };
@@ -108,9 +110,9 @@ impl Run {
         &self.folder
     }
 
-    /// Checks that did not hold so far.
-    pub fn failed_checks(&self) -> usize {
-        self.failed_checks
+    /// The checks that were made so far.
+    pub fn checks(&self) -> Counts {
+        self.checks
     }
 
     /// Writes an event and tells the listener.
@@ -183,9 +185,7 @@ impl Run {
                 },
             },
         };
-        if matches!(outcome, Outcome::Failed { .. }) {
-            self.failed_checks += 1;
-        }
+        self.checks.add(&outcome);
         self.record(Happening::CheckFinished {
             scenario: scenario.to_owned(),
             check: Check {

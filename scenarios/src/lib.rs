@@ -51,6 +51,21 @@ pub struct Mismatch {
     pub next: String,
 }
 
+/// Why a claim is not met.
+#[derive(Debug)]
+pub enum Unmet {
+    /// It does not hold.
+    Failed(Mismatch),
+    /// There is not enough evidence to say so: what is lacking, in one sentence.
+    Inconclusive(String),
+}
+
+impl From<Mismatch> for Unmet {
+    fn from(mismatch: Mismatch) -> Self {
+        Unmet::Failed(mismatch)
+    }
+}
+
 /// What a check saw: the evidence, or what it saw instead.
 pub type Seen = Result<String, Mismatch>;
 
@@ -80,6 +95,16 @@ impl<'a> Scenario<'a> {
         claim: &str,
         observe: impl Future<Output = Result<(T, String), Mismatch>>,
     ) -> Result<Option<T>, RunFolderError> {
+        self.judge(claim, async { observe.await.map_err(Unmet::from) })
+            .await
+    }
+
+    /// As [`Scenario::check`], where the evidence may not be enough either way.
+    pub async fn judge<T>(
+        &mut self,
+        claim: &str,
+        observe: impl Future<Output = Result<(T, String), Unmet>>,
+    ) -> Result<Option<T>, RunFolderError> {
         let mut yielded = None;
         let outcome = async {
             match observe.await {
@@ -87,9 +112,10 @@ impl<'a> Scenario<'a> {
                     yielded = Some(value);
                     Outcome::Passed { seen }
                 }
-                Err(mismatch) => Outcome::Failed {
+                Err(Unmet::Failed(mismatch)) => Outcome::Failed {
                     failure: mismatch.into_failure(claim),
                 },
+                Err(Unmet::Inconclusive(because)) => Outcome::Inconclusive { because },
             }
         };
         self.run

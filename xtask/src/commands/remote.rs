@@ -258,9 +258,9 @@ impl<'a> Course<'a> {
             verify::leave(&environment).await;
             return self.called_off(code);
         }
-        let failed = self.run.failed_checks();
-        self.run.end_stages(StageResult::of_checks(failed))?;
-        Ok(match ExitCode::of_checks(failed) {
+        let checks = self.run.checks();
+        self.run.end_stages(StageResult::of_checks(checks))?;
+        Ok(match ExitCode::of_checks(checks) {
             ExitCode::Held => Ok(()),
             code => Err(code),
         })

@@ -53,10 +53,10 @@ pub async fn run(named: Named) -> Result<ExitCode, Problem> {
     if interrupted.is_some() {
         leave(&environment).await;
     }
-    let failed = run.failed_checks();
+    let checks = run.checks();
     let (result, code) = match interrupted {
         Some(code) => (StageResult::Interrupted, code),
-        None => (StageResult::of_checks(failed), ExitCode::of_checks(failed)),
+        None => (StageResult::of_checks(checks), ExitCode::of_checks(checks)),
     };
     run.end_stages(result).map_err(Problem::no_environment)?;
     run.finish(code).map_err(Problem::no_environment)?;

@@ -33,7 +33,7 @@ pub async fn prove(
 ) -> Result<(), RunFolderError> {
     run.begin(Stage::Verify)?;
     look(run, place, environment, credentials).await?;
-    if run.failed_checks() > 0 {
+    if run.checks().failed > 0 {
         keep_diagnostics(run, place, environment).await?;
     }
     Ok(())
