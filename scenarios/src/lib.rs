@@ -13,7 +13,7 @@ use harness::capability::Capability;
 use harness::entry::Entry;
 use harness::environment::{Credentials, Environment};
 use harness::home::Home;
-use harness::run::event::{Failure, Happening, Outcome};
+use harness::run::event::{Failure, Happening, Outcome, Stage};
 use harness::run::{Run, RunFolderError, millis};
 
 /// What a scenario acts on.
@@ -147,6 +147,16 @@ impl<'a> Scenario<'a> {
             self.skip(claim, &because).await?;
         }
         Ok(false)
+    }
+
+    /// Tells whoever follows the run what a long step is doing right now; not kept.
+    pub fn progress(&mut self, text: &str) {
+        self.run.progress(Stage::Verify, text);
+    }
+
+    /// Records what a reader of the report should know.
+    pub fn note(&mut self, text: impl Into<String>) -> Result<(), RunFolderError> {
+        self.run.note(Stage::Verify, text)
     }
 
     /// Ends the scenario.
