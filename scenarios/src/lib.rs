@@ -3,6 +3,7 @@
 //! A scenario never asks which target it is on: it acts on an [`Environment`] over HTTP
 //! and records one [`Check`](harness::run::event::Check) an observation.
 
+pub mod catalogue;
 pub mod client;
 pub mod smoke;
 
