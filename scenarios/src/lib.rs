@@ -29,6 +29,8 @@ pub struct Subject<'a> {
     pub home: &'a Home,
     /// How long one check may take.
     pub check_deadline: Duration,
+    /// Whether a fault is to be planted that breaks the claim.
+    pub sabotage: bool,
 }
 
 /// A scenario under way: records its checks.
