@@ -226,3 +226,46 @@ pub fn this_host() -> Host {
         memory_mib: memory.unwrap_or(0) / (1024 * 1024),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn checks_are_counted_by_outcome_and_one_that_never_ends_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let quiet = Box::new(|_: News<'_>| {});
+        let mut run = Run::start(&home, "e2e", "e2e", "local", "default", quiet).unwrap();
+        let soon = Duration::from_millis(20);
+        let outcomes = [
+            Outcome::Passed { seen: "200".into() },
+            Outcome::Inconclusive {
+                because: "no data".into(),
+            },
+            Outcome::Skipped {
+                because: "no cluster".into(),
+            },
+        ];
+        for outcome in outcomes {
+            run.check("smoke", "it holds", soon, async { outcome })
+                .await
+                .unwrap();
+        }
+        let (inconclusive, exit_code) = (StageResult::Inconclusive, ExitCode::Inconclusive);
+        assert_eq!(StageResult::of_checks(run.checks()), inconclusive);
+        assert_eq!(ExitCode::of_checks(run.checks()), exit_code);
+        run.check("smoke", "it ends", soon, std::future::pending())
+            .await
+            .unwrap();
+        let counts = Counts {
+            passed: 1,
+            failed: 1,
+            inconclusive: 1,
+            skipped: 1,
+        };
+        assert_eq!(run.checks(), counts);
+        assert_eq!(StageResult::of_checks(counts), StageResult::Failed);
+        assert_eq!(ExitCode::of_checks(counts), ExitCode::CheckFailed);
+    }
+}
