@@ -27,6 +27,22 @@ pub enum Capability {
     Allowed(Action),
 }
 
+/// As a list of needs has it.
+impl std::fmt::Display for Capability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Capability::Cluster => f.write_str("cluster"),
+            Capability::Ingress => f.write_str("ingress"),
+            Capability::Autoscaling => f.write_str("autoscaling"),
+            Capability::NetworkPolicy => f.write_str("network policy"),
+            Capability::NodeControl => f.write_str("node control"),
+            Capability::Gitops => f.write_str("gitops"),
+            Capability::Watched => f.write_str("watched parts"),
+            Capability::Allowed(action) => write!(f, "allow {}", action.name()),
+        }
+    }
+}
+
 impl Capability {
     /// What processes of this machine can do.
     pub const LOCAL: [Capability; 3] = [

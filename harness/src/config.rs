@@ -15,7 +15,7 @@ use std::time::Duration;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
-pub(crate) use judge::nearest;
+pub use judge::nearest;
 pub use remote::RemoteTarget;
 pub use schema::{BackingServices, PathType};
 

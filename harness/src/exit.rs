@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::counts::Counts;
+
 /// How a command ended, as the number the shell sees.
 ///
 /// | code | meaning |
@@ -46,11 +48,19 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// What a run comes to that made checks, of which so many did not hold.
-    pub fn of_checks(failed: usize) -> Self {
-        match failed {
-            0 => ExitCode::Held,
-            _ => ExitCode::CheckFailed,
+    /// What a run comes to that made these checks. Where all were skipped, nothing is proven.
+    pub fn of_checks(checks: Counts) -> Self {
+        match checks {
+            Counts { failed: 1.., .. } => ExitCode::CheckFailed,
+            Counts {
+                inconclusive: 1.., ..
+            } => ExitCode::Inconclusive,
+            Counts {
+                passed: 0,
+                skipped: 1..,
+                ..
+            } => ExitCode::Inconclusive,
+            _ => ExitCode::Held,
         }
     }
 
@@ -123,6 +133,24 @@ mod tests {
             let row = format!("| {} | {} |", code as u8, code.meaning());
             assert!(readme.contains(&row), "the README lacks {row}");
         }
+    }
+
+    #[test]
+    fn a_failed_check_counts_more_than_an_inconclusive_one_and_that_more_than_passes() {
+        let of = |passed, failed, inconclusive| {
+            ExitCode::of_checks(Counts {
+                passed,
+                failed,
+                inconclusive,
+                skipped: 1,
+            })
+        };
+        assert_eq!(of(3, 0, 0), ExitCode::Held);
+        assert_eq!(of(3, 0, 2), ExitCode::Inconclusive);
+        assert_eq!(of(3, 1, 2), ExitCode::CheckFailed);
+        assert_eq!(of(0, 0, 0), ExitCode::Inconclusive, "all skipped");
+        // Commands that make no checks.
+        assert_eq!(ExitCode::of_checks(Counts::default()), ExitCode::Held);
     }
 
     #[test]

@@ -216,10 +216,10 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// A check may have failed because a part was lost, and be ahead of the news of that.
+    /// A check may not have held because a part was lost, and be ahead of the news of that.
     async fn cut_short_after_all(&mut self) -> Option<Cut> {
         const A_MOMENT: Duration = Duration::from_millis(300);
-        if self.run.failed_checks() == 0 {
+        if ExitCode::of_checks(self.run.checks()) == ExitCode::Held {
             return None;
         }
         let cut_short = until_cut_short(&mut self.supervisor, self.interrupts);
@@ -448,7 +448,7 @@ fn conclude(
     left: Vec<String>,
 ) -> Result<ExitCode, Unwritten> {
     let code = match used {
-        Ok(()) => ExitCode::of_checks(run.failed_checks()),
+        Ok(()) => ExitCode::of_checks(run.checks()),
         Err(Ending::Failed(code)) => code,
         Err(Ending::Interrupted(code)) => code,
         Err(Ending::RunFolder(error)) => return Err(Unwritten { error, left }),

@@ -26,8 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use events::EVENTS_FILE;
 pub use model::{
-    Counts, LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport,
-    StepReport,
+    LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport, StepReport,
 };
 pub use verdict::Verdict;
 

@@ -1,5 +1,6 @@
 //! One invocation and its folder: what happened, written down as it happens.
 
+pub mod counts;
 pub mod event;
 
 use std::fs::{File, OpenOptions};
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::exit::ExitCode;
 use crate::home::Home;
+use counts::Counts;
 use event::{Check, Event, Failure, Happening, Host, Outcome, Stage, StageResult};
 
 /// What a run tells whoever follows it: the console, mostly.
@@ -32,7 +34,7 @@ pub struct Run {
     folder: PathBuf,
     events: File,
     begun: Instant,
-    failed_checks: usize,
+    checks: Counts,
     /// Stages that have begun and not finished.
     open: Vec<(Stage, Instant)>,
     listener: Listener,
@@ -84,7 +86,7 @@ impl Run {
             folder,
             events,
             begun: Instant::now(),
-            failed_checks: 0,
+            checks: Counts::default(),
             open: Vec::new(),
             listener,
         };
@@ -108,9 +110,9 @@ impl Run {
         &self.folder
     }
 
-    /// Checks that did not hold so far.
-    pub fn failed_checks(&self) -> usize {
-        self.failed_checks
+    /// The checks that were made so far.
+    pub fn checks(&self) -> Counts {
+        self.checks
     }
 
     /// Writes an event and tells the listener.
@@ -183,9 +185,7 @@ impl Run {
                 },
             },
         };
-        if matches!(outcome, Outcome::Failed { .. }) {
-            self.failed_checks += 1;
-        }
+        self.checks.add(&outcome);
         self.record(Happening::CheckFinished {
             scenario: scenario.to_owned(),
             check: Check {
@@ -224,5 +224,48 @@ pub fn this_host() -> Host {
         system: sysinfo::System::long_os_version().unwrap_or_else(|_| "unknown".into()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         memory_mib: memory.unwrap_or(0) / (1024 * 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn checks_are_counted_by_outcome_and_one_that_never_ends_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let quiet = Box::new(|_: News<'_>| {});
+        let mut run = Run::start(&home, "e2e", "e2e", "local", "default", quiet).unwrap();
+        let soon = Duration::from_millis(20);
+        let outcomes = [
+            Outcome::Passed { seen: "200".into() },
+            Outcome::Inconclusive {
+                because: "no data".into(),
+            },
+            Outcome::Skipped {
+                because: "no cluster".into(),
+            },
+        ];
+        for outcome in outcomes {
+            run.check("smoke", "it holds", soon, async { outcome })
+                .await
+                .unwrap();
+        }
+        let (inconclusive, exit_code) = (StageResult::Inconclusive, ExitCode::Inconclusive);
+        assert_eq!(StageResult::of_checks(run.checks()), inconclusive);
+        assert_eq!(ExitCode::of_checks(run.checks()), exit_code);
+        run.check("smoke", "it ends", soon, std::future::pending())
+            .await
+            .unwrap();
+        let counts = Counts {
+            passed: 1,
+            failed: 1,
+            inconclusive: 1,
+            skipped: 1,
+        };
+        assert_eq!(run.checks(), counts);
+        assert_eq!(StageResult::of_checks(counts), StageResult::Failed);
+        assert_eq!(ExitCode::of_checks(counts), ExitCode::CheckFailed);
     }
 }

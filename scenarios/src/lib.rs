@@ -3,6 +3,7 @@
 //! A scenario never asks which target it is on: it acts on an [`Environment`] over HTTP
 //! and records one [`Check`](harness::run::event::Check) an observation.
 
+pub mod catalogue;
 pub mod client;
 pub mod smoke;
 
@@ -13,7 +14,7 @@ use harness::capability::Capability;
 use harness::entry::Entry;
 use harness::environment::{Credentials, Environment};
 use harness::home::Home;
-use harness::run::event::{Failure, Happening, Outcome};
+use harness::run::event::{Failure, Happening, Outcome, Stage};
 use harness::run::{Run, RunFolderError, millis};
 
 /// What a scenario acts on.
@@ -28,6 +29,8 @@ pub struct Subject<'a> {
     pub home: &'a Home,
     /// How long one check may take.
     pub check_deadline: Duration,
+    /// Whether a fault is to be planted that breaks the claim.
+    pub sabotage: bool,
 }
 
 /// A scenario under way: records its checks.
@@ -49,6 +52,21 @@ pub struct Mismatch {
     pub look_at: String,
     /// The command that shows more.
     pub next: String,
+}
+
+/// Why a claim is not met.
+#[derive(Debug)]
+pub enum Unmet {
+    /// It does not hold.
+    Failed(Mismatch),
+    /// There is not enough evidence to say so: what is lacking, in one sentence.
+    Inconclusive(String),
+}
+
+impl From<Mismatch> for Unmet {
+    fn from(mismatch: Mismatch) -> Self {
+        Unmet::Failed(mismatch)
+    }
 }
 
 /// What a check saw: the evidence, or what it saw instead.
@@ -80,6 +98,16 @@ impl<'a> Scenario<'a> {
         claim: &str,
         observe: impl Future<Output = Result<(T, String), Mismatch>>,
     ) -> Result<Option<T>, RunFolderError> {
+        self.judge(claim, async { observe.await.map_err(Unmet::from) })
+            .await
+    }
+
+    /// As [`Scenario::check`], where the evidence may not be enough either way.
+    pub async fn judge<T>(
+        &mut self,
+        claim: &str,
+        observe: impl Future<Output = Result<(T, String), Unmet>>,
+    ) -> Result<Option<T>, RunFolderError> {
         let mut yielded = None;
         let outcome = async {
             match observe.await {
@@ -87,9 +115,10 @@ impl<'a> Scenario<'a> {
                     yielded = Some(value);
                     Outcome::Passed { seen }
                 }
-                Err(mismatch) => Outcome::Failed {
+                Err(Unmet::Failed(mismatch)) => Outcome::Failed {
                     failure: mismatch.into_failure(claim),
                 },
+                Err(Unmet::Inconclusive(because)) => Outcome::Inconclusive { because },
             }
         };
         self.run
@@ -121,6 +150,16 @@ impl<'a> Scenario<'a> {
             self.skip(claim, &because).await?;
         }
         Ok(false)
+    }
+
+    /// Tells whoever follows the run what a long step is doing right now; not kept.
+    pub fn progress(&mut self, text: &str) {
+        self.run.progress(Stage::Verify, text);
+    }
+
+    /// Records what a reader of the report should know.
+    pub fn note(&mut self, text: impl Into<String>) -> Result<(), RunFolderError> {
+        self.run.note(Stage::Verify, text)
     }
 
     /// Ends the scenario.

@@ -20,7 +20,8 @@ pub const NAME: &str = "smoke";
 /// Its name where it is looked at from inside the cluster.
 pub const FROM_INSIDE: &str = "smoke-from-inside";
 
-const CLAIM: &str = "every route answers in the expected version, and an order flows from quote to analysis with exact numbers";
+/// What it proves.
+pub const CLAIM: &str = "every route answers in the expected version, and an order flows from quote to analysis with exact numbers";
 
 const WAY_IN: &str = "there is a way in";
 

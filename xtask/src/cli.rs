@@ -51,8 +51,13 @@ pub enum Command {
     Status(Status),
     /// Prove an environment that is up: every route, one order end to end, every refusal
     ///
-    /// Runs the smoke scenario against the environment --name and reports like e2e does.
+    /// Runs the smoke scenario against the environment --name and reports like e2e does; the same
+    /// as `scenario run smoke`.
     Smoke(Named),
+    /// Prove single claims about an environment that is up: list them, run them
+    ///
+    /// docs/scenarios.md says more.
+    Scenario(Scenario),
     /// Deploy a version of the platform to an environment that is up on a cluster
     ///
     /// Upgrades the Helm release and watches its pods until the rollout is complete. A pod that
@@ -131,9 +136,13 @@ pub struct E2e {
     /// Install what is missing first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
-    /// Leave the environment up when everything held, or a check failed
+    /// Leave the environment up when everything held, or a check failed or was inconclusive
     #[arg(long)]
     pub keep: bool,
+    /// Only this scenario, or this family; may be given several times [default: all of
+    /// `scenario list`]
+    #[arg(long = "scenario", value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
     pub images: Supply,
@@ -173,6 +182,54 @@ pub struct Status {
     pub name: Option<EnvironmentName>,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// Arguments of `scenario`.
+#[derive(Args)]
+pub struct Scenario {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ScenarioCommand,
+}
+
+/// What can be done with scenarios.
+#[derive(Subcommand)]
+pub enum ScenarioCommand {
+    /// Show every scenario: its name and number, what it needs, and the claim it proves
+    List {
+        /// Print one JSON document on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run scenarios against the environment --name, and report
+    ///
+    /// Exit code 1 when a check failed, 5 when none failed and one is inconclusive or all were
+    /// skipped.
+    Run(ScenarioRun),
+}
+
+/// Arguments of `scenario run`.
+#[derive(Args)]
+pub struct ScenarioRun {
+    /// The scenarios; a family's name, `blue-green` of `blue-green/happy`, means all of it
+    #[arg(value_name = "SCENARIO", required = true)]
+    pub names: Vec<String>,
+    /// Break the claim on purpose: the scenario must then report it
+    #[arg(long)]
+    pub sabotage: bool,
+    #[command(flatten)]
+    pub named: Named,
+}
+
+impl ScenarioRun {
+    /// What `smoke` means.
+    pub fn smoke(named: Named) -> Self {
+        ScenarioRun {
+            names: vec![scenarios::smoke::NAME.to_owned()],
+            sabotage: false,
+            named,
+        }
+    }
 }
 
 /// Arguments of `deploy`.

@@ -8,7 +8,7 @@ mod e2e;
 mod images;
 mod remote;
 mod report;
-mod smoke;
+mod scenario;
 mod status;
 mod test;
 mod up;
@@ -18,7 +18,7 @@ mod workplace;
 
 use harness::exit::ExitCode;
 
-use crate::cli::Command;
+use crate::cli::{Command, ScenarioCommand, ScenarioRun};
 use crate::problem::Problem;
 
 /// Runs a command.
@@ -28,7 +28,11 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
         Command::Up(arguments) => up::run(arguments).await,
         Command::Down(arguments) => down::run(arguments).await,
         Command::Status(common) => status::run(common).await,
-        Command::Smoke(common) => smoke::run(common).await,
+        Command::Smoke(named) => scenario::run("smoke", ScenarioRun::smoke(named)).await,
+        Command::Scenario(arguments) => match arguments.command {
+            ScenarioCommand::List { json } => scenario::list(json),
+            ScenarioCommand::Run(arguments) => scenario::run("scenario", arguments).await,
+        },
         Command::Deploy(arguments) => deploy::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,

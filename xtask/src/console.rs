@@ -107,6 +107,7 @@ impl Console {
         let how = match result {
             StageResult::Done => "done",
             StageResult::Failed => "failed",
+            StageResult::Inconclusive => "inconclusive",
             StageResult::Interrupted => "interrupted",
         };
         self.timed(stage, how, millis);
@@ -120,6 +121,7 @@ impl Console {
         let (mark, rest) = match &check.outcome {
             Outcome::Passed { .. } => ("ok  ", String::new()),
             Outcome::Failed { .. } => ("FAIL", String::new()),
+            Outcome::Inconclusive { because } => ("open", format!(" ({because})")),
             Outcome::Skipped { because } => ("skip", format!(" ({because})")),
         };
         let text = format!("  {mark} {}{rest}", check.name);

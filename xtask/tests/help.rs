@@ -30,11 +30,18 @@ fn help_teaches() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
     for command in [
-        "e2e", "up", "down", "status", "smoke", "doctor", "test", "images", "bench", "report",
+        "e2e", "up", "down", "status", "smoke", "scenario", "doctor", "test", "images", "bench",
+        "report",
     ] {
         insta::assert_snapshot!(
             format!("help-{command}"),
             xtask(folder.path(), &[command, "--help"])
+        );
+    }
+    for command in ["list", "run"] {
+        insta::assert_snapshot!(
+            format!("help-scenario-{command}"),
+            xtask(folder.path(), &["scenario", command, "--help"])
         );
     }
     for command in ["list", "build", "load"] {
@@ -43,6 +50,31 @@ fn help_teaches() {
             xtask(folder.path(), &["images", command, "--help"])
         );
     }
+}
+
+#[test]
+fn every_scenario_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = xtask(folder.path(), &["scenario", "list"]);
+    insta::assert_snapshot!("scenario-list", listed);
+    let listed = xtask(folder.path(), &["scenario", "list", "--json"]);
+    insta::assert_snapshot!("scenario-list-json", listed);
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[&str]); 3] = [
+        ("run", &["scenario", "run", "smoke", "smok"]),
+        ("e2e", &["e2e", "--scenario", "blue-green/happier"]),
+        ("sabotage", &["scenario", "run", "smoke", "--sabotage"]),
+    ];
+    for (what, arguments) in cases {
+        let said = xtask(folder.path(), arguments);
+        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
+        insta::assert_snapshot!(format!("no-scenario-{what}"), said);
+    }
+    assert!(!folder.path().join("home").exists());
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
 }
 
 /// "did you mean", when something known is near enough.
-pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     const NEAR_ENOUGH: f64 = 0.6;
     let known: Vec<&str> = known.into_iter().collect();
     let best = known

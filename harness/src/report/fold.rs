@@ -5,10 +5,10 @@
 use jiff::Timestamp;
 
 use super::model::{
-    Counts, LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport,
-    StepReport,
+    LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport, StepReport,
 };
 use super::verdict::{self, Verdict};
+use crate::run::counts::Counts;
 use crate::run::event::{Check, Event, Failure, Happening, Stage};
 
 impl Report {
@@ -238,6 +238,9 @@ fn scenario_result(counts: Counts, finished: bool) -> ScenarioResult {
     match counts {
         Counts { failed: 1.., .. } => ScenarioResult::Failed,
         _ if !finished => ScenarioResult::Unfinished,
+        Counts {
+            inconclusive: 1.., ..
+        } => ScenarioResult::Inconclusive,
         Counts { passed: 1.., .. } => ScenarioResult::Held,
         Counts { skipped: 1.., .. } => ScenarioResult::Skipped,
         _ => ScenarioResult::Unproven,

@@ -12,9 +12,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use self::look::{Tone, badge, icon};
 use super::EVENTS_FILE;
 use super::links::inside_run_folder;
-use super::model::{Counts, Report};
+use super::model::Report;
 use super::verdict::Verdict;
 use crate::duration::human;
+use crate::run::counts::Counts;
 use crate::run::event::Failure;
 
 const STYLE: &str = include_str!("html/style.css");
@@ -112,7 +113,7 @@ fn figures(report: &Report) -> Markup {
     html! {
         section aria-label="Figures" {
             ul.figures {
-                li.bad[checks.failed > 0] {
+                li.bad[checks.failed > 0].warn[checks.failed == 0 && checks.inconclusive > 0] {
                     span.name { "Checks passed" }
                     strong { (checks.passed) @if checks.total() > 0 { small { " of " (checks.total()) } } }
                     span.aside { (rest_of_checks(report)) }
@@ -156,15 +157,14 @@ fn figures(report: &Report) -> Markup {
 
 /// What there is beside the passed checks: `1 failed, 2 skipped`.
 fn rest_of_checks(report: &Report) -> String {
-    let Counts {
-        failed, skipped, ..
-    } = report.checks;
-    let mut words = match (report.checks.total(), failed, skipped) {
-        (0, _, _) => "no check ran".to_owned(),
-        (_, 0, 0) => "none failed, none skipped".to_owned(),
-        (_, _, 0) => format!("{failed} failed"),
-        (_, 0, _) => format!("{skipped} skipped"),
-        _ => format!("{failed} failed, {skipped} skipped"),
+    let rest = Counts {
+        passed: 0,
+        ..report.checks
+    };
+    let mut words = match (report.checks.total(), rest.total()) {
+        (0, _) => "no check ran".to_owned(),
+        (_, 0) => "none failed, none skipped".to_owned(),
+        _ => rest.to_string(),
     };
     if report.verdict == Verdict::Unfinished {
         words += ", then the record stops";
@@ -172,12 +172,14 @@ fn rest_of_checks(report: &Report) -> String {
     words
 }
 
-/// Everything red in one place; failed checks by a link to where they are told in full.
+/// Everything that is not as it should be in one place; checks by a link to where they are
+/// told in full.
 fn what_went_wrong(report: &Report) -> Markup {
     let advice = report.cleanup_advice();
     let red =
         !report.failures.is_empty() || report.checks.failed > 0 || !report.lost_parts.is_empty();
-    if !red && advice.is_none() && report.torn_line.is_none() {
+    let open = report.checks.inconclusive > 0;
+    if !red && !open && advice.is_none() && report.torn_line.is_none() {
         return html! {};
     }
     html! {
@@ -193,6 +195,7 @@ fn what_went_wrong(report: &Report) -> Markup {
                 }
             }
             @if report.checks.failed > 0 { (scenarios::failed_links(report)) }
+            @if open { (scenarios::inconclusive_links(report)) }
             @for lost in &report.lost_parts {
                 article.card.bad {
                     h3 { (badge(Tone::Bad, "lost")) (lost.part) }

@@ -82,6 +82,13 @@ fn check_case(check: &Check) -> TestCase {
             &failure.what,
             &details(failure),
         ),
+        // JUnit has no word for it: an error, so that nobody takes it for a pass.
+        Outcome::Inconclusive { because } => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_type("inconclusive");
+            status.set_message(because.as_str());
+            TestCase::new(check.name.as_str(), status)
+        }
         Outcome::Skipped { because } => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(because.as_str());
@@ -108,6 +115,7 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
             let message = match stage.end {
                 StageEnd::Interrupted => "the stage was interrupted",
                 StageEnd::Unfinished => "the stage did not finish",
+                StageEnd::Inconclusive => "the stage came to no conclusion",
                 StageEnd::Done | StageEnd::Failed => "the stage failed",
             };
             error(&stage.stage.to_string(), message, &report.headline())
@@ -117,7 +125,8 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
         error(&lost.part, &message, &format!("where: {}", lost.log))
     });
     let mut cases: Vec<_> = failures.chain(stages).chain(lost).collect();
-    if cases.is_empty() && report.checks.failed == 0 && report.verdict != Verdict::Held {
+    let red_checks = report.checks.failed + report.checks.inconclusive;
+    if cases.is_empty() && red_checks == 0 && report.verdict != Verdict::Held {
         cases.push(error(RUN_SUITE, &report.headline(), ""));
     }
     if report.verdict == Verdict::Held && report.checks.total() == 0 {
@@ -129,7 +138,7 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
 }
 
 /// Whether the stage is done, or what went wrong in it is told elsewhere: by a failure
-/// of its own, or by the failed checks that a failed verification consists of.
+/// of its own, or by the checks that a verification consists of.
 fn is_explained(report: &Report, stage: &StageReport) -> bool {
     let has_failure = || {
         let mut failures = report.failures.iter();
@@ -138,6 +147,7 @@ fn is_explained(report: &Report, stage: &StageReport) -> bool {
     match stage.end {
         StageEnd::Done => true,
         StageEnd::Failed => report.checks.failed > 0 || has_failure(),
+        StageEnd::Inconclusive => report.checks.inconclusive > 0 || has_failure(),
         StageEnd::Interrupted | StageEnd::Unfinished => has_failure(),
     }
 }

@@ -1,13 +1,14 @@
 //! The report's data, as `report.json` has it.
 //!
 //! A reader may rely on `schema` and `version`: a change that breaks readers raises
-//! the version; a field that is only added does not. All durations are milliseconds.
+//! the version; a field or a value that is only added does not. All durations are milliseconds.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 use crate::exit::ExitCode;
+use crate::run::counts::Counts;
 use crate::run::event::{Check, Failure, Host, Outcome, Part, Stage, StageResult};
 
 /// One run, as its events tell it.
@@ -78,6 +79,8 @@ pub enum StageEnd {
     Done,
     /// It did not.
     Failed,
+    /// It came to no conclusion.
+    Inconclusive,
     /// It was cut short by a signal.
     Interrupted,
     /// Its end is not on record.
@@ -133,27 +136,18 @@ pub struct ScenarioReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScenarioResult {
-    /// It finished, at least one check passed and none failed.
+    /// It finished, at least one check passed and none failed or was inconclusive.
     Held,
     /// A check failed, whether or not it finished.
     Failed,
+    /// It finished, no check failed and at least one was inconclusive.
+    Inconclusive,
     /// It finished and every check was skipped.
     Skipped,
     /// It finished without a single check: that proves nothing.
     Unproven,
     /// Its end is not on record, and no check had failed until then.
     Unfinished,
-}
-
-/// Checks, counted by outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// The claim held.
-    pub passed: usize,
-    /// The claim did not hold.
-    pub failed: usize,
-    /// The claim could not be looked at.
-    pub skipped: usize,
 }
 
 /// Something that went wrong outside of a check.
@@ -181,6 +175,15 @@ impl Report {
         })
     }
 
+    /// The inconclusive checks, with their scenario and what was lacking.
+    pub fn inconclusive_checks(&self) -> impl Iterator<Item = (&ScenarioReport, &Check, &str)> {
+        self.scenarios.iter().flat_map(|scenario| {
+            scenario
+                .inconclusive_checks()
+                .map(move |(check, because)| (scenario, check, because))
+        })
+    }
+
     /// The notes of all stages, with their stage.
     pub fn notes(&self) -> impl Iterator<Item = (Stage, &str)> {
         self.stages
@@ -197,39 +200,13 @@ impl ScenarioReport {
             _ => None,
         })
     }
-}
 
-impl Counts {
-    /// All of them.
-    pub fn total(self) -> usize {
-        self.passed + self.failed + self.skipped
-    }
-
-    pub(super) fn add(&mut self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Passed { .. } => self.passed += 1,
-            Outcome::Failed { .. } => self.failed += 1,
-            Outcome::Skipped { .. } => self.skipped += 1,
-        }
-    }
-}
-
-/// Leaves out what there is none of: `11 passed, 1 failed`, or `no check ran`.
-impl std::fmt::Display for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words = [
-            (self.failed, "failed"),
-            (self.passed, "passed"),
-            (self.skipped, "skipped"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, outcome)| format!("{count} {outcome}"))
-        .collect::<Vec<_>>();
-        match words.is_empty() {
-            true => f.pad("no check ran"),
-            false => f.pad(&words.join(", ")),
-        }
+    /// The inconclusive checks, with what was lacking.
+    pub fn inconclusive_checks(&self) -> impl Iterator<Item = (&Check, &str)> {
+        self.checks.iter().filter_map(|check| match &check.outcome {
+            Outcome::Inconclusive { because } => Some((check, because.as_str())),
+            _ => None,
+        })
     }
 }
 
@@ -238,6 +215,7 @@ impl From<StageResult> for StageEnd {
         match result {
             StageResult::Done => StageEnd::Done,
             StageResult::Failed => StageEnd::Failed,
+            StageResult::Inconclusive => StageEnd::Inconclusive,
             StageResult::Interrupted => StageEnd::Interrupted,
         }
     }
@@ -248,6 +226,7 @@ impl std::fmt::Display for StageEnd {
         f.pad(match self {
             StageEnd::Done => "done",
             StageEnd::Failed => "failed",
+            StageEnd::Inconclusive => "inconclusive",
             StageEnd::Interrupted => "interrupted",
             StageEnd::Unfinished => "unfinished",
         })
@@ -259,6 +238,7 @@ impl std::fmt::Display for ScenarioResult {
         f.pad(match self {
             ScenarioResult::Held => "held",
             ScenarioResult::Failed => "failed",
+            ScenarioResult::Inconclusive => "inconclusive",
             ScenarioResult::Skipped => "skipped",
             ScenarioResult::Unproven => "unproven",
             ScenarioResult::Unfinished => "unfinished",

@@ -16,6 +16,7 @@ pub(super) fn render(report: &Report) -> String {
         head(report),
         failures(report),
         scenarios(report),
+        inconclusive(report),
         skipped(report),
         stages(report),
         parts(report),
@@ -128,8 +129,24 @@ fn scenario_mark(result: ScenarioResult) -> &'static str {
         ScenarioResult::Held => "✅",
         ScenarioResult::Failed => "❌",
         ScenarioResult::Skipped => "⏭️",
-        ScenarioResult::Unproven | ScenarioResult::Unfinished => "⚠️",
+        ScenarioResult::Inconclusive | ScenarioResult::Unproven | ScenarioResult::Unfinished => {
+            "⚠️"
+        }
     }
+}
+
+fn inconclusive(report: &Report) -> String {
+    let rows = report
+        .inconclusive_checks()
+        .map(|(scenario, check, because)| {
+            let place = format!("{} › {}", scenario.scenario, check.name);
+            [escaped(&place), escaped(because)]
+        });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("## Inconclusive\n\n{}", table(["check", "because"], rows))
 }
 
 fn skipped(report: &Report) -> String {

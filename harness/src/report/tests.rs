@@ -1,4 +1,4 @@
-//! The renderers, over five records that are also the golden form of `events.jsonl`,
+//! The renderers, over six records that are also the golden form of `events.jsonl`,
 //! and over whatever else a run may leave.
 
 use std::path::Path;
@@ -11,12 +11,17 @@ use crate::run::event::{
     Check, Event, Failure, Happening, Host, Outcome, Part, Stage, StageResult,
 };
 
-const SAMPLES: [(&str, &str, Verdict); 5] = [
+const SAMPLES: [(&str, &str, Verdict); 6] = [
     ("held", include_str!("samples/held.jsonl"), Verdict::Held),
     (
         "failed",
         include_str!("samples/failed.jsonl"),
         Verdict::Failed,
+    ),
+    (
+        "inconclusive",
+        include_str!("samples/inconclusive.jsonl"),
+        Verdict::Inconclusive,
     ),
     (
         "interrupted",
@@ -189,6 +194,29 @@ fn exit_code_0_is_not_believed_over_something_red() {
         );
         assert!(red_in_junit(&report) > 0, "{what:?}");
     }
+}
+
+#[test]
+fn exit_code_0_is_not_believed_over_an_inconclusive_check() {
+    let report = held_but(Happening::CheckFinished {
+        scenario: "smoke".into(),
+        check: Check {
+            name: "a late one".into(),
+            millis: 1,
+            outcome: Outcome::Inconclusive {
+                because: "no request was measured".into(),
+            },
+        },
+    });
+    assert_eq!(report.verdict, Verdict::Inconclusive);
+    assert_eq!(report.scenarios[0].result, ScenarioResult::Inconclusive);
+    assert!(
+        report.headline().contains("1 of 9 checks is inconclusive")
+            && report.headline().contains("exit code said 0"),
+        "{}",
+        report.headline()
+    );
+    assert_eq!(red_in_junit(&report), 1, "the check, and nothing twice");
 }
 
 #[test]
@@ -383,7 +411,7 @@ proptest! {
         prop_assert_eq!(red == 0, report.verdict == Verdict::Held, "{:?}, {} red", report.verdict, red);
         if report.verdict == Verdict::Held {
             let finished = |event: &Event| matches!(event.what, Happening::RunFinished { exit_code: ExitCode::Held, .. });
-            let failed = |event: &Event| matches!(&event.what, Happening::CheckFinished { check: Check { outcome: Outcome::Failed { .. }, .. }, .. });
+            let failed = |event: &Event| matches!(&event.what, Happening::CheckFinished { check: Check { outcome: Outcome::Failed { .. } | Outcome::Inconclusive { .. }, .. }, .. });
             prop_assert!(events.iter().any(finished));
             prop_assert!(!events.iter().any(failed));
         }
@@ -430,6 +458,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         StageResult::Done,
         StageResult::Done,
         StageResult::Failed,
+        StageResult::Inconclusive,
         StageResult::Interrupted,
     ]);
     let scenario = || prop::sample::select(vec!["smoke".to_owned(), "<outage>".to_owned()]);
@@ -487,6 +516,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 fn any_check() -> impl Strategy<Value = Check> {
     let outcome = prop_oneof![
         any_text().prop_map(|seen| Outcome::Passed { seen }),
+        any_text().prop_map(|because| Outcome::Inconclusive { because }),
         any_text().prop_map(|because| Outcome::Skipped { because }),
         any_failure().prop_map(|failure| Outcome::Failed { failure }),
     ];

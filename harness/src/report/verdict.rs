@@ -78,6 +78,7 @@ fn shows_red(report: &Report) -> bool {
 fn lacks_evidence(report: &Report) -> bool {
     let proves_nothing = !report.scenarios.is_empty() && report.checks.passed == 0;
     proves_nothing
+        || report.checks.inconclusive > 0
         || report.stages.iter().any(|it| it.end != StageEnd::Done)
         || report
             .scenarios
@@ -123,7 +124,7 @@ impl Report {
             (0, _) => "The command did what it is for; no check ran, so nothing is proven about the platform.".to_owned(),
             (1, 0) => "The one check passed.".to_owned(),
             (passed, 0) => format!("All {passed} checks passed."),
-            (passed, skipped) => format!("{passed} of {} checks passed, {skipped} skipped.", passed + skipped),
+            (passed, skipped) => format!("{passed} of {} checks passed, {skipped} skipped.", self.checks.total()),
         }
     }
 
@@ -135,6 +136,13 @@ impl Report {
         if self.checks.failed > 0 {
             let (failed, total) = (self.checks.failed, self.checks.total());
             sentences.push(format!("{failed} of {total} checks failed."));
+        }
+        if self.checks.inconclusive > 0 {
+            let (inconclusive, total) = (self.checks.inconclusive, self.checks.total());
+            let verb = if inconclusive == 1 { "is" } else { "are" };
+            sentences.push(format!(
+                "{inconclusive} of {total} checks {verb} inconclusive."
+            ));
         }
         if let Some(lost) = self.lost_parts.first() {
             sentences.push(format!("{} was lost: {}.", lost.part, lost.how));

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use crate::exit::ExitCode;
 
 /// One line of `events.jsonl`.
@@ -177,6 +178,8 @@ pub enum StageResult {
     Done,
     /// It did not; a `failed` event or a failed check says why.
     Failed,
+    /// It came to no conclusion; an inconclusive check says why.
+    Inconclusive,
     /// It was cut short by a signal.
     Interrupted,
 }
@@ -202,7 +205,7 @@ impl Part {
     }
 }
 
-/// One pass/fail observation.
+/// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// What is observed, as a claim: `a bad token is refused`.
@@ -227,6 +230,11 @@ pub enum Outcome {
         /// What a person needs to go on.
         failure: Failure,
     },
+    /// There was not enough evidence to say whether the claim held.
+    Inconclusive {
+        /// What was lacking, one sentence: it never reads like a pass.
+        because: String,
+    },
     /// The claim could not be looked at here.
     Skipped {
         /// The reason: a skip never reads like a pass.
@@ -250,10 +258,11 @@ pub struct Failure {
 }
 
 impl StageResult {
-    /// A stage that made checks, of which so many did not hold.
-    pub fn of_checks(failed: usize) -> Self {
-        match failed {
-            0 => StageResult::Done,
+    /// A stage that made these checks.
+    pub fn of_checks(checks: Counts) -> Self {
+        match ExitCode::of_checks(checks) {
+            ExitCode::Held => StageResult::Done,
+            ExitCode::Inconclusive => StageResult::Inconclusive,
             _ => StageResult::Failed,
         }
     }

@@ -8,7 +8,7 @@ use harness::run::event::{Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 
 use super::remote;
-use super::verify::prove;
+use super::verify::{Selection, prove};
 use super::warm::{self, Found, Purpose};
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{E2e, Named};
@@ -16,15 +16,16 @@ use crate::problem::Problem;
 
 /// Stands the platform up, proves it, and takes it down.
 pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
+    let selection = Selection::of(&arguments.scenarios, false)?;
     let Named { name, common } = &arguments.named;
     let place = Workplace::find(common).await?;
     if let Some(site) = remote::site(&place) {
-        return remote::e2e(&place, site, &arguments).await;
+        return remote::e2e(&place, site, &arguments, &selection).await;
     }
     let found = warm::find(&place, name).await?;
     if let Found::Usable(usable) = &found {
-        let named = &arguments.named;
-        return warm::again(&place, named, arguments.images, usable, Purpose::Prove).await;
+        let (named, supply) = (&arguments.named, arguments.images);
+        return warm::again(&place, named, supply, usable, Purpose::Prove(&selection)).await;
     }
     let mut interrupts = interrupts()?;
     if let Err(code) = provision_if(arguments.provision, &place, &mut interrupts).await? {
@@ -49,13 +50,18 @@ pub async fn run(arguments: E2e) -> Result<ExitCode, Problem> {
         &mut interrupts,
         afterwards,
         async |run, environment, secrets| {
-            prove(run, &place, environment, &secrets.credentials()).await?;
-            run.end_stages(StageResult::of_checks(run.failed_checks()))
+            let credentials = secrets.credentials();
+            prove(run, &place, environment, &credentials, &selection).await?;
+            run.end_stages(StageResult::of_checks(run.checks()))
         },
     )
     .await?;
     let code = conclude(&run, code, common.json)?;
-    if stays && matches!(code, ExitCode::Held | ExitCode::CheckFailed) {
+    let proven = matches!(
+        code,
+        ExitCode::Held | ExitCode::CheckFailed | ExitCode::Inconclusive
+    );
+    if stays && proven {
         super::up::say_how_to_use(&place.home, name);
     }
     Ok(code)

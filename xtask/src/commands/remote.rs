@@ -1,4 +1,4 @@
-//! `deploy`, `smoke` and `e2e` on a remote target, which is there and stays.
+//! `deploy`, `scenario run` and `e2e` on a remote target, which is there and stays.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -13,7 +13,7 @@ use harness::run::{Run, RunFolderError};
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::{self, NotDone, helm};
-use super::verify;
+use super::verify::{self, Selection};
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{Common, Deploy, E2e};
 use crate::problem::Problem;
@@ -26,8 +26,8 @@ struct Work<'a> {
     why: String,
     /// The version to deploy, and the helm to do it.
     deploy: Option<(&'a str, PathBuf)>,
-    /// Whether the platform is proven.
-    prove: bool,
+    /// What is proven of the platform, if it is.
+    prove: Option<&'a Selection>,
 }
 
 /// The remote target that is meant, if it is one.
@@ -71,7 +71,7 @@ pub async fn deploy(
         verb: "deploy",
         why: "which is there".into(),
         deploy: Some((version, helm(place)?)),
-        prove: false,
+        prove: None,
     };
     let code = perform(place, site, work, &arguments.named.common).await?;
     if code == ExitCode::Held {
@@ -90,23 +90,30 @@ async fn show(place: &Workplace, site: Site<'_>, version: &str) -> Result<ExitCo
     Ok(ExitCode::Held)
 }
 
-/// Proves the platform as it is there.
-pub async fn smoke(
+/// Proves the platform as it is there. The run is called `verb`.
+pub async fn prove(
     place: &Workplace,
     site: Site<'_>,
+    verb: &'static str,
+    selection: &Selection,
     common: &Common,
 ) -> Result<ExitCode, Problem> {
     let work = Work {
-        verb: "smoke",
+        verb,
         why: "which is there".into(),
         deploy: None,
-        prove: true,
+        prove: Some(selection),
     };
     perform(place, site, work, common).await
 }
 
 /// Deploys the configured version where that is allowed, and proves the platform.
-pub async fn e2e(place: &Workplace, site: Site<'_>, arguments: &E2e) -> Result<ExitCode, Problem> {
+pub async fn e2e(
+    place: &Workplace,
+    site: Site<'_>,
+    arguments: &E2e,
+    selection: &Selection,
+) -> Result<ExitCode, Problem> {
     let mut interrupts = interrupts()?;
     if let Err(code) = provision_if(arguments.provision, place, &mut interrupts).await? {
         return Ok(code);
@@ -118,13 +125,13 @@ pub async fn e2e(place: &Workplace, site: Site<'_>, arguments: &E2e) -> Result<E
             verb: "e2e",
             why: "which is there and stays".into(),
             deploy: Some((version, helm(place)?)),
-            prove: true,
+            prove: Some(selection),
         },
         Err(refusal) => Work {
             verb: "e2e",
             why: format!("which is there and stays; proven as it is: {refusal}"),
             deploy: None,
-            prove: true,
+            prove: Some(selection),
         },
     };
     perform(place, site, work, &arguments.named.common).await
@@ -181,8 +188,8 @@ impl<'a> Course<'a> {
             return Ok(Err(code));
         }
         match work.prove {
-            true => self.prove(&remote).await,
-            false => Ok(Ok(())),
+            Some(selection) => self.prove(&remote, selection).await,
+            None => Ok(Ok(())),
         }
     }
 
@@ -237,7 +244,7 @@ impl<'a> Course<'a> {
         deploy::stage(self.run, version, deploying).await
     }
 
-    async fn prove(&mut self, remote: &Remote<'_>) -> Step<()> {
+    async fn prove(&mut self, remote: &Remote<'_>, selection: &Selection) -> Step<()> {
         let found = async {
             let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
             Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
@@ -249,7 +256,7 @@ impl<'a> Course<'a> {
                 return self.fail(&error);
             }
         };
-        let proven = verify::prove(self.run, self.place, &environment, &credentials);
+        let proven = verify::prove(self.run, self.place, &environment, &credentials, selection);
         let interrupted = tokio::select! {
             proven = proven => { proven?; None }
             code = self.interrupts.next() => Some(code),
@@ -258,9 +265,9 @@ impl<'a> Course<'a> {
             verify::leave(&environment).await;
             return self.called_off(code);
         }
-        let failed = self.run.failed_checks();
-        self.run.end_stages(StageResult::of_checks(failed))?;
-        Ok(match ExitCode::of_checks(failed) {
+        let checks = self.run.checks();
+        self.run.end_stages(StageResult::of_checks(checks))?;
+        Ok(match ExitCode::of_checks(checks) {
             ExitCode::Held => Ok(()),
             code => Err(code),
         })

@@ -13,9 +13,11 @@ use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
 use harness::tools;
 use harness::tunnel::{self, Tunnel};
+use scenarios::catalogue::{self, Entry, Family};
 use scenarios::{Mismatch, Subject, smoke};
 
 use super::workplace::Workplace;
+use crate::problem::Problem;
 
 /// Where the way into the cluster begins.
 const NAMESPACE: &str = "default";
@@ -23,17 +25,38 @@ const NAMESPACE: &str = "default";
 /// From asking for a pod inside the cluster until it runs.
 const TUNNEL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Proves the environment: as its users see it, and from inside where it has an inside.
-/// Whoever calls ends the stage.
+/// What is proven of an environment.
+pub struct Selection {
+    scenarios: Vec<&'static Entry>,
+    /// Whether a fault is planted that breaks each claim.
+    sabotage: bool,
+}
+
+impl Selection {
+    /// The scenarios and families of these names; all that there are where none is named.
+    pub fn of(names: &[String], sabotage: bool) -> Result<Selection, Problem> {
+        let scenarios = catalogue::select(names).map_err(Problem::usage)?;
+        if sabotage {
+            catalogue::can_sabotage(&scenarios).map_err(Problem::usage)?;
+        }
+        Ok(Selection {
+            scenarios,
+            sabotage,
+        })
+    }
+}
+
+/// Proves the environment. Whoever calls ends the stage.
 pub async fn prove(
     run: &mut Run,
     place: &Workplace,
     environment: &Environment,
     credentials: &Credentials,
+    selection: &Selection,
 ) -> Result<(), RunFolderError> {
     run.begin(Stage::Verify)?;
-    look(run, place, environment, credentials).await?;
-    if run.failed_checks() > 0 {
+    look(run, place, environment, credentials, selection).await?;
+    if run.checks().failed > 0 {
         keep_diagnostics(run, place, environment).await?;
     }
     Ok(())
@@ -66,36 +89,55 @@ async fn look(
     place: &Workplace,
     environment: &Environment,
     credentials: &Credentials,
+    selection: &Selection,
 ) -> Result<(), RunFolderError> {
-    let mut subject = Subject {
+    let subject = Subject {
         environment,
         entry: &environment.entry,
         credentials,
         home: &place.home,
         check_deadline: place.config.deadlines.check,
+        sabotage: selection.sabotage,
     };
-    smoke::run(run, &subject, smoke::NAME).await?;
+    for scenario in &selection.scenarios {
+        let mut needs = scenario.needs.iter();
+        let lacking = needs.find_map(|need| environment.lacks(*need));
+        match (lacking, scenario.family) {
+            (Some(because), _) => scenario.skipped(run, &subject, &because).await?,
+            (None, Family::Smoke) => smoke_from_everywhere(run, &subject).await?,
+        }
+    }
+    Ok(())
+}
+
+/// As the environment's users see it, and from inside where it has an inside.
+async fn smoke_from_everywhere(run: &mut Run, subject: &Subject<'_>) -> Result<(), RunFolderError> {
+    let environment = subject.environment;
+    smoke::run(run, subject, smoke::NAME).await?;
     let Some(cluster) = &environment.cluster else {
         return Ok(());
     };
     let image = match shell_image(environment, cluster) {
         Ok(image) => image,
         Err(because) => {
-            return smoke::skipped(run, &subject, smoke::FROM_INSIDE, &because).await;
+            return smoke::skipped(run, subject, smoke::FROM_INSIDE, &because).await;
         }
     };
     match inside(cluster, image).await {
         Ok(tunnel) => {
             let entry = environment.entry.by_way_of(tunnel.address());
-            subject.entry = &entry;
-            let proven = smoke::run(run, &subject, smoke::FROM_INSIDE).await;
+            let from_inside = Subject {
+                entry: &entry,
+                ..*subject
+            };
+            let proven = smoke::run(run, &from_inside, smoke::FROM_INSIDE).await;
             // Its pod ends by itself where this fails.
             let _ = tunnel.close().await;
             proven
         }
         Err(seen) => {
             let why = no_way_in(cluster, seen);
-            smoke::no_way(run, &subject, smoke::FROM_INSIDE, why).await
+            smoke::no_way(run, subject, smoke::FROM_INSIDE, why).await
         }
     }
 }

@@ -8,7 +8,7 @@ use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 
 use super::deploy::Site;
-use super::verify;
+use super::verify::{self, Selection};
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli::{self, Named};
 use crate::problem::Problem;
@@ -32,10 +32,10 @@ pub struct Usable {
 }
 
 /// What a cluster that is up is used again for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// The checkout is deployed and proven.
-    Prove,
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// The checkout is deployed, and this is proven of it.
+    Prove(&'a Selection),
     /// The checkout is deployed.
     Mend,
 }
@@ -79,13 +79,13 @@ pub async fn again(
     named: &Named,
     supply: cli::Supply,
     usable: &Usable,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
 ) -> Result<ExitCode, Problem> {
     let environment = &usable.environment;
     let site = Site::find(place, environment).await?;
     let mut interrupts = interrupts()?;
     let verb = match purpose {
-        Purpose::Prove => "e2e",
+        Purpose::Prove(_) => "e2e",
         Purpose::Mend => "up",
     };
     let why = "which is up and stays";
@@ -101,7 +101,8 @@ pub async fn again(
     };
     run.finish(ended)?;
     // Of an environment that is mended, the document is its own.
-    conclude(&run, ended, named.common.json && purpose == Purpose::Prove)
+    let is_proof = matches!(purpose, Purpose::Prove(_));
+    conclude(&run, ended, named.common.json && is_proof)
 }
 
 async fn course(
@@ -110,7 +111,7 @@ async fn course(
     site: &Site<'_>,
     supply: cli::Supply,
     usable: &Usable,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
 ) -> Result<ExitCode, Problem> {
     let name = &usable.environment.name;
     preflight(run, &usable.unwell)?;
@@ -121,14 +122,15 @@ async fn course(
     let folder = EnvironmentFolder::of(&place.home, name);
     let kept = folder.write_version(version);
     kept.map_err(Problem::no_environment)?;
-    if purpose == Purpose::Mend {
+    let Purpose::Prove(selection) = purpose else {
         return Ok(ExitCode::Held);
-    }
+    };
     let environment = folder.read(name).map_err(Problem::no_environment)?;
     let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
-    verify::prove(run, place, &environment, &secrets.credentials()).await?;
-    run.end_stages(StageResult::of_checks(run.failed_checks()))?;
-    Ok(ExitCode::of_checks(run.failed_checks()))
+    let credentials = secrets.credentials();
+    verify::prove(run, place, &environment, &credentials, selection).await?;
+    run.end_stages(StageResult::of_checks(run.checks()))?;
+    Ok(ExitCode::of_checks(run.checks()))
 }
 
 /// What was found before: the run began with it.

@@ -1,10 +1,10 @@
 //! What the configuration asks for and the repository does not have is refused before
 //! anything is begun.
 
-use crate::rig::Rig;
+use crate::rig::{E2E_ON_KIND, Rig};
 
 fn refused(rig: &Rig, words: &str) {
-    rig.run(&["e2e", "--target", "kind"])
+    rig.run(&E2E_ON_KIND)
         .expect_code(2)
         .expect_words(words)
         .expect_words("harness.toml");

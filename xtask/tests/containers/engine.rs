@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::machine::{eventually, processes};
-use crate::rig::{Rig, SECONDS};
+use crate::rig::{E2E, Rig, SECONDS};
 
 async fn engine() -> Engine {
     Engine::find(PATIENCE)
@@ -113,7 +113,7 @@ async fn a_run_cut_short_while_containers_start_leaves_none() {
     let engine = engine().await;
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
         let rig = rig();
-        let mut course = rig.spawn(&["e2e"]);
+        let mut course = rig.spawn(&E2E);
         // Written before the engine is asked.
         course.finds_in_ledger("\"kind\":\"container\"");
         course.signal(signal);
@@ -128,7 +128,7 @@ async fn a_run_cut_short_while_containers_start_leaves_none() {
 #[tokio::test]
 async fn a_container_that_is_killed_is_a_part_lost() {
     let (engine, rig) = (engine().await, rig());
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     course.paused_when_up(|| {
         let gateway = rig.find("serve api-gateway").unwrap();
         gateway.signal(Signal::SIGSTOP);

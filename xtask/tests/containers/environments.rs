@@ -5,7 +5,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 
 use crate::machine::eventually;
-use crate::rig::{Rig, SECONDS};
+use crate::rig::{E2E, Rig, SECONDS};
 
 #[test]
 fn what_is_up_and_well_is_up_already() {
@@ -30,9 +30,39 @@ fn what_is_up_and_well_is_up_already() {
 }
 
 #[test]
+fn scenarios_are_run_by_name_against_what_is_up() {
+    let rig = Rig::new();
+    let run = ["scenario", "run", "smoke"];
+    rig.run(&run).expect_code(3).expect_words("is not up");
+    rig.up();
+    let traces = rig.traces();
+    rig.run(&run)
+        .expect_code(0)
+        .expect_words("smoke: every route answers")
+        .expect_words("checks passed");
+    let finished = |event: &serde_json::Value| {
+        event["event"] == "scenario-finished" && event["scenario"] == "smoke"
+    };
+    let events = rig.events("scenario");
+    assert_eq!(events.iter().filter(|event| finished(event)).count(), 1);
+    assert_eq!(events.last().unwrap()["exit_code"], 0);
+    // One that is not known, and none is run.
+    let unknown = rig.run(&["scenario", "run", "smoke", "smokey"]);
+    unknown
+        .expect_code(2)
+        .expect_words("did you mean \"smoke\"?");
+    rig.find("serve market-data")
+        .unwrap()
+        .signal(Signal::SIGKILL);
+    rig.run(&run).expect_code(1).expect_words("checks failed");
+    rig.run(&["down"]).expect_code(0);
+    traces.are_gone(&rig);
+}
+
+#[test]
 fn a_name_that_is_held_is_refused_naming_the_holder() {
     let rig = Rig::new();
-    let mut first = rig.spawn(&["e2e"]);
+    let mut first = rig.spawn(&E2E);
     first.paused_when_up(|| {
         let holder = format!("process {}", rig.supervisor().pid);
         for verb in ["up", "e2e"] {
@@ -93,7 +123,7 @@ fn several_are_up_at_once_and_end_each_by_itself() {
 #[test]
 fn down_while_a_run_uses_it_ends_both_with_a_word() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     course.paused_when_up(|| {
         let gateway = rig.find("serve api-gateway").unwrap();
         gateway.signal(Signal::SIGSTOP);
@@ -111,7 +141,7 @@ fn down_while_a_run_uses_it_ends_both_with_a_word() {
 #[test]
 fn a_run_that_keeps_its_environment_and_is_killed_before_keeps_nothing() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e", "--keep"]);
+    let mut course = rig.spawn(&[&E2E[..], &["--keep"]].concat());
     let mut traces = None;
     course.paused_when_up(|| traces = Some(rig.traces()));
     course.signal(Signal::SIGKILL);
@@ -154,6 +184,6 @@ fn the_next_start_removes_what_a_killed_one_left() {
     let traces = rig.traces();
     rig.find("postgres -D").unwrap().signal(Signal::SIGKILL);
     rig.supervisor().signal(Signal::SIGKILL);
-    rig.run(&["e2e"]).expect_code(0);
+    rig.run(&E2E).expect_code(0);
     traces.are_gone(&rig);
 }

@@ -8,12 +8,12 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::machine::{MuteEngine, eventually};
-use crate::rig::{Rig, SECONDS};
+use crate::rig::{E2E, Rig, SECONDS};
 
 #[test]
 fn a_broken_configuration_is_refused_with_its_line() {
     let broken = Rig::new().change("site_host = ", "site_hots = ");
-    let ended = broken.run(&["e2e"]);
+    let ended = broken.run(&E2E);
     ended
         .expect_code(2)
         .expect_words(&format!("{}:", broken.config().display()))
@@ -26,7 +26,7 @@ fn a_broken_configuration_is_refused_with_its_line() {
     let absent = Rig::new();
     fs::remove_file(absent.config()).unwrap();
     let path = absent.config().display().to_string();
-    absent.run(&["e2e"]).expect_code(2).expect_words(&path);
+    absent.run(&E2E).expect_code(2).expect_words(&path);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_port_that_is_taken_is_named_before_anything_is_started() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port();
     let rig = Rig::new().change("router_port = 0", &format!("router_port = {port}"));
-    let ended = rig.spawn(&["e2e"]).ends_within(SECONDS);
+    let ended = rig.spawn(&E2E).ends_within(SECONDS);
     ended
         .expect_code(3)
         .expect_words(&format!("127.0.0.1:{port}"))
@@ -47,7 +47,7 @@ fn a_port_that_is_taken_is_named_before_anything_is_started() {
 #[test]
 fn a_service_that_never_gets_ready_is_given_up_with_what_was_seen() {
     let rig = Rig::new().change("service_ready = 30", "service_ready = 2");
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     // The first of six: the others take their time.
     let service = course.starts("serve market-data-service");
     service.signal(Signal::SIGSTOP);
@@ -67,7 +67,7 @@ fn a_service_that_ends_at_once_is_not_waited_for() {
         "[services.api-gateway.env]",
         "[services.api-gateway.env]\nWORKER_THREADS = \"none\"",
     );
-    rig.run(&["e2e"])
+    rig.run(&E2E)
         .expect_code(3)
         .expect_words("api-gateway listens: it never will be: it ended with exit code")
         .expect_words("WORKER_THREADS is not valid");
@@ -77,7 +77,7 @@ fn a_service_that_ends_at_once_is_not_waited_for() {
 #[test]
 fn postgres_killed_while_it_is_used_ends_the_run_and_is_reported() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     course.paused_when_up(|| {
         let gateway = rig.find("serve api-gateway").unwrap();
         gateway.signal(Signal::SIGSTOP);
@@ -105,7 +105,7 @@ fn postgres_killed_while_it_is_used_ends_the_run_and_is_reported() {
 #[test]
 fn a_service_that_dies_under_test_is_a_failed_check_not_a_missing_environment() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     course.paused_when_up(|| {
         let gateway = rig.find("serve api-gateway").unwrap();
         gateway.signal(Signal::SIGSTOP);
@@ -162,7 +162,7 @@ fn an_engine_that_does_not_answer_is_done_without_and_named() {
             "backing_services = \"auto\"",
         )
         .variable("DOCKER_HOST", &engine.host());
-    rig.run(&["e2e"])
+    rig.run(&E2E)
         .expect_code(0)
         .expect_words("run from binaries, because")
         .expect_words(&engine.host());
@@ -178,7 +178,7 @@ fn an_engine_that_does_not_answer_and_is_needed_ends_the_run() {
             "backing_services = \"containers\"",
         )
         .variable("DOCKER_HOST", &engine.host());
-    let ended = rig.spawn(&["e2e"]).ends_within(SECONDS);
+    let ended = rig.spawn(&E2E).ends_within(SECONDS);
     ended.expect_code(3).expect_words(&engine.host());
     rig.traces().are_gone(&rig);
 }
@@ -227,7 +227,7 @@ fn a_disk_that_is_full_from_the_start_is_named() {
     };
     disk.fill();
     let rig = Rig::new().at_home(disk.path());
-    let ended = rig.spawn(&["e2e"]).ends_within(SECONDS);
+    let ended = rig.spawn(&E2E).ends_within(SECONDS);
     ended
         .expect_code(3)
         .expect_words("No space left on device")
@@ -242,7 +242,7 @@ fn a_disk_that_fills_up_ends_the_run_and_leaves_nothing() {
     };
     let rig = Rig::new().at_home(disk.path());
     let mut traces = None;
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     course.paused_when_up(|| {
         disk.fill();
         traces = Some(rig.traces());
@@ -264,7 +264,7 @@ fn a_run_folder_that_takes_no_more_ends_the_run_and_leaves_nothing() {
     let mut traces = None;
     // SIGXFSZ ignored, a write beyond the limit is an error like any other.
     let ignoring = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
-    let mut course = rig.spawn_through(&ignoring, &["e2e"]);
+    let mut course = rig.spawn_through(&ignoring, &E2E);
     let pid = course.pid().to_string();
     course.paused_when_up(|| {
         // The events of the smoke scenario take more; what is printed takes less.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::rig::Rig;
+use crate::rig::{E2E, Rig};
 
 #[test]
 fn a_supervisor_that_was_stopped_is_given_up() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     course.reaches("provision");
     let traces = rig.traces();
     rig.supervisor().signal(Signal::SIGSTOP);

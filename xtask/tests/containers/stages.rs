@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::machine::MuteEngine;
-use crate::rig::{Course, Rig, SECONDS};
+use crate::rig::{Course, E2E, Rig, SECONDS};
 
 /// A stage that is made to last, by means from outside.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ fn strike(stage: Stage, blow: Blow, exit_code: Option<i32>) {
             .variable("DOCKER_HOST", &engine.host()),
         _ => Rig::new(),
     };
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     let _in_flight = prolong(stage, &rig, &mut course);
     course.reaches(&stage.name());
     let traces = rig.traces();
@@ -152,7 +152,7 @@ fn sigkill_of_the_supervisor_leaves_the_rest_to_the_command() {
 #[test]
 fn sigterm_of_the_supervisor_is_told_as_what_it_is() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     prolong(Stage::Verify, &rig, &mut course);
     course.reaches("verify");
     let traces = rig.traces();
@@ -168,7 +168,7 @@ fn sigterm_of_the_supervisor_is_told_as_what_it_is() {
 #[test]
 fn a_second_signal_leaves_at_once_and_says_how_to_clean_up() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     let in_flight = prolong(Stage::Teardown, &rig, &mut course);
     course.reaches("teardown");
     let traces = rig.traces();

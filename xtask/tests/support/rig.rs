@@ -18,6 +18,11 @@ pub const UP: Duration = Duration::from_secs(240);
 /// "Within seconds", on a machine that does other things as well.
 pub const SECONDS: Duration = Duration::from_secs(15);
 
+/// A whole run that proves no more than smoke: scenarios that are added must not prolong it.
+pub const E2E: [&str; 3] = ["e2e", "--scenario", "smoke"];
+/// The same, on a cluster of its own.
+pub const E2E_ON_KIND: [&str; 5] = ["e2e", "--scenario", "smoke", "--target", "kind"];
+
 /// Everything of one test: nothing is shared with another.
 pub struct Rig {
     folder: tempfile::TempDir,

@@ -1,5 +1,5 @@
-//! The scenarios and their checks: what failed first and open, then what was skipped,
-//! then what passed with its evidence.
+//! The scenarios and their checks: what failed first and open, then what came to no
+//! conclusion, what was skipped, and what passed with its evidence.
 
 use maud::{Markup, html};
 
@@ -48,6 +48,31 @@ fn anchor(scenario: usize, failed_check: usize) -> String {
     format!("failed-{scenario}-{failed_check}")
 }
 
+/// Links to the inconclusive checks.
+pub(super) fn inconclusive_links(report: &Report) -> Markup {
+    html! {
+        ul.card.warn.links {
+            @for (index, scenario) in report.scenarios.iter().enumerate() {
+                @for (number, (check, because)) in scenario.inconclusive_checks().enumerate() {
+                    li {
+                        (icon(Tone::Warn))
+                        div {
+                            a href={ "#" (inconclusive_anchor(index, number)) } {
+                                (scenario.scenario) " › " (check.name)
+                            }
+                            p { (because) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn inconclusive_anchor(scenario: usize, inconclusive_check: usize) -> String {
+    format!("inconclusive-{scenario}-{inconclusive_check}")
+}
+
 fn card(report: &Report, index: usize, scenario: &ScenarioReport) -> Markup {
     html! {
         article class={ "card scenario " (tone(scenario.result).class()) } {
@@ -61,16 +86,28 @@ fn card(report: &Report, index: usize, scenario: &ScenarioReport) -> Markup {
             p.claim { (scenario.claim) }
             @for (number, (check, what)) in scenario.failed_checks().enumerate() {
                 details.check open id=(anchor(index, number)) {
-                    summary {
-                        (icon(Tone::Bad))
-                        span { (check.name) }
-                        span.time { (human(check.millis)) }
-                    }
+                    (check_summary(Tone::Bad, check))
                     (failure(report, what))
+                }
+            }
+            @for (number, (check, because)) in scenario.inconclusive_checks().enumerate() {
+                details.check.warn open id=(inconclusive_anchor(index, number)) {
+                    (check_summary(Tone::Warn, check))
+                    p.because { "Inconclusive: " (because) }
                 }
             }
             (skipped_checks(scenario))
             (passed_checks(scenario))
+        }
+    }
+}
+
+fn check_summary(tone: Tone, check: &Check) -> Markup {
+    html! {
+        summary {
+            (icon(tone))
+            span { (check.name) }
+            span.time { (human(check.millis)) }
         }
     }
 }
@@ -80,7 +117,9 @@ fn tone(result: ScenarioResult) -> Tone {
         ScenarioResult::Held => Tone::Good,
         ScenarioResult::Failed => Tone::Bad,
         ScenarioResult::Skipped => Tone::Quiet,
-        ScenarioResult::Unproven | ScenarioResult::Unfinished => Tone::Warn,
+        ScenarioResult::Inconclusive | ScenarioResult::Unproven | ScenarioResult::Unfinished => {
+            Tone::Warn
+        }
     }
 }
 

@@ -111,6 +111,7 @@ fn stage_row(axis: &Axis, stage: &StageReport) -> Markup {
     let (tone, class) = match stage.end {
         StageEnd::Done => (Tone::Good, "done"),
         StageEnd::Failed => (Tone::Bad, "failed"),
+        StageEnd::Inconclusive => (Tone::Warn, "inconclusive"),
         StageEnd::Interrupted => (Tone::Warn, "interrupted"),
         StageEnd::Unfinished => (Tone::Warn, "unfinished"),
     };

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::{ClusterRig, SOON, engine};
 use crate::machine::{EngineThatStops, Process, eventually};
-use crate::rig::{Rig, SECONDS};
+use crate::rig::{E2E_ON_KIND, Rig, SECONDS};
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_before_anything_is_started() {
@@ -19,7 +19,7 @@ async fn a_port_that_is_taken_is_named_before_anything_is_started() {
     let rig = Rig::new().change("ingress_port = 0", &format!("ingress_port = {port}"));
     let cluster = ClusterRig::of(rig).await;
     let traces = cluster.traces().await;
-    let course = cluster.rig.spawn(&["e2e", "--target", "kind"]);
+    let course = cluster.rig.spawn(&E2E_ON_KIND);
     course
         .ends_within(SECONDS)
         .expect_code(3)
@@ -37,7 +37,7 @@ async fn tools_that_are_missing_are_named() {
     let cluster = ClusterRig::of(Rig::new().variable("PATH", &path)).await;
     cluster
         .rig
-        .run(&["e2e", "--target", "kind"])
+        .run(&E2E_ON_KIND)
         .expect_code(3)
         .expect_words("kind and helm not installed")
         .expect_words("--provision");
@@ -47,11 +47,11 @@ async fn tools_that_are_missing_are_named() {
 async fn a_name_that_is_coming_up_is_refused_naming_the_holder() {
     let cluster = ClusterRig::new().await;
     let rig = &cluster.rig;
-    let mut first = rig.spawn(&["e2e", "--target", "kind"]);
+    let mut first = rig.spawn(&E2E_ON_KIND);
     first.starts("kind create ");
     let traces = cluster.traces().await;
     let holder = format!("process {}", rig.supervisor().pid);
-    let second = rig.spawn(&["e2e", "--target", "kind"]);
+    let second = rig.spawn(&E2E_ON_KIND);
     second
         .ends_within(SECONDS)
         .expect_code(3)
@@ -71,7 +71,7 @@ async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
     };
     let cluster = ClusterRig::of(Rig::new().variable("DOCKER_HOST", &stops.host())).await;
     let rig = &cluster.rig;
-    let mut course = rig.spawn(&["e2e", "--target", "kind"]);
+    let mut course = rig.spawn(&E2E_ON_KIND);
     course.says("creating the cluster");
     course.starts("docker exec ");
     let traces = cluster.traces().await;

@@ -8,7 +8,7 @@ use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
 use harness::home::Home;
 use harness::tiers::ground;
 
-use crate::rig::{Ended, Rig};
+use crate::rig::{E2E, Ended, Rig};
 
 const STAGING: [&str; 2] = ["--target", "staging"];
 
@@ -116,7 +116,7 @@ impl Staging {
 fn a_version_is_deployed_and_proven_where_that_is_allowed() {
     let staging = Staging::new().allow("\"deploy\", \"orders\"");
     staging
-        .run(&["e2e"])
+        .run(&E2E)
         .expect_code(0)
         .expect_words("v2.1.0 was deployed already")
         .expect_words("ok an order moves cash and position exactly")
@@ -139,7 +139,7 @@ fn what_nobody_allowed_is_refused_and_the_platform_is_proven_by_reading() {
         .expect_code(4)
         .expect_words("does not allow it");
     staging
-        .run(&["e2e"])
+        .run(&E2E)
         .expect_code(0)
         .expect_words("ok a seeded investor can log in")
         .expect_words("skip an order moves cash and position exactly");

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use super::{ClusterRig, SOON};
-use crate::rig::Course;
+use crate::rig::{Course, E2E_ON_KIND};
 
 /// When the blow comes.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ async fn strike(moment: Moment, blow: Blow) {
     println!("{blow:?} at {moment:?}");
     let cluster = ClusterRig::new().await;
     let rig = &cluster.rig;
-    let mut course = rig.spawn(&["e2e", "--target", "kind"]);
+    let mut course = rig.spawn(&E2E_ON_KIND);
     moment.comes(&mut course);
     let traces = cluster.traces().await;
     if blow != Blow::Both {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{engine, no_container_is_left, rig};
 use crate::machine::EngineThatStops;
+use crate::rig::E2E;
 
 #[tokio::test]
 async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
@@ -13,7 +14,7 @@ async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
         return;
     };
     let rig = rig().variable("DOCKER_HOST", &stops.host());
-    let mut course = rig.spawn(&["e2e"]);
+    let mut course = rig.spawn(&E2E);
     let mut traces = None;
     course.paused_when_up(|| {
         traces = Some(rig.traces());

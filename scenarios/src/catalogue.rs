@@ -1,0 +1,211 @@
+//! Every scenario, by the name it is run by.
+
+use harness::capability::Capability;
+use harness::config::nearest;
+use harness::run::{Run, RunFolderError};
+use miette::Diagnostic;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{Scenario, Subject, smoke};
+
+/// One scenario of the catalogue.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Entry {
+    /// As it is run by: `smoke`, or `FAMILY/NAME`.
+    pub name: &'static str,
+    /// Its number among the delivery scenarios.
+    pub number: u32,
+    /// What it proves, in one sentence.
+    pub claim: &'static str,
+    /// What an environment must be able to do; where it is not, the scenario is skipped.
+    pub needs: &'static [Capability],
+    /// The fault that breaks the claim on purpose, in a few words, where there is one.
+    pub sabotage: Option<&'static str>,
+    /// What runs it.
+    #[serde(skip)]
+    pub family: Family,
+}
+
+/// What runs a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// [`smoke`].
+    Smoke,
+}
+
+/// Every scenario, in the order they are run in.
+pub const ALL: &[Entry] = &[Entry {
+    name: smoke::NAME,
+    number: 1,
+    claim: smoke::CLAIM,
+    needs: &[],
+    sabotage: None,
+    family: Family::Smoke,
+}];
+
+/// No scenario and no family has this name.
+#[derive(Debug, Error, Diagnostic)]
+#[error("there is no scenario {name:?}")]
+#[diagnostic(help("{hint} (`cargo xtask scenario list` shows all)"))]
+pub struct UnknownScenario {
+    name: String,
+    hint: String,
+}
+
+/// A scenario's claim cannot be broken on purpose.
+#[derive(Debug, Error, Diagnostic)]
+#[error("the scenario {name:?} has no fault to plant")]
+#[diagnostic(help(
+    "leave --sabotage out, or name scenarios that have one: `sabotage` in `cargo xtask scenario list --json`"
+))]
+pub struct NoSabotage {
+    name: &'static str,
+}
+
+/// The scenarios of these names, in the catalogue's order and each once. A family's name
+/// means all of the family; no name at all means every scenario.
+///
+/// # Errors
+/// The first name that is neither a scenario's nor a family's, with the nearest one.
+pub fn select(names: &[String]) -> Result<Vec<&'static Entry>, UnknownScenario> {
+    select_from(ALL, names)
+}
+
+fn select_from<'a>(all: &'a [Entry], names: &[String]) -> Result<Vec<&'a Entry>, UnknownScenario> {
+    let unknown = names
+        .iter()
+        .find(|name| !all.iter().any(|entry| entry.answers_to(name)));
+    if let Some(name) = unknown {
+        let scenarios = all.iter().map(|entry| entry.name);
+        let families = all.iter().filter_map(Entry::family_name);
+        let mut known: Vec<&str> = scenarios.chain(families).collect();
+        known.sort_unstable();
+        known.dedup();
+        return Err(UnknownScenario {
+            name: name.clone(),
+            hint: nearest(name, known).unwrap_or_default(),
+        });
+    }
+    let is_meant =
+        |entry: &&Entry| names.is_empty() || names.iter().any(|name| entry.answers_to(name));
+    Ok(all.iter().filter(is_meant).collect())
+}
+
+/// Whether the claim of each can be broken on purpose.
+///
+/// # Errors
+/// The first whose claim cannot.
+pub fn can_sabotage(scenarios: &[&Entry]) -> Result<(), NoSabotage> {
+    match scenarios.iter().find(|entry| entry.sabotage.is_none()) {
+        Some(entry) => Err(NoSabotage { name: entry.name }),
+        None => Ok(()),
+    }
+}
+
+impl Entry {
+    /// The part of its name before the slash, where there is one.
+    fn family_name(&self) -> Option<&'static str> {
+        self.name.split_once('/').map(|(family, _)| family)
+    }
+
+    fn answers_to(&self, name: &str) -> bool {
+        self.name == name || self.family_name() == Some(name)
+    }
+
+    /// Records that it cannot be run here.
+    ///
+    /// # Errors
+    /// When the run folder cannot be written.
+    pub async fn skipped(
+        &self,
+        run: &mut Run,
+        subject: &Subject<'_>,
+        because: &str,
+    ) -> Result<(), RunFolderError> {
+        let mut scenario = Scenario::begin(run, subject, self.name, self.claim)?;
+        scenario.skip(self.claim, because).await?;
+        scenario.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn entry(name: &'static str, sabotage: Option<&'static str>) -> Entry {
+        Entry {
+            name,
+            number: 2,
+            claim: "it holds",
+            needs: &[],
+            sabotage,
+            family: Family::Smoke,
+        }
+    }
+
+    const SAMPLE: &[Entry] = &[
+        entry("smoke", None),
+        entry("blue-green/happy", Some("no preStop")),
+        entry("blue-green/purity", Some("selectors overlap")),
+        entry("outage/redis", None),
+    ];
+
+    fn selected(names: &[&str]) -> Result<Vec<&'static str>, String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        match select_from(SAMPLE, &names) {
+            Ok(entries) => Ok(entries.iter().map(|entry| entry.name).collect()),
+            Err(error) => Err(format!("{error}: {}", error.help().unwrap())),
+        }
+    }
+
+    #[test]
+    fn names_and_families_select_each_scenario_once_in_the_catalogues_order() {
+        let blue_green = ["blue-green/happy", "blue-green/purity"];
+        assert_eq!(selected(&["smoke"]).unwrap(), ["smoke"]);
+        assert_eq!(selected(&["blue-green"]).unwrap(), blue_green);
+        assert_eq!(
+            selected(&["blue-green/purity", "blue-green", "blue-green/happy"]).unwrap(),
+            blue_green
+        );
+        assert_eq!(
+            selected(&["outage/redis", "smoke"]).unwrap(),
+            ["smoke", "outage/redis"]
+        );
+    }
+
+    #[test]
+    fn no_name_means_every_scenario() {
+        assert_eq!(selected(&[]).unwrap().len(), SAMPLE.len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_nearest_of_scenarios_and_families() {
+        let refusals = [
+            ["smok"],
+            ["blue-gren"],
+            ["blue-green/hapy"],
+            ["blue"],
+            ["blue-green/"],
+            ["happy"],
+            [""],
+        ]
+        .map(|names| selected(&names).unwrap_err());
+        insta::assert_snapshot!(refusals.join("\n"));
+        assert!(selected(&["smoke", "nonsense"]).is_err());
+    }
+
+    #[test]
+    fn only_what_has_a_fault_can_be_sabotaged() {
+        let of = |name: &str| select_from(SAMPLE, &[name.to_owned()]).unwrap();
+        can_sabotage(&of("blue-green")).unwrap();
+        let refused = can_sabotage(&[of("blue-green"), of("smoke")].concat()).unwrap_err();
+        assert!(refused.to_string().contains("\"smoke\""), "{refused}");
+    }
+
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = ALL.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), ALL.len());
+    }
+}
