@@ -1,5 +1,7 @@
 //! Recordings and the phases of a release.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::sync::Arc;
 
 use prober::{Answer, Cut, Identity, Lag, Moments, On, Outcome, Phase, Phases, Recording, Vantage};

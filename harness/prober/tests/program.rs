@@ -1,5 +1,7 @@
 //! The program, as a pod runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,7 @@
 //! Servers that do what a test wants them to.
 
-#![allow(dead_code, clippy::unwrap_used)] // Each test program uses its part; and it is one.
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
