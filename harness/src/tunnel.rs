@@ -7,19 +7,14 @@
 //! does; an answer on an open one comes a millisecond or two later than without. It is for
 //! checks, not for load.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{pending, try_join3};
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use kube::Api;
-use kube::api::{AttachParams, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{AttachParams, DeleteParams, PostParams};
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,15 +22,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::chain;
-use crate::cluster::pods;
-use crate::wait::{self, Observation, WaitError};
+use crate::helper_pod::{self, looked_at, quantities};
+use crate::wait::{self, WaitError};
 
-/// On the pod of every tunnel, with the value `tunnel`: what finds those that were left.
-pub const LABEL: &str = "trii.rehearsal/part";
-
-/// Beside it: which process's tunnel it is.
-const OWNER: &str = "trii.rehearsal/owner";
-static OURS: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
+pub use crate::helper_pod::LABEL;
 
 /// The pod ends by itself after this, whatever became of us.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -191,7 +181,7 @@ impl Tunnel {
 /// when it is called off, and they are dropped instead of closed.
 pub async fn close_all(client: kube::Client, namespace: &str) -> Result<(), TunnelError> {
     let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let ours = ListParams::default().labels(&format!("{OWNER}={}", *OURS));
+    let ours = helper_pod::ours("tunnel");
     let deleted = timeout(DELETE, pods.delete_collection(&at_once(), &ours)).await;
     let why = match deleted {
         Ok(Ok(_)) => return Ok(()),
@@ -377,92 +367,21 @@ impl Exit {
     }
 }
 
-/// A pod that satisfies the restricted Pod Security Standard and any quota, and does nothing.
-/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
+/// A pod that does nothing.
 fn pod(image: &str) -> Pod {
-    let quantities = |pairs: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned())))
-            .collect()
-    };
     let container = Container {
         name: CONTAINER.into(),
         image: Some(image.into()),
-        image_pull_policy: Some("IfNotPresent".into()),
         command: Some(vec!["sleep".into(), "infinity".into()]),
         resources: Some(ResourceRequirements {
-            requests: Some(quantities(&[("cpu", "10m"), ("memory", "32Mi")])),
+            requests: Some(quantities("10m", "32Mi")),
             // A relay is two processes of a few MiB.
-            limits: Some(quantities(&[("cpu", "1"), ("memory", "1Gi")])),
-            ..Default::default()
-        }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                ..Default::default()
-            }),
+            limits: Some(quantities("1", "1Gi")),
             ..Default::default()
         }),
         ..Default::default()
     };
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some("tunnel-".into()),
-            labels: Some(BTreeMap::from([
-                (LABEL.to_owned(), "tunnel".to_owned()),
-                (OWNER.to_owned(), OURS.clone()),
-            ])),
-            ..Default::default()
-        },
-        spec: Some(PodSpec {
-            containers: vec![container],
-            restart_policy: Some("Never".into()),
-            active_deadline_seconds: i64::try_from(LIFETIME.as_secs()).ok(),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(true),
-                run_as_user: Some(65532),
-                run_as_group: Some(65532),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".into(),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
-        status: None,
-    }
-}
-
-async fn looked_at(pods: Api<Pod>, name: String) -> Observation<()> {
-    match pods.get(&name).await {
-        Ok(pod) => state(&pod),
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
-            Observation::Hopeless("it is gone".into())
-        }
-        Err(error) => Observation::NotYet(chain(&error)),
-    }
-}
-
-/// Whether the pod runs, else in its own words why not.
-fn state(pod: &Pod) -> Observation<()> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
-    let phase = phase.unwrap_or_default();
-    let has_ended = matches!(phase.as_str(), "Failed" | "Succeeded");
-    match pods::trouble(pod) {
-        Some(trouble) if trouble.hopeless || has_ended => {
-            Observation::Hopeless(trouble.to_string())
-        }
-        Some(trouble) => Observation::NotYet(trouble.to_string()),
-        None if has_ended => Observation::Hopeless(phase),
-        None if phase == "Running" => Observation::Ready(()),
-        None => Observation::NotYet(phase),
-    }
+    helper_pod::restricted("tunnel", container, LIFETIME)
 }
 
 #[cfg(test)]
@@ -474,36 +393,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn observed(status: Value) -> Observation<()> {
-        let pod = json!({"metadata": {"name": "tunnel-a"}, "status": status});
-        state(&serde_json::from_value(pod).unwrap())
-    }
-
-    #[test]
-    fn a_pod_runs_or_says_why_not() {
-        assert!(matches!(
-            observed(json!({"phase": "Running"})),
-            Observation::Ready(())
-        ));
-        let condition = json!({"type": "PodScheduled", "status": "False",
-            "reason": "Unschedulable", "message": "0/1 nodes are available"});
-        let status = json!({"phase": "Pending", "conditions": [condition]});
-        let Observation::NotYet(words) = observed(status) else {
-            panic!("it may yet be scheduled");
-        };
-        assert!(words.contains("0/1 nodes are available"), "{words}");
-    }
-
-    #[test]
-    fn a_pod_that_has_ended_is_given_up() {
-        for status in [
-            json!({"phase": "Failed", "reason": "Evicted", "message": "memory"}),
-            json!({"phase": "Succeeded"}),
-        ] {
-            assert!(matches!(observed(status), Observation::Hopeless(_)));
-        }
-    }
 
     /// An API server that answers every request with a status code and an object, and
     /// the methods and paths of the requests.

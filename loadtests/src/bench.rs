@@ -6,11 +6,14 @@
 
 mod cores;
 mod error;
+mod hello;
 mod kind;
 mod local;
 mod machine;
 mod memory;
+mod prober;
 mod quotes;
+mod release;
 mod results;
 mod scratch;
 mod series;
@@ -33,6 +36,7 @@ pub use series::{Series, Summary, Unit};
 pub use threshold::{Bound, Outcome, Statistic, Threshold, Verdict};
 
 use kind::Bench as KindBench;
+use prober::Bench as ProberBench;
 use quotes::Bench as QuotesBench;
 use scratch::Scratch;
 
@@ -46,11 +50,13 @@ pub enum Figure {
     Quotes,
     /// The kind target against the same steps by hand, and images into its nodes.
     Kind,
+    /// What the prober costs at 2,000 requests/s, and how late it is then.
+    Prober,
 }
 
 impl Figure {
     /// Every figure, in the order they are measured.
-    pub const ALL: [Figure; 3] = [Figure::Local, Figure::Quotes, Figure::Kind];
+    pub const ALL: [Figure; 4] = [Figure::Local, Figure::Quotes, Figure::Kind, Figure::Prober];
 }
 
 /// What is to be measured, and where.
@@ -92,12 +98,20 @@ pub async fn run(
         true => Some(QuotesBench::prepare()?),
         false => None,
     };
+    let prober = match plan.figures.contains(&Figure::Prober) {
+        true => Some(ProberBench::prepare()?),
+        false => None,
+    };
     let kind = match plan.figures.contains(&Figure::Kind) {
         true => Some(KindBench::prepare(plan).await),
         false => None,
     };
     let scratch = Scratch::take(plan)?;
-    let needs = Needs { quotes, kind };
+    let needs = Needs {
+        quotes,
+        kind,
+        prober,
+    };
     let measured = tokio::select! {
         done = measure(plan, &needs, &scratch, progress) => done,
         code = interrupts.next() => Err(BenchError::Interrupted(code)),
@@ -119,6 +133,7 @@ pub async fn run(
 struct Needs {
     quotes: Option<QuotesBench>,
     kind: Option<Result<KindBench, String>>,
+    prober: Option<ProberBench>,
 }
 
 async fn take_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
@@ -151,6 +166,9 @@ async fn measure(
         Some(Ok(kind)) => measured.push(kind.measure(plan, scratch, progress).await?),
         Some(Err(why)) => measured.push(kind::not_measured(why)),
         None => {}
+    }
+    if let Some(prober) = &needs.prober {
+        measured.push(prober.measure(plan, scratch, progress).await?);
     }
     Ok(Results::new(at, machine, plan.rounds, measured))
 }

@@ -389,6 +389,8 @@ pub enum Figure {
     Quotes,
     /// `e2e` on a cluster against kind, docker, kubectl and helm by hand; images into its nodes
     Kind,
+    /// The prober at 2,000 requests/s: CPU time and lag of its own; needs Linux
+    Prober,
 }
 
 /// Arguments of `report`.

@@ -99,9 +99,14 @@ pub enum BenchError {
     #[diagnostic(help("run it by hand to see more; nothing of the benchmark is left running"))]
     Program(#[from] SubprocessError),
     /// Cargo built something else.
-    #[error("cargo named no executable for the example `hello` of the package `platform`")]
-    #[diagnostic(help("`cargo build --release -p platform --example hello` shows what it does"))]
-    NoHello,
+    #[error("cargo named no executable {name}")]
+    #[diagnostic(help("`{command}` shows what it does"))]
+    NoExecutable {
+        /// What was to be built.
+        name: &'static str,
+        /// How.
+        command: String,
+    },
     /// A step by hand cannot be prepared.
     #[error("cannot {what}: {reason}")]
     #[diagnostic(help("`cargo xtask e2e --target kind` does the same, and says more"))]
@@ -156,6 +161,15 @@ pub enum BenchError {
         /// What was loaded.
         url: String,
         /// What is wrong with the answers.
+        reason: String,
+    },
+    /// What the prober saw cannot count.
+    #[error("a round of the prober does not count: {reason}")]
+    #[diagnostic(help(
+        "repeat on a quieter machine: the prober and the server it asks need a core each"
+    ))]
+    Prober {
+        /// What is wrong with it.
         reason: String,
     },
     /// Called off.

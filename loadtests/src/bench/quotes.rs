@@ -6,23 +6,18 @@
 //! busy, something else was the bottleneck, the ratio would flatter, and the pair does not
 //! count.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use harness::environment::SEEDED_SYMBOL;
-use harness::process::bound::{BoundChild, Program, Reach, describe};
 use harness::service::Service;
 use harness::subprocess;
 use harness::tools::on_path;
-use harness::wait::{self, Observation};
-use nix::sys::signal::Signal;
-use serde_json::Value;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::cores::Cores;
 use super::error::BenchError;
+use super::hello::{self, Server};
 use super::results::Measured;
 use super::scratch::{Scratch, TARGET};
 use super::series::{Series, Unit};
@@ -46,10 +41,6 @@ const SECONDS: u64 = 5;
 /// Not counted: connections are made, caches filled.
 const WARM_UP_SECONDS: u64 = 1;
 
-/// A cold build of all that the platform is made of.
-const BUILD: Duration = Duration::from_secs(30 * 60);
-const LISTENS: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 const PIN: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 const STOP: Duration = Duration::from_secs(5);
@@ -86,9 +77,10 @@ impl Bench {
         progress: Progress<'_>,
     ) -> Result<Measured, BenchError> {
         progress("quotes: builds and starts what is measured: minutes, the first time");
-        let program = build_hello(&plan.workspace).await?;
+        let program = hello::build(&plan.workspace).await?;
         let service = self.start_service(plan, scratch).await?;
-        let (mut child, hello) = self.start_hello(&program, &scratch.root()).await?;
+        let (mut child, hello) =
+            hello::start(&self.taskset, self.server_core, &program, &scratch.root()).await?;
         self.load(&hello, WARM_UP_SECONDS).await?;
         self.load(&service, WARM_UP_SECONDS).await?;
         let mut pairs = Vec::new();
@@ -157,55 +149,6 @@ impl Bench {
         ];
         Ok(subprocess::run(&argv, PIN, &|_| ()).await?)
     }
-
-    /// Starts the bare server on the servers' core.
-    async fn start_hello(
-        &self,
-        program: &Path,
-        folder: &Path,
-    ) -> Result<(BoundChild, Server), BenchError> {
-        let log = folder.join("hello.log");
-        let mut hello = Program {
-            name: "hello".into(),
-            path: self.taskset.clone(),
-            arguments: vec![
-                "--cpu-list".into(),
-                self.server_core.to_string().into(),
-                program.into(),
-            ],
-            environment: vec![
-                ("LISTEN_ADDRESS".into(), "127.0.0.1:0".into()),
-                ("WORKER_THREADS".into(), "1".into()),
-            ],
-            user: None,
-            log: log.clone(),
-            stop_signal: Signal::SIGTERM,
-            stop_reaches: Reach::Group,
-            death_signal: Signal::SIGKILL,
-        }
-        .start()?;
-        let address = wait::until("hello listens", LISTENS, LOOK_EVERY, async || {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            match (said.lines().find_map(listening), hello.has_ended()) {
-                (Some(address), _) => Observation::Ready(address),
-                (None, Some(status)) => Observation::Hopeless(format!(
-                    "it ended with {}; it said: {said}",
-                    describe(status)
-                )),
-                (None, None) => Observation::NotYet(format!("it said: {said}")),
-            }
-        });
-        let url = format!("http://{}/", address.await?);
-        // `taskset` became the server: the process is the same.
-        let process = hello.pid();
-        Ok((hello, Server { url, process }))
-    }
-}
-
-/// A server that can be loaded.
-struct Server {
-    url: String,
-    process: u32,
 }
 
 /// What one load came to.
@@ -330,50 +273,6 @@ fn set_one_worker(config: &str) -> Result<String, String> {
     Ok(config.to_string())
 }
 
-/// Has cargo build the bare server as the platform is released, and returns the binary.
-async fn build_hello(workspace: &Path) -> Result<PathBuf, BenchError> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let manifest = workspace.join("Cargo.toml").display().to_string();
-    let argv = [
-        cargo.as_str(),
-        "build",
-        "--release",
-        "--package=platform",
-        "--example=hello",
-        "--locked",
-        "--message-format=json-render-diagnostics",
-        "--manifest-path",
-        manifest.as_str(),
-    ]
-    .map(str::to_owned);
-    let built = Mutex::new(None);
-    let listen = |line: &str| {
-        if let (Some(path), Ok(mut built)) = (executable(line), built.lock()) {
-            *built = Some(path);
-        }
-    };
-    subprocess::run(&argv, BUILD, &listen).await?;
-    built.into_inner().ok().flatten().ok_or(BenchError::NoHello)
-}
-
-/// Cargo's own word on where the binary is.
-fn executable(line: &str) -> Option<PathBuf> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    if message["target"]["name"] != "hello" {
-        return None;
-    }
-    Some(message["executable"].as_str()?.into())
-}
-
-/// The server's own word on where it listens.
-fn listening(line: &str) -> Option<SocketAddr> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    if line["message"] != "listening" {
-        return None;
-    }
-    line["address"].as_str()?.parse().ok()
-}
-
 /// The first read may fill the cache; the second has to come from it.
 async fn is_cached(url: &str) -> Result<(), BenchError> {
     let not_cached = |seen: String| BenchError::NotCached {
@@ -473,22 +372,5 @@ mod tests {
                 .contains("services")
         );
         assert!(set_one_worker("[").is_err());
-    }
-
-    #[test]
-    fn cargo_and_the_server_are_taken_at_their_word() {
-        let built =
-            r#"{"reason":"compiler-artifact","target":{"name":"hello"},"executable":"/t/hello"}"#;
-        assert_eq!(executable(built), Some("/t/hello".into()));
-        let library =
-            r#"{"reason":"compiler-artifact","target":{"name":"platform"},"executable":null}"#;
-        assert_eq!(executable(library), None);
-        assert_eq!(executable("   Compiling platform"), None);
-        let line = r#"{"message":"listening","address":"127.0.0.1:4711"}"#;
-        assert_eq!(listening(line), "127.0.0.1:4711".parse().ok());
-        assert_eq!(
-            listening(r#"{"message":"ready","address":"127.0.0.1:1"}"#),
-            None
-        );
     }
 }

@@ -19,6 +19,7 @@ pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
             Some(Figure::Local) => vec![bench::Figure::Local],
             Some(Figure::Quotes) => vec![bench::Figure::Quotes],
             Some(Figure::Kind) => vec![bench::Figure::Kind],
+            Some(Figure::Prober) => vec![bench::Figure::Prober],
         },
         rounds: arguments.rounds,
         home: home(&arguments.places)?,

@@ -1,0 +1,590 @@
+//! A prober in the cluster: a pod whose log is its answers.
+//!
+//! Its times are of its node's clock: phases cut at this machine's moments are as exact as the
+//! two clocks agree. A kind cluster's nodes have this machine's.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::prober::line::{Reader, Said};
+use ::prober::{Answer, Lag, Recording, Spec, SpecError, Target, Vantage};
+use futures::{AsyncBufReadExt, StreamExt};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceRequirements};
+use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::{Api, Client};
+use miette::Diagnostic;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::seen::Seen;
+use crate::chain;
+use crate::engine::Engine;
+use crate::helper_pod::{self, looked_at, quantities};
+use crate::images::{self, ForNodes, ImageError, Supply, Workshop};
+use crate::wait::{self, Observation, WaitError};
+
+/// Where the prober's pod lives. The platform's network policies let this namespace ask every
+/// service, and a scraper there is a client like it: nothing of the platform is changed for
+/// it. In the release's own namespace it would have to carry a caller's labels, and that
+/// caller's Service would send it requests.
+pub const MONITORING: &str = "trii-monitoring";
+
+const PART: &str = "prober";
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// For a log that broke off to be asked for again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// For the API server to take a deletion, itself away for a while perhaps.
+const DELETE: Duration = Duration::from_secs(30);
+/// For a pod to say its last words, after its last request.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// To be scheduled and started, in its lifetime.
+const START: Duration = Duration::from_secs(120);
+
+/// Sees to it that the nodes of a kind cluster have the prober's image, and tells its name.
+///
+/// # Errors
+/// [`ImageError`].
+pub async fn image(
+    engine: &Engine,
+    workshop: &Workshop,
+    cluster: &str,
+    supply: Supply,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, ImageError> {
+    let image = images::ensure(engine, workshop, PART, supply, progress).await?;
+    let wanted = ForNodes::as_it_is(&image);
+    images::load(engine, cluster, &[wanted], progress).await?;
+    Ok(image.to_string())
+}
+
+/// A Service's path, as pods of any namespace reach it.
+pub fn service(name: &str, namespace: &str, port: u16, path: &str) -> Target {
+    Target::of(format!("http://{name}.{namespace}:{port}{path}"))
+}
+
+/// Deletes the pods of all probers that this process has started in `namespace`: what is left
+/// when it is called off.
+///
+/// # Errors
+/// [`InsideError::Delete`].
+pub async fn close_all(client: Client, namespace: &str) -> Result<(), InsideError> {
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    let (at_once, ours) = (
+        DeleteParams::default().grace_period(0),
+        helper_pod::ours(PART),
+    );
+    let deleted = timeout(DELETE, pods.delete_collection(&at_once, &ours)).await;
+    let why = match deleted {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("not done within {DELETE:?}"),
+    };
+    Err(InsideError::Delete {
+        pod: format!("{namespace}/{PART}-*"),
+        why,
+    })
+}
+
+/// A prober cannot be had in the cluster, or not be ended.
+#[derive(Debug, Error, Diagnostic)]
+pub enum InsideError {
+    /// What it is to do makes no sense.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Spec(#[from] SpecError),
+    /// The cluster takes no such pod.
+    #[error("cannot create a prober's pod in namespace {namespace}: {why}")]
+    #[diagnostic(
+        code(prober::create),
+        help("the namespace must be there, and its quota have room for 50m of CPU and 64Mi")
+    )]
+    Create {
+        /// Where.
+        namespace: String,
+        /// What the API server said.
+        why: String,
+    },
+    /// The pod does not run, or does not begin.
+    #[error("{wait}{said}")]
+    #[diagnostic(
+        code(prober::start),
+        help("its image must be on the nodes; and the name that it asks must resolve there")
+    )]
+    Start {
+        /// What was waited for, and what was seen.
+        wait: WaitError,
+        /// What the pod said itself, if anything.
+        said: String,
+    },
+    /// The pod is still there.
+    #[error("cannot delete the prober's pod {pod}: {why}")]
+    #[diagnostic(code(prober::delete), help("it ends by itself when its time is up"))]
+    Delete {
+        /// Its namespace and name.
+        pod: String,
+        /// What the API server said.
+        why: String,
+    },
+}
+
+/// A prober in the cluster. Its pod is deleted by [`Inside::end`], and when this is dropped; where
+/// that cannot be, it ends by itself when the time of its spec is up.
+pub struct Inside {
+    place: Place,
+    heard: Arc<Mutex<Heard>>,
+    seen: Seen,
+    following: Following,
+    /// The longest that its last requests may take.
+    longest: Duration,
+    deleted: bool,
+}
+
+/// The pod.
+#[derive(Clone)]
+struct Place {
+    pods: Api<Pod>,
+    namespace: String,
+    pod: String,
+}
+
+/// What the log has said, answers aside.
+#[derive(Default)]
+struct Heard {
+    began: Option<u64>,
+    end: Option<(u64, Lag)>,
+    lost: u64,
+    /// The last line that was none of a prober's.
+    complaint: Option<String>,
+}
+
+/// The task that reads the log; it ends with this.
+struct Following(JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Inside {
+    /// Creates a pod of `image` in `namespace` and has heard within `deadline` that it asks.
+    /// Where it does not, the pod is deleted again.
+    ///
+    /// # Errors
+    /// [`InsideError`].
+    pub async fn start(
+        client: Client,
+        namespace: &str,
+        image: &str,
+        spec: &Spec,
+        deadline: Duration,
+    ) -> Result<Inside, InsideError> {
+        spec.check()?;
+        let end = Instant::now() + deadline;
+        let place = Place::create(client, namespace, &pod(image, spec), end).await?;
+        let (heard, seen) = (Arc::<Mutex<Heard>>::default(), Seen::default());
+        let following = follow(place.clone(), heard.clone(), seen.clone());
+        let inside = Inside {
+            place,
+            heard,
+            seen,
+            following: Following(tokio::spawn(following)),
+            longest: spec.longest_timeout(),
+            deleted: false,
+        };
+        match inside.begun(end).await {
+            Ok(()) => Ok(inside),
+            // Dropping it deletes the pod.
+            Err(wait) => Err(InsideError::Start {
+                wait,
+                said: inside.complaint(),
+            }),
+        }
+    }
+
+    async fn begun(&self, end: Instant) -> Result<(), WaitError> {
+        let left = || end.saturating_duration_since(Instant::now());
+        let what = format!("the prober's pod {} runs", self.place.name());
+        // Each look owns what it looks at: with a borrow this future would not be `Send`.
+        let (pods, pod) = (self.place.pods.clone(), self.place.pod.clone());
+        let look = move || looked_at(pods.clone(), pod.clone());
+        wait::until(what, left(), LOOK_EVERY, look).await?;
+        let what = format!("the prober in {} asks", self.place.name());
+        let (place, heard) = (self.place.clone(), self.heard.clone());
+        let look = move || asks(place.clone(), heard.clone());
+        wait::until(what, left(), LOOK_EVERY, look).await
+    }
+
+    fn complaint(&self) -> String {
+        let complaint = hear(&self.heard, |heard| heard.complaint.clone());
+        complaint.map_or_else(String::new, |said| format!("; it said: {said}"))
+    }
+
+    /// The answers so far, but for the first `known`.
+    pub fn answers_since(&self, known: usize) -> Vec<Answer> {
+        self.seen.since(known)
+    }
+
+    /// Has the pod finish what is in flight, the longest timeout of a lane at most, and
+    /// deletes it. A pod that ended without its last words is a recording that is
+    /// [inconclusive](Recording::inconclusive).
+    ///
+    /// # Errors
+    /// [`InsideError::Delete`].
+    pub async fn end(mut self) -> Result<Recording, InsideError> {
+        self.place.delete().await?;
+        self.deleted = true;
+        // When it is not done in time, what was heard until then is what there is.
+        let _ = timeout(self.longest + LAST_WORDS, &mut self.following.0).await;
+        let answers = self.seen.take();
+        let last = answers.iter().map(Answer::ended).max().unwrap_or_default();
+        Ok(hear(&self.heard, |heard| Recording {
+            from: Vantage::Inside,
+            began: heard.began.unwrap_or_default(),
+            ended: heard.end.map_or(last, |(at, _)| at),
+            lag: heard.end.map(|(_, lag)| lag),
+            lost: heard.lost,
+            answers,
+        }))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let place = self.place.clone();
+        if let (false, Ok(runtime)) = (self.deleted, tokio::runtime::Handle::try_current()) {
+            // Nobody is left to be told; the pod's own end is near.
+            runtime.spawn(async move { drop(place.delete().await) });
+        }
+    }
+}
+
+fn hear<T>(heard: &Mutex<Heard>, what: impl FnOnce(&mut Heard) -> T) -> T {
+    what(&mut heard.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Place {
+    async fn create(
+        client: Client,
+        namespace: &str,
+        pod: &Pod,
+        end: Instant,
+    ) -> Result<Place, InsideError> {
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let created = match timeout_at(end, pods.create(&PostParams::default(), pod)).await {
+            Ok(created) => created.map_err(|error| chain(&error)),
+            Err(_) => Err("the API server does not answer in time".to_owned()),
+        };
+        let created = created.map_err(|why| InsideError::Create {
+            namespace: namespace.to_owned(),
+            why,
+        })?;
+        Ok(Place {
+            pods,
+            namespace: namespace.to_owned(),
+            pod: created.metadata.name.unwrap_or_default(),
+        })
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.namespace, self.pod)
+    }
+
+    /// Its own grace period is long enough for what is in flight.
+    async fn delete(&self) -> Result<(), InsideError> {
+        let what = format!("the pod {} is deleted", self.name());
+        let place = self.clone();
+        let deleted = wait::until(what, DELETE, AGAIN, move || deleted(place.clone()));
+        deleted.await.map_err(|error| InsideError::Delete {
+            pod: self.name(),
+            why: error.to_string(),
+        })
+    }
+}
+
+async fn asks(place: Place, heard: Arc<Mutex<Heard>>) -> Observation<()> {
+    if hear(&heard, |heard| heard.began.is_some()) {
+        return Observation::Ready(());
+    }
+    match looked_at(place.pods, place.pod).await {
+        Observation::Hopeless(why) => Observation::Hopeless(why),
+        _ => Observation::NotYet("it has not said so".into()),
+    }
+}
+
+async fn deleted(place: Place) -> Observation<()> {
+    let with_grace = DeleteParams::default();
+    match place.pods.delete(&place.pod, &with_grace).await {
+        Ok(_) => Observation::Ready(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Observation::Ready(()),
+        Err(error) => Observation::NotYet(chain(&error)),
+    }
+}
+
+/// Reads the log to the prober's last words. A log that breaks off, as all do while the API
+/// server is away, is read again from its start: lines are numbered.
+async fn follow(place: Place, heard: Arc<Mutex<Heard>>, seen: Seen) {
+    let mut reader = Reader::default();
+    loop {
+        let looked = looked_at(place.pods.clone(), place.pod.clone()).await;
+        let is_over = matches!(looked, Observation::Hopeless(_));
+        read(&place, &mut reader, &heard, &seen).await;
+        if is_over || hear(&heard, |heard| heard.end.is_some()) {
+            return;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+async fn read(place: &Place, reader: &mut Reader, heard: &Mutex<Heard>, seen: &Seen) {
+    let followed = LogParams {
+        follow: true,
+        ..LogParams::default()
+    };
+    let Ok(log) = place.pods.log_stream(&place.pod, &followed).await else {
+        return;
+    };
+    let log = std::pin::pin!(log);
+    let mut lines = log.lines();
+    while let Some(Ok(line)) = lines.next().await {
+        let said = reader.read(&line);
+        if let Ok(Said::Answer(answer)) = said {
+            seen.add([answer]);
+            continue;
+        }
+        hear(heard, |heard| {
+            heard.lost = reader.lost();
+            match said {
+                Ok(Said::Ready(began)) => heard.began = Some(began),
+                Ok(Said::End(at, lag)) => heard.end = Some((at, lag)),
+                Ok(_) => {}
+                // What the program complains of; or half a line, where the log broke off.
+                Err(_) => heard.complaint = Some(line),
+            }
+        });
+    }
+}
+
+fn pod(image: &str, spec: &Spec) -> Pod {
+    let json = serde_json::to_string(spec).expect("a spec is JSON");
+    let container = Container {
+        name: PART.into(),
+        image: Some(image.into()),
+        env: Some(vec![EnvVar {
+            name: "PROBER_SPEC".into(),
+            value: Some(json),
+            ..Default::default()
+        }]),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities("50m", "64Mi")),
+            // It holds 2,000 requests/s on that.
+            limits: Some(quantities("500m", "256Mi")),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let grace = spec.longest_timeout() + LAST_WORDS;
+    let lifetime = START + Duration::from_secs_f64(spec.seconds) + grace;
+    let mut pod = helper_pod::restricted(PART, container, lifetime);
+    let grace = i64::try_from(grace.as_secs()).ok();
+    if let Some(pod) = &mut pod.spec {
+        pod.termination_grace_period_seconds = grace;
+    }
+    pod
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use ::prober::line::Writer;
+    use ::prober::{Lane, Outcome};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::mock::{Asked, Server};
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn spec() -> Spec {
+        let target = service(
+            "market-data-service",
+            "trii-platform",
+            8000,
+            "/quotes/ECOPETROL",
+        );
+        let mut lane = Lane::new_connection(target, 100.0);
+        lane.timeout_seconds = 0.5;
+        Spec {
+            lanes: vec![lane],
+            seconds: 60.0,
+        }
+    }
+
+    /// A log of so many answers.
+    fn log(answers: u64, lag: Option<Lag>) -> String {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::ready(&mut bytes, 1_000, vec!["new-connection".into()]).unwrap();
+        for number in 0..answers {
+            let answer = Answer {
+                lane: "new-connection".into(),
+                intended: 1_000 + number,
+                sent_after: 1,
+                took: 2,
+                outcome: Outcome::Status(200),
+                good: true,
+                by: None,
+                on: None,
+            };
+            writer.answer(&answer).unwrap();
+        }
+        if let Some(lag) = lag {
+            writer.end(9_000, lag).unwrap();
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn object(phase: &str) -> Value {
+        json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "prober-a"},
+            "status": {"phase": phase}})
+    }
+
+    /// A cluster whose pod runs until it is deleted, and says `logs`, the last one again
+    /// and again.
+    fn cluster(logs: Vec<String>) -> Server {
+        let (asked_for_log, deleted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Server::new(move |asked: &Asked| {
+            if asked.path.ends_with("/log") {
+                let times = asked_for_log.fetch_add(1, SeqCst);
+                let log = &logs[times.min(logs.len() - 1)];
+                return (200, Value::String(log.clone()));
+            }
+            if asked.method == "DELETE" {
+                deleted.store(1, SeqCst);
+            }
+            match (asked.method.as_str(), deleted.load(SeqCst)) {
+                ("POST", _) => (201, object("Pending")),
+                (_, 0) => (200, object("Running")),
+                _ => (200, object("Succeeded")),
+            }
+        })
+    }
+
+    /// On a task of its own, as any caller may want it.
+    async fn start(server: &Server) -> Result<Inside, InsideError> {
+        let client = server.cluster(MONITORING).client().clone();
+        let started = tokio::spawn(async move {
+            Inside::start(client, MONITORING, "prober:1", &spec(), DEADLINE).await
+        });
+        started.await.unwrap()
+    }
+
+    async fn is_deleted(server: &Server) {
+        let seen = wait::until("the pod is deleted", DEADLINE, LOOK_EVERY, async || {
+            let requests = server.requests();
+            match requests.iter().any(|asked| asked.method == "DELETE") {
+                true => Observation::Ready(()),
+                false => Observation::NotYet(format!("{requests:?}")),
+            }
+        });
+        seen.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn its_log_is_its_answers_even_when_that_breaks_off() {
+        let whole = log(10, Some(Lag::default()));
+        let half = whole[..whole.len() / 2].to_owned();
+        let server = cluster(vec![half, whole]);
+        let recording = start(&server).await.unwrap().end().await.unwrap();
+        assert_eq!((recording.answers.len(), recording.lost), (10, 0));
+        assert_eq!((recording.began, recording.ended), (1_000, 9_000));
+        assert_eq!(recording.inconclusive(), None);
+        is_deleted(&server).await;
+    }
+
+    #[tokio::test]
+    async fn without_its_last_words_it_proves_nothing() {
+        let server = cluster(vec![log(10, None)]);
+        let recording = start(&server).await.unwrap().end().await.unwrap();
+        assert_eq!((recording.answers.len(), recording.lag), (10, None));
+        assert!(recording.inconclusive().is_some());
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_missing_are_counted() {
+        let whole = log(10, Some(Lag::default()));
+        let gone = whole.lines().filter(|line| !line.starts_with("[4,"));
+        let server = cluster(vec![gone.collect::<Vec<_>>().join("\n")]);
+        let recording = start(&server).await.unwrap().end().await.unwrap();
+        assert_eq!((recording.answers.len(), recording.lost), (9, 1));
+        assert!(recording.inconclusive().unwrap().contains("lost"));
+    }
+
+    #[tokio::test]
+    async fn its_pod_is_restricted_bounded_and_found() {
+        let server = cluster(vec![log(1, Some(Lag::default()))]);
+        start(&server).await.unwrap().end().await.unwrap();
+        let created = &server.requests()[0];
+        assert_eq!(created.path, "/api/v1/namespaces/trii-monitoring/pods");
+        let mut pod = created.body.clone();
+        let owner = &mut pod["metadata"]["labels"]["trii.rehearsal/owner"];
+        assert_eq!(owner.as_str().unwrap().len(), 16);
+        *owner = "ours".into();
+        insta::assert_json_snapshot!(pod);
+    }
+
+    #[tokio::test]
+    async fn one_that_complains_is_quoted_and_deleted() {
+        let server = Server::new(|asked: &Asked| match asked.method.as_str() {
+            "POST" => (201, object("Pending")),
+            _ if asked.path.ends_with("/log") => {
+                (200, "prober: market-data-service does not resolve\n".into())
+            }
+            // It ends once it has been seen to run.
+            _ => (200, object("Failed")),
+        });
+        let client = server.cluster(MONITORING).client().clone();
+        let error = Inside::start(client, MONITORING, "prober:1", &spec(), DEADLINE).await;
+        let error = error.err().unwrap().to_string();
+        assert!(
+            error.starts_with("the prober's pod trii-monitoring/prober-a runs: it never will be"),
+            "{error}"
+        );
+        is_deleted(&server).await;
+    }
+
+    #[tokio::test]
+    async fn dropped_it_is_deleted() {
+        let server = cluster(vec![log(1, None)]);
+        drop(start(&server).await.unwrap());
+        is_deleted(&server).await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_followed_makes_no_pod() {
+        let server = cluster(vec![log(1, None)]);
+        let client = server.cluster(MONITORING).client().clone();
+        let mut spec = spec();
+        spec.lanes[0].rate = 0.0;
+        let error = Inside::start(client, MONITORING, "prober:1", &spec, DEADLINE).await;
+        assert!(matches!(error.err(), Some(InsideError::Spec(_))));
+        assert!(server.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn those_that_were_left_are_swept_by_their_labels() {
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []});
+        let server = Server::new(move |_| (200, list.clone()));
+        let client = server.cluster(MONITORING).client().clone();
+        close_all(client, MONITORING).await.unwrap();
+        let asked = &server.requests()[0];
+        assert_eq!(asked.method, "DELETE");
+        assert!(
+            asked.query.contains("trii.rehearsal%2Fpart%3Dprober%2C"),
+            "{}",
+            asked.query
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! A prober before the ingress, in this process.
+
+use std::io;
+
+use ::prober::{Answer, Counted, Probing, Recording, Spec, StartError, Target, Vantage, start};
+use tokio::task::JoinHandle;
+
+use super::seen::Seen;
+use crate::entry::Entry;
+
+/// As many answers are taken at a time.
+const BATCH: usize = 256;
+
+/// The path of `host`, reached by `entry`.
+///
+/// # Errors
+/// When the authority's file cannot be read.
+pub fn through(entry: &Entry, host: &str, path: &str) -> io::Result<Target> {
+    let authority = entry.authority.as_ref();
+    Ok(Target {
+        url: format!("{}{path}", entry.url(host)),
+        connect: entry.address.map(|address| address.to_string()),
+        authority: authority.map(std::fs::read_to_string).transpose()?,
+    })
+}
+
+/// A prober before the ingress. Dropped, it ends.
+pub struct Outside {
+    probing: Probing,
+    seen: Seen,
+    collecting: JoinHandle<()>,
+}
+
+impl Outside {
+    /// Begins.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(spec: &Spec) -> Result<Outside, StartError> {
+        let (probing, mut answers) = start(spec).await?;
+        let seen = Seen::default();
+        let into = seen.clone();
+        // Ends with the prober.
+        let collecting = tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while answers.recv_many(&mut batch, BATCH).await > 0 {
+                into.add(batch.drain(..));
+            }
+        });
+        Ok(Outside {
+            probing,
+            seen,
+            collecting,
+        })
+    }
+
+    /// The answers so far, but for the first `known`.
+    pub fn answers_since(&self, known: usize) -> Vec<Answer> {
+        self.seen.since(known)
+    }
+
+    /// What became of requests so far.
+    pub fn so_far(&self) -> Counted {
+        self.probing.so_far()
+    }
+
+    /// Waits for what is in flight, the longest timeout of a lane at most.
+    pub async fn end(self) -> Recording {
+        self.probing.stop();
+        // An error is its panic, which has been printed.
+        let _ = self.collecting.await;
+        Recording {
+            from: Vantage::Outside,
+            answers: self.seen.take(),
+            began: self.probing.began(),
+            ended: self.probing.now(),
+            lag: Some(self.probing.ended().await),
+            lost: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ::prober::{Lane, Outcome};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::wait::{self, Observation};
+
+    #[test]
+    fn an_environment_is_reached_by_its_host_names() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let authority = folder.path().join("ca.pem");
+        std::fs::write(&authority, "a certificate").unwrap();
+        let entry = Entry::signed_by(authority.clone(), "127.0.0.1:8443".parse().unwrap());
+        let target = through(&entry, "api.trii.co", "/market-data/quotes/ECOPETROL");
+        let expected = Target {
+            url: "https://api.trii.co:8443/market-data/quotes/ECOPETROL".into(),
+            connect: Some("127.0.0.1:8443".into()),
+            authority: Some("a certificate".into()),
+        };
+        assert_eq!(target.unwrap(), expected);
+        std::fs::remove_file(&authority).unwrap();
+        assert!(through(&entry, "api.trii.co", "/").is_err());
+    }
+
+    #[tokio::test]
+    async fn it_records_what_was_answered_and_shows_it_meanwhile() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let entry = Entry::plain(listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        let target = through(&entry, "trii.co", "/").unwrap();
+        let spec = Spec {
+            lanes: vec![Lane::new_connection(target, 50.0)],
+            seconds: 600.0,
+        };
+        let outside = Outside::start(&spec).await.unwrap();
+        let (deadline, pause) = (Duration::from_secs(20), Duration::from_millis(20));
+        let some = wait::until("five answers", deadline, pause, async || {
+            match outside.answers_since(0).len() {
+                0..5 => Observation::NotYet(format!("{:?}", outside.so_far())),
+                _ => Observation::Ready(()),
+            }
+        });
+        some.await.unwrap();
+        let recording = outside.end().await;
+        server.abort();
+        assert_eq!(recording.from, Vantage::Outside);
+        assert!(recording.answers.len() >= 5 && recording.began < recording.ended);
+        let all_good = |answer: &Answer| answer.outcome == Outcome::Status(200);
+        assert!(recording.answers.iter().all(all_good));
+        assert_eq!(recording.lag.unwrap().due, recording.answers.len() as u64);
+    }
+}

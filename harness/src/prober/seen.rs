@@ -1,0 +1,29 @@
+//! Answers as they come in, for whoever looks meanwhile.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::prober::Answer;
+
+/// Answers as they come in.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Mutex<Vec<Answer>>>);
+
+impl Seen {
+    fn answers(&self) -> MutexGuard<'_, Vec<Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answers().extend(answers);
+    }
+
+    /// All but the first `known`.
+    pub fn since(&self, known: usize) -> Vec<Answer> {
+        let answers = self.answers();
+        answers.get(known..).unwrap_or_default().to_vec()
+    }
+
+    pub fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers())
+    }
+}

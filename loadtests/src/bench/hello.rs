@@ -1,0 +1,97 @@
+//! The least an axum server does, on a core of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::process::bound::{BoundChild, Program, Reach, describe};
+use harness::wait::{self, Observation};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::error::BenchError;
+use super::release;
+
+const LISTENS: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A server that can be loaded.
+pub struct Server {
+    /// What to ask.
+    pub url: String,
+    /// Its process.
+    pub process: u32,
+}
+
+/// Has cargo build it as the platform is released, and returns the binary.
+pub async fn build(workspace: &Path) -> Result<PathBuf, BenchError> {
+    release::build(
+        workspace,
+        &["--package=platform", "--example=hello"],
+        "hello",
+    )
+    .await
+}
+
+/// Starts it on `core`.
+pub async fn start(
+    taskset: &Path,
+    core: usize,
+    program: &Path,
+    folder: &Path,
+) -> Result<(BoundChild, Server), BenchError> {
+    std::fs::create_dir_all(folder).map_err(BenchError::file("make", folder))?;
+    let log = folder.join("hello.log");
+    let mut hello = Program {
+        name: "hello".into(),
+        path: taskset.to_owned(),
+        arguments: vec!["--cpu-list".into(), core.to_string().into(), program.into()],
+        environment: vec![
+            ("LISTEN_ADDRESS".into(), "127.0.0.1:0".into()),
+            ("WORKER_THREADS".into(), "1".into()),
+        ],
+        user: None,
+        log: log.clone(),
+        stop_signal: Signal::SIGTERM,
+        stop_reaches: Reach::Group,
+        death_signal: Signal::SIGKILL,
+    }
+    .start()?;
+    let address = wait::until("hello listens", LISTENS, LOOK_EVERY, async || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        match (said.lines().find_map(listening), hello.has_ended()) {
+            (Some(address), _) => Observation::Ready(address),
+            (None, Some(status)) => Observation::Hopeless(format!(
+                "it ended with {}; it said: {said}",
+                describe(status)
+            )),
+            (None, None) => Observation::NotYet(format!("it said: {said}")),
+        }
+    });
+    let url = format!("http://{}/", address.await?);
+    // `taskset` became the server: the process is the same.
+    let process = hello.pid();
+    Ok((hello, Server { url, process }))
+}
+
+/// The server's own word on where it listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["message"] != "listening" {
+        return None;
+    }
+    line["address"].as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_taken_at_its_word() {
+        let line = r#"{"message":"listening","address":"127.0.0.1:4711"}"#;
+        assert_eq!(listening(line), "127.0.0.1:4711".parse().ok());
+        let other = r#"{"message":"ready","address":"127.0.0.1:1"}"#;
+        assert_eq!(listening(other), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Programs of this workspace, as they are released.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use harness::subprocess;
+use serde_json::Value;
+
+use super::error::BenchError;
+
+/// A cold build of all that the platform is made of.
+const BUILD: Duration = Duration::from_secs(30 * 60);
+
+/// Has cargo build `target` (options that choose it) and returns the executable `name`.
+pub async fn build(
+    workspace: &Path,
+    target: &[&str],
+    name: &'static str,
+) -> Result<PathBuf, BenchError> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let manifest = workspace.join("Cargo.toml").display().to_string();
+    let common = [
+        cargo.as_str(),
+        "build",
+        "--release",
+        "--locked",
+        "--message-format=json-render-diagnostics",
+        "--manifest-path",
+        manifest.as_str(),
+    ];
+    let argv: Vec<String> = common
+        .iter()
+        .chain(target)
+        .map(|it| (*it).to_owned())
+        .collect();
+    let built = Mutex::new(None);
+    let listen = |line: &str| {
+        if let (Some(path), Ok(mut built)) = (executable(line, name), built.lock()) {
+            *built = Some(path);
+        }
+    };
+    subprocess::run(&argv, BUILD, &listen).await?;
+    let built = built.into_inner().ok().flatten();
+    built.ok_or_else(|| BenchError::NoExecutable {
+        name,
+        command: format!("cargo build --release {}", target.join(" ")),
+    })
+}
+
+/// Cargo's own word on where the binary is.
+fn executable(line: &str, name: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    if message["target"]["name"] != name {
+        return None;
+    }
+    Some(message["executable"].as_str()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_is_taken_at_its_word() {
+        let built =
+            r#"{"reason":"compiler-artifact","target":{"name":"hello"},"executable":"/t/hello"}"#;
+        assert_eq!(executable(built, "hello"), Some("/t/hello".into()));
+        assert_eq!(executable(built, "prober"), None);
+        // A library of the same name as its program.
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"name":"prober"},"executable":null}"#;
+        assert_eq!(executable(library, "prober"), None);
+        assert_eq!(executable("   Compiling platform", "hello"), None);
+    }
+}
