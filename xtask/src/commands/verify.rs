@@ -1,16 +1,19 @@
 //! The stage `verify`: the scenarios, against an environment that is up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::capability::Capability;
-use harness::cluster::Cluster;
+use harness::cluster::{Cluster, ClusterError};
 use harness::config::Target;
 use harness::config::remote::Action;
 use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Credentials, Environment};
 use harness::kind::{INGRESS_SERVICE, diagnostics};
+use harness::release::{PLATFORM, live};
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
+use harness::service::Service;
 use harness::tools;
 use harness::tunnel::{self, Tunnel};
 use scenarios::{Mismatch, Subject, smoke};
@@ -67,8 +70,20 @@ async fn look(
     environment: &Environment,
     credentials: &Credentials,
 ) -> Result<(), RunFolderError> {
+    let versions = match &environment.cluster {
+        Some(cluster) => match versions(cluster).await {
+            Ok(versions) => versions,
+            Err(error) => {
+                let why = format!("which colours are live is not known: {error}");
+                run.note(Stage::Verify, why)?;
+                BTreeMap::new()
+            }
+        },
+        None => BTreeMap::new(),
+    };
     let mut subject = Subject {
         environment,
+        versions,
         entry: &environment.entry,
         credentials,
         home: &place.home,
@@ -98,6 +113,12 @@ async fn look(
             smoke::no_way(run, &subject, smoke::FROM_INSIDE, why).await
         }
     }
+}
+
+/// Of the services that are released blue-green.
+async fn versions(place: &ClusterPlace) -> Result<BTreeMap<Service, String>, ClusterError> {
+    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await?;
+    Ok(live::versions(live::look(&cluster, PLATFORM).await?))
 }
 
 /// Takes back what a proof that was called off has in a cluster that stays.
