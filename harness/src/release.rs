@@ -8,6 +8,7 @@
 pub mod difference;
 pub mod error;
 mod helm;
+pub mod live;
 mod mend;
 mod upgrade;
 
@@ -26,6 +27,7 @@ use crate::file_lock;
 pub use difference::difference;
 pub use error::DeployError;
 use helm::Helm;
+use live::Live;
 
 /// The platform's release, by its name.
 pub const PLATFORM: &str = "trii-platform";
@@ -64,6 +66,8 @@ pub struct Deployed {
     pub version: String,
     /// Whether its objects are others than those of the revision before.
     pub changed: bool,
+    /// What is released blue-green and was left at another version.
+    pub left: Vec<Live>,
 }
 
 impl Release {
@@ -83,6 +87,14 @@ impl Release {
         }
     }
 
+    /// The same, with what is live left alone.
+    fn around(&self, live: &[Live]) -> Release {
+        Release {
+            overrides: live::left_alone(&self.overrides, live),
+            ..self.clone()
+        }
+    }
+
     /// The label selector of all that belongs to it.
     pub fn selector(&self) -> String {
         selector_of(&self.name)
@@ -90,7 +102,9 @@ impl Release {
 }
 
 /// Installs or upgrades `release` by the program `helm`, and waits until its rollout is
-/// complete; all within `deadline`. `progress` gets a line whenever something is further.
+/// complete; all within `deadline`. What is live of services that are released blue-green
+/// keeps its version, unless the release's `overrides` name another: that the chart refuses.
+/// `progress` gets a line whenever something is further.
 /// A helm that is at work is killed when the caller goes away, or this process dies; the
 /// next deployment mends what it leaves.
 ///
@@ -130,6 +144,8 @@ pub async fn deploy_unless(
     let manifest_before = helm.manifest(&release.name).await?;
     let selector = release.selector();
     let before = Before::of(&Workloads::look(cluster, &selector).await?);
+    let live = live::look(cluster, &release.name).await?;
+    let release = &release.around(&live);
     progress(&match manifest_before {
         Some(_) => format!("helm upgrades {}", release.name),
         None => format!("helm installs {}", release.name),
@@ -152,10 +168,13 @@ pub async fn deploy_unless(
     })
     .await?;
     let is_same = |before: &String| difference::is_same(before, &installed.manifest);
+    let version = installed.version();
+    let left = live.into_iter().filter(|it| it.version != version);
     Ok(Deployed {
         revision: installed.revision,
-        version: installed.version(),
         changed: !manifest_before.as_ref().is_some_and(is_same),
+        left: left.collect(),
+        version,
     })
 }
 

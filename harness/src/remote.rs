@@ -26,6 +26,7 @@ use crate::environment::{
 };
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
+use crate::release::live::TRACK;
 use crate::release::{self, DeployError, Deployed, Release};
 use crate::service::Service;
 pub use error::RemoteError;
@@ -225,14 +226,20 @@ impl Remote<'_> {
         })
     }
 
-    /// The version that every Deployment of the release says it is.
+    /// The version that every Deployment of the release says it is, but for colours, which
+    /// have their own.
     async fn version(&self) -> Result<String, RemoteError> {
         let namespace = &self.cluster.namespace;
         let api: Api<Deployment> = Api::namespaced(self.cluster.client().clone(), namespace);
         let of_release = release::selector_of(release::PLATFORM);
         let listed = api.list(&ListParams::default().labels(&of_release)).await;
         let listed = listed.map_err(|error| ClusterError::of("list Deployments", error))?;
-        one_version(&listed.items, namespace)
+        let is_colour = |it: &Deployment| it.labels().get(TRACK).is_some_and(|it| it != "stable");
+        let (colours, stable): (Vec<_>, Vec<_>) = listed.items.into_iter().partition(is_colour);
+        match stable.is_empty() {
+            true => one_version(&colours, namespace),
+            false => one_version(&stable, namespace),
+        }
     }
 
     /// What scenarios log in with: of the cluster, by the rights of the context's user.

@@ -47,11 +47,11 @@ impl Service {
         }
     }
 
-    /// The part that it is as a Deployment of a namespace.
+    /// The part that it is in a namespace; which Deployment serves may change.
     pub fn in_cluster(self, namespace: &str) -> Part {
         Part {
             name: self.name().to_owned(),
-            runs_as: format!("Deployment {namespace}/{self}"),
+            runs_as: format!("Service {namespace}/{self}"),
             address: format!("{self}.{namespace}"),
             log: None,
         }

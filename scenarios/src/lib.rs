@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod client;
 pub mod smoke;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,11 +17,15 @@ use harness::environment::{Credentials, Environment};
 use harness::home::Home;
 use harness::run::event::{Failure, Happening, Outcome, Stage};
 use harness::run::{Run, RunFolderError, millis};
+use harness::service::Service;
 
 /// What a scenario acts on.
 pub struct Subject<'a> {
     /// The environment.
     pub environment: &'a Environment,
+    /// The services that have another version than the environment: those that are
+    /// released blue-green.
+    pub versions: BTreeMap<Service, String>,
     /// Where it is looked at from.
     pub entry: &'a Entry,
     /// What to log in and sign tokens with.
@@ -185,6 +190,12 @@ impl Mismatch {
 }
 
 impl Subject<'_> {
+    /// The version that a service is expected to be.
+    pub fn version(&self, service: Service) -> &str {
+        let own = self.versions.get(&service);
+        own.unwrap_or(&self.environment.version)
+    }
+
     /// The log of a service, for whoever looks for the cause.
     pub fn log_of(&self, part: &str) -> PathBuf {
         self.environment

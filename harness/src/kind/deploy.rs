@@ -110,7 +110,7 @@ impl Deploy<'_> {
         // The same tag, of other content: nothing in the release says so.
         if let Some(image) = brought.filter(|_| !deployed.changed) {
             progress("its image is another one: starting every pod anew");
-            restart(&cluster, &release, &image).await?;
+            restart(&cluster, &release.selector(), self.version, &image).await?;
             let complete =
                 rollout::complete(&cluster, &release.selector(), deadline, progress).await;
             complete.map_err(|error| failure(error.into()))?;
@@ -168,11 +168,17 @@ impl Deploy<'_> {
     }
 }
 
-/// Has every Deployment replace its pods, as `kubectl rollout restart` does.
-async fn restart(cluster: &Cluster, release: &Release, image: &str) -> Result<(), ClusterError> {
+/// Has every Deployment of the image's version replace its pods, as `kubectl rollout
+/// restart` does.
+async fn restart(
+    cluster: &Cluster,
+    selector: &str,
+    version: &str,
+    image: &str,
+) -> Result<(), ClusterError> {
     let said = |error| ClusterError::of("start pods anew", error);
     let api: Api<Deployment> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
-    let selector = ListParams::default().labels(&release.selector());
+    let selector = ListParams::default().labels(selector);
     let patch = json!({"spec": {"template": {"metadata": {
         "annotations": {IMAGE_ANNOTATION: image},
     }}}});
@@ -181,9 +187,19 @@ async fn restart(cluster: &Cluster, release: &Release, image: &str) -> Result<()
         ..PatchParams::default()
     };
     for deployment in api.list(&selector).await.map_err(said)? {
+        if !runs(&deployment, &release::image(version)) {
+            continue;
+        }
         let name = deployment.metadata.name.unwrap_or_default();
         let patched = api.patch(&name, &as_us, &Patch::Merge(&patch)).await;
         patched.map_err(said)?;
     }
     Ok(())
+}
+
+/// A service that is released blue-green may have another version.
+fn runs(deployment: &Deployment, image: &str) -> bool {
+    let pods = deployment.spec.template.spec.iter();
+    let mut containers = pods.flat_map(|it| &it.containers);
+    containers.any(|it| it.image.as_deref() == Some(image))
 }

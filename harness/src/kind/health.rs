@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::workloads::Workloads;
 use crate::cluster::{Cluster, ClusterError};
 use crate::environment::{ClusterPlace, Environment};
+use crate::release::live::{self, Live};
 use crate::release::{PLATFORM, selector_of};
 use crate::service::Service;
 
@@ -25,30 +24,37 @@ pub struct Trouble {
 
 /// Looks at the cluster of an environment that is up.
 pub async fn look(environment: &Environment, place: &ClusterPlace) -> Trouble {
-    let (workloads, entry) = tokio::join!(workloads(place), entry(environment));
-    match workloads {
+    let (platform, entry) = tokio::join!(platform(place), entry(environment));
+    match platform {
         Err(error) => Trouble {
             cluster: vec![error.to_string()],
             platform: Vec::new(),
         },
-        Ok(workloads) => Trouble {
+        Ok((workloads, live)) => Trouble {
             cluster: Vec::new(),
-            platform: of_services(&workloads).chain(entry.err()).collect(),
+            platform: of_services(&workloads, &live).chain(entry.err()).collect(),
         },
     }
 }
 
-async fn workloads(place: &ClusterPlace) -> Result<Workloads, ClusterError> {
+async fn platform(place: &ClusterPlace) -> Result<(Workloads, Vec<Live>), ClusterError> {
     let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await?;
     cluster.version(PATIENCE).await?;
-    Workloads::look(&cluster, &selector_of(PLATFORM)).await
+    let of_platform = selector_of(PLATFORM);
+    tokio::try_join!(
+        Workloads::look(&cluster, &of_platform),
+        live::look(&cluster, PLATFORM)
+    )
 }
 
-fn of_services(workloads: &Workloads) -> impl Iterator<Item = String> {
+/// Of what serves: a colour that nobody uses may be in any state.
+fn of_services(workloads: &Workloads, live: &[Live]) -> impl Iterator<Item = String> {
     Service::ALL.into_iter().filter_map(|service| {
-        let is = |it: &&Deployment| it.metadata.name.as_deref() == Some(service.name());
-        let state = match workloads.deployments.iter().find(is) {
-            None => "its Deployment is not there".to_owned(),
+        let live = live.iter().find(|it| it.service == service);
+        let name = live.map_or_else(|| service.name().to_owned(), Live::deployment);
+        let mut deployments = workloads.deployments.iter();
+        let state = match deployments.find(|it| it.metadata.name.as_ref() == Some(&name)) {
+            None => format!("its Deployment {name} is not there"),
             Some(deployment) => match rollout::judge(workloads, deployment) {
                 Rollout::Complete => return None,
                 Rollout::UnderWay { so_far, .. } => so_far,

@@ -11,6 +11,7 @@ use crate::images::ImageReference;
 /// The namespaces that there are.
 pub(super) const NAMESPACES: &str = "fixtures/k8s-manifests/namespaces/namespaces.yaml";
 const INGRESS: &str = "fixtures/k8s-manifests/ingress/traefik.yaml";
+const BLUE_GREEN: &str = "fixtures/k8s-manifests/blue-green/policy.yaml";
 const METRICS_SERVER: &str = "fixtures/k8s-manifests/metrics-server/metrics-server.yaml";
 
 /// The manifests of the repository, in the order in which they are best applied, with the
@@ -24,7 +25,7 @@ pub fn manifests(
     metrics_server: &ImageReference,
 ) -> io::Result<Vec<String>> {
     // The ingress first: it takes the longest to be ready.
-    let files = [INGRESS, NAMESPACES, METRICS_SERVER].map(|file| {
+    let files = [INGRESS, NAMESPACES, BLUE_GREEN, METRICS_SERVER].map(|file| {
         let path = workspace.join(file);
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use similar::TextDiff;
 
 use super::helm::{Helm, installed};
+use super::live::{self, TRACK};
 use super::{DeployError, Release};
 use crate::cluster::Cluster;
 
@@ -31,13 +32,19 @@ pub async fn difference(
 ) -> Result<String, DeployError> {
     let helm = Helm::new(helm, cluster)?;
     let before = helm.manifest(&release.name).await?.unwrap_or_default();
-    let command = helm.upgrade(release, &["--dry-run=server"])?;
+    let live = live::look(cluster, &release.name).await?;
+    let command = helm.upgrade(&release.around(&live), &["--dry-run=server"])?;
     let after = installed(&helm.answer_of(command, RENDER_PATIENCE).await?)?.manifest;
     between(&before, &after)
 }
 
 /// Whether two manifests make the same objects; one that cannot be read is another.
 pub(super) fn is_same(before: &str, after: &str) -> bool {
+    let objects = |manifest| {
+        let mut objects = objects(manifest)?;
+        objects.values_mut().for_each(forget_colours);
+        Ok::<_, DeployError>(objects)
+    };
     matches!((objects(before), objects(after)), (Ok(before), Ok(after)) if before == after)
 }
 
@@ -47,6 +54,10 @@ fn between(before: &str, after: &str) -> Result<String, DeployError> {
     let mut text = String::new();
     for name in names {
         let (mut old, mut new) = (before.remove(&name), after.remove(&name));
+        if let (Some(old), Some(new)) = (&mut old, &mut new) {
+            forget_colours(old);
+            forget_colours(new);
+        }
         if old == new {
             continue;
         }
@@ -92,6 +103,30 @@ fn yaml(object: Option<&Value>) -> Result<String, DeployError> {
 fn unreadable(error: &dyn std::error::Error) -> DeployError {
     DeployError::Helm {
         words: format!("its manifest cannot be read: {error}"),
+    }
+}
+
+/// What of a service that is released blue-green is what it is in the cluster, whichever
+/// revision of the platform is there: that it is otherwise in a manifest is no change.
+fn forget_colours(object: &mut Value) {
+    let labels = &object["metadata"]["labels"];
+    let is_colour = [json!("blue"), json!("green")].contains(&labels[TRACK]);
+    let leads_to_one = !labels["trii.co/blue-green"].is_null();
+    let mut forget = |place: &str, name: &str| {
+        if let Some(Value::Object(fields)) = object.pointer_mut(place) {
+            fields.remove(name);
+        }
+    };
+    if leads_to_one {
+        forget("/spec/selector", TRACK);
+    }
+    if is_colour {
+        let version = "app.kubernetes.io/version";
+        forget("/metadata/annotations", "trii.co/live");
+        forget("/metadata/labels", version);
+        forget("/spec", "replicas");
+        forget("/spec/template/metadata/labels", version);
+        forget("/spec/template/spec/containers/0", "image");
     }
 }
 
@@ -154,6 +189,41 @@ mod tests {
          metadata:
            name: a
         ");
+    }
+
+    #[test]
+    fn what_a_release_blue_green_moved_is_no_change() {
+        let colour = |colour: &str, replicas: u32, tag: &str, memory: &str| {
+            format!(
+                "---\nkind: Deployment\nmetadata: {{name: a-{colour}, labels: {{trii.co/track: {colour}}}}}\n\
+                 spec: {{replicas: {replicas}, template: {{spec: {{containers: [{{image: 'a:{tag}', memory: {memory}}}]}}}}}}\n"
+            )
+        };
+        let service = |colour: &str| {
+            format!(
+                "---\nkind: Service\nmetadata: {{name: a, labels: {{trii.co/blue-green: active}}}}\n\
+                 spec: {{selector: {{trii.co/track: {colour}}}}}\n"
+            )
+        };
+        let before = colour("green", 0, "v1", "64Mi") + &service("blue");
+        let released = colour("green", 3, "v2", "64Mi") + &service("green");
+        assert_eq!(between(&before, &released).unwrap(), NOTHING);
+        assert!(is_same(&before, &released));
+
+        let larger = colour("green", 3, "v2", "96Mi") + &service("green");
+        let text = between(&before, &larger).unwrap();
+        assert!(text.starts_with("Deployment a-green: changed\n"), "{text}");
+        assert!(
+            text.contains("96Mi") && !text.contains("replicas"),
+            "{text}"
+        );
+        assert!(!is_same(&before, &larger));
+        // What was not there is shown whole.
+        let made = between("", &released).unwrap();
+        assert!(
+            made.contains("replicas: 3") && made.contains("a:v2"),
+            "{made}"
+        );
     }
 
     #[test]

@@ -12,6 +12,9 @@ use super::{DeployError, Release};
 /// No helm of ours or of the pipeline's runs longer (its `--timeout` is 10 minutes).
 const OLDEST_AT_WORK: Duration = Duration::from_secs(20 * 60);
 
+/// In the refusal of `fixtures/k8s-manifests/blue-green/policy.yaml`.
+const GUARD: &str = "trii-blue-green";
+
 /// One line of `helm history`.
 #[derive(Clone, Debug, Deserialize)]
 struct Revision {
@@ -56,7 +59,7 @@ pub(super) async fn mend(
         "revision {} of {} was left {} by a helm that was killed",
         left.revision, release.name, left.status
     );
-    let command = match remedy {
+    let command = match &remedy {
         Remedy::Uninstall => {
             progress(&format!("{found}: uninstalling it"));
             let options = ["uninstall", &release.name, "--wait", "--timeout", &timeout];
@@ -69,8 +72,15 @@ pub(super) async fn mend(
             helm.command(&options)
         }
     };
-    helm.answer_of(command, deadline).await?;
-    Ok(())
+    match (remedy, helm.answer_of(command, deadline).await) {
+        // It would have moved what was released blue-green since. helm has noted that it
+        // failed, after which it lets an upgrade follow.
+        (Remedy::Rollback(_), Err(DeployError::Helm { words })) if words.contains(GUARD) => {
+            progress("the rollback would have moved a live colour: going on from here instead");
+            Ok(())
+        }
+        (_, answer) => answer.map(drop),
+    }
 }
 
 async fn history(helm: &Helm<'_>, name: &str) -> Result<Vec<Revision>, DeployError> {

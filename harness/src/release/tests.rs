@@ -99,6 +99,24 @@ fn complete() -> Server {
     })
 }
 
+/// A cluster where the one service is released blue-green, and green is live.
+fn blue_green() -> Server {
+    Server::new(|request| match request.path.rsplit('/').next() {
+        Some("deployments") => list(vec![json!({
+            "metadata": {"name": "api-gateway-green", "uid": "d", "generation": 1},
+            "spec": {"replicas": 1, "selector": {}, "template": {"spec":
+                {"containers": [{"name": "api-gateway", "image": "trii/api-gateway:v2.0.0"}]}}},
+            "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1,
+                "readyReplicas": 1, "availableReplicas": 1},
+        })]),
+        Some("services") => list(vec![json!({
+            "metadata": {"name": "api-gateway"},
+            "spec": {"selector": {"trii.co/track": "green"}},
+        })]),
+        _ => list(Vec::new()),
+    })
+}
+
 /// A cluster whose hook's pod has no image, once `started` is there.
 fn without_image(started: std::path::PathBuf) -> Server {
     Server::new(move |request| {
@@ -126,6 +144,19 @@ END
 "#;
 
 #[tokio::test]
+async fn what_is_live_of_a_blue_green_service_keeps_its_version_and_is_named() {
+    let keep = "cat helm-*/overrides.json > values;";
+    let helm = Script::new("absent", &format!("{keep} {ANSWER}"));
+    let (deployed, _) = helm.deploy(&blue_green(), &release()).await;
+    let left = deployed.unwrap().left;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].to_string(), "api-gateway v2.0.0 (green is live)");
+    let values: Value = serde_json::from_str(&helm.read("values")).unwrap();
+    assert_eq!(values["global"]["imageTag"], "main-1a2b3c4");
+    assert_eq!(values["services"]["api-gateway"]["image"]["tag"], "v2.0.0");
+}
+
+#[tokio::test]
 async fn a_release_is_deployed_and_its_values_stay_private() {
     let keep = "ls -l helm-*/overrides.json > mode; cat helm-*/overrides.json > values;";
     let helm = Script::new("absent", &format!("{keep} {ANSWER}"));
@@ -134,6 +165,7 @@ async fn a_release_is_deployed_and_its_values_stay_private() {
         revision: 3,
         version: "main-1a2b3c4".to_owned(),
         changed: true,
+        left: Vec::new(),
     };
     assert_eq!(deployed.unwrap(), expected);
     assert_eq!(
@@ -212,6 +244,22 @@ async fn a_release_that_was_left_pending_is_rolled_back_first() {
     let asked = helm.read("asked");
     let rollback = asked.find("rollback trii-platform 4").unwrap();
     assert!(rollback < asked.find("upgrade --install").unwrap());
+}
+
+#[tokio::test]
+async fn a_rollback_that_would_move_a_live_colour_is_done_without() {
+    let refused = "echo \"Error: services a is forbidden: ValidatingAdmissionPolicy \
+         'trii-blue-green-services' with binding 'trii-blue-green-services' denied request\" >&2; exit 1";
+    let upgrade = format!("{ANSWER} ;; rollback) {refused}");
+    let helm = Script::new(&pending(jiff::Timestamp::now()), &upgrade);
+    let (deployed, lines) = helm.deploy(&complete(), &release()).await;
+    deployed.unwrap();
+    assert!(lines[1].contains("moved a live colour"), "{lines:?}");
+
+    let upgrade = format!("{ANSWER} ;; rollback) echo 'Error: no space' >&2; exit 1");
+    let helm = Script::new(&pending(jiff::Timestamp::now()), &upgrade);
+    let (deployed, _) = helm.deploy(&complete(), &release()).await;
+    assert!(deployed.unwrap_err().to_string().contains("no space"));
 }
 
 #[tokio::test]

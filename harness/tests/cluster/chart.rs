@@ -8,6 +8,7 @@ mod manifests;
 
 mod addons;
 mod autoscaling;
+mod blue_green;
 mod ingress;
 mod namespaces;
 mod network;

@@ -1,5 +1,6 @@
 //! On a real cluster, with the platform on it.
 
+mod blue_green;
 mod deploys;
 mod dry_run;
 mod images;

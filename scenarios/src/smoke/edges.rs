@@ -76,7 +76,6 @@ impl Smoke<'_> {
     }
 
     async fn unknown_routes(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-        let version = &self.subject.environment.version;
         let token = self.tokens.token("smoke", INVESTOR);
         let unknown = [
             (
@@ -95,6 +94,7 @@ impl Smoke<'_> {
             ),
         ];
         for (service, call) in unknown {
+            let version = self.subject.version(service);
             scenario
                 .check(&format!("an unknown route of {service} is 404"), async {
                     let answer = call

@@ -89,7 +89,7 @@ impl Smoke<'_> {
         route: &str,
         call: Call<'_>,
     ) -> Result<(), RunFolderError> {
-        let version = &self.subject.environment.version;
+        let version = self.subject.version(service);
         let claim = claim(service, route);
         let answered = scenario.check(&claim, async {
             let answer = call

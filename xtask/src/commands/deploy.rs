@@ -11,6 +11,7 @@ use harness::exit::ExitCode;
 use harness::images::Workshop;
 use harness::kind::deploy::Deploy;
 use harness::release::Deployed;
+use harness::release::live::Live;
 use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, millis};
 use harness::tools;
@@ -138,6 +139,9 @@ pub async fn stage(
                 step,
                 millis: millis(begun.elapsed()),
             })?;
+            for live in deployed.left {
+                run.note(Stage::Deploy, left(&live, version))?;
+            }
             run.end_stages(StageResult::Done)?;
             Ok(Ok(()))
         }
@@ -151,6 +155,14 @@ pub async fn stage(
             Ok(Err(code))
         }
     }
+}
+
+/// What was not deployed, and how it is.
+fn left(live: &Live, version: &str) -> String {
+    let service = live.service;
+    format!(
+        "left as it is: {live}; to release it: cargo xtask blue-green deploy --service {service} --version {version}"
+    )
 }
 
 /// The program that deploys.

@@ -1,16 +1,19 @@
 //! The stage `verify`: the scenarios, against an environment that is up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::capability::Capability;
-use harness::cluster::Cluster;
+use harness::cluster::{Cluster, ClusterError};
 use harness::config::Target;
 use harness::config::remote::Action;
 use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Credentials, Environment};
 use harness::kind::{INGRESS_SERVICE, diagnostics};
+use harness::release::{PLATFORM, live};
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
+use harness::service::Service;
 use harness::tools;
 use harness::tunnel::{self, Tunnel};
 use scenarios::catalogue::{self, Entry, Family};
@@ -91,8 +94,20 @@ async fn look(
     credentials: &Credentials,
     selection: &Selection,
 ) -> Result<(), RunFolderError> {
+    let versions = match &environment.cluster {
+        Some(cluster) => match versions(cluster).await {
+            Ok(versions) => versions,
+            Err(error) => {
+                let why = format!("which colours are live is not known: {error}");
+                run.note(Stage::Verify, why)?;
+                BTreeMap::new()
+            }
+        },
+        None => BTreeMap::new(),
+    };
     let subject = Subject {
         environment,
+        versions,
         entry: &environment.entry,
         credentials,
         home: &place.home,
@@ -128,6 +143,7 @@ async fn smoke_from_everywhere(run: &mut Run, subject: &Subject<'_>) -> Result<(
             let entry = environment.entry.by_way_of(tunnel.address());
             let from_inside = Subject {
                 entry: &entry,
+                versions: subject.versions.clone(),
                 ..*subject
             };
             let proven = smoke::run(run, &from_inside, smoke::FROM_INSIDE).await;
@@ -140,6 +156,12 @@ async fn smoke_from_everywhere(run: &mut Run, subject: &Subject<'_>) -> Result<(
             smoke::no_way(run, subject, smoke::FROM_INSIDE, why).await
         }
     }
+}
+
+/// Of the services that are released blue-green.
+async fn versions(place: &ClusterPlace) -> Result<BTreeMap<Service, String>, ClusterError> {
+    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await?;
+    Ok(live::versions(live::look(&cluster, PLATFORM).await?))
 }
 
 /// Takes back what a proof that was called off has in a cluster that stays.

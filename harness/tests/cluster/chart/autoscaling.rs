@@ -9,24 +9,28 @@ use super::manifests::quantity;
 fn an_autoscaler_has_its_target_to_itself() {
     for (environment, manifests) in every_environment() {
         let scalers: Vec<_> = manifests.of("HorizontalPodAutoscaler").collect();
-        assert_eq!(scalers.len(), 1, "{environment}");
+        let targets = scalers
+            .iter()
+            .map(|scaler| scaler.at("/spec/scaleTargetRef/name").as_str().unwrap());
+        let mut targets: Vec<&str> = targets.collect();
+        targets.sort_unstable();
+        let colours = ["market-data-service-blue", "market-data-service-green"];
+        assert_eq!(targets, colours, "{environment}");
         for scaler in scalers {
-            let target = scaler.at("/spec/scaleTargetRef/name").as_str().unwrap();
-            let deployment = manifests.get("Deployment", target).unwrap();
-            // Stated, every upgrade would set it back.
-            assert!(deployment.at("/spec/replicas").is_null(), "{environment}");
             // The least of a service that may lose a pod at any time.
             assert!(scaler.at("/spec/minReplicas").as_u64() >= Some(2));
         }
-        for deployment in manifests.of("Deployment") {
-            let scaled = deployment.name() == "market-data-service";
-            assert_eq!(
-                deployment.at("/spec/replicas").is_null(),
-                scaled,
-                "{environment} {}",
-                deployment.title()
-            );
-        }
+    }
+}
+
+/// Stated, every upgrade would set it back.
+#[test]
+fn a_scaled_deployment_that_is_no_colour_states_no_replicas() {
+    let single = || Render::of("local").set("services.market-data-service.blueGreen.enabled=false");
+    for deployment in single().manifests().of("Deployment") {
+        let scaled = deployment.name() == "market-data-service";
+        let replicas = deployment.at("/spec/replicas");
+        assert_eq!(replicas.is_null(), scaled, "{}", deployment.title());
     }
 }
 
@@ -81,7 +85,7 @@ fn requests_a_second_count_only_where_an_adapter_is_declared() {
 fn the_policy_is_the_guides() {
     let manifests = Render::of("production").manifests();
     let scaler = manifests
-        .get("HorizontalPodAutoscaler", "market-data-service-hpa")
+        .get("HorizontalPodAutoscaler", "market-data-service-blue-hpa")
         .unwrap();
     let policy = |window: u64, percent: u64| {
         json!({

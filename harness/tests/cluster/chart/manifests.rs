@@ -46,8 +46,15 @@ impl Manifests {
             .filter(|object| ["Deployment", "Job"].contains(&object.kind()))
     }
 
-    /// The names of the workloads whose pods have all of `selector`.
-    pub fn selected(&self, selector: &Labels) -> Vec<&str> {
+    /// The Deployments of a service: one, or one a colour.
+    pub fn deployments(&self, service: &str) -> Vec<&Object> {
+        let deployments = self.of("Deployment");
+        let of_service = deployments.filter(|deployment| deployment.service() == service);
+        of_service.collect()
+    }
+
+    /// The workloads whose pods have all of `selector`.
+    pub fn selected(&self, selector: &Labels) -> Vec<&Object> {
         self.workloads()
             .filter(|workload| {
                 let labels = workload.pod_labels();
@@ -55,7 +62,6 @@ impl Manifests {
                     .iter()
                     .all(|(key, value)| labels.get(key) == Some(value))
             })
-            .map(Object::name)
             .collect()
     }
 }
@@ -99,6 +105,12 @@ impl Object {
     /// Of a workload: the labels of its pods.
     pub fn pod_labels(&self) -> Labels {
         labels(self.at("/spec/template/metadata/labels"))
+    }
+
+    /// Of a workload: the service that its pods are; of the migration, itself.
+    pub fn service(&self) -> &str {
+        let labels = self.at("/spec/template/metadata/labels");
+        labels["app.kubernetes.io/name"].as_str().unwrap()
     }
 
     /// Of a workload: the one container of its pods.

@@ -40,15 +40,15 @@ fn allowed<'a>(manifests: &'a Manifests, direction: &str, peers: &str) -> Calls<
                     continue;
                 }
                 for other in manifests.selected(&selector(&peer["podSelector"])) {
+                    let other = other.service();
                     let (caller, called) = match direction {
                         "ingress" => (other, policy.name()),
                         _ => (policy.name(), other),
                     };
-                    let open = manifests
-                        .get("Deployment", called)
-                        .unwrap()
-                        .container_port(&json!("http"));
-                    assert_eq!(ports(rule), [open.unwrap()], "{}", policy.title());
+                    for deployment in manifests.deployments(called) {
+                        let open = deployment.container_port(&json!("http"));
+                        assert_eq!(ports(rule), [open.unwrap()], "{}", policy.title());
+                    }
                     calls.insert((caller, called));
                 }
             }
@@ -99,7 +99,7 @@ fn backing_ports(policy: &Object) -> BTreeSet<u64> {
 fn backing_services_are_open_to_those_with_their_url() {
     for (environment, manifests) in every_environment() {
         for workload in manifests.workloads() {
-            let policy = manifests.get("NetworkPolicy", workload.name()).unwrap();
+            let policy = manifests.get("NetworkPolicy", workload.service()).unwrap();
             let expected: BTreeSet<u64> = [("DATABASE_URL", 5432), ("REDIS_URL", 6379)]
                 .into_iter()
                 .filter(|(url, _)| workload.variable(&manifests, url).is_some())
@@ -161,8 +161,10 @@ fn namespaces(policy: &Object) -> BTreeSet<&str> {
 fn monitoring_reaches_every_service_and_the_ingress_controller_those_it_routes_to() {
     for (environment, manifests) in every_environment() {
         for deployment in manifests.of("Deployment") {
-            let policy = manifests.get("NetworkPolicy", deployment.name()).unwrap();
-            let routed = manifests.get("Ingress", deployment.name()).is_some();
+            let policy = manifests
+                .get("NetworkPolicy", deployment.service())
+                .unwrap();
+            let routed = manifests.get("Ingress", deployment.service()).is_some();
             let mut expected = BTreeSet::from(["trii-monitoring"]);
             expected.extend(routed.then_some("ingress-nginx"));
             assert_eq!(namespaces(policy), expected, "{environment}");

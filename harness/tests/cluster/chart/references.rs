@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::helm::{Render, every_environment};
-use super::manifests::{Object, list};
+use super::manifests::{Object, labels, list};
 
 /// What each service cannot start without: `fixtures/platform/README.md`.
 const NEEDED: [(&str, &[&str]); 6] = [
@@ -39,9 +39,11 @@ const SECRETS: [&str; 4] = ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "DEMO_PAS
 #[test]
 fn every_service_gets_what_it_needs_and_no_secret_beside_it() {
     for (environment, manifests) in every_environment() {
-        assert_eq!(manifests.of("Deployment").count(), NEEDED.len());
-        for (service, needed) in NEEDED {
-            let deployment = manifests.get("Deployment", service).unwrap();
+        let services: BTreeSet<&str> = manifests.of("Deployment").map(Object::service).collect();
+        assert_eq!(services, NEEDED.map(|(service, _)| service).into());
+        let needed = |service: &str| NEEDED.iter().find(|it| it.0 == service).unwrap().1;
+        for deployment in manifests.of("Deployment") {
+            let (service, needed) = (deployment.service(), needed(deployment.service()));
             let variable = |name: &str| deployment.variable(&manifests, name);
             for name in needed {
                 assert!(variable(name).is_some(), "{environment} {service} {name}");
@@ -148,13 +150,14 @@ fn config_maps_accounts_volumes_and_ports_are_there() {
             }
         }
         for service in manifests.of("Service") {
-            let deployment = manifests.get("Deployment", service.name()).unwrap();
-            for port in service.list("/spec/ports") {
-                assert!(
-                    deployment.container_port(&port["targetPort"]).is_some(),
-                    "{environment} {}",
-                    service.title()
-                );
+            for deployment in manifests.selected(&labels(service.at("/spec/selector"))) {
+                for port in service.list("/spec/ports") {
+                    assert!(
+                        deployment.container_port(&port["targetPort"]).is_some(),
+                        "{environment} {}",
+                        service.title()
+                    );
+                }
             }
         }
     }

@@ -24,7 +24,8 @@ fn a_rollout_never_has_fewer_pods_than_asked_for() {
 fn the_grace_period_covers_draining_and_shutting_down() {
     let slow = Render::of("local")
         .set("shutdown.drainSeconds=20")
-        .set("shutdown.requestSeconds=60");
+        .set("shutdown.requestSeconds=60")
+        .set("shutdown.preStopSeconds=7");
     let renderings = every_environment().chain([("slow", slow.manifests())]);
     for (environment, manifests) in renderings {
         for deployment in manifests.of("Deployment") {
@@ -32,10 +33,32 @@ fn the_grace_period_covers_draining_and_shutting_down() {
                 let value = deployment.variable(&manifests, name).unwrap();
                 value.as_str().unwrap().parse().unwrap()
             };
-            let needed = seconds("DRAIN_SECONDS") + seconds("SHUTDOWN_SECONDS");
+            let sleeps =
+                deployment.container()["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
+            let needed =
+                sleeps.unwrap_or(0) + seconds("DRAIN_SECONDS") + seconds("SHUTDOWN_SECONDS");
             let grace = &deployment.pod()["terminationGracePeriodSeconds"];
             assert!(grace.as_u64() > Some(needed), "{environment}: {grace}");
         }
+    }
+}
+
+/// Whatever a service does on SIGTERM, the traffic has left by then.
+#[test]
+fn every_pod_waits_for_the_traffic_to_leave_before_it_is_told_to_stop() {
+    for (environment, manifests) in every_environment() {
+        for deployment in manifests.of("Deployment") {
+            assert_eq!(
+                deployment.container()["lifecycle"],
+                json!({"preStop": {"sleep": {"seconds": 3}}}),
+                "{environment} {}",
+                deployment.title()
+            );
+        }
+    }
+    let without = Render::of("local").set("shutdown.preStopSeconds=0");
+    for deployment in without.manifests().of("Deployment") {
+        assert!(deployment.container()["lifecycle"].is_null());
     }
 }
 

@@ -12,7 +12,7 @@ fn images(render: Render) -> BTreeMap<String, String> {
         .workloads()
         .map(|workload| {
             let image = workload.container()["image"].as_str().unwrap();
-            (workload.name().to_owned(), image.to_owned())
+            (workload.service().to_owned(), image.to_owned())
         })
         .collect()
 }
@@ -75,22 +75,30 @@ fn the_tag_is_the_version_that_services_answer_with() {
             let version = deployment.variable(&manifests, "SERVICE_VERSION").unwrap();
             let image = deployment.container()["image"].as_str().unwrap();
             let (_, tag) = image.rsplit_once(':').unwrap();
-            assert_eq!(version["value"], tag, "{environment}");
-            assert_eq!(deployment.pod_labels()["app.kubernetes.io/version"], tag);
+            let label = "app.kubernetes.io/version";
+            let field = format!("metadata.labels['{label}']");
+            assert_eq!(
+                version["valueFrom"]["fieldRef"]["fieldPath"], *field,
+                "{environment}"
+            );
+            assert_eq!(deployment.pod_labels()[label], tag);
         }
     }
 }
 
-/// A label's value has at most 63 characters and ends in a letter or digit; a tag may have 128.
+/// A label's value has at most 63 characters, and begins and ends with a letter or digit; a tag
+/// may have 128, and begin with `_`. What a service says of its version is the label.
 #[test]
-fn a_long_tag_makes_a_label_that_kubernetes_takes() {
-    let tag = format!("{}.{}", "a".repeat(62), "b".repeat(60));
-    let manifests = Render::of("local")
-        .set(&format!("global.imageTag={tag}"))
-        .manifests();
-    for workload in manifests.workloads() {
-        let label = &workload.pod_labels()["app.kubernetes.io/version"];
-        assert_eq!(*label, "a".repeat(62));
+fn a_tag_that_no_label_holds_is_refused() {
+    let render = |tag: &str| Render::of("local").set(&format!("global.imageTag={tag}"));
+    for tag in ["a".repeat(64), "_main".to_owned(), "v1.".to_owned()] {
+        let error = render(&tag).text().unwrap_err();
+        let words = format!("image tag {tag}: a service knows its version by a label");
+        assert!(error.contains(&words), "{error}");
+    }
+    let longest = format!("v1.2_{}-b", "a".repeat(56));
+    for workload in render(&longest).manifests().workloads() {
+        assert_eq!(workload.pod_labels()["app.kubernetes.io/version"], longest);
     }
 }
 

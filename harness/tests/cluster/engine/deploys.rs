@@ -21,7 +21,7 @@ const AT_ONCE: Duration = Duration::from_secs(75);
 
 /// The platform's version `version`, small, and without an Ingress: the platform's own
 /// has the hosts.
-fn release(shared: &Shared, version: &str, more: Value) -> Release {
+pub fn release(shared: &Shared, version: &str, more: Value) -> Release {
     let cidr = shared.place().backing_services.as_deref();
     let mut release = of(&shared.config, shared.target(), &workspace(), version, cidr);
     let one = json!({"replicas": 1});
@@ -52,7 +52,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-async fn deploy(cluster: &Cluster, release: &Release) -> Result<Deployed, DeployError> {
+pub async fn deploy(cluster: &Cluster, release: &Release) -> Result<Deployed, DeployError> {
     release::deploy(cluster, &helm(), release, DEADLINE, &|_| ()).await
 }
 

@@ -33,7 +33,7 @@ async fn an_image_travels_once_and_another_of_its_name_again() {
 }
 
 /// Which every environment on a cluster has had built.
-async fn platform(shared: &Shared) -> String {
+pub async fn platform(shared: &Shared) -> String {
     let workshop = Workshop {
         recipes: workspace().join("fixtures/images"),
         state_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),

@@ -1,0 +1,112 @@
+//! Services that are released blue-green, as they are first installed.
+
+use std::collections::BTreeSet;
+
+use super::helm::{Render, every_environment};
+use super::manifests::{Manifests, Object, labels};
+
+/// The services with two colours.
+fn released_so(manifests: &Manifests) -> BTreeSet<&str> {
+    let deployments = manifests.of("Deployment");
+    let colours = deployments.filter(|it| it.pod_labels()["trii.co/track"] != "stable");
+    colours.map(Object::service).collect()
+}
+
+fn every_service() -> Render {
+    let services = [
+        "market-data-service",
+        "portfolio-manager-service",
+        "analysis-engine-service",
+        "ml-prediction-service",
+        "api-gateway",
+        "frontend-app",
+    ];
+    services.into_iter().fold(Render::of("local"), |all, name| {
+        all.set(&format!("services.{name}.blueGreen.enabled=true"))
+    })
+}
+
+#[test]
+fn market_data_is_released_blue_green_and_any_service_can_be() {
+    for (environment, manifests) in every_environment() {
+        let expected = BTreeSet::from(["market-data-service"]);
+        assert_eq!(released_so(&manifests), expected, "{environment}");
+    }
+    assert_eq!(released_so(&every_service().manifests()).len(), 6);
+}
+
+/// One colour serves with the usual number of pods, the other waits without any.
+#[test]
+fn blue_serves_at_first_and_green_has_no_pods() {
+    let manifests = every_service().manifests();
+    for service in released_so(&manifests) {
+        let colour = |colour: &str| {
+            let name = format!("{service}-{colour}");
+            manifests.get("Deployment", &name).unwrap()
+        };
+        let (blue, green) = (colour("blue"), colour("green"));
+        let (least, _) = blue.replicas(&manifests);
+        assert_eq!(blue.at("/spec/replicas").as_u64(), Some(least), "{service}");
+        assert_eq!(green.at("/spec/replicas"), 0, "{service}");
+        assert_eq!(blue.annotation("trii.co/live"), Some("true"), "{service}");
+        assert_eq!(green.annotation("trii.co/live"), None, "{service}");
+        assert!(manifests.get("Deployment", service).is_none());
+
+        let of = |name: &str, role: &str| {
+            let service = manifests.get("Service", name).unwrap();
+            assert_eq!(
+                labels(service.at("/metadata/labels"))["trii.co/blue-green"],
+                role
+            );
+            let [selected] = manifests.selected(&labels(service.at("/spec/selector")))[..] else {
+                panic!("{name} does not select one colour");
+            };
+            selected.name()
+        };
+        assert_eq!(of(service, "active"), blue.name());
+        assert_eq!(of(&format!("{service}-preview"), "preview"), green.name());
+    }
+}
+
+/// What is tried as the one is what serves as the other; and with blue-green off it is the same
+/// Deployment too.
+#[test]
+fn colours_differ_in_nothing_but_their_colour() {
+    let stable = Render::of("local").set("services.market-data-service.blueGreen.enabled=false");
+    let (stable, coloured) = (stable.manifests(), Render::of("local").manifests());
+    let of_colour = |manifests: &Manifests, name: &str, track: &str| {
+        let deployment = manifests.get("Deployment", name).unwrap();
+        let text = deployment.0["spec"]["template"].to_string();
+        let coloured = format!("\"trii.co/track\":\"{track}\"");
+        assert!(text.contains(&coloured), "{text}");
+        text.replace(&coloured, "")
+    };
+    let blue = of_colour(&coloured, "market-data-service-blue", "blue");
+    assert_eq!(
+        of_colour(&coloured, "market-data-service-green", "green"),
+        blue
+    );
+    assert_eq!(of_colour(&stable, "market-data-service", "stable"), blue);
+}
+
+/// The tag of a blue-green service stays at what is live; the schema goes with the platform.
+#[test]
+fn the_migration_does_not_wait_for_a_blue_green_release() {
+    let render = |enabled: bool| {
+        Render::of("local")
+            .set("global.imageTag=v3.0.0")
+            .set("services.market-data-service.image.tag=v2.0.0")
+            .set(&format!(
+                "services.market-data-service.blueGreen.enabled={enabled}"
+            ))
+            .manifests()
+    };
+    for (enabled, image) in [
+        (true, "trii/platform:v3.0.0"),
+        (false, "trii/platform:v2.0.0"),
+    ] {
+        let manifests = render(enabled);
+        let migration = manifests.get("Job", "migration").unwrap();
+        assert_eq!(migration.container()["image"], image);
+    }
+}
