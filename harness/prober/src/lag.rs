@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{histogram, record};
 
 /// More than this at the 99th percentile, in microseconds, and the prober fell behind: at 200
-/// requests/s it is the time from one to the next.
-pub const P99_AT_MOST: u64 = 5_000;
-/// More than this once, in microseconds, and it fell behind.
-pub const MAX_AT_MOST: u64 = 100_000;
+/// requests/s every fourth would go out with its neighbours. On two cores that also run the
+/// cluster, 8 ms were seen.
+pub const P99_AT_MOST: u64 = 20_000;
+/// More than this once, in microseconds, and it fell behind: a gap of half a second is what a
+/// release is looked at for.
+pub const MAX_AT_MOST: u64 = 500_000;
 
 /// How well the prober itself kept up. Times are microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,10 +122,10 @@ mod tests {
     #[test]
     fn a_lag_now_and_then_is_no_falling_behind() {
         let mostly = |lag| std::iter::repeat_n(500, 995).chain(std::iter::repeat_n(lag, 5));
-        assert_eq!(lag(mostly(90_000)).fell_behind(), None);
-        let once_too_late = lag(mostly(110_000)).fell_behind().unwrap().to_string();
-        assert!(once_too_late.contains("110"), "{once_too_late}");
-        assert!(lag([6_000; 100]).fell_behind().is_some());
+        assert_eq!(lag(mostly(490_000)).fell_behind(), None);
+        let once_too_late = lag(mostly(510_000)).fell_behind().unwrap().to_string();
+        assert!(once_too_late.contains("510"), "{once_too_late}");
+        assert!(lag([21_000; 100]).fell_behind().is_some());
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod lane;
 pub mod line;
 pub mod phase;
 mod probing;
+mod reach;
 pub mod recording;
 pub mod spec;
 
@@ -34,5 +35,6 @@ pub use figures::{Failure, Figures};
 pub use lag::{FellBehind, Lag};
 pub use phase::{Moments, Phase, Phases};
 pub use probing::{Counted, Probing, StartError, start};
+pub use reach::reachable;
 pub use recording::{Recording, Vantage};
 pub use spec::{Connections, Lane, Spec, SpecError, Target};

@@ -8,6 +8,7 @@
 
 use std::io::{self, BufWriter};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use prober::line::Writer;
 use prober::{Spec, StartError};
@@ -15,6 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// As many answers are printed before the output is flushed.
 const BATCH: usize = 1024;
+
+/// For network policies to let a pod through that has just started: that takes a moment, in
+/// which its connections are refused. What is refused later is told of.
+const REACHABLE: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -55,6 +60,9 @@ impl From<io::Error> for Failed {
 
 async fn probe(spec: &Spec) -> Result<(), Failed> {
     let (mut terminate, mut interrupt) = signals()?;
+    prober::reachable(spec, REACHABLE)
+        .await
+        .map_err(Failed::Start)?;
     let (probing, mut answers) = prober::start(spec).await.map_err(Failed::Start)?;
     let names = spec.lanes.iter().map(|lane| lane.name.as_str().into());
     let out = BufWriter::new(io::stdout().lock());

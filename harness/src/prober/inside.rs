@@ -221,6 +221,11 @@ impl Inside {
         complaint.map_or_else(String::new, |said| format!("; it said: {said}"))
     }
 
+    /// How many answers were heard of so far.
+    pub fn so_far(&self) -> u64 {
+        self.seen.len()
+    }
+
     /// The answers so far, but for the first `known`.
     pub fn answers_since(&self, known: usize) -> Vec<Answer> {
         self.seen.since(known)

@@ -23,6 +23,11 @@ impl Seen {
         answers.get(known..).unwrap_or_default().to_vec()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.answers().len()).unwrap_or(u64::MAX)
+    }
+
     pub fn take(&self) -> Vec<Answer> {
         std::mem::take(&mut self.answers())
     }

@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn one_that_fell_behind_is_said() {
-        let judged = judge(&[round(1.0, 900), round(1.0, 9_000)]);
+        let judged = judge(&[round(1.0, 900), round(1.0, 29_000)]);
         assert!(
             judged.notes[0].starts_with("in 1 of 2 rounds"),
             "{:?}",
