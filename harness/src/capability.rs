@@ -23,6 +23,8 @@ pub enum Capability {
     Gitops,
     /// Somebody who notices when a part is lost.
     Watched,
+    /// A service on two colours, which may be released, and broken on purpose.
+    BlueGreen,
     /// What is more than reading.
     Allowed(Action),
 }
@@ -38,6 +40,7 @@ impl std::fmt::Display for Capability {
             Capability::NodeControl => f.write_str("node control"),
             Capability::Gitops => f.write_str("gitops"),
             Capability::Watched => f.write_str("watched parts"),
+            Capability::BlueGreen => f.write_str("blue-green"),
             Capability::Allowed(action) => write!(f, "allow {}", action.name()),
         }
     }
@@ -52,13 +55,14 @@ impl Capability {
     ];
 
     /// What a kind cluster can do.
-    pub const KIND: [Capability; 10] = [
+    pub const KIND: [Capability; 11] = [
         Capability::Cluster,
         Capability::Ingress,
         Capability::Autoscaling,
         Capability::NetworkPolicy,
         Capability::NodeControl,
         Capability::Watched,
+        Capability::BlueGreen,
         Capability::Allowed(Action::Deploy),
         Capability::Allowed(Action::Orders),
         Capability::Allowed(Action::Burst),
@@ -75,6 +79,9 @@ impl Capability {
             Capability::NodeControl => format!("the nodes of {target} are not ours to stop"),
             Capability::Gitops => format!("{target} has no Argo CD"),
             Capability::Watched => format!("nobody watches the parts of {target}"),
+            Capability::BlueGreen => {
+                format!("no service of {target} is on two colours and ours to break")
+            }
             Capability::Allowed(action) => {
                 format!("the target {target} does not allow {:?}", action.name())
             }

@@ -270,7 +270,7 @@ mod tests {
         // The router tries the most specific first.
         assert_eq!(config.routes[0].path, "/market-data(/|$)(.*)");
         let policy = config.blue_green;
-        assert_eq!(policy.lease, Duration::from_secs(15));
+        assert_eq!(policy.lease, Duration::from_secs(30));
         assert_eq!(policy.thresholds.min_latency_increase.as_millis(), 50);
         assert_eq!(policy.smoke[&Service::MarketDataService], ["/quotes"]);
     }
@@ -386,7 +386,7 @@ mod tests {
             ("check = 20", "check = 0"),
             ("check = 20", "check = 1.5"),
             ("[deadlines]", "[deadlnes]"),
-            ("lease = 15", "lease = 0"),
+            ("lease = 30", "lease = 0"),
             ("analysis = 20", "analysis = 0"),
             ("green_ready = 120", "green_redy = 120"),
             ("min_requests = 100", "min_requests = 0"),

@@ -61,6 +61,17 @@ pub enum Analysis {
     },
 }
 
+/// What is said, with its numbers.
+impl std::fmt::Display for Analysis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Analysis::Breach { what, .. } => what,
+            Analysis::Holds { numbers } => numbers,
+            Analysis::Inconclusive { why } => why,
+        })
+    }
+}
+
 /// What is said of one of the two, errors or latency.
 enum Finding {
     Breach(String),

@@ -87,6 +87,11 @@ impl Reading {
         }
     }
 
+    /// When it began.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
     /// Those that could not be asked. What they count later cannot be told from what they
     /// had counted by now, so that a first reading is best repeated until there are none.
     pub fn unread(&self) -> impl Iterator<Item = Unread> + '_ {

@@ -147,7 +147,13 @@ impl Deploy<'_> {
 
     /// Brings the version's image to the nodes; tells it where it was not there. A version
     /// that is not the checkout's must be in the engine, or be had by the nodes themselves.
-    async fn image(&self, progress: &(dyn Fn(&str) + Sync)) -> Result<Option<String>, ImageError> {
+    ///
+    /// # Errors
+    /// That it can be neither pulled nor built, or not be loaded.
+    pub async fn image(
+        &self,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Option<String>, ImageError> {
         let known_as = release::image(self.version);
         let image = match self.version == self.config.platform.version {
             true => {

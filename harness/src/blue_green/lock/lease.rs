@@ -8,20 +8,19 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::error::{LockError, told};
 use super::holder::Holder;
+use crate::blue_green::FIELD_MANAGER;
 use crate::cluster::{Cluster, ClusterError};
-
-/// Whom the API server remembers as the owner of what we set.
-const FIELD_MANAGER: &str = "trii-blue-green";
 
 /// How long one request may take; it is milliseconds where all is well.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who holds a lock, by its own word.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Held {
     /// Who.
     pub holder: String,

@@ -1,0 +1,59 @@
+//! Pods and Services asked over HTTP through the API server: from anywhere, without a
+//! port that is open.
+//! <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>
+
+use std::time::Duration;
+
+use hyper::Request;
+use kube::client::Body;
+use tokio::time::timeout;
+
+use crate::cluster::Cluster;
+
+/// For an answer, as a readiness probe would have it at the most.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Says which version answered.
+const VERSION: &str = "x-trii-version";
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub version: Option<String>,
+}
+
+/// Asks one pod.
+pub(super) async fn ask_pod(
+    cluster: &Cluster,
+    pod: &str,
+    port: &str,
+    path: &str,
+) -> Result<Answer, String> {
+    ask(cluster, &format!("pods/{pod}:{port}"), path).await
+}
+
+/// Asks whichever pod a Service gives.
+pub(super) async fn ask_service(
+    cluster: &Cluster,
+    service: &str,
+    path: &str,
+) -> Result<Answer, String> {
+    ask(cluster, &format!("services/{service}:http"), path).await
+}
+
+async fn ask(cluster: &Cluster, what: &str, path: &str) -> Result<Answer, String> {
+    let namespace = &cluster.namespace;
+    let uri = format!("/api/v1/namespaces/{namespace}/{what}/proxy{path}");
+    let request = Request::get(uri).body(Body::empty());
+    let request = request.map_err(|error| error.to_string())?;
+    let answer = match timeout(ANSWER, cluster.client().send(request)).await {
+        Ok(answer) => answer.map_err(|error| crate::chain(&error))?,
+        Err(_) => return Err(format!("no answer within {ANSWER:?}")),
+    };
+    let version = answer.headers().get(VERSION);
+    Ok(Answer {
+        status: answer.status().as_u16(),
+        version: version.and_then(|it| Some(it.to_str().ok()?.to_owned())),
+    })
+}

@@ -1,0 +1,491 @@
+//! Whole releases, against an API server that is made up.
+
+mod fake;
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::analysis::Thresholds;
+use super::lock::LockError;
+use super::policy::Policy;
+use super::record::{Book, Outcome};
+use super::*;
+use fake::{Fake, SERVICE};
+
+fn policy() -> Policy {
+    Policy {
+        lease: Duration::from_secs(15),
+        green_ready: Duration::from_secs(60),
+        baseline: Duration::from_secs(5),
+        analysis: Duration::from_secs(10),
+        drain: Duration::from_secs(5),
+        thresholds: Thresholds {
+            min_requests: 50,
+            max_error_share: 0.01,
+            max_error_increase: 0.005,
+            latency_quantile: 0.95,
+            max_latency_ratio: 1.5,
+            min_latency_increase: Duration::from_millis(50),
+            max_latency: None,
+        },
+        smoke: std::collections::BTreeMap::new(),
+    }
+}
+
+fn holder(run: &str) -> Holder {
+    Holder {
+        user: "ana".into(),
+        host: "laptop".into(),
+        pid: 1,
+        run: run.into(),
+    }
+}
+
+fn deployer<'a>(fake: &'a Fake, policy: &'a Policy, run: &str) -> Deployer<'a> {
+    Deployer {
+        cluster: &fake.cluster,
+        service: SERVICE,
+        policy,
+        smoke: &[],
+        holder: holder(run),
+        release: run.to_owned(),
+        called_off: CancellationToken::new(),
+    }
+}
+
+/// Releases v2; `meanwhile` is asked after every event.
+async fn release(
+    fake: &Fake,
+    run: &str,
+    mut meanwhile: impl FnMut(&Happened),
+) -> Result<Conclusion, BlueGreenError> {
+    let policy = policy();
+    let deployer = deployer(fake, &policy, run);
+    let mut observe = async |event: &Event| meanwhile(&event.what);
+    deployer.deploy("v2", false, &mut observe).await
+}
+
+/// Releases v2 until this step begins, and dies there.
+async fn die_at(fake: &Fake, step: Step) {
+    let policy = policy();
+    let deployer = deployer(fake, &policy, "first");
+    let (tell, died) = tokio::sync::oneshot::channel();
+    let mut tell = Some(tell);
+    let mut observe = async |event: &Event| {
+        if matches!(event.what, Happened::Began { step: its } if its == step) {
+            tell.take().map(|it| it.send(()));
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        concluded = deployer.deploy("v2", false, &mut observe) => panic!("{concluded:?}"),
+        _ = died => {}
+    }
+}
+
+fn released(conclusion: &Conclusion) -> bool {
+    matches!(conclusion, Conclusion::Released { version, .. } if version == "v2")
+}
+
+fn assert_blue_as_before(fake: &Fake) {
+    fake.with(|it| {
+        assert_eq!(it.active, Some(Colour::Blue));
+        assert_eq!(it.preview, Colour::Green);
+        assert_eq!(
+            (
+                it.side(Colour::Blue).replicas,
+                it.side(Colour::Green).replicas
+            ),
+            (2, 0)
+        );
+        assert!(it.side(Colour::Blue).live && !it.side(Colour::Green).live);
+    });
+}
+
+async fn outcomes(fake: &Fake) -> Vec<Outcome> {
+    let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
+    assert_eq!(book.record, None, "nothing is under way");
+    book.audit.into_iter().map(|it| it.outcome).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_moves_all_traffic_and_empties_the_old_colour() {
+    let fake = Fake::new();
+    let mut steps = Vec::new();
+    let concluded = release(&fake, "first", |happened| {
+        if let Happened::Began { step } = happened {
+            steps.push(*step);
+        }
+    })
+    .await
+    .unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+    use Step::{Analyse, BringUp, Check, Drain, Retire, Switch};
+    assert_eq!(steps, [BringUp, Check, Switch, Analyse, Drain, Retire]);
+    fake.with(|it| {
+        assert_eq!((it.active, it.preview), (Some(Colour::Green), Colour::Blue));
+        assert_eq!(it.side(Colour::Green).tag, "v2");
+        assert_eq!(
+            (
+                it.side(Colour::Blue).replicas,
+                it.side(Colour::Green).replicas
+            ),
+            (0, 2)
+        );
+        assert!(it.side(Colour::Green).live && !it.side(Colour::Blue).live);
+    });
+    assert_eq!(outcomes(&fake).await, [Outcome::Released]);
+    // The same version again.
+    let again = release(&fake, "again", |_| {}).await.unwrap();
+    assert!(matches!(again, Conclusion::AlreadyLive { .. }), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_gets_as_many_pods_as_the_autoscaler_wants() {
+    let fake = Fake::new();
+    fake.with(|it| it.autoscaled = Some(7));
+    release(&fake, "first", |_| {}).await.unwrap();
+    fake.with(|it| assert_eq!(it.side(Colour::Green).replicas, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_colour_that_grows_meanwhile_is_followed() {
+    let fake = Fake::new();
+    let concluded = release(&fake, "first", |happened| {
+        if let Happened::Began { step: Step::Check } = happened {
+            fake.with(|it| it.side(Colour::Blue).replicas = 5);
+        }
+        if let Happened::Patched { .. } = happened {
+            fake.with(|it| assert_eq!(it.side(Colour::Green).replicas, 5));
+        }
+    })
+    .await
+    .unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_not_there_is_named_and_blue_is_untouched() {
+    let fake = Fake::new();
+    let words = "failed to pull: not found";
+    fake.with(|it| it.side(Colour::Green).waiting = Some(("ErrImagePull", words)));
+    let concluded = release(&fake, "first", |_| {}).await.unwrap();
+    let Conclusion::TakenBack { why, .. } = concluded else {
+        panic!("{concluded:?}");
+    };
+    assert!(
+        why.contains("ErrImagePull") && why.contains("quotes:v2"),
+        "{why}"
+    );
+    assert_blue_as_before(&fake);
+    assert_eq!(outcomes(&fake).await, [Outcome::TakenBack]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pod_that_fails_its_health_check_stops_it() {
+    let fake = Fake::new();
+    fake.with(|it| it.side(Colour::Green).last_says = 503);
+    let concluded = release(&fake, "first", |_| {}).await.unwrap();
+    let Conclusion::TakenBack { why, .. } = concluded else {
+        panic!("{concluded:?}");
+    };
+    assert!(why.contains("1 of 2 pods") && why.contains("503"), "{why}");
+    assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_after_the_switch_bring_traffic_back() {
+    let fake = Fake::new();
+    let mut reverted = false;
+    let concluded = release(&fake, "first", |happened| match happened {
+        Happened::Settled {
+            to: Colour::Green, ..
+        } => fake.with(|it| it.each_look = (200, 100)),
+        Happened::Reverted { .. } => reverted = true,
+        _ => {}
+    })
+    .await
+    .unwrap();
+    assert!(
+        matches!(
+            concluded,
+            Conclusion::Reverted {
+                inconclusive: false,
+                ..
+            }
+        ),
+        "{concluded:?}"
+    );
+    assert!(reverted);
+    assert_blue_as_before(&fake);
+    assert_eq!(outcomes(&fake).await, [Outcome::Reverted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_traffic_it_does_not_pass() {
+    let fake = Fake::new();
+    fake.with(|it| it.each_look = (0, 0));
+    let concluded = release(&fake, "first", |_| {}).await.unwrap();
+    assert_eq!(
+        concluded.exit_code(),
+        ExitCode::Inconclusive,
+        "{concluded:?}"
+    );
+    assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployer_that_died_is_followed_at_every_step() {
+    use Step::{Analyse, BringUp, Check, Drain, Retire, Switch};
+    for step in [BringUp, Check, Switch, Analyse, Drain, Retire] {
+        let fake = Fake::new();
+        die_at(&fake, step).await;
+        let mut found = None;
+        let concluded = release(&fake, "second", |happened| {
+            if let Happened::Found { step, .. } = happened {
+                found = Some(*step);
+            }
+            fake.with(|it| assert!(it.active.is_some(), "no single colour at {step}"));
+        })
+        .await
+        .unwrap();
+        assert_eq!(found, Some(step));
+        assert!(released(&concluded), "{step}: {concluded:?}");
+        assert_eq!(outcomes(&fake).await, [Outcome::Released], "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_takes_back_what_a_dead_deployer_left() {
+    let fake = Fake::new();
+    die_at(&fake, Step::Analyse).await;
+    let policy = policy();
+    let deployer = deployer(&fake, &policy, "second");
+    let mut observe = async |_: &Event| {};
+    let concluded = deployer.deploy("v3", false, &mut observe).await.unwrap();
+    assert!(
+        matches!(&concluded, Conclusion::Released { version, .. } if version == "v3"),
+        "{concluded:?}"
+    );
+    assert_eq!(
+        outcomes(&fake).await,
+        [Outcome::Reverted, Outcome::Released]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gate_waits_for_promote_and_for_abort() {
+    for promote in [true, false] {
+        let fake = Fake::new();
+        let policy = policy();
+        let deployer = deployer(&fake, &policy, "first");
+        let mut observe = async |_: &Event| {};
+        let at_gate = deployer.deploy("v2", true, &mut observe).await.unwrap();
+        assert!(matches!(at_gate, Conclusion::AtGate { .. }), "{at_gate:?}");
+        fake.with(|it| assert_eq!(it.active, Some(Colour::Blue)));
+        match promote {
+            true => {
+                let concluded = deployer.promote(&mut observe).await.unwrap();
+                assert!(released(&concluded), "{concluded:?}");
+            }
+            false => {
+                deployer.abort(&mut observe).await.unwrap();
+                assert_blue_as_before(&fake);
+                assert_eq!(outcomes(&fake).await, [Outcome::TakenBack]);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_called_off_is_taken_back() {
+    for step in [
+        Step::BringUp,
+        Step::Check,
+        Step::Switch,
+        Step::Analyse,
+        Step::Drain,
+    ] {
+        let fake = Fake::new();
+        let policy = policy();
+        let deployer = deployer(&fake, &policy, "first");
+        let called_off = deployer.called_off.clone();
+        let mut observe = async |event: &Event| {
+            if matches!(event.what, Happened::Began { step: its } if its == step) {
+                called_off.cancel();
+            }
+        };
+        let concluded = deployer.deploy("v2", false, &mut observe).await.unwrap();
+        assert_eq!(
+            concluded.exit_code(),
+            ExitCode::CheckFailed,
+            "{step}: {concluded:?}"
+        );
+        assert_blue_as_before(&fake);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_for_a_while_is_waited_for() {
+    for step in [Step::BringUp, Step::Switch, Step::Analyse, Step::Retire] {
+        let fake = Fake::new();
+        let concluded = release(&fake, "first", |happened| {
+            if matches!(happened, Happened::Began { step: its } if *its == step) {
+                fake.with(|it| it.away = 12);
+            }
+        })
+        .await
+        .unwrap();
+        assert!(released(&concluded), "{step}: {concluded:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_deployer_is_told_who_the_first_is() {
+    let fake = Fake::new();
+    let policy = policy();
+    let first = deployer(&fake, &policy, "first");
+    let second = deployer(&fake, &policy, "second");
+    let mut refused = None;
+    let mut observe = async |event: &Event| {
+        if matches!(event.what, Happened::Locked { .. }) {
+            let mut nobody = async |_: &Event| {};
+            refused = Some(Box::pin(second.deploy("v3", false, &mut nobody)).await);
+        }
+    };
+    let concluded = first.deploy("v2", false, &mut observe).await.unwrap();
+    assert!(released(&concluded));
+    let Some(Err(BlueGreenError::Lock(error @ LockError::Held { .. }))) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        error.to_string().contains("ana@laptop, pid 1, run first"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_that_moves_traffic_back_meanwhile_ends_the_release() {
+    let fake = Fake::new();
+    let concluded = release(&fake, "first", |happened| {
+        if matches!(
+            happened,
+            Happened::Began {
+                step: Step::Analyse
+            }
+        ) {
+            fake.with(|it| it.active = Some(Colour::Blue));
+        }
+    })
+    .await
+    .unwrap();
+    assert!(
+        matches!(&concluded, Conclusion::TakenBack { why, .. } if why.contains("changed by")),
+        "{concluded:?}"
+    );
+    assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_on_the_selector_before_the_switch_stops_it_there() {
+    let fake = Fake::new();
+    let refused = release(&fake, "first", |happened| {
+        if matches!(happened, Happened::Began { step: Step::Switch }) {
+            fake.with(|it| it.active = None);
+        }
+    })
+    .await;
+    assert!(refused.is_err(), "{refused:?}");
+    // Whoever comes next brings traffic to where it was.
+    let policy = policy();
+    let deployer = deployer(&fake, &policy, "second");
+    fake.with(|it| it.active = Some(Colour::Blue));
+    deployer.abort(&mut async |_: &Event| {}).await.unwrap();
+    assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_against_a_release_is_told_before_anything_is_changed() {
+    type Spoil = fn(&mut fake::State);
+    let cases: [(Spoil, &str); 6] = [
+        (
+            |it| it.side(Colour::Green).replicas = 1,
+            "both colours run: green has 1 pods",
+        ),
+        (|it| it.side(Colour::Blue).replicas = 0, "is scaled to 0"),
+        (
+            |it| it.side(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")),
+            "0 of 2 pods are ready",
+        ),
+        (|it| it.active = None, "no colour is live"),
+        (
+            |it| it.preview = Colour::Blue,
+            "and so not the pods of green",
+        ),
+        (
+            |it| {
+                let selector = json!({"app.kubernetes.io/name": SERVICE});
+                it.services_beside
+                    .push(json!({"metadata": {"name": "beside"}, "spec": {"selector": selector}}));
+            },
+            "Service beside also selects the pods of green",
+        ),
+    ];
+    for (spoil, told) in cases {
+        let fake = Fake::new();
+        fake.with(spoil);
+        let refused = release(&fake, "first", |_| {}).await;
+        let error = refused.expect_err(told);
+        assert!(error.to_string().contains(told), "{error}");
+        assert_eq!(error.exit_code(), ExitCode::Refused);
+        fake.with(|it| assert_eq!(it.patched, Vec::<String>::new(), "{told}"));
+    }
+    let fake = Fake::new();
+    fake.with(|it| {
+        let quota = json!({"metadata": {"name": "q"}, "status": {
+            "hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "900m"}}});
+        it.quota = Some(quota);
+    });
+    let error = release(&fake, "first", |_| {})
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("requests.cpu: 2 pods ask for 0.2, 0.1 is left of 1"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_services_and_impossible_versions_are_bad_usage() {
+    let fake = Fake::new();
+    let policy = policy();
+    let mut unknown = deployer(&fake, &policy, "first");
+    unknown.service = "quote";
+    let mut observe = async |_: &Event| {};
+    let error = unknown.deploy("v2", false, &mut observe).await.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
+    let known = deployer(&fake, &policy, "first");
+    let error = known
+        .deploy("latest", false, &mut observe)
+        .await
+        .unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_changes_nothing() {
+    let fake = Fake::new();
+    let policy = policy();
+    let plan = deployer(&fake, &policy, "dry-run")
+        .plan("v2")
+        .await
+        .unwrap();
+    assert_eq!(
+        (plan.from, plan.to, plan.replicas),
+        (Colour::Blue, Colour::Green, 2)
+    );
+    fake.with(|it| assert!(it.patched.is_empty() && it.kept.is_empty()));
+}
