@@ -7,7 +7,8 @@ use miette::Diagnostic;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{Scenario, Subject, smoke};
+use crate::blue_green::BlueGreen;
+use crate::{Mismatch, Scenario, Subject, smoke};
 
 /// One scenario of the catalogue.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -32,17 +33,46 @@ pub struct Entry {
 pub enum Family {
     /// [`smoke`].
     Smoke,
+    /// [`crate::blue_green`].
+    BlueGreen(BlueGreen),
 }
 
 /// Every scenario, in the order they are run in.
-pub const ALL: &[Entry] = &[Entry {
-    name: smoke::NAME,
-    number: 1,
-    claim: smoke::CLAIM,
-    needs: &[],
-    sabotage: None,
-    family: Family::Smoke,
-}];
+pub const ALL: &[Entry] = &[
+    Entry {
+        name: smoke::NAME,
+        number: 1,
+        claim: smoke::CLAIM,
+        needs: &[],
+        sabotage: None,
+        family: Family::Smoke,
+    },
+    blue_green(BlueGreen::Happy),
+    blue_green(BlueGreen::Purity),
+    blue_green(BlueGreen::BadImage),
+    blue_green(BlueGreen::NeverReady),
+    blue_green(BlueGreen::BadHealth),
+    blue_green(BlueGreen::BadSmoke),
+    blue_green(BlueGreen::SlowGreen),
+    blue_green(BlueGreen::Drain),
+    blue_green(BlueGreen::KeepAlive),
+    blue_green(BlueGreen::ScaledSwitch),
+    blue_green(BlueGreen::Race),
+    blue_green(BlueGreen::Kill),
+    blue_green(BlueGreen::NoData),
+    blue_green(BlueGreen::ReApply),
+];
+
+const fn blue_green(which: BlueGreen) -> Entry {
+    Entry {
+        name: which.name(),
+        number: which.number(),
+        claim: which.claim(),
+        needs: &[Capability::BlueGreen],
+        sabotage: Some(which.sabotage()),
+        family: Family::BlueGreen(which),
+    }
+}
 
 /// No scenario and no family has this name.
 #[derive(Debug, Error, Diagnostic)]
@@ -125,6 +155,22 @@ impl Entry {
     ) -> Result<(), RunFolderError> {
         let mut scenario = Scenario::begin(run, subject, self.name, self.claim)?;
         scenario.skip(self.claim, because).await?;
+        scenario.finish()
+    }
+
+    /// Records that what it needs could not be made ready.
+    ///
+    /// # Errors
+    /// When the run folder cannot be written.
+    pub async fn failed(
+        &self,
+        run: &mut Run,
+        subject: &Subject<'_>,
+        why: Mismatch,
+    ) -> Result<(), RunFolderError> {
+        let mut scenario = Scenario::begin(run, subject, self.name, self.claim)?;
+        let nothing = scenario.check::<()>("the scenario can be prepared", async { Err(why) });
+        nothing.await?;
         scenario.finish()
     }
 }

@@ -3,6 +3,7 @@
 //! A scenario never asks which target it is on: it acts on an [`Environment`] over HTTP
 //! and records one [`Check`](harness::run::event::Check) an observation.
 
+pub mod blue_green;
 pub mod catalogue;
 pub mod client;
 pub mod smoke;
@@ -47,7 +48,7 @@ pub struct Scenario<'a> {
 }
 
 /// A claim that did not hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mismatch {
     /// What was expected.
     pub expected: String,

@@ -64,6 +64,13 @@ pub enum Command {
     /// will never be ready ends it at once, in the pod's own words, while the version before goes
     /// on serving.
     Deploy(Deploy),
+    /// Release one service from one colour to the other: deploy, status, promote, abort
+    ///
+    /// The new version comes up beside the live one, as the other colour; each of its pods is
+    /// checked; one patch moves all traffic; what is measured then is compared with what was; and
+    /// a version that does not hold is taken back by itself. The state is in the cluster: a
+    /// deployer that was killed is followed by the next `deploy` or `abort`.
+    BlueGreen(BlueGreen),
     /// Say what this machine has and lacks, with the fix for each
     Doctor(Doctor),
     /// Run the project's tests, in tiers
@@ -247,6 +254,60 @@ pub struct Deploy {
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
     pub images: Supply,
+}
+
+/// Arguments of `blue-green`.
+#[derive(Args)]
+pub struct BlueGreen {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BlueGreenCommand,
+}
+
+/// What can be done with a service that is released blue-green.
+#[derive(Subcommand)]
+pub enum BlueGreenCommand {
+    /// Release a version
+    ///
+    /// Exit code 0: it is live (or, with --manual, waits at the gate). 1: it did not hold and
+    /// was taken back. 4: refused, nothing was changed. 5: taken back, as there was not enough
+    /// traffic to tell.
+    Deploy(BlueGreenDeploy),
+    /// Show what is live, what is under way, who is at it, and the releases before
+    Status(BlueGreenService),
+    /// Switch to the version that waits at the gate
+    Promote(BlueGreenService),
+    /// Take back the release under way, wherever it is
+    Abort(BlueGreenService),
+}
+
+/// Arguments of `blue-green deploy`.
+#[derive(Args)]
+pub struct BlueGreenDeploy {
+    #[command(flatten)]
+    pub of: BlueGreenService,
+    /// The version: the tag of an image that the nodes have or can pull
+    #[arg(long, value_name = "VERSION")]
+    pub version: String,
+    /// Stop at the gate before the switch, until `promote` or `abort`
+    #[arg(long)]
+    pub manual: bool,
+    /// Only say what would be done, and what stands against it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where container images may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
+}
+
+/// Which service, and where.
+#[derive(Args)]
+pub struct BlueGreenService {
+    /// The service, as its Service is called
+    #[arg(long, value_name = "SERVICE")]
+    pub service: String,
+    #[command(flatten)]
+    pub named: Named,
 }
 
 /// Arguments of `doctor`.

@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
 mod bench;
+mod blue_green;
+mod blue_green_ground;
 mod deploy;
 mod doctor;
 mod down;
@@ -34,6 +36,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
             ScenarioCommand::Run(arguments) => scenario::run("scenario", arguments).await,
         },
         Command::Deploy(arguments) => deploy::run(arguments).await,
+        Command::BlueGreen(arguments) => blue_green::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Images(arguments) => images::run(arguments).await,

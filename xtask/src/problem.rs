@@ -64,6 +64,12 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.report.fmt(f)
+    }
+}
+
 impl From<RunFolderError> for Problem {
     fn from(error: RunFolderError) -> Self {
         Problem::no_environment(error)

@@ -30,7 +30,17 @@ fn help_teaches() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
     for command in [
-        "e2e", "up", "down", "status", "smoke", "scenario", "doctor", "test", "images", "bench",
+        "e2e",
+        "up",
+        "down",
+        "status",
+        "smoke",
+        "scenario",
+        "blue-green",
+        "doctor",
+        "test",
+        "images",
+        "bench",
         "report",
     ] {
         insta::assert_snapshot!(
@@ -42,6 +52,12 @@ fn help_teaches() {
         insta::assert_snapshot!(
             format!("help-scenario-{command}"),
             xtask(folder.path(), &["scenario", command, "--help"])
+        );
+    }
+    for command in ["deploy", "status", "promote", "abort"] {
+        insta::assert_snapshot!(
+            format!("help-blue-green-{command}"),
+            xtask(folder.path(), &["blue-green", command, "--help"])
         );
     }
     for command in ["list", "build", "load"] {

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use harness::cluster::Cluster;
 use harness::config::{KindTarget, Target};
 use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
 use harness::exit::ExitCode;
 use harness::images::Workshop;
-use harness::kind::deploy::Deploy;
+use harness::kind::deploy::{Deploy, NotDeployed};
 use harness::release::Deployed;
 use harness::release::live::Live;
 use harness::run::event::{Failure, Happening, Stage, StageResult};
@@ -86,6 +87,22 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// The engine, what images are made with, and the cluster's name.
+    pub fn images(&self) -> (&Engine, &Workshop, &str) {
+        (&self.engine, &self.workshop, &self.cluster.name)
+    }
+
+    /// Brings the version's image to the nodes, where it is to be had here.
+    pub async fn bring_image(
+        &self,
+        version: &str,
+        supply: cli::Supply,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), NotDeployed> {
+        let brought = self.deploy(version, supply).image(progress).await;
+        brought.map(|_| ()).map_err(NotDeployed::Image)
+    }
+
     /// Deploys the version, as the stage `deploy` of the run. Whether it runs.
     pub async fn stage(
         &self,
@@ -155,6 +172,18 @@ pub async fn stage(
             Ok(Err(code))
         }
     }
+}
+
+/// The cluster that an environment is on.
+pub async fn cluster_of(environment: &Environment) -> Result<Cluster, Problem> {
+    let Some(place) = &environment.cluster else {
+        return Err(Problem::usage(NotOnACluster {
+            name: environment.name.to_string(),
+            target: environment.target.clone(),
+        }));
+    };
+    let opened = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
+    opened.map_err(Problem::no_environment)
 }
 
 /// What was not deployed, and how it is.

@@ -10,6 +10,7 @@ use harness::config::remote::Action;
 use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Credentials, Environment};
 use harness::kind::{INGRESS_SERVICE, diagnostics};
+use harness::prober;
 use harness::release::{PLATFORM, live};
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
@@ -17,8 +18,9 @@ use harness::service::Service;
 use harness::tools;
 use harness::tunnel::{self, Tunnel};
 use scenarios::catalogue::{self, Entry, Family};
-use scenarios::{Mismatch, Subject, smoke};
+use scenarios::{Mismatch, Subject, blue_green, smoke};
 
+use super::blue_green_ground::Prepared;
 use super::workplace::Workplace;
 use crate::problem::Problem;
 
@@ -114,15 +116,31 @@ async fn look(
         check_deadline: place.config.deadlines.check,
         sabotage: selection.sabotage,
     };
+    let mut prepared = None;
     for scenario in &selection.scenarios {
         let mut needs = scenario.needs.iter();
         let lacking = needs.find_map(|need| environment.lacks(*need));
         match (lacking, scenario.family) {
             (Some(because), _) => scenario.skipped(run, &subject, &because).await?,
             (None, Family::Smoke) => smoke_from_everywhere(run, &subject).await?,
+            (None, Family::BlueGreen(which)) => {
+                if prepared.is_none() {
+                    prepared = Some(Prepared::of(run, place, &subject).await);
+                }
+                match &prepared {
+                    Some(Ok(prepared)) => {
+                        blue_green::run(run, &prepared.ground(&subject), which).await?;
+                    }
+                    Some(Err(why)) => scenario.failed(run, &subject, why.clone()).await?,
+                    None => {}
+                }
+            }
         }
     }
-    Ok(())
+    match &prepared {
+        Some(Ok(prepared)) => blue_green::put_back(run, &prepared.ground(&subject)).await,
+        _ => Ok(()),
+    }
 }
 
 /// As the environment's users see it, and from inside where it has an inside.
@@ -173,6 +191,7 @@ pub async fn leave(environment: &Environment) {
     if let Ok(cluster) = cluster {
         // It ends by itself where this fails.
         let _ = tunnel::close_all(cluster.client().clone(), NAMESPACE).await;
+        let _ = prober::close_all(cluster.client().clone(), prober::MONITORING).await;
     }
 }
 

@@ -18,3 +18,4 @@ mod leftovers;
 mod machine;
 #[path = "../support/rig.rs"]
 mod rig;
+mod scenarios;

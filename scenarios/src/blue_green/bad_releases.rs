@@ -1,0 +1,372 @@
+//! SCENARIOS 4 to 8: releases that must not be made, and are not.
+
+use std::time::{Duration, Instant};
+
+use harness::blue_green::{BlueGreenError, Conclusion, Event, Happened, Status, Step};
+use harness::run::RunFolderError;
+use k8s_openapi::api::core::v1::Event as ClusterEvent;
+use kube::api::{Api, ListParams};
+use serde_json::json;
+
+use super::ground::Ground;
+use super::load::{Lanes, Load};
+use super::log::Log;
+use crate::{Scenario, Unmet};
+
+/// From a breach that is measurable until all traffic is back.
+const REVERT_WITHIN: Duration = Duration::from_secs(5);
+
+/// From the kubelet's first failure until the release says so.
+const NAMED_WITHIN: Duration = Duration::from_secs(15);
+
+/// How a release ended, with what its deployer told.
+struct Tried {
+    log: Log,
+    concluded: Result<Conclusion, BlueGreenError>,
+}
+
+/// Tries a release under a little traffic; `meanwhile` plants what is wrong with it.
+async fn attempt(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    version: &str,
+    meanwhile: &mut impl AsyncFnMut(&Event),
+) -> Tried {
+    let mut log = Log::default();
+    let concluded = ground
+        .release(version, &mut async |event: &Event| {
+            scenario.progress(&event.what.to_string());
+            log.keep(event);
+            meanwhile(event).await;
+        })
+        .await;
+    Tried { log, concluded }
+}
+
+/// SCENARIOS 4: a tag that is not there.
+pub async fn bad_image(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(());
+    };
+    let Some(next) = super::next_version(ground, scenario).await? else {
+        return Ok(());
+    };
+    let version = match ground.sabotage {
+        true => next,
+        false => "v0.0.0-nowhere".to_owned(),
+    };
+    let begun = jiff::Timestamp::now();
+    let tried = attempt(ground, scenario, &version, &mut async |_| {}).await;
+    let named = jiff::Timestamp::now();
+    let failure = first_failure(ground, begun).await;
+    scenario
+        .judge(
+            "the cause is named within 15 s of the kubelet's first failure",
+            async {
+                let why = not_released(ground, &tried.concluded)?;
+                if !why.contains("mage") {
+                    return Err(ground.trouble("a cause that names the image", why).into());
+                }
+                let first = failure?;
+                // Events tell whole seconds.
+                let after = named.duration_since(first).unsigned_abs();
+                match after <= NAMED_WITHIN {
+                    true => Ok(((), format!("{:.1} s after it: {why}", after.as_secs_f64()))),
+                    false => Err(ground.trouble("15 s at most", format!("{after:?}")).into()),
+                }
+            },
+        )
+        .await?;
+    never_switched(ground, scenario, &tried.log).await?;
+    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+}
+
+/// When the kubelet first could not have an image, since `begun`.
+async fn first_failure(
+    ground: &Ground<'_>,
+    begun: jiff::Timestamp,
+) -> Result<jiff::Timestamp, Unmet> {
+    let api: Api<ClusterEvent> = ground.api();
+    let failed = ListParams::default().fields("reason=Failed,involvedObject.kind=Pod");
+    let events = api.list(&failed).await;
+    let events = events.map_err(|error| ground.trouble("events", error))?;
+    let at = events
+        .items
+        .into_iter()
+        .filter_map(|event| event.first_timestamp);
+    let since = begun - Duration::from_secs(1);
+    // The client library has a version of the crate of its own.
+    let at = at.filter_map(|it| jiff::Timestamp::from_second(it.0.as_second()).ok());
+    let first = at.filter(|at| *at >= since).min();
+    first.ok_or_else(|| Unmet::Inconclusive("the kubelet told of no failure".into()))
+}
+
+/// SCENARIOS 5: the new version's readiness says 503.
+pub async fn never_ready(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(());
+    };
+    let Some(version) = super::next_version(ground, scenario).await? else {
+        return Ok(());
+    };
+    let idle = status.live.other();
+    if !ground.sabotage {
+        let faults = json!({"ready": false});
+        if let Err(mismatch) = ground.begin_with(idle, Some(faults)).await {
+            return super::cannot(scenario, "the new version is never ready", mismatch).await;
+        }
+    }
+    let begun = Instant::now();
+    let tried = attempt(ground, scenario, &version, &mut async |_| {}).await;
+    let took = begun.elapsed();
+    // Before the next release of this colour, whatever comes of this one.
+    let mended = ground.begin_with(idle, None).await;
+    let deadline = ground.policy.green_ready;
+    scenario
+        .judge(
+            "the release ends at its deadline, saying what its pods said",
+            async {
+                mended?;
+                let why = not_released(ground, &tried.concluded)?;
+                // Bringing pods to an end takes their grace period.
+                let late = deadline + Duration::from_secs(60);
+                match why.contains("503") && took < late {
+                    true => Ok(((), format!("after {:.1} s: {why}", took.as_secs_f64()))),
+                    false => Err(ground.trouble("503, as the probe saw it", why).into()),
+                }
+            },
+        )
+        .await?;
+    never_switched(ground, scenario, &tried.log).await?;
+    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+}
+
+/// SCENARIOS 6: one pod of N fails its health check.
+pub async fn bad_health(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(());
+    };
+    let Some(version) = super::next_version(ground, scenario).await? else {
+        return Ok(());
+    };
+    let idle = status.live.other();
+    let mut planted = Ok(0);
+    let tried = attempt(ground, scenario, &version, &mut async |event| {
+        let checks = matches!(event.what, Happened::Began { step: Step::Check });
+        if checks && !ground.sabotage {
+            planted = one_is_ill(ground, idle).await;
+        }
+    })
+    .await;
+    scenario
+        .judge(
+            "every pod was asked, and the one that is ill is named",
+            async {
+                let pods = planted?;
+                let why = not_released(ground, &tried.concluded)?;
+                let expected = format!("1 of {pods} pods");
+                match pods > 0 && why.contains(&expected) && why.contains("503") {
+                    true => Ok(((), why)),
+                    false => Err(ground.trouble(&format!("{expected} says 503"), why).into()),
+                }
+            },
+        )
+        .await?;
+    never_switched(ground, scenario, &tried.log).await?;
+    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+}
+
+/// Makes one pod of the colour say that it is not ready, and tells how many there are.
+async fn one_is_ill(
+    ground: &Ground<'_>,
+    colour: harness::blue_green::Colour,
+) -> Result<usize, crate::Mismatch> {
+    let pods = ground.pods(colour).await?;
+    let last = pods.last().and_then(|it| it.metadata.name.clone());
+    ground
+        .put_faults(&last.unwrap_or_default(), &json!({"ready": false}))
+        .await?;
+    Ok(pods.len())
+}
+
+/// SCENARIOS 7: what is asked after the switch fails.
+pub async fn bad_smoke(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    reverts(
+        ground,
+        scenario,
+        json!({"error_share": 1.0}),
+        "after the switch",
+    )
+    .await
+}
+
+/// SCENARIOS 8: the new version is 300 ms slower, once it is live.
+pub async fn slow_green(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    reverts(ground, scenario, json!({"latency_ms": 300}), "latency").await
+}
+
+/// The new version is at fault from the switch on: it is taken back, in time.
+async fn reverts(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    faults: serde_json::Value,
+    named: &str,
+) -> Result<(), RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(());
+    };
+    let Some((version, load)) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+        return Ok(());
+    };
+    let idle = status.live.other();
+    let mut planted = Ok(());
+    let tried = attempt(ground, scenario, &version, &mut async |event| {
+        if matches!(event.what, Happened::Settled { to, .. } if to == idle) && !ground.sabotage {
+            planted = ground.put_faults_on_all(idle, &faults).await;
+        }
+    })
+    .await;
+    let recordings = load.end().await;
+    scenario
+        .judge(
+            "the cause is named, and traffic is back within 5 s of it",
+            async {
+                planted?;
+                let why = not_released(ground, &tried.concluded)?;
+                let Some(millis) = tried.log.reverted() else {
+                    return Err(ground.trouble("a revert that was verified", why).into());
+                };
+                let in_time = Duration::from_millis(millis) < REVERT_WITHIN;
+                match in_time && why.contains(named) {
+                    true => Ok(((), format!("{millis} ms after the breach: {why}"))),
+                    false => {
+                        let expected = format!("{named:?} named, and traffic back within 5 s");
+                        Err(ground
+                            .trouble(&expected, format!("{millis} ms: {why}"))
+                            .into())
+                    }
+                }
+            },
+        )
+        .await?;
+    back_on(ground, scenario, recordings, &status).await?;
+    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+}
+
+/// The last answers are the old version's, through the ingress too.
+async fn back_on(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    recordings: Result<Vec<harness::prober::Recording>, crate::Mismatch>,
+    status: &Status,
+) -> Result<(), RunFolderError> {
+    let old = status.colours[0].version.clone();
+    let claim = format!("users are answered in {old} again");
+    scenario
+        .judge(&claim, async {
+            const LAST: usize = 50;
+            let recordings = recordings?;
+            let mut answers: Vec<_> = recordings.iter().flat_map(|it| &it.answers).collect();
+            answers.sort_by_key(|it| it.intended);
+            let last = &answers[answers.len().saturating_sub(LAST)..];
+            let right = last
+                .iter()
+                .filter(|it| it.good && it.version() == Some(old.as_str()));
+            match (last.len(), right.count()) {
+                (LAST, LAST) => Ok(((), format!("the last {LAST} answers"))),
+                (all, right) => {
+                    let seen = format!("{right} of the last {all} answers are");
+                    Err(ground
+                        .trouble(&format!("the last {LAST} in {old}"), seen)
+                        .into())
+                }
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+/// SCENARIOS 14: nobody asks anything while the new version is watched.
+pub async fn no_data(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(());
+    };
+    let Some(version) = super::next_version(ground, scenario).await? else {
+        return Ok(());
+    };
+    let load = match ground.sabotage {
+        true => Load::begin(ground, Lanes::quick()).await.ok(),
+        false => None,
+    };
+    let tried = attempt(ground, scenario, &version, &mut async |_| {}).await;
+    if let Some(load) = load {
+        let _ = load.end().await;
+    }
+    scenario
+        .judge(
+            "without traffic the release is inconclusive, and taken back",
+            async {
+                match &tried.concluded {
+                    Ok(Conclusion::Reverted {
+                        why,
+                        inconclusive: true,
+                    }) => Ok(((), why.clone())),
+                    Ok(other) => {
+                        let expected = "inconclusive, and so taken back";
+                        Err(ground.trouble(expected, format!("{other:?}")).into())
+                    }
+                    Err(error) => Err(ground.trouble("a verdict", error).into()),
+                }
+            },
+        )
+        .await?;
+    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+}
+
+/// Why it was not released.
+fn not_released(
+    ground: &Ground<'_>,
+    concluded: &Result<Conclusion, BlueGreenError>,
+) -> Result<String, Unmet> {
+    match concluded {
+        Ok(Conclusion::TakenBack { why, .. } | Conclusion::Reverted { why, .. }) => Ok(why.clone()),
+        Ok(other) => Err(ground.trouble("no release", format!("{other:?}")).into()),
+        Err(error) => Err(ground.trouble("a release that is taken back", error).into()),
+    }
+}
+
+async fn never_switched(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    log: &Log,
+) -> Result<(), RunFolderError> {
+    scenario
+        .judge("traffic was never moved", async {
+            match log.patched() {
+                None => Ok(((), "no patch of the active Service".into())),
+                Some(at) => Err(ground
+                    .trouble("no switch", format!("one at {at:.0}"))
+                    .into()),
+            }
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! SCENARIOS 9 and 10: connections across the switch and the scale-down.
+
+use harness::blue_green::Event;
+use harness::prober::Outcome;
+use harness::run::RunFolderError;
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::json;
+
+use super::ground::{Done, Ground, SERVICE};
+use super::load::Lanes;
+use super::log::Log;
+use super::traffic_checks::{Watched, none_of, tell_phases};
+use crate::{Scenario, Unmet};
+
+/// SCENARIOS 9: requests of 20 s.
+pub async fn drain(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    let Some(watched) = watched(ground, scenario, Lanes::slow()).await? else {
+        return Ok(());
+    };
+    let cut = watched.cut();
+    if let Some(cut) = &cut {
+        tell_phases(scenario, cut)?;
+    }
+    scenario
+        .judge(
+            "requests of 20 s across the switch and the scale-down are all answered",
+            async {
+                let cut = cut.ok_or_else(|| ground.trouble("a switch", "none"))?;
+                let whole = cut.overall();
+                if whole.failed() > 0 {
+                    let seen = none_of(&whole);
+                    return Err(ground.trouble("every one answered", seen).into());
+                }
+                // Those that were on their way when traffic was moved, and were the old pods'.
+                let across = watched.recordings.iter().flat_map(|it| &it.answers);
+                let patch = cut.phases.moments.patch;
+                let across = across
+                    .filter(|it| it.intended < patch && it.ended() > patch)
+                    .count();
+                if let Some(why) = watched.inconclusive() {
+                    return Err(Unmet::Inconclusive(why));
+                }
+                match across {
+                    0 => Err(Unmet::Inconclusive(
+                        "none was under way at the switch".into(),
+                    )),
+                    _ => Ok((
+                        (),
+                        format!("{across} across the switch; {}", none_of(&whole)),
+                    )),
+                }
+            },
+        )
+        .await?;
+    Ok(())
+}
+
+/// SCENARIOS 10: pooled clients stay with the old version until it lets them go.
+pub async fn keep_alive(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let Some(watched) = watched(ground, scenario, Lanes::kept()).await? else {
+        return Ok(());
+    };
+    let cut = watched.cut();
+    if let Some(cut) = &cut {
+        tell_phases(scenario, cut)?;
+    }
+    scenario
+        .judge("pinned connections are counted, and none is reset", async {
+            let cut = cut.ok_or_else(|| ground.trouble("a switch", "none"))?;
+            let answers = watched.recordings.iter().flat_map(|it| &it.answers);
+            let resets = answers.filter(|it| it.outcome == Outcome::Reset).count();
+            let pinned = cut.pinned();
+            if resets > 0 || cut.overall().failed() > 0 {
+                let seen = format!("{resets} resets; {}", none_of(&cut.overall()));
+                return Err(ground.trouble("0 resets", seen).into());
+            }
+            if let Some(why) = watched.inconclusive() {
+                return Err(Unmet::Inconclusive(why));
+            }
+            match pinned.connections {
+                0 => Err(Unmet::Inconclusive(
+                    "no connection stayed with the old version".into(),
+                )),
+                count => Ok((
+                    (),
+                    format!(
+                        "{count} pinned, the last until {:.1} s after the patch; 0 resets",
+                        pinned.until as f64 / 1e6
+                    ),
+                )),
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+/// A release under these lanes. The sabotage takes from the pods what lets them end in peace.
+async fn watched(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    lanes: Lanes,
+) -> Result<Option<Watched>, RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(None);
+    };
+    let mut was = None;
+    if ground.sabotage {
+        match no_pre_stop(ground, status.live).await {
+            Ok(deployment) => was = Some(deployment),
+            Err(mismatch) => {
+                super::cannot(scenario, "pods end at once", mismatch).await?;
+                return Ok(None);
+            }
+        }
+    }
+    let Some((version, load)) = super::loaded(ground, scenario, lanes).await? else {
+        return Ok(None);
+    };
+    // Long enough for the slowest to be under way.
+    load.until(load.warm(), super::load::A_WHILE).await;
+    let mut log = Log::default();
+    let released = ground
+        .release(&version, &mut async |event: &Event| {
+            scenario.progress(&event.what.to_string());
+            log.keep(event);
+        })
+        .await;
+    let recordings = load.end().await;
+    if let Some(was) = was {
+        // It has no pods any more.
+        let _ = ground.restore(&was).await;
+    }
+    let is_live = super::is_live(ground, scenario, "the new version is live", released).await?;
+    let recordings = super::recorded(scenario, recordings).await?;
+    Ok(is_live.and(recordings).map(|recordings| Watched {
+        old: status.colours[0].version.clone(),
+        new: version,
+        log,
+        recordings,
+    }))
+}
+
+/// The live pods end at SIGTERM, and hear of it at once.
+async fn no_pre_stop(ground: &Ground<'_>, live: harness::blue_green::Colour) -> Done<Deployment> {
+    let was = ground.deployment(live).await?;
+    let hasty = json!({"spec": {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{
+            "name": SERVICE,
+            "lifecycle": null,
+            "env": [
+                {"name": "DRAIN_SECONDS", "value": "0"},
+                {"name": "SHUTDOWN_SECONDS", "value": "0"},
+            ],
+        }],
+    }});
+    ground.patch_template(live, hasty).await?;
+    ground.complete(live).await?;
+    Ok(was)
+}

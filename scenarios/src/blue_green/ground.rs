@@ -1,0 +1,328 @@
+//! What the scenarios of this family stand on: one service, two versions of it, and the
+//! deployer that moves between them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harness::blue_green::lock::Holder;
+use harness::blue_green::objects::VERSION;
+use harness::blue_green::{
+    BlueGreenError, Colour, Conclusion, Deployer, Event, FIELD_MANAGER, Policy, Status,
+};
+use harness::cluster::Cluster;
+use harness::wait::{self, Observation};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service};
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Mismatch, Subject};
+
+/// The service that is released: it has Postgres, Redis, callers and an ingress route.
+pub const SERVICE: &str = "market-data-service";
+
+/// For pods to come or go.
+const PODS: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// What the scenarios stand on.
+pub struct Ground<'a> {
+    /// The environment, and from where it is looked at.
+    pub subject: &'a Subject<'a>,
+    /// Its cluster.
+    pub cluster: Cluster,
+    /// How releases are made here: the configured thresholds, and times that are short.
+    pub policy: Policy,
+    /// The paths that the service must answer.
+    pub smoke: Vec<String>,
+    /// Two versions whose images the nodes have.
+    pub versions: [String; 2],
+    /// The image of the prober on the nodes, for looking from inside.
+    pub prober_image: String,
+    /// How the command line is called, for a deployer that is to be killed.
+    pub program: Program,
+    /// Whether the claim is broken on purpose.
+    pub sabotage: bool,
+}
+
+/// The command line as another process.
+#[derive(Clone)]
+pub struct Program {
+    /// The binary.
+    pub path: PathBuf,
+    /// What every command takes: where the home is, which environment.
+    pub arguments: Vec<String>,
+}
+
+/// What could not be done to the cluster, as a check tells it.
+pub type Done<T = ()> = Result<T, Mismatch>;
+
+impl Ground<'_> {
+    /// A deployer of this service, under a name of its own.
+    pub fn deployer<'d>(&'d self, release: &str, called_off: CancellationToken) -> Deployer<'d> {
+        Deployer {
+            cluster: &self.cluster,
+            service: SERVICE,
+            policy: &self.policy,
+            smoke: &self.smoke,
+            holder: Holder::this(release),
+            release: release.to_owned(),
+            called_off,
+        }
+    }
+
+    /// Releases `version`.
+    ///
+    /// # Errors
+    /// As [`Deployer::deploy`].
+    pub async fn release(
+        &self,
+        version: &str,
+        observe: &mut impl AsyncFnMut(&Event),
+    ) -> Result<Conclusion, BlueGreenError> {
+        let deployer = self.deployer("scenario", CancellationToken::new());
+        deployer.deploy(version, false, observe).await
+    }
+
+    /// What is live, and what is under way.
+    pub async fn status(&self) -> Done<Status> {
+        let status = Status::of(&self.cluster, SERVICE).await;
+        status.map_err(|error| self.trouble("a service that is released blue-green", error))
+    }
+
+    /// The version that is not live.
+    pub async fn next_version(&self) -> Done<String> {
+        let status = self.status().await?;
+        let live = &status.colours[0].version;
+        let next = self.versions.iter().find(|it| *it != live);
+        Ok(next.unwrap_or(&self.versions[1]).clone())
+    }
+
+    /// What a scenario that was interrupted left under way is taken back first.
+    pub async fn brought_to_rest(&self) -> Done<Status> {
+        if self.status().await?.under_way.is_some() {
+            let deployer = self.deployer("scenario", CancellationToken::new());
+            let aborted = deployer.abort(&mut async |_: &Event| {}).await;
+            aborted.map_err(|error| self.trouble("a release that is taken back", error))?;
+        }
+        self.at_rest().await
+    }
+
+    /// One colour is live and well, the other at 0, and nothing under way: what every scenario
+    /// begins and ends with.
+    pub async fn at_rest(&self) -> Done<Status> {
+        let mut seen = None;
+        let rest = wait::until(
+            "one colour is live, the other at rest",
+            PODS,
+            LOOK_EVERY,
+            async || match self.status().await {
+                Ok(status) => {
+                    let [live, idle] = &status.colours;
+                    let rests = status.under_way.is_none()
+                        && live.ready >= live.wanted.max(1)
+                        && idle.wanted == 0
+                        && idle.ready == 0;
+                    let text = in_words(&status);
+                    seen = Some(status);
+                    match rests {
+                        true => Observation::Ready(()),
+                        false => Observation::NotYet(text),
+                    }
+                }
+                Err(mismatch) => Observation::NotYet(mismatch.seen),
+            },
+        );
+        match (rest.await, seen) {
+            (Ok(()), Some(status)) => Ok(status),
+            (Err(error), _) => Err(self.trouble("one live colour, the other at 0", error)),
+            (Ok(()), None) => Err(self.trouble("a status", "none")),
+        }
+    }
+
+    /// The pods of a colour.
+    pub async fn pods(&self, colour: Colour) -> Done<Vec<Pod>> {
+        let selector = format!("app.kubernetes.io/name={SERVICE},trii.co/track={colour}");
+        let api: Api<Pod> = self.api();
+        let listed = api.list(&ListParams::default().labels(&selector)).await;
+        let listed = listed.map_err(|error| self.trouble("a list of pods", error))?;
+        let pods = listed.items.into_iter();
+        Ok(pods
+            .filter(|it| it.metadata.deletion_timestamp.is_none())
+            .collect())
+    }
+
+    /// The colour that the active Service selects; none where it selects neither, or both.
+    pub async fn active(&self) -> Done<Option<Colour>> {
+        let service = self.api::<Service>().get(SERVICE).await;
+        let service = service.map_err(|error| self.trouble("the active Service", error))?;
+        let selector = service.spec.and_then(|it| it.selector);
+        Ok(Colour::of(&selector.unwrap_or_default()))
+    }
+
+    /// Has a colour's pods begin with these faults, by the platform's `FAULTS`; with none.
+    pub async fn begin_with(&self, colour: Colour, faults: Option<Value>) -> Done {
+        let variable = match faults {
+            Some(faults) => json!({"name": "FAULTS", "value": faults.to_string()}),
+            None => json!({"name": "FAULTS", "$patch": "delete"}),
+        };
+        let container = json!({"name": SERVICE, "env": [variable]});
+        self.patch_template(colour, json!({"spec": {"containers": [container]}}))
+            .await
+    }
+
+    /// Has a pod be at fault from now on, as `PUT /faults` does.
+    pub async fn put_faults(&self, pod: &str, faults: &Value) -> Done {
+        let namespace = &self.cluster.namespace;
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/faults");
+        let request = hyper::Request::put(uri)
+            .header("content-type", "application/json")
+            .body(Body::from(faults.to_string().into_bytes()));
+        let request = request.map_err(|error| self.trouble("a request", error))?;
+        let answer = self.cluster.client().send(request).await;
+        let answer = answer.map_err(|error| self.trouble("a pod that takes faults", error))?;
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => Err(self.trouble("a pod that takes faults", answer.status())),
+        }
+    }
+
+    /// The same for every pod of a colour.
+    pub async fn put_faults_on_all(&self, colour: Colour, faults: &Value) -> Done {
+        for pod in self.pods(colour).await? {
+            let name = pod.metadata.name.unwrap_or_default();
+            self.put_faults(&name, faults).await?;
+        }
+        Ok(())
+    }
+
+    /// A colour's Deployment.
+    pub async fn deployment(&self, colour: Colour) -> Done<Deployment> {
+        let api: Api<Deployment> = self.api();
+        let found = api.get(&format!("{SERVICE}-{colour}")).await;
+        found.map_err(|error| self.trouble("a Deployment", error))
+    }
+
+    /// Changes the pod template of a colour's Deployment.
+    pub async fn patch_template(&self, colour: Colour, template: Value) -> Done {
+        let patch = Patch::Strategic(json!({"spec": {"template": template}}));
+        let api: Api<Deployment> = self.api();
+        let name = format!("{SERVICE}-{colour}");
+        let patched = api.patch(&name, &self.as_deployer(), &patch).await;
+        patched.map_err(|error| self.trouble("a Deployment that can be changed", error))?;
+        Ok(())
+    }
+
+    /// Gives a colour's Deployment back the template that it had, its version excepted.
+    pub async fn restore(&self, was: &Deployment) -> Done {
+        let name = was.metadata.name.clone().unwrap_or_default();
+        let api: Api<Deployment> = self.api();
+        let now = api.get(&name).await;
+        let now = now.map_err(|error| self.trouble("a Deployment", error))?;
+        let template = with_version_of(was.spec.template.clone(), &now.spec.template);
+        // Its containers are a list, which a merge replaces as a whole.
+        let patch = Patch::Merge(json!({"spec": {"template": template}}));
+        let patched = api.patch(&name, &self.as_deployer(), &patch).await;
+        patched.map_err(|error| self.trouble("a Deployment that can be restored", error))?;
+        Ok(())
+    }
+
+    /// Has a colour have so many pods, all of them ready.
+    pub async fn scale(&self, colour: Colour, replicas: i32) -> Done {
+        let api: Api<Deployment> = self.api();
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let name = format!("{SERVICE}-{colour}");
+        let scaled = api.patch_scale(&name, &self.as_deployer(), &patch).await;
+        scaled.map_err(|error| self.trouble("a Deployment that scales", error))?;
+        self.complete(colour).await
+    }
+
+    /// Waits until a colour's rollout is complete.
+    pub async fn complete(&self, colour: Colour) -> Done {
+        let selector = format!("app.kubernetes.io/name={SERVICE},trii.co/track={colour}");
+        let complete =
+            harness::cluster::rollout::complete(&self.cluster, &selector, PODS, &|_| {}).await;
+        complete.map_err(|error| self.trouble("a rollout that ends", error))
+    }
+
+    /// Has the active Service select by these labels and no track, or by one.
+    pub async fn select(&self, track: Option<Colour>) -> Done {
+        let track = track.map(Colour::name);
+        let patch = Patch::Merge(json!({"spec": {"selector": {"trii.co/track": track}}}));
+        let patched = self
+            .api::<Service>()
+            .patch(SERVICE, &self.as_deployer(), &patch)
+            .await;
+        patched.map_err(|error| self.trouble("a Service that can be changed", error))?;
+        Ok(())
+    }
+
+    /// Objects of the release's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
+    }
+
+    /// The cluster's policy lets the deployer only.
+    pub fn as_deployer(&self) -> PatchParams {
+        PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        }
+    }
+
+    /// Something that a scenario needs was not to be had.
+    pub fn trouble(&self, expected: &str, seen: impl std::fmt::Display) -> Mismatch {
+        Mismatch {
+            expected: expected.to_owned(),
+            seen: seen.to_string(),
+            look_at: format!("{} get pods,services", self.cluster.kubectl()),
+            next: self.next(),
+        }
+    }
+
+    /// The command that shows more.
+    pub fn next(&self) -> String {
+        let name = &self.subject.environment.name;
+        format!("cargo xtask blue-green status --service {SERVICE} --name {name}")
+    }
+}
+
+/// A template with the image and the label that the deployer has set since.
+fn with_version_of(mut template: PodTemplateSpec, now: &PodTemplateSpec) -> PodTemplateSpec {
+    let labels = now.metadata.as_ref().and_then(|it| it.labels.as_ref());
+    let version = labels.and_then(|it| it.get(VERSION)).cloned();
+    if let (Some(metadata), Some(version)) = (template.metadata.as_mut(), version) {
+        let labels = metadata.labels.get_or_insert_default();
+        labels.insert(VERSION.to_owned(), version);
+    }
+    let image = now
+        .spec
+        .as_ref()
+        .and_then(|it| it.containers.first()?.image.clone());
+    let container = template
+        .spec
+        .as_mut()
+        .and_then(|it| it.containers.first_mut());
+    if let Some(container) = container {
+        container.image = image;
+    }
+    template
+}
+
+/// Both colours on one line.
+pub fn in_words(status: &Status) -> String {
+    let [live, idle] = &status.colours;
+    let under_way = match &status.under_way {
+        None => String::new(),
+        Some(record) => format!("; {} is at {}", record.version, record.step),
+    };
+    format!(
+        "{} is live in {}, {}/{} ready; {} has {}{under_way}",
+        live.colour, live.version, live.ready, live.wanted, idle.colour, idle.ready
+    )
+}

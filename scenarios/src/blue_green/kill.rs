@@ -1,0 +1,216 @@
+//! SCENARIOS 13: the deployer is killed, at each of its steps in turn.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use harness::blue_green::{Event, Happened, Step};
+use harness::run::RunFolderError;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{interval, timeout};
+
+use super::ground::{Done, Ground, SERVICE};
+use super::load::{Lanes, Load};
+use crate::{Scenario, Unmet};
+
+/// The gate is no step of a deployer's that goes on by itself.
+const STEPS: [Step; 7] = [
+    Step::BringUp,
+    Step::Check,
+    Step::Switch,
+    Step::Analyse,
+    Step::Drain,
+    Step::Retire,
+    Step::Revert,
+];
+
+/// From its start until it is at the step.
+const TO_THE_STEP: Duration = Duration::from_secs(120);
+
+pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    if super::begin(ground, scenario).await?.is_none() {
+        return Ok(());
+    }
+    for step in STEPS {
+        let claim = format!(
+            "killed at {step}, it is followed by the next, with one live colour throughout"
+        );
+        let followed = killed_at(ground, scenario, step).await;
+        let held = scenario.judge(&claim, async { followed }).await?;
+        if held.is_none() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn killed_at(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    step: Step,
+) -> Result<((), String), Unmet> {
+    let status = ground.at_rest().await?;
+    let version = ground.next_version().await?;
+    let load = Load::begin(ground, Lanes::quick()).await?;
+    let watch = Watch::begin(ground);
+    let mut deployer = Killed::start(ground, &version)?;
+    scenario.progress(&format!("{version} until {step}"));
+    let reached = deployer.until(ground, step, status.live.other()).await;
+    deployer.kill().await;
+    reached?;
+    if ground.sabotage {
+        let live = ground.active().await?;
+        ground.select(None).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ground.select(live).await?;
+    }
+    let mut found = None;
+    let followed = ground
+        .release(&version, &mut async |event: &Event| {
+            scenario.progress(&event.what.to_string());
+            if let Happened::Found { how, step, .. } = &event.what {
+                found = Some(format!("left at {step}, {how}"));
+            }
+        })
+        .await;
+    // What was done to the pods of a release that was to fail has ended with them.
+    let rest = ground.at_rest().await;
+    let one_colour = watch.end().await;
+    let _ = load.end().await;
+    let concluded = followed.map_err(|error| ground.trouble("a next run that follows", error))?;
+    rest?;
+    let looks = one_colour.map_err(|seen| ground.trouble("one live colour", seen))?;
+    let found = found.ok_or_else(|| ground.trouble("a release that was left", "none"))?;
+    Ok((
+        (),
+        format!("{found}; then {concluded:?}; one colour in {looks} looks"),
+    ))
+}
+
+/// A deployer in a process of its own.
+struct Killed {
+    child: Child,
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
+}
+
+impl Killed {
+    fn start(ground: &Ground<'_>, version: &str) -> Done<Killed> {
+        let program = &ground.program;
+        let mut child = Command::new(&program.path)
+            .args([
+                "blue-green",
+                "deploy",
+                "--service",
+                SERVICE,
+                "--version",
+                version,
+            ])
+            .args(&program.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| ground.trouble("a deployer as a process", error))?;
+        let told = child.stderr.take();
+        let told = told.ok_or_else(|| ground.trouble("what the deployer tells", "nothing"))?;
+        Ok(Killed {
+            child,
+            lines: BufReader::new(told).lines(),
+        })
+    }
+
+    /// Reads what it tells until it is at the step.
+    async fn until(
+        &mut self,
+        ground: &Ground<'_>,
+        step: Step,
+        idle: harness::blue_green::Colour,
+    ) -> Done {
+        let mut last = String::new();
+        let at = format!("{step} ...");
+        let reading = async {
+            while let Ok(Some(line)) = self.lines.next_line().await {
+                if line.ends_with(&at) {
+                    return Ok(());
+                }
+                // To be taken back, it has to be bad.
+                if step == Step::Revert && line.contains("is behind the active Service") {
+                    let bad = json!({"error_share": 1.0});
+                    ground.put_faults_on_all(idle, &bad).await?;
+                }
+                last = line;
+            }
+            Err(ground.trouble(&format!("a deployer at {step}"), "it ended before"))
+        };
+        let reached = timeout(TO_THE_STEP, reading).await;
+        let reached = reached.unwrap_or_else(|_| {
+            Err(ground.trouble(
+                &format!("a deployer at {step} within {TO_THE_STEP:?}"),
+                "not yet",
+            ))
+        });
+        reached.map_err(|mismatch| crate::Mismatch {
+            seen: format!("{}; it told last: {last}", mismatch.seen),
+            ..mismatch
+        })
+    }
+
+    /// SIGKILL: nothing of it is left to clean up.
+    async fn kill(mut self) {
+        // It has ended by itself where this fails.
+        let _ = self.child.kill().await;
+    }
+}
+
+/// Looks at the active Service all the time.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    looking: tokio::task::JoinHandle<Result<u32, String>>,
+}
+
+impl Watch {
+    fn begin(ground: &Ground<'_>) -> Watch {
+        use harness::blue_green::Colour;
+        use k8s_openapi::api::core::v1::Service;
+
+        const EVERY: Duration = Duration::from_millis(50);
+        let stop = Arc::new(AtomicBool::new(false));
+        let api = ground.api::<Service>();
+        let asked = Arc::clone(&stop);
+        let looking = tokio::spawn(async move {
+            let mut every = interval(EVERY);
+            let mut looks = 0;
+            while !asked.load(Ordering::Relaxed) {
+                every.tick().await;
+                // An API server that is busy says nothing about the colour.
+                let Ok(service) = api.get(SERVICE).await else {
+                    continue;
+                };
+                looks += 1;
+                let selector = service.spec.and_then(|it| it.selector).unwrap_or_default();
+                if Colour::of(&selector).is_none() {
+                    return Err(format!("the active Service selected {selector:?}"));
+                }
+            }
+            Ok(looks)
+        });
+        Watch { stop, looking }
+    }
+
+    /// How often it looked, or what it saw.
+    async fn end(mut self) -> Result<u32, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let looked = (&mut self.looking).await;
+        looked.map_err(|error| error.to_string())?
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,177 @@
+//! SCENARIOS 28: the manifests, as they were at first, applied while the other colour is live.
+
+use harness::blue_green::{Colour, Event};
+use harness::run::RunFolderError;
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::ground::{Done, Ground, SERVICE};
+use super::load::Lanes;
+use crate::Scenario;
+
+/// The policies' bindings in fixtures/k8s-manifests.
+const BINDINGS: [&str; 2] = ["trii-blue-green-services", "trii-blue-green-deployments"];
+
+pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    let Some(status) = super::begin(ground, scenario).await? else {
+        return Ok(());
+    };
+    if status.live == Colour::Blue && !release(ground, scenario).await? {
+        return Ok(());
+    }
+    let guarded = match ground.sabotage {
+        true => unguarded(ground).await.map(Some),
+        false => Ok(None),
+    };
+    let guarded = match guarded {
+        Ok(guarded) => guarded,
+        Err(mismatch) => return super::cannot(scenario, "nobody guards", mismatch).await,
+    };
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
+        "spec": {"selector": {"trii.co/track": "blue"}},
+    });
+    let applied = apply::<Service>(ground, SERVICE, &service).await;
+    refused(
+        ground,
+        scenario,
+        "the Service of the first install",
+        applied,
+    )
+    .await?;
+    let name = format!("{SERVICE}-green");
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {"replicas": 0},
+    });
+    let applied = apply::<Deployment>(ground, &name, &deployment).await;
+    refused(
+        ground,
+        scenario,
+        "the Deployment of the first install",
+        applied,
+    )
+    .await?;
+    scenario
+        .judge("green is as live as before", async {
+            let status = ground.status().await?;
+            let live = &status.colours[0];
+            match status.live == Colour::Green && live.wanted > 0 && live.ready == live.wanted {
+                true => Ok(((), super::ground::in_words(&status))),
+                false => {
+                    let seen = super::ground::in_words(&status);
+                    Err(ground.trouble("green live, with its pods", seen).into())
+                }
+            }
+        })
+        .await?;
+    if let Some(bindings) = guarded {
+        // As it was before: the next scenario begins with one live colour.
+        let _ = ground.select(Some(Colour::Green)).await;
+        let _ = ground
+            .scale(Colour::Green, status.colours[0].wanted.max(1))
+            .await;
+        let _ = guard(ground, bindings).await;
+    }
+    Ok(())
+}
+
+/// Has green be live.
+async fn release(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<bool, RunFolderError> {
+    let Some((version, load)) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+        return Ok(false);
+    };
+    let released = ground
+        .release(&version, &mut async |event: &Event| {
+            scenario.progress(&event.what.to_string());
+        })
+        .await;
+    let _ = load.end().await;
+    let live = super::is_live(ground, scenario, "green is live", released).await?;
+    Ok(live.is_some())
+}
+
+/// As `kubectl apply --server-side --force-conflicts` does.
+async fn apply<K>(ground: &Ground<'_>, name: &str, object: &Value) -> Result<(), kube::Error>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let as_kubectl = PatchParams::apply("kubectl").force();
+    let api: Api<K> = ground.api();
+    api.patch(name, &as_kubectl, &Patch::Apply(object)).await?;
+    Ok(())
+}
+
+async fn refused(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    what: &str,
+    applied: Result<(), kube::Error>,
+) -> Result<(), RunFolderError> {
+    let claim = format!("{what} is refused, with what to do instead");
+    scenario
+        .judge(&claim, async {
+            match applied {
+                Ok(()) => Err(ground.trouble("a refusal", "it was applied").into()),
+                Err(kube::Error::Api(status)) if status.message.contains("blue-green deploy") => {
+                    Ok(((), status.message.clone()))
+                }
+                Err(error) => Err(ground.trouble("the policy's refusal", error).into()),
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+fn bindings(ground: &Ground<'_>) -> Api<ValidatingAdmissionPolicyBinding> {
+    Api::all(ground.cluster.client().clone())
+}
+
+/// Takes the guard away, and keeps it.
+async fn unguarded(ground: &Ground<'_>) -> Done<Vec<ValidatingAdmissionPolicyBinding>> {
+    let api = bindings(ground);
+    let mut kept = Vec::new();
+    for name in BINDINGS {
+        let binding = api.get(name).await;
+        kept.push(binding.map_err(|error| ground.trouble("a policy's binding", error))?);
+        let deleted = api.delete(name, &DeleteParams::default()).await;
+        deleted.map_err(|error| ground.trouble("a binding that can be deleted", error))?;
+    }
+    // The API server goes by what it has heard of: its own refusal tells when it has.
+    let name = format!("{SERVICE}-green");
+    let still = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {"replicas": 0},
+    });
+    let unheard = harness::wait::until(
+        "the policy is no longer enforced",
+        std::time::Duration::from_secs(20),
+        std::time::Duration::from_millis(300),
+        async || match apply::<Deployment>(ground, &name, &still).await {
+            Ok(()) => harness::wait::Observation::Ready(()),
+            Err(error) => harness::wait::Observation::NotYet(error.to_string()),
+        },
+    );
+    unheard
+        .await
+        .map_err(|error| ground.trouble("no policy", error))?;
+    Ok(kept)
+}
+
+async fn guard(ground: &Ground<'_>, kept: Vec<ValidatingAdmissionPolicyBinding>) -> Done {
+    for mut binding in kept {
+        binding.metadata.resource_version = None;
+        binding.metadata.uid = None;
+        let made = bindings(ground)
+            .create(&PostParams::default(), &binding)
+            .await;
+        made.map_err(|error| ground.trouble("a policy's binding back", error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,432 @@
+//! `cargo xtask blue-green`: releases of one service, from one colour to the other.
+
+use std::pin::pin;
+use std::time::Instant;
+
+use harness::blue_green::lock::Holder;
+use harness::blue_green::{
+    BlueGreenError, Conclusion, Deployer, Event, Happened, Plan, Status, Step,
+};
+use harness::cluster::Cluster;
+use harness::config::remote::Action;
+use harness::environment::EnvironmentFolder;
+use harness::exit::ExitCode;
+use harness::interrupts::Interrupts;
+use harness::remote::Remote;
+use harness::run::event::{Failure, Happening, Stage, StageResult};
+use harness::run::{Run, RunFolderError, millis};
+use harness::service::Service;
+use miette::Diagnostic;
+use tokio_util::sync::CancellationToken;
+
+use super::deploy::Site;
+use super::remote;
+use super::workplace::{Workplace, conclude, interrupts, print_json};
+use crate::cli::{BlueGreen, BlueGreenCommand, BlueGreenService, Supply};
+use crate::problem::Problem;
+
+/// Where a service is released.
+struct Ground<'a> {
+    place: &'a Workplace,
+    target: String,
+    cluster: Cluster,
+    /// What brings images to nodes, where they are ours.
+    site: Option<Site<'a>>,
+    /// Keeps others of this machine from a remote target.
+    _remote: Option<Remote<'a>>,
+}
+
+/// What a command asks of the deployer.
+enum Ask<'a> {
+    Deploy { version: &'a str, manual: bool },
+    Promote,
+    Abort,
+}
+
+/// Runs one of the commands.
+pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
+    let (of, change) = match &arguments.command {
+        BlueGreenCommand::Deploy(deploy) => (&deploy.of, !deploy.dry_run),
+        BlueGreenCommand::Promote(of) | BlueGreenCommand::Abort(of) => (of, true),
+        BlueGreenCommand::Status(of) => (of, false),
+    };
+    let place = Workplace::find(&of.named.common).await?;
+    let folder = EnvironmentFolder::of(&place.home, &of.named.name);
+    let environment = match remote::site(&place) {
+        Some(_) => None,
+        None => Some(
+            folder
+                .read(&of.named.name)
+                .map_err(Problem::no_environment)?,
+        ),
+    };
+    let ground = match (remote::site(&place), &environment) {
+        (Some(site), _) => {
+            if change {
+                let permitted = site.permits(Action::Deploy);
+                permitted.map_err(|error| Problem::new(error.exit_code(), error))?;
+            }
+            let opened = site.open("blue-green").await;
+            let remote = opened.map_err(|error| Problem::new(error.exit_code(), error))?;
+            Ground {
+                place: &place,
+                target: site.name.to_owned(),
+                cluster: remote.cluster().clone(),
+                site: None,
+                _remote: Some(remote),
+            }
+        }
+        (None, Some(environment)) => Ground {
+            place: &place,
+            target: environment.target.clone(),
+            cluster: super::deploy::cluster_of(environment).await?,
+            site: Some(Site::find(&place, environment).await?),
+            _remote: None,
+        },
+        (None, None) => unreachable!("one of the two is there"),
+    };
+    match &arguments.command {
+        BlueGreenCommand::Status(of) => ground.status(of).await,
+        BlueGreenCommand::Deploy(deploy) if deploy.dry_run => {
+            ground.plan(&deploy.of, &deploy.version).await
+        }
+        BlueGreenCommand::Deploy(deploy) => {
+            let ask = Ask::Deploy {
+                version: &deploy.version,
+                manual: deploy.manual,
+            };
+            ground.release(&deploy.of, ask, deploy.images).await
+        }
+        BlueGreenCommand::Promote(of) => ground.release(of, Ask::Promote, Supply::Auto).await,
+        BlueGreenCommand::Abort(of) => ground.release(of, Ask::Abort, Supply::Auto).await,
+    }
+}
+
+impl Ground<'_> {
+    async fn status(&self, of: &BlueGreenService) -> Result<ExitCode, Problem> {
+        let status = Status::of(&self.cluster, &of.service).await;
+        let status = status.map_err(problem)?;
+        match of.named.common.json {
+            true => print_json(&status)?,
+            false => print_line!("{}", in_words(&status)),
+        }
+        Ok(ExitCode::Held)
+    }
+
+    async fn plan(&self, of: &BlueGreenService, version: &str) -> Result<ExitCode, Problem> {
+        let called_off = CancellationToken::new();
+        let smoke = self.smoke(&of.service);
+        let deployer = self.deployer(of, &smoke, "dry-run", called_off);
+        let plan = deployer.plan(version).await.map_err(problem)?;
+        print_line!("{}", plan_in_words(&plan, &of.service, version));
+        Ok(ExitCode::Held)
+    }
+
+    fn deployer<'d>(
+        &'d self,
+        of: &'d BlueGreenService,
+        smoke: &'d [String],
+        release: &str,
+        called_off: CancellationToken,
+    ) -> Deployer<'d> {
+        Deployer {
+            cluster: &self.cluster,
+            service: &of.service,
+            policy: &self.place.config.blue_green,
+            smoke,
+            holder: Holder::this(release),
+            release: release.to_owned(),
+            called_off,
+        }
+    }
+
+    /// The paths that the configuration has the service answer.
+    fn smoke(&self, service: &str) -> Vec<String> {
+        let service = service.parse::<Service>().ok();
+        let paths = service.and_then(|it| self.place.config.blue_green.smoke.get(&it));
+        paths.cloned().unwrap_or_default()
+    }
+
+    /// A run of the deployer, from its plan to its report.
+    async fn release(
+        &self,
+        of: &BlueGreenService,
+        ask: Ask<'_>,
+        supply: Supply,
+    ) -> Result<ExitCode, Problem> {
+        let mut interrupts = interrupts()?;
+        let (name, common) = (&of.named.name, &of.named.common);
+        let mut run = self
+            .place
+            .start_run_on("blue-green", &self.target, name, "which is up")?;
+        run.begin(Stage::Deploy)?;
+        if let (Ask::Deploy { version, .. }, Some(site)) = (&ask, &self.site) {
+            let brought = {
+                let shared = std::sync::Mutex::new(&mut run);
+                let progress = |text: &str| {
+                    if let Ok(mut run) = shared.lock() {
+                        run.progress(Stage::Deploy, text);
+                    }
+                };
+                tokio::select! {
+                    brought = site.bring_image(version, supply, &progress) => brought,
+                    code = interrupts.next() => return called_off(&mut run, code, common.json),
+                }
+            };
+            if let Err(error) = brought {
+                let failure = error.failure();
+                return failed(&mut run, failure, ExitCode::NoEnvironment, common.json);
+            }
+        }
+        let concluded = self.follow(&mut run, of, &ask, &mut interrupts).await?;
+        match concluded {
+            Ok((conclusion, None)) => self.concluded(&mut run, of, &conclusion),
+            Ok((_, Some(code))) => called_off(&mut run, code, common.json),
+            Err(error) => {
+                let code = error.exit_code();
+                let failure = self.failure(&of.service, &error);
+                failed(&mut run, failure, code, common.json)
+            }
+        }
+    }
+
+    /// Has the deployer do it and writes down what it tells. The first signal calls it off,
+    /// which it sees to by itself; a second one leaves it where it is.
+    async fn follow(
+        &self,
+        run: &mut Run,
+        of: &BlueGreenService,
+        ask: &Ask<'_>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Result<(Conclusion, Option<ExitCode>), BlueGreenError>, Problem> {
+        let called_off = CancellationToken::new();
+        let release = run.id().to_owned();
+        let smoke = self.smoke(&of.service);
+        let deployer = self.deployer(of, &smoke, &release, called_off.clone());
+        let mut scribe = Scribe::new(run);
+        let mut observe = async |event: &Event| scribe.write(event);
+        let asked = async {
+            match ask {
+                Ask::Deploy { version, manual } => {
+                    deployer.deploy(version, *manual, &mut observe).await
+                }
+                Ask::Promote => deployer.promote(&mut observe).await,
+                Ask::Abort => deployer.abort(&mut observe).await,
+            }
+        };
+        let mut asked = pin!(asked);
+        let code = tokio::select! {
+            concluded = &mut asked => {
+                return Ok(concluded.map(|it| (it, None)));
+            }
+            code = interrupts.next() => code,
+        };
+        say!(
+            "called off: it is taken back, or finished where it is too late for that; once more leaves at once"
+        );
+        called_off.cancel();
+        tokio::select! {
+            concluded = asked => Ok(concluded.map(|it| (it, Some(code)))),
+            _ = interrupts.next() => {
+                say!("left as it is; `cargo xtask blue-green abort --service {}` takes it back", of.service);
+                std::process::exit(code as i32);
+            }
+        }
+    }
+
+    fn concluded(
+        &self,
+        run: &mut Run,
+        of: &BlueGreenService,
+        conclusion: &Conclusion,
+    ) -> Result<ExitCode, Problem> {
+        let code = conclusion.exit_code();
+        let service = &of.service;
+        let what = match conclusion {
+            Conclusion::AlreadyLive { version, colour } => {
+                format!("{version} is live already, as {colour}: nothing to do")
+            }
+            Conclusion::AtGate { version, colour } => {
+                format!("{version} is ready as {colour} and waits at the gate")
+            }
+            Conclusion::Released { version, colour } => {
+                format!("{version} of {service} is live, as {colour}")
+            }
+            Conclusion::TakenBack { why, .. } => format!("taken back before any traffic: {why}"),
+            Conclusion::Reverted { why, .. } => format!("traffic is back where it was: {why}"),
+        };
+        if code != ExitCode::Held {
+            let failure = Failure {
+                what: format!("{service} is not released"),
+                expected: "a new version that holds".into(),
+                seen: what,
+                look_at: "the audit of the release in the cluster".into(),
+                next: format!(
+                    "cargo xtask blue-green status --service {service}{}",
+                    self.named(of)
+                ),
+            };
+            return failed(run, failure, code, of.named.common.json);
+        }
+        run.note(Stage::Deploy, what)?;
+        run.end_stages(StageResult::Done)?;
+        run.finish(code)?;
+        let code = conclude(run, code, of.named.common.json)?;
+        let named = self.named(of);
+        match conclusion {
+            Conclusion::AtGate { .. } => {
+                say!("next:    cargo xtask blue-green promote --service {service}{named}, or abort")
+            }
+            _ => say!("next:    cargo xtask blue-green status --service {service}{named}"),
+        }
+        Ok(code)
+    }
+
+    /// How the environment is named on the command line.
+    fn named(&self, of: &BlueGreenService) -> String {
+        match self.site {
+            Some(_) => format!(" --name {}", of.named.name),
+            None => format!(" --target {}", self.target),
+        }
+    }
+
+    fn failure(&self, service: &str, error: &BlueGreenError) -> Failure {
+        let help = error.help().map(|it| it.to_string());
+        Failure {
+            what: format!("{service} is not released"),
+            expected: "a deployer that may, on a cluster that does as it is told".into(),
+            seen: error.to_string(),
+            look_at: self.cluster.kubectl(),
+            next: help.unwrap_or_else(|| "cargo xtask status".into()),
+        }
+    }
+}
+
+/// Writes a deployer's events into a run: each step with its time.
+struct Scribe<'r> {
+    run: &'r mut Run,
+    step: Option<(Step, Instant)>,
+}
+
+impl<'r> Scribe<'r> {
+    fn new(run: &'r mut Run) -> Self {
+        Scribe { run, step: None }
+    }
+
+    fn write(&mut self, event: &Event) {
+        // What a full disk keeps from being written does not stop a release half way: the
+        // run's end tells.
+        let _ = self.try_write(event);
+    }
+
+    fn try_write(&mut self, event: &Event) -> Result<(), RunFolderError> {
+        match &event.what {
+            Happened::Progress { text } => {
+                self.run.progress(Stage::Deploy, text);
+                Ok(())
+            }
+            Happened::Began { step } => {
+                self.end_step()?;
+                self.step = Some((*step, Instant::now()));
+                self.run.note(Stage::Deploy, format!("{step} ..."))
+            }
+            Happened::Released { .. } | Happened::AtGate { .. } => {
+                self.end_step()?;
+                self.run.note(Stage::Deploy, event.what.to_string())
+            }
+            what => self.run.note(Stage::Deploy, format!("  {what}")),
+        }
+    }
+
+    fn end_step(&mut self) -> Result<(), RunFolderError> {
+        let Some((step, begun)) = self.step.take() else {
+            return Ok(());
+        };
+        self.run.record(Happening::Step {
+            stage: Stage::Deploy,
+            step: step.to_string(),
+            millis: millis(begun.elapsed()),
+        })
+    }
+}
+
+fn failed(
+    run: &mut Run,
+    failure: Failure,
+    code: ExitCode,
+    json: bool,
+) -> Result<ExitCode, Problem> {
+    run.record(Happening::Failed { failure })?;
+    run.end_stages(StageResult::Failed)?;
+    run.finish(code)?;
+    conclude(run, code, json)
+}
+
+fn called_off(run: &mut Run, code: ExitCode, json: bool) -> Result<ExitCode, Problem> {
+    run.end_stages(StageResult::Interrupted)?;
+    run.finish(code)?;
+    conclude(run, code, json)
+}
+
+fn problem(error: BlueGreenError) -> Problem {
+    Problem::new(error.exit_code(), error)
+}
+
+fn plan_in_words(plan: &Plan, service: &str, version: &str) -> String {
+    let Plan {
+        old_version,
+        from,
+        to,
+        replicas,
+    } = plan;
+    if old_version == version {
+        return format!("{service}: {version} is live already, as {from}: nothing to do");
+    }
+    format!(
+        "{service}: {old_version} is live as {from}\n\
+         would bring up {version} as {to}, {replicas} pods; check each of them; \n\
+         have the active Service select {to}; compare its traffic with that of {from};\n\
+         and take {from} to 0"
+    )
+}
+
+fn in_words(status: &Status) -> String {
+    let mut lines = vec![status.service.clone()];
+    for side in &status.colours {
+        let role = if side.colour == status.live {
+            "live"
+        } else {
+            "idle"
+        };
+        lines.push(format!(
+            "  {:<6} {role}  {:<16} {}/{} ready",
+            side.colour.name(),
+            side.version,
+            side.ready,
+            side.wanted
+        ));
+    }
+    match &status.under_way {
+        None => lines.push("  no release is under way".to_owned()),
+        Some(record) => lines.push(format!(
+            "  release {} of {} is at {} since {:.0}",
+            record.release, record.version, record.step, record.since
+        )),
+    }
+    if let Some(held) = &status.held {
+        lines.push(format!("  locked by {}", held.holder));
+    }
+    for entry in status.audit.iter().rev().take(5) {
+        let record = &entry.record;
+        let why = record.why.as_ref().map(|why| format!(": {why}"));
+        lines.push(format!(
+            "  {:.0}  {} -> {}  {}{}",
+            entry.ended,
+            record.old_version,
+            record.version,
+            entry.outcome,
+            why.unwrap_or_default()
+        ));
+    }
+    lines.join("\n")
+}

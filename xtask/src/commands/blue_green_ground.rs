@@ -1,0 +1,160 @@
+//! What the blue-green scenarios stand on: a service of an environment that is up, another
+//! version of it on the nodes, and a prober's image there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harness::blue_green::Policy;
+use harness::cluster::Cluster;
+use harness::images::{self, ForNodes, Supply};
+use harness::kind::release;
+use harness::prober;
+use harness::run::Run;
+use harness::run::event::Stage;
+use harness::service::Service;
+use scenarios::blue_green::{Ground, Program, SERVICE};
+use scenarios::{Mismatch, Subject};
+
+use super::deploy::{Site, cluster_of};
+use super::workplace::Workplace;
+
+/// What is done once for all scenarios of the family.
+pub struct Prepared {
+    cluster: Cluster,
+    policy: Policy,
+    smoke: Vec<String>,
+    versions: [String; 2],
+    prober_image: String,
+    program: Program,
+}
+
+impl Prepared {
+    /// Brings to the nodes what the scenarios need.
+    pub async fn of(
+        run: &mut Run,
+        place: &Workplace,
+        subject: &Subject<'_>,
+    ) -> Result<Prepared, Mismatch> {
+        let environment = subject.environment;
+        let unprepared = |seen: String| Mismatch {
+            expected: "a cluster that the scenarios' images can be brought to".into(),
+            seen,
+            look_at: "the nodes of the cluster".into(),
+            next: "cargo xtask images list".into(),
+        };
+        let told = |problem: crate::problem::Problem| unprepared(problem.to_string());
+        let site = Site::find(place, environment).await.map_err(told)?;
+        let cluster = cluster_of(environment).await.map_err(told)?;
+        let versions = versions(&environment.version);
+        let prober_image = {
+            let shared = std::sync::Mutex::new(&mut *run);
+            let tell = |text: &str| {
+                if let Ok(mut run) = shared.lock() {
+                    run.progress(Stage::Verify, text);
+                }
+            };
+            bring(&site, &versions, &tell).await
+        };
+        let prober_image = prober_image.map_err(|error| unprepared(error.to_string()))?;
+        let policy = short(&place.config.blue_green);
+        let config = write_config(run, place, &policy).map_err(unprepared)?;
+        let service = SERVICE.parse::<Service>().ok();
+        let smoke = service.and_then(|it| place.config.blue_green.smoke.get(&it).cloned());
+        Ok(Prepared {
+            cluster,
+            policy,
+            smoke: smoke.unwrap_or_default(),
+            versions,
+            prober_image,
+            program: program(place, subject, config).map_err(unprepared)?,
+        })
+    }
+
+    /// For one scenario.
+    pub fn ground<'a>(&'a self, subject: &'a Subject<'a>) -> Ground<'a> {
+        Ground {
+            subject,
+            cluster: self.cluster.clone(),
+            policy: self.policy.clone(),
+            smoke: self.smoke.clone(),
+            versions: self.versions.clone(),
+            prober_image: self.prober_image.clone(),
+            program: self.program.clone(),
+            sabotage: subject.sabotage,
+        }
+    }
+}
+
+/// The version that is deployed, and the same image under another name.
+fn versions(deployed: &str) -> [String; 2] {
+    [deployed.to_owned(), format!("{deployed}-next")]
+}
+
+async fn bring(
+    site: &Site<'_>,
+    versions: &[String; 2],
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, images::ImageError> {
+    let (engine, workshop, cluster) = site.images();
+    let platform = images::ensure(engine, workshop, "platform", Supply::Auto, progress).await?;
+    let named = versions.each_ref().map(|version| ForNodes {
+        image: platform.to_string(),
+        known_as: release::image(version),
+    });
+    images::load(engine, cluster, &named, progress).await?;
+    prober::image(engine, workshop, cluster, Supply::Auto, progress).await
+}
+
+/// The configured thresholds, and times that let many releases be made in minutes.
+fn short(policy: &Policy) -> Policy {
+    Policy {
+        lease: Duration::from_secs(5),
+        green_ready: Duration::from_secs(30),
+        baseline: Duration::from_secs(3),
+        analysis: Duration::from_secs(5),
+        drain: Duration::from_secs(2),
+        ..policy.clone()
+    }
+}
+
+/// The configuration with that policy, for a deployer that is another process.
+fn write_config(run: &Run, place: &Workplace, policy: &Policy) -> Result<PathBuf, String> {
+    let text = std::fs::read_to_string(&place.config_path).map_err(|error| error.to_string())?;
+    let mut config: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| error.to_string())?;
+    let section = config
+        .get_mut("blue_green")
+        .and_then(toml::Value::as_table_mut);
+    let section = section.ok_or("the configuration has no [blue_green]")?;
+    let times = [
+        ("lease", policy.lease),
+        ("green_ready", policy.green_ready),
+        ("baseline", policy.baseline),
+        ("analysis", policy.analysis),
+        ("drain", policy.drain),
+    ];
+    for (key, time) in times {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        section.insert(key.to_owned(), toml::Value::Integer(seconds));
+    }
+    let path = run.folder().join("blue-green.toml");
+    std::fs::write(&path, config.to_string()).map_err(|error| error.to_string())?;
+    Ok(path)
+}
+
+fn program(place: &Workplace, subject: &Subject<'_>, config: PathBuf) -> Result<Program, String> {
+    let path = std::env::current_exe().map_err(|error| error.to_string())?;
+    let arguments = [
+        "--name".to_owned(),
+        subject.environment.name.to_string(),
+        "--home".to_owned(),
+        place.home.root().display().to_string(),
+        "--config".to_owned(),
+        config.display().to_string(),
+    ];
+    Ok(Program {
+        path,
+        arguments: arguments.into(),
+    })
+}
