@@ -1,5 +1,5 @@
 //! Probers on an environment: one before its ingress, in this process, and one in its cluster,
-//! as a pod. What they ask, and what is made of the answers, is the crate [`prober`](::prober)'s.
+//! as a pod. What they ask, and what is made of the answers, is the crate [`prober`]'s.
 //!
 //! An ingress hides failures by trying the next upstream, and a Service's clients in the
 //! cluster do not go through it: both are looked at. Never through a port-forward, which pins

@@ -10,7 +10,7 @@
 //! behind](Lag::fell_behind) proves nothing, and says so.
 //!
 //! [`start`] runs it in this process, on a thread of its own; the program `prober` runs it in a
-//! pod and prints [lines](line). [`Cut`] sorts the answers by the moments of a release.
+//! pod and prints [lines](mod@line). [`Cut`] sorts the answers by the moments of a release.
 
 pub mod answer;
 pub mod bound;

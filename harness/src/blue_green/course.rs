@@ -25,6 +25,9 @@ use crate::run::millis;
 /// Between two looks at measured traffic.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Over the time of an analysis, where nothing can be said at its end.
+const SECOND_LOOKS: Duration = Duration::from_secs(5);
+
 /// For a pod to show what it has counted.
 const READING: Duration = Duration::from_secs(2);
 
@@ -210,6 +213,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             Some(step) => {
                 old.step = step;
                 old.manual = manual;
+                old.deployer = self.deployer.holder.to_string();
                 self.write(old).await?;
                 self.run().await?
             }
@@ -345,6 +349,10 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             Err(why) => return Ok(Err(Why::Failed(why))),
         }
         let preview = self.objects.preview();
+        let ready = Instant::now();
+        if let Err(error) = switch::settled(&self.objects, &preview, record.to, ready).await? {
+            return Ok(Err(Why::Failed(error.to_string())));
+        }
         if let Err(why) = self.smoke(&preview, &record.version).await {
             return Ok(Err(Why::Failed(why)));
         }
@@ -387,7 +395,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let happened = switch::traffic(&self.objects, Some(record.from), record.to).await?;
         self.tell(happened).await;
         switch::preview(&self.objects, record.from).await?;
-        match switch::settled(&self.objects, record.to, patched).await? {
+        match switch::settled(&self.objects, self.deployer.service, record.to, patched).await? {
             Ok(settled) => self.tell(settled).await,
             Err(error) => return Ok(Err(Why::Failed(error.to_string()))),
         }
@@ -468,10 +476,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let baseline = record.baseline.clone().unwrap_or_default();
         let first = self.first_reading(record.to).await?;
         let end = Instant::now() + span;
-        let mut told = String::new();
         loop {
-            let next = (Instant::now() + LOOK_EVERY).min(end);
-            sleep_until(next).await;
+            sleep(LOOK_EVERY).await;
             if let Err(why) = self.still_live(record).await? {
                 return Ok(Err(why));
             }
@@ -480,15 +486,16 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             let thresholds = &self.deployer.policy.thresholds;
             let analysis = analysis::judge(&baseline, &window, thresholds);
             let text = format!("{}: {analysis}", record.to);
-            if text != told {
-                self.tell(Happened::Analysed { text: text.clone() }).await;
-                told = text;
-            }
+            self.progress(text.clone()).await;
             if let Analysis::Breach { what, .. } = &analysis {
                 self.tell(Happened::Breached { what: what.clone() }).await;
                 return Ok(Ok(analysis));
             }
+            // A pod that was slow to tell is asked again before a good version is taken back.
+            let undecided = matches!(analysis, Analysis::Inconclusive { .. });
+            let end = if undecided { end + SECOND_LOOKS } else { end };
             if Instant::now() >= end {
+                self.tell(Happened::Analysed { text }).await;
                 return Ok(Ok(analysis));
             }
         }
@@ -608,7 +615,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let patched = Instant::now();
         let happened = switch::traffic(&self.objects, None, record.from).await?;
         self.tell(happened).await;
-        let settled = switch::settled(&self.objects, record.from, patched).await?;
+        let settled =
+            switch::settled(&self.objects, self.deployer.service, record.from, patched).await?;
         let look = self.objects.kubectl("get pods,endpointslices");
         let not_back = |seen: String| BlueGreenError::Meddled {
             what: format!("traffic is not back on {}: {seen}", record.from),

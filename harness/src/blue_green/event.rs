@@ -87,7 +87,7 @@ pub enum Happened {
         /// From the patch until this was seen, milliseconds.
         millis: u64,
     },
-    /// What measured traffic says so far; the last one is the verdict.
+    /// What measured traffic says at the end.
     Analysed {
         /// With its numbers.
         text: String,

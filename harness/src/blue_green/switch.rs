@@ -95,21 +95,22 @@ pub(super) async fn preview(objects: &Objects<'_>, to: Colour) -> Result<(), Blu
     Ok(())
 }
 
-/// Waits until the active Service's EndpointSlices hold ready pods of `colour`, and none
-/// of the other. `since` is when the patch was sent.
+/// Waits until the EndpointSlices of one of the Services hold ready pods of `colour`, and
+/// none of the other. `since` is when that was asked for.
 ///
 /// # Errors
 /// That it took too long, or what the API server said.
 pub(super) async fn settled(
     objects: &Objects<'_>,
+    service: &str,
     colour: Colour,
     since: Instant,
 ) -> Result<Result<Happened, WaitError>, BlueGreenError> {
     let mut failed = None;
     let prefix = format!("{}-", objects.deployment(colour));
-    let what = format!("only {colour} is behind {}", objects.service);
+    let what = format!("only {colour} is behind {service}");
     let seen = wait::until(what, SETTLING, LOOK_EVERY, async || {
-        match objects.endpoints(objects.service).await {
+        match objects.endpoints(service).await {
             Ok(endpoints) => judge(&endpoints, &prefix),
             Err(error) => {
                 let reason = error.to_string();

@@ -150,7 +150,7 @@ fn answer(state: &mut State, asked: &Asked) -> (u16, Value) {
         ["jobs"] => list(Vec::new()),
         ["pods"] => list(selected(asked).flat_map(|it| pods(state, it)).collect()),
         ["pods", pod, "proxy", rest @ ..] => proxied(state, pod, rest),
-        ["endpointslices"] => endpoints(state),
+        ["endpointslices"] => endpoints(state, asked),
         ["horizontalpodautoscalers"] => autoscalers(state),
         ["resourcequotas"] => list(state.quota.iter().cloned().collect()),
         ["configmaps" | "leases", ..] => kept(state, asked),
@@ -345,8 +345,12 @@ fn proxied(state: &mut State, pod: &str, path: &[&str]) -> (u16, Value) {
     (200, Value::String(text))
 }
 
-fn endpoints(state: &State) -> (u16, Value) {
-    let ready = state.active.into_iter().flat_map(|it| pods(state, it));
+fn endpoints(state: &State, asked: &Asked) -> (u16, Value) {
+    let colour = match asked.query.contains("quotes-preview") {
+        true => Some(state.preview),
+        false => state.active,
+    };
+    let ready = colour.into_iter().flat_map(|it| pods(state, it));
     let ready: Vec<Value> = ready
         .map(|pod| {
             let name = &pod["metadata"]["name"];
