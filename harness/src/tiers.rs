@@ -628,10 +628,7 @@ impl Outcome {
             words.push(format!("{} not run: {why}", tally.left_out));
         }
         if tally.ignored > 0 {
-            words.push(format!(
-                "{} only by hand (they change the machine; docs/testing.md)",
-                tally.ignored
-            ));
+            words.push(format!("{} only by hand (docs/testing.md)", tally.ignored));
         }
         words.join("; ")
     }
@@ -723,7 +720,7 @@ mod unit {
         };
         insta::assert_snapshot!(outcome, @r"
         fast        2 passed, 0 failed
-        containers  1 passed, 0 failed; 1 not run: they need a container engine, and no container engine answers; 1 only by hand (they change the machine; docs/testing.md)
+        containers  1 passed, 0 failed; 1 not run: they need a container engine, and no container engine answers; 1 only by hand (docs/testing.md)
         cluster     0 passed, 0 failed; 2 not run: helm missing: `cargo xtask test --provision` installs it
         tests: 3 passed, 0 failed, 4 skipped
         ");

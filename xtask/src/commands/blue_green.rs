@@ -9,17 +9,17 @@ use harness::blue_green::{
 };
 use harness::cluster::Cluster;
 use harness::config::remote::Action;
-use harness::environment::EnvironmentFolder;
+use harness::environment::{Environment, EnvironmentFolder};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
-use harness::remote::Remote;
+use harness::remote::{Remote, RemoteError};
 use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, millis};
 use harness::service::Service;
 use miette::Diagnostic;
 use tokio_util::sync::CancellationToken;
 
-use super::deploy::Site;
+use super::deploy::{Site, cluster_of};
 use super::remote;
 use super::workplace::{Workplace, conclude, interrupts, print_json};
 use crate::cli::{BlueGreen, BlueGreenCommand, BlueGreenService, Supply};
@@ -51,39 +51,16 @@ pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
         BlueGreenCommand::Status(of) => (of, false),
     };
     let place = Workplace::find(&of.named.common).await?;
-    let folder = EnvironmentFolder::of(&place.home, &of.named.name);
-    let environment = match remote::site(&place) {
-        Some(_) => None,
-        None => Some(
-            folder
-                .read(&of.named.name)
-                .map_err(Problem::no_environment)?,
-        ),
-    };
-    let ground = match (remote::site(&place), &environment) {
-        (Some(site), _) => {
-            if change {
-                let permitted = site.permits(Action::Deploy);
-                permitted.map_err(|error| Problem::new(error.exit_code(), error))?;
-            }
-            let opened = site.open("blue-green").await;
-            let remote = opened.map_err(|error| Problem::new(error.exit_code(), error))?;
-            Ground {
-                place: &place,
-                target: site.name.to_owned(),
-                cluster: remote.cluster().clone(),
-                site: None,
-                _remote: Some(remote),
-            }
+    // Outlives what is found of it.
+    let environment;
+    let ground = match remote::site(&place) {
+        Some(site) => Ground::there(&place, site, change).await?,
+        None => {
+            let folder = EnvironmentFolder::of(&place.home, &of.named.name);
+            let found = folder.read(&of.named.name);
+            environment = found.map_err(Problem::no_environment)?;
+            Ground::here(&place, &environment).await?
         }
-        (None, Some(environment)) => Ground {
-            place: &place,
-            target: environment.target.clone(),
-            cluster: super::deploy::cluster_of(environment).await?,
-            site: Some(Site::find(&place, environment).await?),
-            _remote: None,
-        },
-        (None, None) => unreachable!("one of the two is there"),
     };
     match &arguments.command {
         BlueGreenCommand::Status(of) => ground.status(of).await,
@@ -102,7 +79,38 @@ pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
     }
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    /// An environment of this machine's that is up.
+    async fn here(place: &'a Workplace, environment: &'a Environment) -> Result<Self, Problem> {
+        Ok(Ground {
+            place,
+            target: environment.target.clone(),
+            cluster: cluster_of(environment).await?,
+            site: Some(Site::find(place, environment).await?),
+            _remote: None,
+        })
+    }
+
+    /// A remote target, which has to allow what is to be changed.
+    async fn there(
+        place: &'a Workplace,
+        site: harness::remote::Site<'a>,
+        change: bool,
+    ) -> Result<Self, Problem> {
+        let refused = |error: RemoteError| Problem::new(error.exit_code(), error);
+        if change {
+            site.permits(Action::Deploy).map_err(refused)?;
+        }
+        let remote = site.open("blue-green").await.map_err(refused)?;
+        Ok(Ground {
+            place,
+            target: site.name.to_owned(),
+            cluster: remote.cluster().clone(),
+            site: None,
+            _remote: Some(remote),
+        })
+    }
+
     async fn status(&self, of: &BlueGreenService) -> Result<ExitCode, Problem> {
         let status = Status::of(&self.cluster, &of.service).await;
         let status = status.map_err(problem)?;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod remote;
+mod scenarios;
 mod stages;
 
 use std::collections::HashMap;

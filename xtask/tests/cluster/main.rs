@@ -18,4 +18,3 @@ mod leftovers;
 mod machine;
 #[path = "../support/rig.rs"]
 mod rig;
-mod scenarios;
