@@ -21,6 +21,7 @@ pub mod policy;
 mod preflight;
 mod proxy;
 pub mod record;
+mod relay;
 pub mod status;
 mod switch;
 pub mod traffic;
@@ -40,6 +41,7 @@ pub use status::Status;
 use course::Course;
 use lock::{Holder, Lock};
 use objects::Objects;
+use relay::relayed;
 
 /// Whom the API server remembers as the one who moves traffic. The cluster's policy lets
 /// nobody else.
@@ -62,6 +64,22 @@ pub struct Deployer<'a> {
     /// Ends the release: before the old colour is retired it is taken back, after that it is
     /// finished.
     pub called_off: CancellationToken,
+}
+
+/// What a deployer is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// To release a version.
+    Deploy {
+        /// Which.
+        version: &'a str,
+        /// Whether to stop at the gate before the switch.
+        manual: bool,
+    },
+    /// To switch to what waits at the gate.
+    Promote,
+    /// To take back what is under way.
+    Abort,
 }
 
 /// How a deployer's work ended. Exactly one colour is live in each.
@@ -134,63 +152,39 @@ pub struct Plan {
 }
 
 impl Deployer<'_> {
-    /// Releases `version`; where `manual`, up to the gate before the switch.
+    /// Does what is asked, alone: whoever else releases this service is waited for, or
+    /// refuses us. `observe` is told, and waited for, before anything goes on.
     ///
     /// # Errors
     /// [`BlueGreenError`]; a release that does not hold is no error, but a [`Conclusion`].
-    pub async fn deploy(
+    pub async fn run(
         &self,
-        version: &str,
-        manual: bool,
+        ask: Ask<'_>,
         observe: &mut impl AsyncFnMut(&Event),
     ) -> Result<Conclusion, BlueGreenError> {
-        preflight::version(version)?;
         // Bad input is told before anybody is waited for.
-        self.objects().sides().await?;
+        if let Ask::Deploy { version, .. } = ask {
+            preflight::version(version)?;
+        }
+        match ask {
+            Ask::Deploy { .. } | Ask::Promote => drop(self.objects().sides().await?),
+            // It is for what the other two do not go on with.
+            Ask::Abort => drop(self.objects().active().await?),
+        }
         let lock = self.lock(observe).await?;
         let concluded = match Course::open(self, &lock, observe).await {
             // Large, and on top of what the caller holds.
-            Ok(mut course) => Box::pin(course.deploy(version, manual)).await,
+            Ok(mut course) => Box::pin(course.run(ask)).await,
             Err(error) => Err(error),
         };
-        self.unlock(lock, concluded).await
+        // The next one need not wait.
+        let unlocked = lock.release().await;
+        let concluded = concluded?;
+        unlocked?;
+        Ok(concluded)
     }
 
-    /// Switches to what waits at the gate.
-    ///
-    /// # Errors
-    /// As [`Deployer::deploy`].
-    pub async fn promote(
-        &self,
-        observe: &mut impl AsyncFnMut(&Event),
-    ) -> Result<Conclusion, BlueGreenError> {
-        self.objects().sides().await?;
-        let lock = self.lock(observe).await?;
-        let concluded = match Course::open(self, &lock, observe).await {
-            Ok(mut course) => Box::pin(course.promote()).await,
-            Err(error) => Err(error),
-        };
-        self.unlock(lock, concluded).await
-    }
-
-    /// Takes back what is under way.
-    ///
-    /// # Errors
-    /// As [`Deployer::deploy`].
-    pub async fn abort(
-        &self,
-        observe: &mut impl AsyncFnMut(&Event),
-    ) -> Result<Conclusion, BlueGreenError> {
-        self.objects().active().await?;
-        let lock = self.lock(observe).await?;
-        let concluded = match Course::open(self, &lock, observe).await {
-            Ok(mut course) => Box::pin(course.abort()).await,
-            Err(error) => Err(error),
-        };
-        self.unlock(lock, concluded).await
-    }
-
-    /// What [`Deployer::deploy`] would do, as far as can be told without changing anything.
+    /// What [`Ask::Deploy`] would do, as far as can be told without changing anything.
     ///
     /// # Errors
     /// What would stand against it.
@@ -218,37 +212,17 @@ impl Deployer<'_> {
     }
 
     async fn lock(&self, observe: &mut impl AsyncFnMut(&Event)) -> Result<Lock, BlueGreenError> {
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let progress = move |text: &str| {
-            // Nobody listens once the lock is had.
-            let _ = tell.send(text.to_owned());
-        };
-        let span = self.policy.lease;
-        let taking = Lock::take(self.cluster, self.service, &self.holder, span, &progress);
-        let mut taking = std::pin::pin!(taking);
-        let lock = loop {
-            tokio::select! {
-                lock = &mut taking => break lock?,
-                Some(text) = told.recv() => {
-                    observe(&Event::now(Happened::Progress { text })).await;
-                }
-            }
-        };
+        let (service, holder, span) = (self.service, &self.holder, self.policy.lease);
+        let lock = relayed(
+            async |progress: &(dyn Fn(&str) + Sync)| {
+                Lock::take(self.cluster, service, holder, span, progress).await
+            },
+            async |text| observe(&Event::now(Happened::Progress { text })).await,
+        )
+        .await?;
         let holder = self.holder.to_string();
         observe(&Event::now(Happened::Locked { holder })).await;
         Ok(lock)
-    }
-
-    /// The next one need not wait.
-    async fn unlock(
-        &self,
-        lock: Lock,
-        concluded: Result<Conclusion, BlueGreenError>,
-    ) -> Result<Conclusion, BlueGreenError> {
-        let unlocked = lock.release().await;
-        let concluded = concluded?;
-        unlocked?;
-        Ok(concluded)
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::capability::Capability;
+use crate::cluster::{Cluster, ClusterError};
 use crate::entry::Entry;
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
@@ -86,6 +87,16 @@ pub struct ClusterPlace {
     /// Where Postgres and Redis are, as a CIDR; none where the values files say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backing_services: Option<String>,
+}
+
+impl ClusterPlace {
+    /// The cluster.
+    ///
+    /// # Errors
+    /// As [`Cluster::open`].
+    pub async fn open(&self) -> Result<Cluster, ClusterError> {
+        Cluster::open(&self.kubeconfig, &self.context, &self.namespace).await
+    }
 }
 
 /// An environment that is up. Holds no secret: it may be printed.

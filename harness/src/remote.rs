@@ -16,6 +16,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::blue_green::colour::TRACK;
 use crate::capability::Capability;
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::remote::Action;
@@ -26,7 +27,6 @@ use crate::environment::{
 };
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
-use crate::release::live::TRACK;
 use crate::release::{self, DeployError, Deployed, Release};
 use crate::service::Service;
 pub use error::RemoteError;

@@ -6,6 +6,7 @@ pub mod event;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -139,6 +140,16 @@ impl Run {
     /// Tells the listener what a long step is doing; not kept.
     pub fn progress(&mut self, stage: Stage, text: &str) {
         (self.listener)(News::Progress(stage, text));
+    }
+
+    /// The same for work that tells by a plain function, from whichever thread.
+    pub fn teller(&mut self, stage: Stage) -> impl Fn(&str) + Sync {
+        let shared = Mutex::new(self);
+        move |text| {
+            if let Ok(mut run) = shared.lock() {
+                run.progress(stage, text);
+            }
+        }
     }
 
     /// Records a note.

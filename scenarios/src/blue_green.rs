@@ -3,6 +3,7 @@
 //! Each begins and ends with one live colour and the other at 0. Each can be broken on
 //! purpose (`--sabotage`), and must then say so.
 
+mod attempt;
 mod bad_releases;
 mod connections;
 pub mod ground;
@@ -16,11 +17,11 @@ mod re_apply;
 mod scaled_switch;
 mod traffic_checks;
 
-use harness::blue_green::{BlueGreenError, Conclusion, Event, Status};
+use harness::blue_green::{BlueGreenError, Conclusion, Status};
 use harness::prober::Recording;
 use harness::run::{Run, RunFolderError};
 
-pub use ground::{Ground, Program, SERVICE};
+pub use ground::{Ground, Program, RELEASE, SERVICE};
 
 use crate::{Mismatch, Scenario};
 use load::{Lanes, Load};
@@ -176,7 +177,7 @@ pub async fn run(
     which: BlueGreen,
 ) -> Result<(), RunFolderError> {
     let mut scenario = Scenario::begin(run, ground.subject, which.name(), which.claim())?;
-    if ground.sabotage {
+    if ground.subject.sabotage {
         scenario.note(format!("sabotaged: {}", which.sabotage()))?;
     }
     let on = &mut scenario;
@@ -199,45 +200,30 @@ pub async fn run(
     scenario.finish()
 }
 
-/// What every scenario begins with; none where it is not so, which was recorded.
+/// What every scenario begins with, and the version that is not live; none where it is not
+/// so, which was recorded.
 async fn begin(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
-) -> Result<Option<Status>, RunFolderError> {
+) -> Result<Option<(Status, String)>, RunFolderError> {
     let rest = ground.brought_to_rest().await;
     scenario
         .judge("one colour is live, the other at rest", async {
             let status = rest?;
-            let text = ground::in_words(&status);
-            Ok((status, text))
+            let (text, next) = (ground::in_words(&status), ground.next_version(&status));
+            Ok(((status, next.to_owned()), text))
         })
         .await
 }
 
-async fn next_version(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<Option<String>, RunFolderError> {
-    match ground.next_version().await {
-        Ok(version) => Ok(Some(version)),
-        Err(mismatch) => {
-            cannot(scenario, "there is another version", mismatch).await?;
-            Ok(None)
-        }
-    }
-}
-
-/// Another version to release, and traffic that goes on; none where it does not.
+/// Traffic that goes on; none where it does not, which was recorded.
 async fn loaded(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
     lanes: Lanes,
-) -> Result<Option<(String, Load)>, RunFolderError> {
-    let Some(version) = next_version(ground, scenario).await? else {
-        return Ok(None);
-    };
+) -> Result<Option<Load>, RunFolderError> {
     match Load::begin(ground, lanes).await {
-        Ok(load) => Ok(Some((version, load))),
+        Ok(load) => Ok(Some(load)),
         Err(mismatch) => {
             cannot(scenario, "traffic flows", mismatch).await?;
             Ok(None)
@@ -293,7 +279,7 @@ async fn cannot(
 async fn taken_back(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
-    concluded: Result<Option<Conclusion>, BlueGreenError>,
+    concluded: Result<Conclusion, BlueGreenError>,
     before: &Status,
 ) -> Result<(), RunFolderError> {
     let rest = ground.at_rest().await;
@@ -322,24 +308,17 @@ async fn taken_back(
 
 /// The configured version is live again: what comes after finds the environment as it was.
 pub async fn put_back(run: &mut Run, ground: &Ground<'_>) -> Result<(), RunFolderError> {
-    let wanted = &ground.versions[0];
+    let [wanted, _] = ground.versions;
     let live = ground.brought_to_rest().await;
-    if live
-        .as_ref()
-        .is_ok_and(|it| it.colours[0].version == *wanted)
-    {
+    if live.is_ok_and(|it| it.colours[0].version == *wanted) {
         return Ok(());
     }
     let claim = "the environment is left in the version that it had";
     let mut scenario = Scenario::begin(run, ground.subject, "blue-green/put-back", claim)?;
-    if let Some((version, load)) = loaded(ground, &mut scenario, Lanes::quick()).await? {
-        let released = ground
-            .release(&version, &mut async |event: &Event| {
-                scenario.progress(&event.what.to_string());
-            })
-            .await;
+    if let Some(load) = loaded(ground, &mut scenario, Lanes::quick()).await? {
+        let tried = attempt::release(ground, &mut scenario, wanted).await;
         let _ = load.end().await;
-        is_live(ground, &mut scenario, claim, released).await?;
+        is_live(ground, &mut scenario, claim, tried.concluded).await?;
     }
     scenario.finish()
 }

@@ -1,13 +1,11 @@
 //! A release from step to step. Each is written into the cluster before it is done and may
 //! be done twice, so that whoever comes after a deployer that died goes on from there.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::Patch;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::analysis::{self, Analysis};
@@ -17,8 +15,9 @@ use super::event::{Event, Happened};
 use super::lock::Lock;
 use super::objects::{Objects, VERSION, tag};
 use super::record::{Book, Outcome, Record, Step};
+use super::relay::relayed;
 use super::traffic::{Reading, Window};
-use super::{Conclusion, Deployer, health, preflight, switch};
+use super::{Ask, Conclusion, Deployer, health, preflight, switch};
 use crate::cluster::rollout::{self, RolloutError};
 use crate::run::millis;
 
@@ -88,12 +87,17 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         })
     }
 
+    /// Does what is asked.
+    pub async fn run(&mut self, ask: Ask<'_>) -> Result<Conclusion, BlueGreenError> {
+        match ask {
+            Ask::Deploy { version, manual } => self.deploy(version, manual).await,
+            Ask::Promote => self.promote().await,
+            Ask::Abort => self.abort().await,
+        }
+    }
+
     /// Releases `version`, after what an earlier deployer left was seen to.
-    pub async fn deploy(
-        &mut self,
-        version: &str,
-        manual: bool,
-    ) -> Result<Conclusion, BlueGreenError> {
+    async fn deploy(&mut self, version: &str, manual: bool) -> Result<Conclusion, BlueGreenError> {
         if let Some(unfinished) = self.book.record.clone() {
             let concluded = self.see_to(unfinished, version, manual).await?;
             if let Some(concluded) = concluded {
@@ -126,11 +130,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             why: None,
         })
         .await?;
-        self.run().await
+        self.go_on().await
     }
 
     /// Switches to what waits at the gate.
-    pub async fn promote(&mut self) -> Result<Conclusion, BlueGreenError> {
+    async fn promote(&mut self) -> Result<Conclusion, BlueGreenError> {
         let mut record = self.record()?;
         if record.step != Step::Gate {
             return Err(wrong_step(
@@ -143,11 +147,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         // Hours may have gone by: whether it may get traffic is asked again.
         record.step = Step::Check;
         self.write(record).await?;
-        self.run().await
+        self.go_on().await
     }
 
     /// Takes back what is under way.
-    pub async fn abort(&mut self) -> Result<Conclusion, BlueGreenError> {
+    async fn abort(&mut self) -> Result<Conclusion, BlueGreenError> {
         let Some(record) = self.book.record.clone() else {
             return self.clear_idle().await;
         };
@@ -158,7 +162,9 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 "the old colour is going; `cargo xtask blue-green deploy` with the same version finishes it, with the old version goes back",
             ));
         }
-        let why = record.why.unwrap_or_else(|| "of `abort`".to_owned());
+        let why = record
+            .why
+            .unwrap_or_else(|| "`abort` was asked for".to_owned());
         self.take_back(Why::Failed(why), Instant::now()).await
     }
 
@@ -215,7 +221,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 old.manual = manual;
                 old.deployer = self.deployer.holder.to_string();
                 self.write(old).await?;
-                self.run().await?
+                self.go_on().await?
             }
             None => {
                 let unfinished = "its deployer left it unfinished".to_owned();
@@ -227,7 +233,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 
     /// From where the record is to the end, or back.
-    async fn run(&mut self) -> Result<Conclusion, BlueGreenError> {
+    async fn go_on(&mut self) -> Result<Conclusion, BlueGreenError> {
         loop {
             let record = self.record()?;
             self.tell(Happened::Began { step: record.step }).await;
@@ -275,9 +281,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 
     async fn bring_up(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
-        let objects = self.deployer.objects();
-        let idle = objects.sides().await?.of(record.to).deployment.clone();
-        let container = objects.container(&idle)?;
+        let idle = self.objects.sides().await?.of(record.to).deployment.clone();
+        let container = self.objects.container(&idle)?;
         let image = container.image.clone().unwrap_or_default();
         let repository = tag(&image).map_or(image.as_str(), |(repository, _)| repository);
         let patch = json!({"spec": {
@@ -292,7 +297,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         }});
         // Strategic, so that containers are told apart by their names.
         let patch = Patch::Strategic(patch);
-        objects.patch_deployment(record.to, &patch).await?;
+        self.objects.patch_deployment(record.to, &patch).await?;
         Ok(self.until_up(record).await?.map(|()| Step::Check))
     }
 
@@ -324,22 +329,15 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         selector: &str,
         deadline: Duration,
     ) -> Result<(), RolloutError> {
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let progress = move |line: &str| {
-            // Nobody listens once the rollout is no longer followed.
-            let _ = tell.send(line.to_owned());
-        };
         let cluster = self.deployer.cluster;
-        let mut rollout = pin!(rollout::complete(cluster, selector, deadline, &progress));
-        loop {
-            tokio::select! {
-                done = &mut rollout => return done,
-                Some(line) = told.recv() => {
-                    let live = format!("{} is live in {}", record.from, record.old_version);
-                    self.progress(format!("{live}; {line}")).await;
-                }
-            }
-        }
+        let live = format!("{} is live in {}", record.from, record.old_version);
+        relayed(
+            async |progress: &(dyn Fn(&str) + Sync)| {
+                rollout::complete(cluster, selector, deadline, progress).await
+            },
+            async |line| self.progress(format!("{live}; {line}")).await,
+        )
+        .await
     }
 
     async fn check(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
@@ -625,10 +623,9 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let settled = settled.map_err(|error| not_back(error.to_string()))?;
         self.tell(settled).await;
         let service = self.deployer.service;
-        let paths = self.deployer.smoke;
-        let held = health::smoke(&self.objects, service, &record.old_version, paths).await;
-        let held = held.map_err(not_back)?;
-        self.tell(held).await;
+        self.smoke(service, &record.old_version)
+            .await
+            .map_err(not_back)?;
         self.tell(Happened::Reverted {
             why: record.why.clone().unwrap_or_default(),
             millis: millis(since.elapsed()),

@@ -171,6 +171,32 @@ impl BlueGreenError {
         }
     }
 
+    /// What should have been, for whoever is told.
+    pub fn expected(&self) -> &'static str {
+        match self {
+            BlueGreenError::UnknownService { .. } | BlueGreenError::NotBlueGreen { .. } => {
+                "a service that the chart's values have released blue-green"
+            }
+            BlueGreenError::Version { .. } => "a version that is a tag and a label",
+            BlueGreenError::Preflight { .. } => "nothing that stands against a release",
+            BlueGreenError::NothingUnderWay { .. } | BlueGreenError::WrongStep { .. } => {
+                "a release that is where this can be done to it"
+            }
+            BlueGreenError::Meddled { .. } | BlueGreenError::Overtaken { .. } => {
+                "nobody else at work on it"
+            }
+            BlueGreenError::Lock(LockError::Cluster(_)) | BlueGreenError::Cluster(_) => {
+                "an API server that answers and lets us"
+            }
+            BlueGreenError::Lock(_) => "nobody else who releases it",
+            BlueGreenError::NoDeployment { .. }
+            | BlueGreenError::NoLiveColour { .. }
+            | BlueGreenError::NoContainer { .. }
+            | BlueGreenError::NoTag { .. }
+            | BlueGreenError::Record { .. } => "the service's objects as the chart made them",
+        }
+    }
+
     /// What a command ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {

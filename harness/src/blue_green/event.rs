@@ -75,8 +75,6 @@ pub enum Happened {
         to: Colour,
         /// When the patch was sent.
         sent: Timestamp,
-        /// The active Service's resource version, before.
-        from_resource_version: String,
     },
     /// The active Service's EndpointSlices hold pods of that colour only.
     Settled {

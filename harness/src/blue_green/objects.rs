@@ -48,8 +48,11 @@ pub fn labels(service: &str) -> BTreeMap<String, String> {
 }
 
 /// The objects of one service.
-pub(super) struct Objects<'a> {
+#[derive(Clone, Copy)]
+pub struct Objects<'a> {
+    /// The cluster, and the namespace that they are in.
     pub cluster: &'a Cluster,
+    /// The service's name.
     pub service: &'a str,
 }
 
@@ -99,11 +102,11 @@ impl Objects<'_> {
         format!("{NAME}={},{TRACK}={colour}", self.service)
     }
 
-    pub fn services(&self) -> Api<Service> {
+    pub(super) fn services(&self) -> Api<Service> {
         Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
     }
 
-    pub fn deployments(&self) -> Api<Deployment> {
+    pub(super) fn deployments(&self) -> Api<Deployment> {
         Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
     }
 
@@ -111,7 +114,7 @@ impl Objects<'_> {
     ///
     /// # Errors
     /// What is missing of them, and which it is.
-    pub async fn sides(&self) -> Result<Sides, BlueGreenError> {
+    pub(super) async fn sides(&self) -> Result<Sides, BlueGreenError> {
         let active = self.active().await?;
         let selector = active.spec.as_ref().and_then(|it| it.selector.clone());
         let selector = selector.unwrap_or_default();
@@ -124,6 +127,9 @@ impl Objects<'_> {
     }
 
     /// The active Service.
+    ///
+    /// # Errors
+    /// That there is none, or that it is not one of two.
     pub async fn active(&self) -> Result<Service, BlueGreenError> {
         let api = self.services();
         let found = patiently("get the active Service", async || {
@@ -171,7 +177,7 @@ impl Objects<'_> {
     }
 
     /// The service's own container: a sidecar may stand beside it.
-    pub fn container<'d>(
+    pub(super) fn container<'d>(
         &self,
         deployment: &'d Deployment,
     ) -> Result<&'d Container, BlueGreenError> {
@@ -186,6 +192,9 @@ impl Objects<'_> {
     }
 
     /// The pods of a colour that are not on their way out.
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn pods(&self, colour: Colour) -> Result<Vec<Pod>, ClusterError> {
         let pods = self.all_pods(colour).await?.into_iter();
         Ok(pods
@@ -194,6 +203,9 @@ impl Objects<'_> {
     }
 
     /// The pods of a colour, those on their way out included.
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn all_pods(&self, colour: Colour) -> Result<Vec<Pod>, ClusterError> {
         let api: Api<Pod> = Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
         let selector = ListParams::default().labels(&self.selector(colour));
@@ -202,6 +214,9 @@ impl Objects<'_> {
     }
 
     /// How many pods a colour is to have by its autoscaler, where it has one.
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn autoscaled(&self, colour: Colour) -> Result<Option<i32>, ClusterError> {
         let api: Api<HorizontalPodAutoscaler> =
             Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
@@ -218,6 +233,9 @@ impl Objects<'_> {
     }
 
     /// The names of the pods behind a Service, with whether each is ready.
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn endpoints(&self, service: &str) -> Result<Vec<(String, bool)>, ClusterError> {
         let api: Api<EndpointSlice> =
             Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
@@ -239,6 +257,9 @@ impl Objects<'_> {
 
     /// Has a colour have so many pods. Autoscaling of a Deployment at 0 is off.
     /// <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#implicit-maintenance-mode-deactivation>
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn scale(&self, colour: Colour, replicas: i32) -> Result<(), ClusterError> {
         let (api, name) = (self.deployments(), self.deployment(colour));
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
@@ -251,6 +272,9 @@ impl Objects<'_> {
     }
 
     /// Says of a colour's Deployment whether others must leave it alone.
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn mark(&self, colour: Colour, live: bool) -> Result<(), ClusterError> {
         let value = if live { json!("true") } else { Value::Null };
         let patch = json!({"metadata": {"annotations": {LIVE: value}}});
@@ -258,6 +282,9 @@ impl Objects<'_> {
     }
 
     /// Changes a colour's Deployment.
+    ///
+    /// # Errors
+    /// What the API server said.
     pub async fn patch_deployment(
         &self,
         colour: Colour,
@@ -279,7 +306,7 @@ impl Objects<'_> {
 }
 
 /// So that the cluster knows who changed what, and lets us.
-pub(super) fn as_deployer() -> PatchParams {
+pub fn as_deployer() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
@@ -294,7 +321,7 @@ pub(super) fn in_words(selector: &BTreeMap<String, String>) -> String {
 
 /// The repository and the tag of an image; none where it is named by its digest, or by
 /// neither.
-pub(super) fn tag(image: &str) -> Option<(&str, &str)> {
+pub(crate) fn tag(image: &str) -> Option<(&str, &str)> {
     let (repository, tag) = image.rsplit_once(':')?;
     // A colon before the last slash is a port's.
     (!tag.contains('/') && !image.contains('@')).then_some((repository, tag))

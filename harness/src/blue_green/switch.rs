@@ -44,11 +44,7 @@ pub(super) async fn traffic(
     loop {
         let active = objects.active().await?;
         let sent = Timestamp::now();
-        let happened = Happened::Patched {
-            to,
-            sent,
-            from_resource_version: active.resource_version().unwrap_or_default(),
-        };
+        let happened = Happened::Patched { to, sent };
         match colour_of(&active) {
             // The answer to an earlier try may have been lost on its way.
             Some(colour) if colour == to => return Ok(happened),

@@ -55,6 +55,10 @@ fn deployer<'a>(fake: &'a Fake, policy: &'a Policy, run: &str) -> Deployer<'a> {
     }
 }
 
+fn deploy(version: &str, manual: bool) -> Ask<'_> {
+    Ask::Deploy { version, manual }
+}
+
 /// Releases v2; `meanwhile` is asked after every event.
 async fn release(
     fake: &Fake,
@@ -64,7 +68,7 @@ async fn release(
     let policy = policy();
     let deployer = deployer(fake, &policy, run);
     let mut observe = async |event: &Event| meanwhile(&event.what);
-    deployer.deploy("v2", false, &mut observe).await
+    deployer.run(deploy("v2", false), &mut observe).await
 }
 
 /// Releases v2 until this step begins, and dies there.
@@ -80,7 +84,7 @@ async fn die_at(fake: &Fake, step: Step) {
         }
     };
     tokio::select! {
-        concluded = deployer.deploy("v2", false, &mut observe) => panic!("{concluded:?}"),
+        concluded = deployer.run(deploy("v2", false), &mut observe) => panic!("{concluded:?}"),
         _ = died => {}
     }
 }
@@ -258,13 +262,40 @@ async fn a_deployer_that_died_is_followed_at_every_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whatever_was_left_has_a_way_to_its_end() {
+    for step in [
+        Step::BringUp,
+        Step::Switch,
+        Step::Analyse,
+        Step::Drain,
+        Step::Retire,
+    ] {
+        let fake = Fake::new();
+        die_at(&fake, step).await;
+        let left = Book::read(&fake.cluster, SERVICE)
+            .await
+            .unwrap()
+            .record
+            .unwrap();
+        let policy = policy();
+        let deployer = deployer(&fake, &policy, "second");
+        let ended = deployer.run(left.ending(), &mut async |_: &Event| {}).await;
+        assert!(ended.is_ok(), "{step}: {ended:?}");
+        assert_eq!(outcomes(&fake).await.len(), 1, "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_version_takes_back_what_a_dead_deployer_left() {
     let fake = Fake::new();
     die_at(&fake, Step::Analyse).await;
     let policy = policy();
     let deployer = deployer(&fake, &policy, "second");
     let mut observe = async |_: &Event| {};
-    let concluded = deployer.deploy("v3", false, &mut observe).await.unwrap();
+    let concluded = deployer
+        .run(deploy("v3", false), &mut observe)
+        .await
+        .unwrap();
     assert!(
         matches!(&concluded, Conclusion::Released { version, .. } if version == "v3"),
         "{concluded:?}"
@@ -282,16 +313,19 @@ async fn the_gate_waits_for_promote_and_for_abort() {
         let policy = policy();
         let deployer = deployer(&fake, &policy, "first");
         let mut observe = async |_: &Event| {};
-        let at_gate = deployer.deploy("v2", true, &mut observe).await.unwrap();
+        let at_gate = deployer
+            .run(deploy("v2", true), &mut observe)
+            .await
+            .unwrap();
         assert!(matches!(at_gate, Conclusion::AtGate { .. }), "{at_gate:?}");
         fake.with(|it| assert_eq!(it.active, Some(Colour::Blue)));
         match promote {
             true => {
-                let concluded = deployer.promote(&mut observe).await.unwrap();
+                let concluded = deployer.run(Ask::Promote, &mut observe).await.unwrap();
                 assert!(released(&concluded), "{concluded:?}");
             }
             false => {
-                deployer.abort(&mut observe).await.unwrap();
+                deployer.run(Ask::Abort, &mut observe).await.unwrap();
                 assert_blue_as_before(&fake);
                 assert_eq!(outcomes(&fake).await, [Outcome::TakenBack]);
             }
@@ -317,7 +351,10 @@ async fn a_release_that_is_called_off_is_taken_back() {
                 called_off.cancel();
             }
         };
-        let concluded = deployer.deploy("v2", false, &mut observe).await.unwrap();
+        let concluded = deployer
+            .run(deploy("v2", false), &mut observe)
+            .await
+            .unwrap();
         assert_eq!(
             concluded.exit_code(),
             ExitCode::CheckFailed,
@@ -352,10 +389,10 @@ async fn a_second_deployer_is_told_who_the_first_is() {
     let mut observe = async |event: &Event| {
         if matches!(event.what, Happened::Locked { .. }) {
             let mut nobody = async |_: &Event| {};
-            refused = Some(Box::pin(second.deploy("v3", false, &mut nobody)).await);
+            refused = Some(Box::pin(second.run(deploy("v3", false), &mut nobody)).await);
         }
     };
-    let concluded = first.deploy("v2", false, &mut observe).await.unwrap();
+    let concluded = first.run(deploy("v2", false), &mut observe).await.unwrap();
     assert!(released(&concluded));
     let Some(Err(BlueGreenError::Lock(error @ LockError::Held { .. }))) = refused else {
         panic!("{refused:?}");
@@ -402,7 +439,10 @@ async fn a_hand_on_the_selector_before_the_switch_stops_it_there() {
     let policy = policy();
     let deployer = deployer(&fake, &policy, "second");
     fake.with(|it| it.active = Some(Colour::Blue));
-    deployer.abort(&mut async |_: &Event| {}).await.unwrap();
+    deployer
+        .run(Ask::Abort, &mut async |_: &Event| {})
+        .await
+        .unwrap();
     assert_blue_as_before(&fake);
 }
 
@@ -465,11 +505,14 @@ async fn unknown_services_and_impossible_versions_are_bad_usage() {
     let mut unknown = deployer(&fake, &policy, "first");
     unknown.service = "quote";
     let mut observe = async |_: &Event| {};
-    let error = unknown.deploy("v2", false, &mut observe).await.unwrap_err();
+    let error = unknown
+        .run(deploy("v2", false), &mut observe)
+        .await
+        .unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
     let known = deployer(&fake, &policy, "first");
     let error = known
-        .deploy("latest", false, &mut observe)
+        .run(deploy("latest", false), &mut observe)
         .await
         .unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");

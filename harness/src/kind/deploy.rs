@@ -131,7 +131,7 @@ impl Deploy<'_> {
 
     async fn cluster(&self) -> Result<Cluster, ClusterError> {
         let place = self.place;
-        Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await
+        place.open().await
     }
 
     fn release(&self) -> Release {

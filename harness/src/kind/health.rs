@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::cluster::ClusterError;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::workloads::Workloads;
-use crate::cluster::{Cluster, ClusterError};
 use crate::environment::{ClusterPlace, Environment};
 use crate::release::live::{self, Live};
 use crate::release::{PLATFORM, selector_of};
@@ -38,7 +38,7 @@ pub async fn look(environment: &Environment, place: &ClusterPlace) -> Trouble {
 }
 
 async fn platform(place: &ClusterPlace) -> Result<(Workloads, Vec<Live>), ClusterError> {
-    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await?;
+    let cluster = place.open().await?;
     cluster.version(PATIENCE).await?;
     let of_platform = selector_of(PLATFORM);
     tokio::try_join!(

@@ -226,11 +226,6 @@ impl Inside {
         self.seen.len()
     }
 
-    /// The answers so far, but for the first `known`.
-    pub fn answers_since(&self, known: usize) -> Vec<Answer> {
-        self.seen.since(known)
-    }
-
     /// Has the pod finish what is in flight, the longest timeout of a lane at most, and
     /// deletes it. A pod that ended without its last words is a recording that is
     /// [inconclusive](Recording::inconclusive).

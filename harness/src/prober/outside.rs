@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ::prober::{Answer, Counted, Probing, Recording, Spec, StartError, Target, Vantage, start};
+use ::prober::{Counted, Probing, Recording, Spec, StartError, Target, Vantage, start};
 use tokio::task::JoinHandle;
 
 use super::seen::Seen;
@@ -54,11 +54,6 @@ impl Outside {
         })
     }
 
-    /// The answers so far, but for the first `known`.
-    pub fn answers_since(&self, known: usize) -> Vec<Answer> {
-        self.seen.since(known)
-    }
-
     /// What became of requests so far.
     pub fn so_far(&self) -> Counted {
         self.probing.so_far()
@@ -84,7 +79,7 @@ impl Outside {
 mod tests {
     use std::time::Duration;
 
-    use ::prober::{Lane, Outcome};
+    use ::prober::{Answer, Lane, Outcome};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -128,7 +123,7 @@ mod tests {
         let outside = Outside::start(&spec).await.unwrap();
         let (deadline, pause) = (Duration::from_secs(20), Duration::from_millis(20));
         let some = wait::until("five answers", deadline, pause, async || {
-            match outside.answers_since(0).len() {
+            match outside.so_far().good {
                 0..5 => Observation::NotYet(format!("{:?}", outside.so_far())),
                 _ => Observation::Ready(()),
             }

@@ -17,12 +17,6 @@ impl Seen {
         self.answers().extend(answers);
     }
 
-    /// All but the first `known`.
-    pub fn since(&self, known: usize) -> Vec<Answer> {
-        let answers = self.answers();
-        answers.get(known..).unwrap_or_default().to_vec()
-    }
-
     /// How many there are.
     pub fn len(&self) -> u64 {
         u64::try_from(self.answers().len()).unwrap_or(u64::MAX)

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use similar::TextDiff;
 
 use super::helm::{Helm, installed};
-use super::live::{self, TRACK};
+use super::live;
 use super::{DeployError, Release};
+use crate::blue_green::colour::{Colour, TRACK};
+use crate::blue_green::objects::{LIVE, ROLE, VERSION};
 use crate::cluster::Cluster;
 
 /// How long helm may take to render the release, the API server's look at it included.
@@ -110,8 +112,8 @@ fn unreadable(error: &dyn std::error::Error) -> DeployError {
 /// revision of the platform is there: that it is otherwise in a manifest is no change.
 fn forget_colours(object: &mut Value) {
     let labels = &object["metadata"]["labels"];
-    let is_colour = [json!("blue"), json!("green")].contains(&labels[TRACK]);
-    let leads_to_one = !labels["trii.co/blue-green"].is_null();
+    let is_colour = Colour::ALL.iter().any(|it| labels[TRACK] == it.name());
+    let leads_to_one = !labels[ROLE].is_null();
     let mut forget = |place: &str, name: &str| {
         if let Some(Value::Object(fields)) = object.pointer_mut(place) {
             fields.remove(name);
@@ -121,11 +123,10 @@ fn forget_colours(object: &mut Value) {
         forget("/spec/selector", TRACK);
     }
     if is_colour {
-        let version = "app.kubernetes.io/version";
-        forget("/metadata/annotations", "trii.co/live");
-        forget("/metadata/labels", version);
+        forget("/metadata/annotations", LIVE);
+        forget("/metadata/labels", VERSION);
         forget("/spec", "replicas");
-        forget("/spec/template/metadata/labels", version);
+        forget("/spec/template/metadata/labels", VERSION);
         forget("/spec/template/spec/containers/0", "image");
     }
 }

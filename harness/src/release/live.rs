@@ -11,19 +11,17 @@ use kube::api::{Api, ListParams};
 use serde_json::Value;
 
 use super::selector_of;
+use crate::blue_green::{Colour, objects};
 use crate::cluster::{Cluster, ClusterError};
 use crate::service::Service;
-
-/// On a Deployment, its pods and in selectors: `stable`, or the colour.
-pub const TRACK: &str = "trii.co/track";
 
 /// The live colour of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     /// Which.
     pub service: Service,
-    /// `blue` or `green`.
-    pub colour: String,
+    /// Which is live.
+    pub colour: Colour,
     /// The tag of the image that it runs.
     pub version: String,
 }
@@ -68,12 +66,12 @@ pub async fn look(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterErr
 fn of_service(object: &ServiceObject, deployments: &[Deployment]) -> Option<Live> {
     let service: Service = object.name_any().parse().ok()?;
     let selector = object.spec.as_ref()?.selector.as_ref()?;
-    let colour = selector.get(TRACK).filter(|track| *track != "stable")?;
+    let colour = Colour::of(selector)?;
     let name = format!("{service}-{colour}");
     let deployment = deployments.iter().find(|it| it.name_any() == name)?;
     Some(Live {
         service,
-        colour: colour.clone(),
+        colour,
         version: tag(deployment, service)?,
     })
 }
@@ -82,7 +80,7 @@ fn of_service(object: &ServiceObject, deployments: &[Deployment]) -> Option<Live
 fn tag(deployment: &Deployment, service: Service) -> Option<String> {
     let containers = &deployment.spec.template.spec.as_ref()?.containers;
     let container = containers.iter().find(|it| it.name == service.name())?;
-    let (_, tag) = container.image.as_ref()?.rsplit_once(':')?;
+    let (_, tag) = objects::tag(container.image.as_ref()?)?;
     Some(tag.to_owned())
 }
 
@@ -114,6 +112,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::blue_green::colour::TRACK;
     use crate::cluster::mock::Server;
 
     /// A cluster with both colours of market-data, whose Service selects `track`.
@@ -165,7 +164,7 @@ mod tests {
     fn a_live_colour_keeps_its_tag_and_one_that_is_named_is_the_charts_to_refuse() {
         let live = |service, version: &str| Live {
             service,
-            colour: "blue".into(),
+            colour: Colour::Blue,
             version: version.into(),
         };
         let live = [

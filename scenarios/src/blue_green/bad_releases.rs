@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use harness::blue_green::{BlueGreenError, Conclusion, Event, Happened, Status, Step};
+use harness::blue_green::{BlueGreenError, Colour, Conclusion, Happened, Status, Step};
+use harness::prober::Recording;
 use harness::run::RunFolderError;
 use k8s_openapi::api::core::v1::Event as ClusterEvent;
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
+use super::attempt::{attempt, release};
 use super::ground::Ground;
 use super::load::{Lanes, Load};
 use super::log::Log;
-use crate::{Scenario, Unmet};
+use crate::{Mismatch, Scenario, Unmet};
 
 /// From a breach that is measurable until all traffic is back.
 const REVERT_WITHIN: Duration = Duration::from_secs(5);
@@ -19,47 +21,20 @@ const REVERT_WITHIN: Duration = Duration::from_secs(5);
 /// From the kubelet's first failure until the release says so.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
 
-/// How a release ended, with what its deployer told.
-struct Tried {
-    log: Log,
-    concluded: Result<Conclusion, BlueGreenError>,
-}
-
-/// Tries a release under a little traffic; `meanwhile` plants what is wrong with it.
-async fn attempt(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-    version: &str,
-    meanwhile: &mut impl AsyncFnMut(&Event),
-) -> Tried {
-    let mut log = Log::default();
-    let concluded = ground
-        .release(version, &mut async |event: &Event| {
-            scenario.progress(&event.what.to_string());
-            log.keep(event);
-            meanwhile(event).await;
-        })
-        .await;
-    Tried { log, concluded }
-}
-
 /// SCENARIOS 4: a tag that is not there.
 pub async fn bad_image(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, next)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let Some(next) = super::next_version(ground, scenario).await? else {
-        return Ok(());
-    };
-    let version = match ground.sabotage {
+    let version = match ground.subject.sabotage {
         true => next,
         false => "v0.0.0-nowhere".to_owned(),
     };
     let begun = jiff::Timestamp::now();
-    let tried = attempt(ground, scenario, &version, &mut async |_| {}).await;
+    let tried = release(ground, scenario, &version).await;
     let named = jiff::Timestamp::now();
     let failure = first_failure(ground, begun).await;
     scenario
@@ -81,7 +56,7 @@ pub async fn bad_image(
         )
         .await?;
     never_switched(ground, scenario, &tried.log).await?;
-    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+    super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
 /// When the kubelet first could not have an image, since `begun`.
@@ -109,21 +84,18 @@ pub async fn never_ready(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
-        return Ok(());
-    };
-    let Some(version) = super::next_version(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
     let idle = status.live.other();
-    if !ground.sabotage {
+    if !ground.subject.sabotage {
         let faults = json!({"ready": false});
         if let Err(mismatch) = ground.begin_with(idle, Some(faults)).await {
             return super::cannot(scenario, "the new version is never ready", mismatch).await;
         }
     }
     let begun = Instant::now();
-    let tried = attempt(ground, scenario, &version, &mut async |_| {}).await;
+    let tried = release(ground, scenario, &version).await;
     let took = begun.elapsed();
     // Before the next release of this colour, whatever comes of this one.
     let mended = ground.begin_with(idle, None).await;
@@ -144,7 +116,7 @@ pub async fn never_ready(
         )
         .await?;
     never_switched(ground, scenario, &tried.log).await?;
-    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+    super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
 /// SCENARIOS 6: one pod of N fails its health check.
@@ -152,17 +124,14 @@ pub async fn bad_health(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
-        return Ok(());
-    };
-    let Some(version) = super::next_version(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
     let idle = status.live.other();
     let mut planted = Ok(0);
     let tried = attempt(ground, scenario, &version, &mut async |event| {
         let checks = matches!(event.what, Happened::Began { step: Step::Check });
-        if checks && !ground.sabotage {
+        if checks && !ground.subject.sabotage {
             planted = one_is_ill(ground, idle).await;
         }
     })
@@ -182,14 +151,11 @@ pub async fn bad_health(
         )
         .await?;
     never_switched(ground, scenario, &tried.log).await?;
-    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+    super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
 /// Makes one pod of the colour say that it is not ready, and tells how many there are.
-async fn one_is_ill(
-    ground: &Ground<'_>,
-    colour: harness::blue_green::Colour,
-) -> Result<usize, crate::Mismatch> {
+async fn one_is_ill(ground: &Ground<'_>, colour: Colour) -> Result<usize, Mismatch> {
     let pods = ground.pods(colour).await?;
     let last = pods.last().and_then(|it| it.metadata.name.clone());
     ground
@@ -227,16 +193,18 @@ async fn reverts(
     faults: serde_json::Value,
     named: &str,
 ) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let Some((version, load)) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
     let idle = status.live.other();
     let mut planted = Ok(());
     let tried = attempt(ground, scenario, &version, &mut async |event| {
-        if matches!(event.what, Happened::Settled { to, .. } if to == idle) && !ground.sabotage {
+        if matches!(event.what, Happened::Settled { to, .. } if to == idle)
+            && !ground.subject.sabotage
+        {
             planted = ground.put_faults_on_all(idle, &faults).await;
         }
     })
@@ -265,14 +233,14 @@ async fn reverts(
         )
         .await?;
     back_on(ground, scenario, recordings, &status).await?;
-    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+    super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
 /// The last answers are the old version's, through the ingress too.
 async fn back_on(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
-    recordings: Result<Vec<harness::prober::Recording>, crate::Mismatch>,
+    recordings: Result<Vec<Recording>, Mismatch>,
     status: &Status,
 ) -> Result<(), RunFolderError> {
     let old = status.colours[0].version.clone();
@@ -306,17 +274,14 @@ pub async fn no_data(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let Some(version) = super::next_version(ground, scenario).await? else {
-        return Ok(());
-    };
-    let load = match ground.sabotage {
+    let load = match ground.subject.sabotage {
         true => Load::begin(ground, Lanes::quick()).await.ok(),
         false => None,
     };
-    let tried = attempt(ground, scenario, &version, &mut async |_| {}).await;
+    let tried = release(ground, scenario, &version).await;
     if let Some(load) = load {
         let _ = load.end().await;
     }
@@ -338,7 +303,7 @@ pub async fn no_data(
             },
         )
         .await?;
-    super::taken_back(ground, scenario, tried.concluded.map(Some), &status).await
+    super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
 /// Why it was not released.

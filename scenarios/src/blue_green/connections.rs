@@ -1,15 +1,14 @@
 //! SCENARIOS 9 and 10: connections across the switch and the scale-down.
 
-use harness::blue_green::Event;
-use harness::prober::Outcome;
+use harness::blue_green::Colour;
 use harness::run::RunFolderError;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
+use super::attempt::release;
 use super::ground::{Done, Ground, SERVICE};
 use super::load::Lanes;
-use super::log::Log;
-use super::traffic_checks::{Watched, none_of, tell_phases};
+use super::traffic_checks::{Watched, none_of, nothing_failed};
 use crate::{Scenario, Unmet};
 
 /// SCENARIOS 9: requests of 20 s.
@@ -17,42 +16,23 @@ pub async fn drain(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(
     let Some(watched) = watched(ground, scenario, Lanes::slow()).await? else {
         return Ok(());
     };
-    let cut = watched.cut();
-    if let Some(cut) = &cut {
-        tell_phases(scenario, cut)?;
-    }
-    scenario
-        .judge(
-            "requests of 20 s across the switch and the scale-down are all answered",
-            async {
-                let cut = cut.ok_or_else(|| ground.trouble("a switch", "none"))?;
-                let whole = cut.overall();
-                if whole.failed() > 0 {
-                    let seen = none_of(&whole);
-                    return Err(ground.trouble("every one answered", seen).into());
-                }
-                // Those that were on their way when traffic was moved, and were the old pods'.
-                let across = watched.recordings.iter().flat_map(|it| &it.answers);
-                let patch = cut.phases.moments.patch;
-                let across = across
-                    .filter(|it| it.intended < patch && it.ended() > patch)
-                    .count();
-                if let Some(why) = watched.inconclusive() {
-                    return Err(Unmet::Inconclusive(why));
-                }
-                match across {
-                    0 => Err(Unmet::Inconclusive(
-                        "none was under way at the switch".into(),
-                    )),
-                    _ => Ok((
-                        (),
-                        format!("{across} across the switch; {}", none_of(&whole)),
-                    )),
-                }
-            },
-        )
-        .await?;
-    Ok(())
+    let claim = "requests of 20 s across the switch and the scale-down are all answered";
+    nothing_failed(scenario, ground, &watched, claim, |cut| {
+        // Those that were on their way when traffic was moved, and were the old pods'.
+        let patch = cut.phases.moments.patch;
+        let answers = watched.recordings.iter().flat_map(|it| &it.answers);
+        let across = answers.filter(|it| it.intended < patch && it.ended() > patch);
+        match across.count() {
+            0 => Err(Unmet::Inconclusive(
+                "none was under way at the switch".into(),
+            )),
+            across => Ok(format!(
+                "{across} across the switch; {}",
+                none_of(&cut.overall())
+            )),
+        }
+    })
+    .await
 }
 
 /// SCENARIOS 10: pooled clients stay with the old version until it lets them go.
@@ -63,38 +43,20 @@ pub async fn keep_alive(
     let Some(watched) = watched(ground, scenario, Lanes::kept()).await? else {
         return Ok(());
     };
-    let cut = watched.cut();
-    if let Some(cut) = &cut {
-        tell_phases(scenario, cut)?;
-    }
-    scenario
-        .judge("pinned connections are counted, and none is reset", async {
-            let cut = cut.ok_or_else(|| ground.trouble("a switch", "none"))?;
-            let answers = watched.recordings.iter().flat_map(|it| &it.answers);
-            let resets = answers.filter(|it| it.outcome == Outcome::Reset).count();
-            let pinned = cut.pinned();
-            if resets > 0 || cut.overall().failed() > 0 {
-                let seen = format!("{resets} resets; {}", none_of(&cut.overall()));
-                return Err(ground.trouble("0 resets", seen).into());
-            }
-            if let Some(why) = watched.inconclusive() {
-                return Err(Unmet::Inconclusive(why));
-            }
-            match pinned.connections {
-                0 => Err(Unmet::Inconclusive(
-                    "no connection stayed with the old version".into(),
-                )),
-                count => Ok((
-                    (),
-                    format!(
-                        "{count} pinned, the last until {:.1} s after the patch; 0 resets",
-                        pinned.until as f64 / 1e6
-                    ),
-                )),
-            }
-        })
-        .await?;
-    Ok(())
+    let claim = "pinned connections are counted, and none is reset";
+    nothing_failed(scenario, ground, &watched, claim, |cut| {
+        let pinned = cut.pinned();
+        match pinned.connections {
+            0 => Err(Unmet::Inconclusive(
+                "no connection stayed with the old version".into(),
+            )),
+            count => Ok(format!(
+                "{count} pinned, the last until {:.1} s after the patch; 0 resets",
+                pinned.until as f64 / 1e6
+            )),
+        }
+    })
+    .await
 }
 
 /// A release under these lanes. The sabotage takes from the pods what lets them end in peace.
@@ -103,11 +65,11 @@ async fn watched(
     scenario: &mut Scenario<'_>,
     lanes: Lanes,
 ) -> Result<Option<Watched>, RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(None);
     };
     let mut was = None;
-    if ground.sabotage {
+    if ground.subject.sabotage {
         match no_pre_stop(ground, status.live).await {
             Ok(deployment) => was = Some(deployment),
             Err(mismatch) => {
@@ -116,35 +78,30 @@ async fn watched(
             }
         }
     }
-    let Some((version, load)) = super::loaded(ground, scenario, lanes).await? else {
+    let Some(load) = super::loaded(ground, scenario, lanes).await? else {
         return Ok(None);
     };
     // Long enough for the slowest to be under way.
     load.until(load.warm(), super::load::A_WHILE).await;
-    let mut log = Log::default();
-    let released = ground
-        .release(&version, &mut async |event: &Event| {
-            scenario.progress(&event.what.to_string());
-            log.keep(event);
-        })
-        .await;
+    let tried = release(ground, scenario, &version).await;
     let recordings = load.end().await;
     if let Some(was) = was {
         // It has no pods any more.
-        let _ = ground.restore(&was).await;
+        let _ = ground.restore(status.live, &was).await;
     }
-    let is_live = super::is_live(ground, scenario, "the new version is live", released).await?;
+    let is_live =
+        super::is_live(ground, scenario, "the new version is live", tried.concluded).await?;
     let recordings = super::recorded(scenario, recordings).await?;
     Ok(is_live.and(recordings).map(|recordings| Watched {
         old: status.colours[0].version.clone(),
         new: version,
-        log,
+        log: tried.log,
         recordings,
     }))
 }
 
 /// The live pods end at SIGTERM, and hear of it at once.
-async fn no_pre_stop(ground: &Ground<'_>, live: harness::blue_green::Colour) -> Done<Deployment> {
+async fn no_pre_stop(ground: &Ground<'_>, live: Colour) -> Done<Deployment> {
     let was = ground.deployment(live).await?;
     let hasty = json!({"spec": {
         "terminationGracePeriodSeconds": 1,

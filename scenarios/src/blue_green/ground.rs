@@ -4,16 +4,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harness::blue_green::colour::TRACK;
 use harness::blue_green::lock::Holder;
-use harness::blue_green::objects::VERSION;
+use harness::blue_green::objects::{Objects, VERSION, as_deployer};
 use harness::blue_green::{
-    BlueGreenError, Colour, Conclusion, Deployer, Event, FIELD_MANAGER, Policy, Status,
+    Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Policy, Status,
 };
-use harness::cluster::Cluster;
+use harness::cluster::{Cluster, rollout};
 use harness::wait::{self, Observation};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service};
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, Patch};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::{Mismatch, Subject};
 
 /// The service that is released: it has Postgres, Redis, callers and an ingress route.
 pub const SERVICE: &str = "market-data-service";
+
+/// The id of the scenarios' releases, and of who holds their lock.
+pub const RELEASE: &str = "scenario";
 
 /// For pods to come or go.
 const PODS: Duration = Duration::from_secs(120);
@@ -32,23 +36,20 @@ pub struct Ground<'a> {
     /// The environment, and from where it is looked at.
     pub subject: &'a Subject<'a>,
     /// Its cluster.
-    pub cluster: Cluster,
+    pub cluster: &'a Cluster,
     /// How releases are made here: the configured thresholds, and times that are short.
-    pub policy: Policy,
+    pub policy: &'a Policy,
     /// The paths that the service must answer.
-    pub smoke: Vec<String>,
+    pub smoke: &'a [String],
     /// Two versions whose images the nodes have.
-    pub versions: [String; 2],
+    pub versions: &'a [String; 2],
     /// The image of the prober on the nodes, for looking from inside.
-    pub prober_image: String,
+    pub prober_image: &'a str,
     /// How the command line is called, for a deployer that is to be killed.
-    pub program: Program,
-    /// Whether the claim is broken on purpose.
-    pub sabotage: bool,
+    pub program: &'a Program,
 }
 
 /// The command line as another process.
-#[derive(Clone)]
 pub struct Program {
     /// The binary.
     pub path: PathBuf,
@@ -63,10 +64,10 @@ impl Ground<'_> {
     /// A deployer of this service, under a name of its own.
     pub fn deployer<'d>(&'d self, release: &str, called_off: CancellationToken) -> Deployer<'d> {
         Deployer {
-            cluster: &self.cluster,
+            cluster: self.cluster,
             service: SERVICE,
-            policy: &self.policy,
-            smoke: &self.smoke,
+            policy: self.policy,
+            smoke: self.smoke,
             holder: Holder::this(release),
             release: release.to_owned(),
             called_off,
@@ -82,30 +83,32 @@ impl Ground<'_> {
         version: &str,
         observe: &mut impl AsyncFnMut(&Event),
     ) -> Result<Conclusion, BlueGreenError> {
-        let deployer = self.deployer("scenario", CancellationToken::new());
-        deployer.deploy(version, false, observe).await
+        let deployer = self.deployer(RELEASE, CancellationToken::new());
+        let manual = false;
+        deployer.run(Ask::Deploy { version, manual }, observe).await
     }
 
     /// What is live, and what is under way.
     pub async fn status(&self) -> Done<Status> {
-        let status = Status::of(&self.cluster, SERVICE).await;
+        let status = Status::of(self.cluster, SERVICE).await;
         status.map_err(|error| self.trouble("a service that is released blue-green", error))
     }
 
     /// The version that is not live.
-    pub async fn next_version(&self) -> Done<String> {
-        let status = self.status().await?;
-        let live = &status.colours[0].version;
-        let next = self.versions.iter().find(|it| *it != live);
-        Ok(next.unwrap_or(&self.versions[1]).clone())
+    pub fn next_version(&self, now: &Status) -> &str {
+        let [deployed, other] = self.versions;
+        match now.colours[0].version == *other {
+            true => deployed,
+            false => other,
+        }
     }
 
-    /// What a scenario that was interrupted left under way is taken back first.
+    /// What a scenario that was killed left under way is ended first.
     pub async fn brought_to_rest(&self) -> Done<Status> {
-        if self.status().await?.under_way.is_some() {
-            let deployer = self.deployer("scenario", CancellationToken::new());
-            let aborted = deployer.abort(&mut async |_: &Event| {}).await;
-            aborted.map_err(|error| self.trouble("a release that is taken back", error))?;
+        if let Some(left) = self.status().await?.under_way {
+            let deployer = self.deployer(RELEASE, CancellationToken::new());
+            let ended = deployer.run(left.ending(), &mut async |_: &Event| {}).await;
+            ended.map_err(|error| self.trouble("a release that ends", error))?;
         }
         self.at_rest().await
     }
@@ -142,24 +145,18 @@ impl Ground<'_> {
         }
     }
 
-    /// The pods of a colour.
-    pub async fn pods(&self, colour: Colour) -> Done<Vec<Pod>> {
-        let selector = format!("app.kubernetes.io/name={SERVICE},trii.co/track={colour}");
-        let api: Api<Pod> = self.api();
-        let listed = api.list(&ListParams::default().labels(&selector)).await;
-        let listed = listed.map_err(|error| self.trouble("a list of pods", error))?;
-        let pods = listed.items.into_iter();
-        Ok(pods
-            .filter(|it| it.metadata.deletion_timestamp.is_none())
-            .collect())
+    /// The service's objects.
+    pub fn objects(&self) -> Objects<'_> {
+        Objects {
+            cluster: self.cluster,
+            service: SERVICE,
+        }
     }
 
-    /// The colour that the active Service selects; none where it selects neither, or both.
-    pub async fn active(&self) -> Done<Option<Colour>> {
-        let service = self.api::<Service>().get(SERVICE).await;
-        let service = service.map_err(|error| self.trouble("the active Service", error))?;
-        let selector = service.spec.and_then(|it| it.selector);
-        Ok(Colour::of(&selector.unwrap_or_default()))
+    /// The pods of a colour.
+    pub async fn pods(&self, colour: Colour) -> Done<Vec<Pod>> {
+        let pods = self.objects().pods(colour).await;
+        pods.map_err(|error| self.trouble("a list of pods", error))
     }
 
     /// Has a colour's pods begin with these faults, by the platform's `FAULTS`; with none.
@@ -201,59 +198,48 @@ impl Ground<'_> {
     /// A colour's Deployment.
     pub async fn deployment(&self, colour: Colour) -> Done<Deployment> {
         let api: Api<Deployment> = self.api();
-        let found = api.get(&format!("{SERVICE}-{colour}")).await;
+        let found = api.get(&self.objects().deployment(colour)).await;
         found.map_err(|error| self.trouble("a Deployment", error))
     }
 
     /// Changes the pod template of a colour's Deployment.
     pub async fn patch_template(&self, colour: Colour, template: Value) -> Done {
         let patch = Patch::Strategic(json!({"spec": {"template": template}}));
-        let api: Api<Deployment> = self.api();
-        let name = format!("{SERVICE}-{colour}");
-        let patched = api.patch(&name, &self.as_deployer(), &patch).await;
-        patched.map_err(|error| self.trouble("a Deployment that can be changed", error))?;
-        Ok(())
+        let patched = self.objects().patch_deployment(colour, &patch).await;
+        patched.map_err(|error| self.trouble("a Deployment that can be changed", error))
     }
 
     /// Gives a colour's Deployment back the template that it had, its version excepted.
-    pub async fn restore(&self, was: &Deployment) -> Done {
-        let name = was.metadata.name.clone().unwrap_or_default();
-        let api: Api<Deployment> = self.api();
-        let now = api.get(&name).await;
-        let now = now.map_err(|error| self.trouble("a Deployment", error))?;
+    pub async fn restore(&self, colour: Colour, was: &Deployment) -> Done {
+        let now = self.deployment(colour).await?;
         let template = with_version_of(was.spec.template.clone(), &now.spec.template);
         // Its containers are a list, which a merge replaces as a whole.
         let patch = Patch::Merge(json!({"spec": {"template": template}}));
-        let patched = api.patch(&name, &self.as_deployer(), &patch).await;
-        patched.map_err(|error| self.trouble("a Deployment that can be restored", error))?;
-        Ok(())
+        let patched = self.objects().patch_deployment(colour, &patch).await;
+        patched.map_err(|error| self.trouble("a Deployment that can be restored", error))
     }
 
     /// Has a colour have so many pods, all of them ready.
     pub async fn scale(&self, colour: Colour, replicas: i32) -> Done {
-        let api: Api<Deployment> = self.api();
-        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        let name = format!("{SERVICE}-{colour}");
-        let scaled = api.patch_scale(&name, &self.as_deployer(), &patch).await;
+        let scaled = self.objects().scale(colour, replicas).await;
         scaled.map_err(|error| self.trouble("a Deployment that scales", error))?;
         self.complete(colour).await
     }
 
     /// Waits until a colour's rollout is complete.
     pub async fn complete(&self, colour: Colour) -> Done {
-        let selector = format!("app.kubernetes.io/name={SERVICE},trii.co/track={colour}");
-        let complete =
-            harness::cluster::rollout::complete(&self.cluster, &selector, PODS, &|_| {}).await;
+        let selector = self.objects().selector(colour);
+        let complete = rollout::complete(self.cluster, &selector, PODS, &|_| {}).await;
         complete.map_err(|error| self.trouble("a rollout that ends", error))
     }
 
     /// Has the active Service select by these labels and no track, or by one.
     pub async fn select(&self, track: Option<Colour>) -> Done {
         let track = track.map(Colour::name);
-        let patch = Patch::Merge(json!({"spec": {"selector": {"trii.co/track": track}}}));
+        let patch = Patch::Merge(json!({"spec": {"selector": {TRACK: track}}}));
         let patched = self
             .api::<Service>()
-            .patch(SERVICE, &self.as_deployer(), &patch)
+            .patch(SERVICE, &as_deployer(), &patch)
             .await;
         patched.map_err(|error| self.trouble("a Service that can be changed", error))?;
         Ok(())
@@ -265,14 +251,6 @@ impl Ground<'_> {
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
-    }
-
-    /// The cluster's policy lets the deployer only.
-    pub fn as_deployer(&self) -> PatchParams {
-        PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        }
     }
 
     /// Something that a scenario needs was not to be had.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use harness::blue_green::{Event, Happened};
+use harness::blue_green::Happened;
 use harness::run::RunFolderError;
 use serde_json::json;
 
+use super::attempt::attempt;
 use super::ground::{Ground, SERVICE};
 use super::load::Lanes;
-use super::log::Log;
-use super::traffic_checks::{Watched, nothing_failed};
+use super::traffic_checks::{Watched, none_of, nothing_failed};
 use crate::{Scenario, Unmet};
 
 /// As many as bound the error rate at 0.01 % with 95 % confidence.
@@ -19,31 +19,27 @@ const REQUESTS: u64 = 30_000;
 const AT_MOST: Duration = Duration::from_secs(300);
 
 pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let Some((version, load)) = super::loaded(ground, scenario, Lanes::full()).await? else {
+    let Some(load) = super::loaded(ground, scenario, Lanes::full()).await? else {
         return Ok(());
     };
-    let mut log = Log::default();
-    let released = ground
-        .release(&version, &mut async |event: &Event| {
-            scenario.progress(&event.what.to_string());
-            log.keep(event);
-            if ground.sabotage && matches!(event.what, Happened::Settled { .. }) {
-                // Few enough for the deployer's thresholds, and more than none.
-                let faults = json!({"error_share": 0.002});
-                let _ = ground.put_faults_on_all(status.live.other(), &faults).await;
-            }
-        })
-        .await;
+    let tried = attempt(ground, scenario, &version, &mut async |event| {
+        if ground.subject.sabotage && matches!(event.what, Happened::Settled { .. }) {
+            // Few enough for the deployer's thresholds, and more than none.
+            let faults = json!({"error_share": 0.002});
+            let _ = ground.put_faults_on_all(status.live.other(), &faults).await;
+        }
+    })
+    .await;
     load.until(REQUESTS, AT_MOST).await;
     let recordings = load.end().await;
     super::is_live(
         ground,
         scenario,
         "the new version is live, and the old one gone",
-        released,
+        tried.concluded,
     )
     .await?;
     let Some(recordings) = super::recorded(scenario, recordings).await? else {
@@ -52,10 +48,20 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     let watched = Watched {
         old: status.colours[0].version.clone(),
         new: version,
-        log,
+        log: tried.log,
         recordings,
     };
-    nothing_failed(scenario, ground, &watched, REQUESTS).await?;
+    nothing_failed(scenario, ground, &watched, "no request failed", |cut| {
+        let whole = cut.overall();
+        match whole.requests >= REQUESTS {
+            true => Ok(none_of(&whole)),
+            false => Err(Unmet::Inconclusive(format!(
+                "{} requests are fewer than {REQUESTS}",
+                whole.requests
+            ))),
+        }
+    })
+    .await?;
     only_green_at_the_end(ground, scenario, &watched).await
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use harness::blue_green::{Event, Happened, Step};
+use harness::blue_green::{Colour, Happened, Step};
 use harness::run::RunFolderError;
+use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{interval, timeout};
 
+use super::attempt::attempt;
 use super::ground::{Done, Ground, SERVICE};
 use super::load::{Lanes, Load};
 use crate::{Scenario, Unmet};
@@ -53,7 +55,7 @@ async fn killed_at(
     step: Step,
 ) -> Result<((), String), Unmet> {
     let status = ground.at_rest().await?;
-    let version = ground.next_version().await?;
+    let version = ground.next_version(&status).to_owned();
     let load = Load::begin(ground, Lanes::quick()).await?;
     let watch = Watch::begin(ground);
     let mut deployer = Killed::start(ground, &version)?;
@@ -61,26 +63,26 @@ async fn killed_at(
     let reached = deployer.until(ground, step, status.live.other()).await;
     deployer.kill().await;
     reached?;
-    if ground.sabotage {
-        let live = ground.active().await?;
+    if ground.subject.sabotage {
+        let live = ground.status().await?.live;
         ground.select(None).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        ground.select(live).await?;
+        ground.select(Some(live)).await?;
     }
     let mut found = None;
-    let followed = ground
-        .release(&version, &mut async |event: &Event| {
-            scenario.progress(&event.what.to_string());
-            if let Happened::Found { how, step, .. } = &event.what {
-                found = Some(format!("left at {step}, {how}"));
-            }
-        })
-        .await;
+    let tried = attempt(ground, scenario, &version, &mut async |event| {
+        if let Happened::Found { how, step, .. } = &event.what {
+            found = Some(format!("left at {step}, {how}"));
+        }
+    })
+    .await;
     // What was done to the pods of a release that was to fail has ended with them.
     let rest = ground.at_rest().await;
     let one_colour = watch.end().await;
     let _ = load.end().await;
-    let concluded = followed.map_err(|error| ground.trouble("a next run that follows", error))?;
+    let concluded = tried
+        .concluded
+        .map_err(|error| ground.trouble("a next run that follows", error))?;
     rest?;
     let looks = one_colour.map_err(|seen| ground.trouble("one live colour", seen))?;
     let found = found.ok_or_else(|| ground.trouble("a release that was left", "none"))?;
@@ -98,7 +100,7 @@ struct Killed {
 
 impl Killed {
     fn start(ground: &Ground<'_>, version: &str) -> Done<Killed> {
-        let program = &ground.program;
+        let program = ground.program;
         let mut child = Command::new(&program.path)
             .args([
                 "blue-green",
@@ -124,12 +126,7 @@ impl Killed {
     }
 
     /// Reads what it tells until it is at the step.
-    async fn until(
-        &mut self,
-        ground: &Ground<'_>,
-        step: Step,
-        idle: harness::blue_green::Colour,
-    ) -> Done {
+    async fn until(&mut self, ground: &Ground<'_>, step: Step, idle: Colour) -> Done {
         let mut last = String::new();
         let at = format!("{step} ...");
         let reading = async {
@@ -174,9 +171,6 @@ struct Watch {
 
 impl Watch {
     fn begin(ground: &Ground<'_>) -> Watch {
-        use harness::blue_green::Colour;
-        use k8s_openapi::api::core::v1::Service;
-
         const EVERY: Duration = Duration::from_millis(50);
         let stop = Arc::new(AtomicBool::new(false));
         let api = ground.api::<Service>();

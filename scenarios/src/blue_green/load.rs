@@ -201,7 +201,7 @@ async fn inside(ground: &Ground<'_>, lanes: Lanes) -> Done<Inside> {
     let target = |path| prober::service(&name, &ground.cluster.namespace, PORT, path);
     let spec = lanes.spec(&target(QUICK), &target(SLOW));
     let client = ground.cluster.client().clone();
-    let image = &ground.prober_image;
+    let image = ground.prober_image;
     let started = Inside::start(client, prober::MONITORING, image, &spec, A_WHILE).await;
     started.map_err(|error| ground.trouble("a prober inside", error))
 }

@@ -1,10 +1,10 @@
 //! SCENARIOS 3: the new version is up and not switched to: only the preview shows it.
 
-use harness::blue_green::{Conclusion, Event};
+use harness::blue_green::{Ask, Conclusion, Event};
 use harness::run::RunFolderError;
 use tokio_util::sync::CancellationToken;
 
-use super::ground::Ground;
+use super::ground::{Done, Ground, RELEASE};
 use super::load::{Lanes, Load};
 use crate::{Scenario, Unmet};
 
@@ -12,15 +12,14 @@ use crate::{Scenario, Unmet};
 const ANSWERS: u64 = 500;
 
 pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let Some(version) = super::next_version(ground, scenario).await? else {
-        return Ok(());
-    };
-    let deployer = ground.deployer("scenario", CancellationToken::new());
+    let deployer = ground.deployer(RELEASE, CancellationToken::new());
     let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());
-    let at_gate = deployer.deploy(&version, true, &mut observe).await;
+    let (version, manual) = (version.as_str(), true);
+    let ask = Ask::Deploy { version, manual };
+    let at_gate = deployer.run(ask, &mut observe).await;
     let up = scenario
         .judge("the new version waits at the gate", async {
             match at_gate {
@@ -33,7 +32,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         })
         .await?;
     if up.is_some() {
-        if ground.sabotage {
+        if ground.subject.sabotage {
             // Both colours behind the active Service.
             let _ = ground.select(None).await;
         }
@@ -47,21 +46,21 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         )
         .await?;
         let preview = Load::begin(ground, Lanes::of_preview()).await;
-        answers_only(ground, scenario, "preview", preview, &version).await?;
-        if ground.sabotage {
+        answers_only(ground, scenario, "preview", preview, version).await?;
+        if ground.subject.sabotage {
             let _ = ground.select(Some(status.live)).await;
         }
     }
     let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());
-    let aborted = deployer.abort(&mut observe).await;
-    super::taken_back(ground, scenario, aborted.map(Some), &status).await
+    let aborted = deployer.run(Ask::Abort, &mut observe).await;
+    super::taken_back(ground, scenario, aborted, &status).await
 }
 
 async fn answers_only(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
     route: &str,
-    load: Result<Load, crate::Mismatch>,
+    load: Done<Load>,
     version: &str,
 ) -> Result<(), RunFolderError> {
     let recordings = match load {

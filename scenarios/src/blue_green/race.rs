@@ -1,7 +1,8 @@
 //! SCENARIOS 12: two deployers at once.
 
 use harness::blue_green::objects::kept_in;
-use harness::blue_green::{BlueGreenError, Event, Happened};
+use harness::blue_green::{Ask, BlueGreenError, Event, Happened};
+use harness::exit::ExitCode;
 use harness::run::RunFolderError;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams};
@@ -12,19 +13,19 @@ use super::load::Lanes;
 use crate::Scenario;
 
 pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    if super::begin(ground, scenario).await?.is_none() {
+    let Some((_, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
-    }
-    let Some((version, load)) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+    };
+    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
     let first = ground.deployer("first", CancellationToken::new());
     let mut second = None;
     let released = first
-        .deploy(&version, false, &mut async |event: &Event| {
+        .run(deploy(&version), &mut async |event: &Event| {
             scenario.progress(&event.what.to_string());
             if matches!(event.what, Happened::Locked { .. }) {
-                if ground.sabotage {
+                if ground.subject.sabotage {
                     let leases: Api<Lease> = ground.api();
                     let _ = leases
                         .delete(&kept_in(SERVICE), &DeleteParams::default())
@@ -32,7 +33,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
                 }
                 let other = ground.deployer("second", CancellationToken::new());
                 let mut nobody = async |_: &Event| {};
-                let tried = other.deploy("v0.0.0-second", false, &mut nobody);
+                let tried = other.run(deploy("v0.0.0-second"), &mut nobody);
                 second = Some(Box::pin(tried).await);
             }
         })
@@ -61,7 +62,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     scenario
         .judge("the first one's release is not touched by it", async {
             match released {
-                Ok(concluded) if concluded.exit_code() == harness::exit::ExitCode::Held => {
+                Ok(concluded) if concluded.exit_code() == ExitCode::Held => {
                     Ok(((), format!("{concluded:?}")))
                 }
                 Ok(other) => Err(ground.trouble("a release", format!("{other:?}")).into()),
@@ -70,4 +71,9 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         })
         .await?;
     Ok(())
+}
+
+fn deploy(version: &str) -> Ask<'_> {
+    let manual = false;
+    Ask::Deploy { version, manual }
 }

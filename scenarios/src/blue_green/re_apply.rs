@@ -1,13 +1,17 @@
 //! SCENARIOS 28: the manifests, as they were at first, applied while the other colour is live.
 
-use harness::blue_green::{Colour, Event};
+use std::time::Duration;
+
+use harness::blue_green::Colour;
 use harness::run::RunFolderError;
+use harness::wait::{self, Observation};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use super::attempt::release;
 use super::ground::{Done, Ground, SERVICE};
 use super::load::Lanes;
 use crate::Scenario;
@@ -16,13 +20,13 @@ use crate::Scenario;
 const BINDINGS: [&str; 2] = ["trii-blue-green-services", "trii-blue-green-deployments"];
 
 pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    if status.live == Colour::Blue && !release(ground, scenario).await? {
+    if status.live == Colour::Blue && !green_is_live(ground, scenario, &version).await? {
         return Ok(());
     }
-    let guarded = match ground.sabotage {
+    let guarded = match ground.subject.sabotage {
         true => unguarded(ground).await.map(Some),
         false => Ok(None),
     };
@@ -42,12 +46,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         applied,
     )
     .await?;
-    let name = format!("{SERVICE}-green");
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-        "spec": {"replicas": 0},
-    });
-    let applied = apply::<Deployment>(ground, &name, &deployment).await;
+    let applied = green_to_none(ground).await;
     refused(
         ground,
         scenario,
@@ -80,18 +79,28 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
 }
 
 /// Has green be live.
-async fn release(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<bool, RunFolderError> {
-    let Some((version, load)) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+async fn green_is_live(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    version: &str,
+) -> Result<bool, RunFolderError> {
+    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
         return Ok(false);
     };
-    let released = ground
-        .release(&version, &mut async |event: &Event| {
-            scenario.progress(&event.what.to_string());
-        })
-        .await;
+    let tried = release(ground, scenario, version).await;
     let _ = load.end().await;
-    let live = super::is_live(ground, scenario, "green is live", released).await?;
+    let live = super::is_live(ground, scenario, "green is live", tried.concluded).await?;
     Ok(live.is_some())
+}
+
+/// The Deployment of the first install, which has green at 0.
+async fn green_to_none(ground: &Ground<'_>) -> Result<(), kube::Error> {
+    let name = ground.objects().deployment(Colour::Green);
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {"replicas": 0},
+    });
+    apply::<Deployment>(ground, &name, &deployment).await
 }
 
 /// As `kubectl apply --server-side --force-conflicts` does.
@@ -144,18 +153,13 @@ async fn unguarded(ground: &Ground<'_>) -> Done<Vec<ValidatingAdmissionPolicyBin
         deleted.map_err(|error| ground.trouble("a binding that can be deleted", error))?;
     }
     // The API server goes by what it has heard of: its own refusal tells when it has.
-    let name = format!("{SERVICE}-green");
-    let still = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-        "spec": {"replicas": 0},
-    });
-    let unheard = harness::wait::until(
+    let unheard = wait::until(
         "the policy is no longer enforced",
-        std::time::Duration::from_secs(20),
-        std::time::Duration::from_millis(300),
-        async || match apply::<Deployment>(ground, &name, &still).await {
-            Ok(()) => harness::wait::Observation::Ready(()),
-            Err(error) => harness::wait::Observation::NotYet(error.to_string()),
+        Duration::from_secs(20),
+        Duration::from_millis(300),
+        async || match green_to_none(ground).await {
+            Ok(()) => Observation::Ready(()),
+            Err(error) => Observation::NotYet(error.to_string()),
         },
     );
     unheard

@@ -1,8 +1,9 @@
 //! SCENARIOS 11: the live colour has grown: the new one is as strong before it is live.
 
-use harness::blue_green::{Event, Happened};
+use harness::blue_green::Happened;
 use harness::run::RunFolderError;
 
+use super::attempt::attempt;
 use super::ground::Ground;
 use super::load::Lanes;
 use crate::Scenario;
@@ -10,7 +11,7 @@ use crate::Scenario;
 const SCALED_TO: i32 = 5;
 
 pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some(status) = super::begin(ground, scenario).await? else {
+    let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
     let idle = status.live.other();
@@ -18,34 +19,28 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     if let Err(mismatch) = scaled {
         return super::cannot(scenario, "the live colour has 5 pods", mismatch).await;
     }
-    let Some((version, load)) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
     let mut ready_at_switch = None;
-    let released = ground
-        .release(&version, &mut async |event: &Event| {
-            scenario.progress(&event.what.to_string());
-            match &event.what {
-                Happened::Patched { .. } if ready_at_switch.is_none() => {
-                    if ground.sabotage {
-                        // As a fixed number of replicas would have it.
-                        let _ = ground.scale(idle, 2).await;
-                    }
-                    let status = ground.status().await.ok();
-                    let side =
-                        status.and_then(|it| it.colours.into_iter().find(|it| it.colour == idle));
-                    ready_at_switch = side.map(|it| it.ready);
-                }
-                _ => {}
+    let tried = attempt(ground, scenario, &version, &mut async |event| {
+        if matches!(event.what, Happened::Patched { .. }) && ready_at_switch.is_none() {
+            if ground.subject.sabotage {
+                // As a fixed number of replicas would have it.
+                let _ = ground.scale(idle, 2).await;
             }
-        })
-        .await;
+            let sides = ground.status().await.map(|it| it.colours).ok();
+            let side = sides.and_then(|it| it.into_iter().find(|it| it.colour == idle));
+            ready_at_switch = side.map(|it| it.ready);
+        }
+    })
+    .await;
     let _ = load.end().await;
     scenario
         .judge(
             "the new colour has at least 5 ready pods when traffic is moved",
             async {
-                match (&released, ready_at_switch) {
+                match (&tried.concluded, ready_at_switch) {
                     (Err(error), _) => Err(ground.trouble("a release", error).into()),
                     (Ok(_), Some(ready)) if ready >= SCALED_TO => {
                         Ok(((), format!("{ready} ready")))
@@ -55,6 +50,6 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
             },
         )
         .await?;
-    super::is_live(ground, scenario, "the new version is live", released).await?;
+    super::is_live(ground, scenario, "the new version is live", tried.concluded).await?;
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use harness::blue_green::Step;
 use harness::prober::{Cut, Figures, Moments, Phase, Phases, Recording};
+use harness::run::RunFolderError;
 
 use super::ground::Ground;
 use super::log::Log;
 use crate::{Mismatch, Scenario, Unmet};
-use harness::run::RunFolderError;
 
 /// A release, and the traffic that went on meanwhile.
 pub struct Watched {
@@ -35,47 +35,46 @@ impl Watched {
     }
 
     /// Why the traffic proves nothing, unless it does.
-    pub fn inconclusive(&self) -> Option<String> {
+    fn inconclusive(&self) -> Option<String> {
         self.recordings.iter().find_map(|it| {
             let why = it.inconclusive()?;
             Some(format!("{}: {why}", it.from))
         })
     }
+
+    /// Of `cut`, this traffic's: that none of it failed, and that this says something.
+    fn none_failed(&self, ground: &Ground<'_>, cut: Option<Cut>) -> Result<Cut, Unmet> {
+        let cut = cut.ok_or_else(|| {
+            ground.trouble("traffic that was moved", "the release never came to it")
+        })?;
+        let whole = cut.overall();
+        if whole.failed() > 0 {
+            return Err(failed(ground, &whole, self).into());
+        }
+        match self.inconclusive() {
+            Some(why) => Err(Unmet::Inconclusive(why)),
+            None => Ok(cut),
+        }
+    }
 }
 
-/// No request failed, of at least so many; and each phase is noted.
+/// Notes each phase, and checks that no request failed and that `evidence`, which is asked
+/// then, is enough.
 pub async fn nothing_failed(
     scenario: &mut Scenario<'_>,
     ground: &Ground<'_>,
     watched: &Watched,
-    at_least: u64,
+    claim: &str,
+    evidence: impl FnOnce(&Cut) -> Result<String, Unmet>,
 ) -> Result<(), RunFolderError> {
     let cut = watched.cut();
     if let Some(cut) = &cut {
         tell_phases(scenario, cut)?;
     }
-    let claim = "no request failed";
     scenario
         .judge(claim, async {
-            let cut = cut.ok_or_else(|| {
-                Unmet::from(
-                    ground.trouble("traffic that was moved", "the release never came to it"),
-                )
-            })?;
-            let whole = cut.overall();
-            if whole.failed() > 0 {
-                return Err(failed(ground, &whole, watched).into());
-            }
-            if let Some(why) = watched.inconclusive() {
-                return Err(Unmet::Inconclusive(why));
-            }
-            match whole.requests >= at_least {
-                true => Ok(((), none_of(&whole))),
-                false => Err(Unmet::Inconclusive(format!(
-                    "{} requests are fewer than {at_least}",
-                    whole.requests
-                ))),
-            }
+            let cut = watched.none_failed(ground, cut)?;
+            Ok(((), evidence(&cut)?))
         })
         .await?;
     Ok(())
@@ -110,7 +109,7 @@ fn failed(ground: &Ground<'_>, figures: &Figures, watched: &Watched) -> Mismatch
 }
 
 /// A line a phase, and one for the connections that stayed.
-pub fn tell_phases(scenario: &mut Scenario<'_>, cut: &Cut) -> Result<(), RunFolderError> {
+fn tell_phases(scenario: &mut Scenario<'_>, cut: &Cut) -> Result<(), RunFolderError> {
     for phase in Phase::ALL {
         let figures = cut.phase(phase);
         if figures.requests == 0 {
@@ -119,12 +118,9 @@ pub fn tell_phases(scenario: &mut Scenario<'_>, cut: &Cut) -> Result<(), RunFold
         // A request of 20 s says nothing of how fast the others are.
         let mut quick = Figures::default();
         let lanes = cut.lanes.iter().filter(|it| &*it.lane != "slow");
-        lanes.for_each(|it| {
-            it.by_phase
-                .get(&phase)
-                .into_iter()
-                .for_each(|it| quick.merge(it))
-        });
+        for figures in lanes.filter_map(|it| it.by_phase.get(&phase)) {
+            quick.merge(figures);
+        }
         let ms = |quantile| quick.latency_at(quantile).unwrap_or(0) as f64 / 1000.0;
         let versions = figures.versions.iter();
         let versions: Vec<String> = versions

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use harness::blue_green::lock::Holder;
 use harness::blue_green::{
-    BlueGreenError, Conclusion, Deployer, Event, Happened, Plan, Status, Step,
+    Ask, BlueGreenError, Conclusion, Deployer, Event, Happened, Plan, Status, Step,
 };
 use harness::cluster::Cluster;
 use harness::config::remote::Action;
@@ -34,13 +34,6 @@ struct Ground<'a> {
     site: Option<Site<'a>>,
     /// Keeps others of this machine from a remote target.
     _remote: Option<Remote<'a>>,
-}
-
-/// What a command asks of the deployer.
-enum Ask<'a> {
-    Deploy { version: &'a str, manual: bool },
-    Promote,
-    Abort,
 }
 
 /// Runs one of the commands.
@@ -168,31 +161,29 @@ impl<'a> Ground<'a> {
             .place
             .start_run_on("blue-green", &self.target, name, "which is up")?;
         run.begin(Stage::Deploy)?;
-        if let (Ask::Deploy { version, .. }, Some(site)) = (&ask, &self.site) {
-            let brought = {
-                let shared = std::sync::Mutex::new(&mut run);
-                let progress = |text: &str| {
-                    if let Ok(mut run) = shared.lock() {
-                        run.progress(Stage::Deploy, text);
-                    }
-                };
-                tokio::select! {
-                    brought = site.bring_image(version, supply, &progress) => brought,
-                    code = interrupts.next() => return called_off(&mut run, code, common.json),
-                }
+        if let (Ask::Deploy { version, .. }, Some(site)) = (ask, &self.site) {
+            let progress = run.teller(Stage::Deploy);
+            let brought = tokio::select! {
+                brought = site.bring_image(version, supply, &progress) => Ok(brought),
+                code = interrupts.next() => Err(code),
             };
-            if let Err(error) = brought {
-                let failure = error.failure();
-                return failed(&mut run, failure, ExitCode::NoEnvironment, common.json);
+            drop(progress);
+            match brought {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let failure = error.failure();
+                    return failed(&mut run, failure, ExitCode::NoEnvironment, common.json);
+                }
+                Err(code) => return called_off(&mut run, code, common.json),
             }
         }
-        let concluded = self.follow(&mut run, of, &ask, &mut interrupts).await?;
+        let concluded = self.follow(&mut run, of, ask, &mut interrupts).await?;
         match concluded {
-            Ok((conclusion, None)) => self.concluded(&mut run, of, &conclusion),
+            Ok((conclusion, None)) => self.concluded(&mut run, of, ask, &conclusion),
             Ok((_, Some(code))) => called_off(&mut run, code, common.json),
             Err(error) => {
                 let code = error.exit_code();
-                let failure = self.failure(&of.service, &error);
+                let failure = self.failure(of, &error);
                 failed(&mut run, failure, code, common.json)
             }
         }
@@ -204,7 +195,7 @@ impl<'a> Ground<'a> {
         &self,
         run: &mut Run,
         of: &BlueGreenService,
-        ask: &Ask<'_>,
+        ask: Ask<'_>,
         interrupts: &mut Interrupts,
     ) -> Result<Result<(Conclusion, Option<ExitCode>), BlueGreenError>, Problem> {
         let called_off = CancellationToken::new();
@@ -213,16 +204,7 @@ impl<'a> Ground<'a> {
         let deployer = self.deployer(of, &smoke, &release, called_off.clone());
         let mut scribe = Scribe::new(run);
         let mut observe = async |event: &Event| scribe.write(event);
-        let asked = async {
-            match ask {
-                Ask::Deploy { version, manual } => {
-                    deployer.deploy(version, *manual, &mut observe).await
-                }
-                Ask::Promote => deployer.promote(&mut observe).await,
-                Ask::Abort => deployer.abort(&mut observe).await,
-            }
-        };
-        let mut asked = pin!(asked);
+        let mut asked = pin!(deployer.run(ask, &mut observe));
         let code = tokio::select! {
             concluded = &mut asked => {
                 return Ok(concluded.map(|it| (it, None)));
@@ -246,9 +228,14 @@ impl<'a> Ground<'a> {
         &self,
         run: &mut Run,
         of: &BlueGreenService,
+        ask: Ask<'_>,
         conclusion: &Conclusion,
     ) -> Result<ExitCode, Problem> {
-        let code = conclusion.exit_code();
+        let code = match ask {
+            // To take back is what it is for.
+            Ask::Abort => ExitCode::Held,
+            _ => conclusion.exit_code(),
+        };
         let service = &of.service;
         let what = match conclusion {
             Conclusion::AlreadyLive { version, colour } => {
@@ -298,13 +285,17 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn failure(&self, service: &str, error: &BlueGreenError) -> Failure {
+    fn failure(&self, of: &BlueGreenService, error: &BlueGreenError) -> Failure {
+        let service = &of.service;
         let help = error.help().map(|it| it.to_string());
+        // The library does not know how the environment is named here.
+        let (command, named) = (format!("--service {service}`"), self.named(of));
+        let help = help.map(|it| it.replace(&command, &format!("--service {service}{named}`")));
         Failure {
             what: format!("{service} is not released"),
-            expected: "a deployer that may, on a cluster that does as it is told".into(),
+            expected: error.expected().into(),
             seen: error.to_string(),
-            look_at: self.cluster.kubectl(),
+            look_at: format!("{} get deployments,services", self.cluster.kubectl()),
             next: help.unwrap_or_else(|| "cargo xtask status".into()),
         }
     }
@@ -392,7 +383,7 @@ fn plan_in_words(plan: &Plan, service: &str, version: &str) -> String {
     }
     format!(
         "{service}: {old_version} is live as {from}\n\
-         would bring up {version} as {to}, {replicas} pods; check each of them; \n\
+         would bring up {version} as {to}, {replicas} pods; check each of them;\n\
          have the active Service select {to}; compare its traffic with that of {from};\n\
          and take {from} to 0"
     )

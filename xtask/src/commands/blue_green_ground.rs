@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use harness::blue_green::Policy;
+use harness::blue_green::lock::Holder;
+use harness::blue_green::{BlueGreenError, Deployer, Event, Policy, Status};
 use harness::cluster::Cluster;
 use harness::images::{self, ForNodes, Supply};
 use harness::kind::release;
@@ -12,8 +13,9 @@ use harness::prober;
 use harness::run::Run;
 use harness::run::event::Stage;
 use harness::service::Service;
-use scenarios::blue_green::{Ground, Program, SERVICE};
+use scenarios::blue_green::{Ground, Program, RELEASE, SERVICE};
 use scenarios::{Mismatch, Subject};
+use tokio_util::sync::CancellationToken;
 
 use super::deploy::{Site, cluster_of};
 use super::workplace::Workplace;
@@ -46,15 +48,7 @@ impl Prepared {
         let site = Site::find(place, environment).await.map_err(told)?;
         let cluster = cluster_of(environment).await.map_err(told)?;
         let versions = versions(&environment.version);
-        let prober_image = {
-            let shared = std::sync::Mutex::new(&mut *run);
-            let tell = |text: &str| {
-                if let Ok(mut run) = shared.lock() {
-                    run.progress(Stage::Verify, text);
-                }
-            };
-            bring(&site, &versions, &tell).await
-        };
+        let prober_image = bring(&site, &versions, &run.teller(Stage::Verify)).await;
         let prober_image = prober_image.map_err(|error| unprepared(error.to_string()))?;
         let policy = short(&place.config.blue_green);
         let config = write_config(run, place, &policy).map_err(unprepared)?;
@@ -74,15 +68,33 @@ impl Prepared {
     pub fn ground<'a>(&'a self, subject: &'a Subject<'a>) -> Ground<'a> {
         Ground {
             subject,
-            cluster: self.cluster.clone(),
-            policy: self.policy.clone(),
-            smoke: self.smoke.clone(),
-            versions: self.versions.clone(),
-            prober_image: self.prober_image.clone(),
-            program: self.program.clone(),
-            sabotage: subject.sabotage,
+            cluster: &self.cluster,
+            policy: &self.policy,
+            smoke: &self.smoke,
+            versions: &self.versions,
+            prober_image: &self.prober_image,
+            program: &self.program,
         }
     }
+}
+
+/// Ends what a scenario that was called off has under way.
+pub async fn end(place: &Workplace, cluster: &Cluster) -> Result<(), BlueGreenError> {
+    let Some(left) = Status::of(cluster, SERVICE).await?.under_way else {
+        return Ok(());
+    };
+    let deployer = Deployer {
+        cluster,
+        service: SERVICE,
+        policy: &place.config.blue_green,
+        // What it goes back to was live before.
+        smoke: &[],
+        holder: Holder::this(RELEASE),
+        release: RELEASE.to_owned(),
+        called_off: CancellationToken::new(),
+    };
+    let ended = deployer.run(left.ending(), &mut async |_: &Event| {}).await;
+    ended.map(|_| ())
 }
 
 /// The version that is deployed, and the same image under another name.

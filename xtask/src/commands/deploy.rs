@@ -1,7 +1,6 @@
 //! `cargo xtask deploy`.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use harness::cluster::Cluster;
@@ -136,15 +135,7 @@ pub async fn stage(
 ) -> Result<Result<(), ExitCode>, RunFolderError> {
     run.begin(Stage::Deploy)?;
     let begun = Instant::now();
-    let deployed = {
-        let shared = Mutex::new(&mut *run);
-        let progress = |text: &str| {
-            if let Ok(mut run) = shared.lock() {
-                run.progress(Stage::Deploy, text);
-            }
-        };
-        deploying(&progress).await
-    };
+    let deployed = deploying(&run.teller(Stage::Deploy)).await;
     match deployed {
         Ok(deployed) => {
             let step = match deployed.changed {
@@ -182,7 +173,7 @@ pub async fn cluster_of(environment: &Environment) -> Result<Cluster, Problem> {
             target: environment.target.clone(),
         }));
     };
-    let opened = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
+    let opened = place.open().await;
     opened.map_err(Problem::no_environment)
 }
 

@@ -262,7 +262,8 @@ impl<'a> Course<'a> {
             code = self.interrupts.next() => Some(code),
         };
         if let Some(code) = interrupted {
-            verify::leave(&environment).await;
+            let interrupts = &mut *self.interrupts;
+            verify::leave(self.place, &environment, selection, interrupts).await;
             return self.called_off(code);
         }
         let checks = self.run.checks();

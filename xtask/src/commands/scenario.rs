@@ -66,7 +66,7 @@ pub async fn run(verb: &'static str, arguments: ScenarioRun) -> Result<ExitCode,
     };
     let (result, code) = match interrupted {
         Some(code) => {
-            leave(&environment).await;
+            leave(&place, &environment, &selection, &mut interrupts).await;
             (StageResult::Interrupted, code)
         }
         None => {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::capability::Capability;
-use harness::cluster::{Cluster, ClusterError};
+use harness::cluster::ClusterError;
 use harness::config::Target;
 use harness::config::remote::Action;
 use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Credentials, Environment};
+use harness::interrupts::Interrupts;
 use harness::kind::{INGRESS_SERVICE, diagnostics};
 use harness::prober;
 use harness::release::{PLATFORM, live};
@@ -20,7 +21,7 @@ use harness::tunnel::{self, Tunnel};
 use scenarios::catalogue::{self, Entry, Family};
 use scenarios::{Mismatch, Subject, blue_green, smoke};
 
-use super::blue_green_ground::Prepared;
+use super::blue_green_ground::{self, Prepared};
 use super::workplace::Workplace;
 use crate::problem::Problem;
 
@@ -178,20 +179,40 @@ async fn smoke_from_everywhere(run: &mut Run, subject: &Subject<'_>) -> Result<(
 
 /// Of the services that are released blue-green.
 async fn versions(place: &ClusterPlace) -> Result<BTreeMap<Service, String>, ClusterError> {
-    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await?;
+    let cluster = place.open().await?;
     Ok(live::versions(live::look(&cluster, PLATFORM).await?))
 }
 
-/// Takes back what a proof that was called off has in a cluster that stays.
-pub async fn leave(environment: &Environment) {
-    let Some(place) = &environment.cluster else {
-        return;
-    };
-    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
-    if let Ok(cluster) = cluster {
-        // It ends by itself where this fails.
+/// Takes back what a proof that was called off has in a cluster that stays; a second signal
+/// leaves at once.
+pub async fn leave(
+    place: &Workplace,
+    environment: &Environment,
+    selection: &Selection,
+    interrupts: &mut Interrupts,
+) {
+    let is_release = |it: &&'static Entry| matches!(it.family, Family::BlueGreen(_));
+    let releases = selection.scenarios.iter().any(is_release);
+    if releases {
+        say!("called off: a release under way is ended first; once more leaves at once");
+    }
+    let taking_back = async {
+        let Some(its) = &environment.cluster else {
+            return;
+        };
+        let Ok(cluster) = its.open().await else {
+            return;
+        };
+        // They end by themselves where this fails.
         let _ = tunnel::close_all(cluster.client().clone(), NAMESPACE).await;
         let _ = prober::close_all(cluster.client().clone(), prober::MONITORING).await;
+        if releases && let Err(error) = blue_green_ground::end(place, &cluster).await {
+            Problem::new(error.exit_code(), error).show();
+        }
+    };
+    tokio::select! {
+        () = taking_back => {}
+        _ = interrupts.next() => {}
     }
 }
 
@@ -207,7 +228,7 @@ fn shell_image<'a>(environment: &Environment, place: &'a ClusterPlace) -> Result
 }
 
 async fn inside(place: &ClusterPlace, image: &str) -> Result<Tunnel, String> {
-    let cluster = Cluster::open(&place.kubeconfig, &place.context, &place.namespace).await;
+    let cluster = place.open().await;
     let cluster = cluster.map_err(|error| error.to_string())?;
     let client = cluster.client().clone();
     let opened = Tunnel::open(client, NAMESPACE, image, INGRESS_SERVICE, TUNNEL_DEADLINE);

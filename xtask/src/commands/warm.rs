@@ -94,7 +94,9 @@ pub async fn again(
     let ended = tokio::select! {
         ended = course => ended?,
         code = interrupts.next() => {
-            verify::leave(environment).await;
+            if let Purpose::Prove(selection) = purpose {
+                verify::leave(place, environment, selection, &mut interrupts).await;
+            }
             run.end_stages(StageResult::Interrupted)?;
             code
         }
