@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(config.routes[0].path, "/market-data(/|$)(.*)");
         let policy = config.blue_green;
         assert_eq!(policy.lease, Duration::from_secs(30));
-        assert_eq!(policy.thresholds.min_latency_increase.as_millis(), 50);
+        assert_eq!(policy.thresholds.min_latency_increase.as_millis(), 100);
         assert_eq!(policy.smoke[&Service::MarketDataService], ["/quotes"]);
     }
 
@@ -388,6 +388,7 @@ mod tests {
             ("[deadlines]", "[deadlnes]"),
             ("lease = 30", "lease = 0"),
             ("analysis = 20", "analysis = 0"),
+            ("warm_up = 4 ", "warm_up = 20 "),
             ("green_ready = 120", "green_redy = 120"),
             ("min_requests = 100", "min_requests = 0"),
             ("max_error_share = 0.01", "max_error_share = 1.5"),

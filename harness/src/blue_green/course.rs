@@ -12,6 +12,7 @@ use super::analysis::{self, Analysis};
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::event::{Event, Happened};
+use super::histogram::Histogram;
 use super::lock::Lock;
 use super::objects::{Objects, VERSION, tag};
 use super::record::{Book, Outcome, Record, Step};
@@ -443,7 +444,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             let why = format!("after the switch: {why}");
             return Ok(Err(Why::Failed(why)));
         }
-        let watched = self.watch(record, self.deployer.policy.analysis).await?;
+        let policy = self.deployer.policy;
+        let watched = self.watch(record, policy.analysis, policy.warm_up).await?;
         Ok(match watched {
             Ok(Analysis::Holds { .. }) => Ok(Step::Drain),
             Ok(Analysis::Inconclusive { why }) => Err(Why::Inconclusive(why)),
@@ -455,7 +457,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     async fn drain(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
         let text = format!("connections to {} are given time", record.from);
         self.progress(text).await;
-        let watched = self.watch(record, self.deployer.policy.drain).await?;
+        let drain = self.deployer.policy.drain;
+        let watched = self.watch(record, drain, Duration::ZERO).await?;
         Ok(match watched {
             Ok(Analysis::Breach { what, .. }) => Err(Why::Failed(what)),
             // Whether there was enough traffic has been judged before.
@@ -465,14 +468,17 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 
     /// Looks at measured traffic on the new colour for `span`, or until it breaches. The last
-    /// look is the verdict.
+    /// look is the verdict. Latency is judged from the end of `warm_up` on.
     async fn watch(
         &mut self,
         record: &Record,
         span: Duration,
+        warm_up: Duration,
     ) -> Result<Result<Analysis, Why>, BlueGreenError> {
         let baseline = record.baseline.clone().unwrap_or_default();
         let first = self.first_reading(record.to).await?;
+        let warm_at = first.at() + warm_up;
+        let mut warm = warm_up.is_zero().then(|| first.clone());
         let end = Instant::now() + span;
         loop {
             sleep(LOOK_EVERY).await;
@@ -480,7 +486,14 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 return Ok(Err(why));
             }
             let now = self.reading(record.to).await?;
-            let window = Window::between(&first, &now);
+            let mut window = Window::between(&first, &now);
+            window.durations = match &warm {
+                Some(warm) => Window::between(warm, &now).durations,
+                None => Histogram::default(),
+            };
+            if warm.is_none() && now.at() >= warm_at {
+                warm = Some(now);
+            }
             let thresholds = &self.deployer.policy.thresholds;
             let analysis = analysis::judge(&baseline, &window, thresholds);
             let text = format!("{}: {analysis}", record.to);

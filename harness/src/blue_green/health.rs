@@ -1,5 +1,7 @@
 //! Whether a colour may get traffic: each of its pods is asked, and then its Service.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,6 +12,11 @@ use super::error::BlueGreenError;
 use super::event::Happened;
 use super::objects::Objects;
 use super::proxy;
+use crate::wait::{self, Observation, WaitError};
+
+/// How long the Endpoints may take to follow a selector; well under a second where all is well.
+const FOLLOWS: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Asks every pod of the colour on the path of its readiness probe: what Kubernetes goes by
 /// is what counts, and `expected` pods, more than none, must say yes.
@@ -104,7 +111,9 @@ fn port_named(pod: &Pod, name: &str) -> String {
     port.map_or_else(|| name.to_owned(), |it| it.container_port.to_string())
 }
 
-/// Asks a Service for each of `paths`, which must be answered well and in `version`.
+/// Asks a Service for each of `paths`, which must be answered well and in `version`. What
+/// another version answers is no verdict yet: the API server's proxy goes by the Endpoints,
+/// which follow a selector on their own, later than the EndpointSlices.
 ///
 /// Yields what did not hold where one of them is not.
 pub(super) async fn smoke(
@@ -114,27 +123,82 @@ pub(super) async fn smoke(
     paths: &[String],
 ) -> Result<Happened, String> {
     for path in paths {
-        let answer = proxy::ask_service(objects.cluster, service, path).await;
-        let answer = answer.map_err(|why| format!("{service} does not answer {path}: {why}"))?;
-        if !(200..300).contains(&answer.status) {
-            return Err(format!("{service} says {} to {path}", answer.status));
-        }
-        match answer.version.as_deref() {
-            Some(signed) if signed == version => {}
-            Some(signed) => {
-                return Err(format!(
-                    "{service} answers {path} in version {signed} instead of {version}"
-                ));
-            }
-            None => {
-                return Err(format!(
-                    "{service} answers {path} without saying its version"
-                ));
-            }
-        }
+        let what = format!("{service} answers {path} in version {version}");
+        let answered = wait::until(what, FOLLOWS, LOOK_EVERY, async || {
+            let answer = proxy::ask_service(objects.cluster, service, path).await;
+            judge(service, version, path, answer)
+        });
+        answered.await.map_err(|error| match error {
+            WaitError::Hopeless { reason, .. } => reason,
+            late @ WaitError::TimedOut { .. } => late.to_string(),
+        })?;
     }
     Ok(Happened::SmokeHeld {
         service: service.to_owned(),
         paths: paths.to_vec(),
     })
+}
+
+fn judge(
+    service: &str,
+    version: &str,
+    path: &str,
+    answer: Result<proxy::Answer, String>,
+) -> Observation<()> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(why) => return Observation::Hopeless(format!("{service} does not answer {path}: {why}")),
+    };
+    let status = answer.status;
+    match answer.version.as_deref() {
+        Some(signed) if signed != version => {
+            Observation::NotYet(format!("it says {status} in version {signed}"))
+        }
+        // The proxy's own: it found no pod, or did not reach it.
+        None if matches!(status, 502..=504) => {
+            Observation::NotYet(format!("the API server's proxy says {status}"))
+        }
+        _ if !(200..300).contains(&status) => {
+            Observation::Hopeless(format!("{service} says {status} to {path}"))
+        }
+        Some(_) => Observation::Ready(()),
+        None => Observation::Hopeless(format!(
+            "{service} answers {path} without saying its version"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(status: u16, version: Option<&str>) -> Observation<()> {
+        let version = version.map(str::to_owned);
+        judge("quotes", "v2", "/", Ok(proxy::Answer { status, version }))
+    }
+
+    #[test]
+    fn another_versions_answer_is_no_verdict_good_or_bad() {
+        for status in [200, 500] {
+            let answer = judged(status, Some("v1"));
+            assert!(matches!(answer, Observation::NotYet(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_the_version_itself_says_counts_at_once() {
+        assert!(matches!(judged(200, Some("v2")), Observation::Ready(())));
+        assert!(matches!(
+            judged(500, Some("v2")),
+            Observation::Hopeless(_)
+        ));
+    }
+
+    #[test]
+    fn an_answer_without_a_version_proves_nothing() {
+        assert!(matches!(judged(200, None), Observation::Hopeless(_)));
+        assert!(matches!(judged(503, None), Observation::NotYet(_)));
+        let silent = judge("quotes", "v2", "/", Err("no answer".into()));
+        assert!(matches!(silent, Observation::Hopeless(_)));
+    }
 }

@@ -18,6 +18,9 @@ pub struct Policy {
     pub baseline: Duration,
     /// How long green is watched after the switch.
     pub analysis: Duration,
+    /// From the switch, the time whose latency is not held against green: its connections
+    /// and caches are cold. Shorter than `analysis`; its errors count from the first on.
+    pub warm_up: Duration,
     /// From the end of the analysis until the old colour goes to 0.
     pub drain: Duration,
     /// What is allowed while green is watched.

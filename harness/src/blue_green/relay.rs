@@ -11,16 +11,20 @@ pub(super) async fn relayed<T>(
 ) -> T {
     let (sender, mut told) = mpsc::unbounded_channel();
     let progress = move |text: &str| {
-        // Nobody listens once the work is done.
+        // Somebody listens for as long as the work is done.
         let _ = sender.send(text.to_owned());
     };
     let mut work = pin!(work(&progress));
-    loop {
+    let done = loop {
         tokio::select! {
-            done = &mut work => return done,
+            done = &mut work => break done,
             Some(text) = told.recv() => tell(text).await,
         }
+    };
+    while let Ok(text) = told.try_recv() {
+        tell(text).await;
     }
+    done
 }
 
 #[cfg(test)]
@@ -32,15 +36,15 @@ mod tests {
         let mut heard = Vec::new();
         let done = relayed(
             async |progress: &(dyn Fn(&str) + Sync)| {
-                for text in ["one", "two"] {
-                    progress(text);
-                    tokio::task::yield_now().await;
-                }
+                progress("one");
+                tokio::task::yield_now().await;
+                progress("two");
+                progress("three");
                 3
             },
             async |text: String| heard.push(text),
         );
         assert_eq!(done.await, 3);
-        assert_eq!(heard, ["one", "two"]);
+        assert_eq!(heard, ["one", "two", "three"]);
     }
 }

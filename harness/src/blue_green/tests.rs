@@ -20,6 +20,7 @@ fn policy() -> Policy {
         green_ready: Duration::from_secs(60),
         baseline: Duration::from_secs(5),
         analysis: Duration::from_secs(10),
+        warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         thresholds: Thresholds {
             min_requests: 50,
@@ -225,6 +226,35 @@ async fn errors_after_the_switch_bring_traffic_back() {
     assert!(reverted);
     assert_blue_as_before(&fake);
     assert_eq!(outcomes(&fake).await, [Outcome::Reverted]);
+}
+
+/// Releases v2, which is slow for as many looks after the switch.
+async fn released_slow_for(looks: usize) -> Conclusion {
+    let fake = Fake::new();
+    let mut seen = 0;
+    let concluded = release(&fake, "first", |happened| match happened {
+        Happened::Patched {
+            to: Colour::Green, ..
+        } => fake.with(|it| it.slow = true),
+        Happened::Progress { text } if text.starts_with("green: ") => {
+            seen += 1;
+            fake.with(|it| it.slow &= seen < looks);
+        }
+        _ => {}
+    });
+    concluded.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_start_is_not_held_against_a_version_but_slowness_is() {
+    let concluded = released_slow_for(1).await;
+    assert!(released(&concluded), "{concluded:?}");
+    match released_slow_for(usize::MAX).await {
+        Conclusion::Reverted { why, inconclusive } => {
+            assert!(why.contains("latency") && !inconclusive, "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

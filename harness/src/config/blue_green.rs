@@ -28,6 +28,7 @@ pub(super) fn judge(
         green_ready: judge_deadline(&section.green_ready)?,
         baseline: judge_deadline(&section.baseline)?,
         analysis: judge_deadline(&section.analysis)?,
+        warm_up: judge_warm_up(&section.warm_up, &section.analysis)?,
         drain: judge_drain(&section.drain)?,
         thresholds: Thresholds {
             min_requests: judge_min_requests(&section.min_requests)?,
@@ -65,6 +66,18 @@ fn judge_drain(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
             seconds,
             format!("a drain of {other} seconds is not possible"),
             format!("a whole number of seconds, 0 to {LONGEST_DRAIN_SECONDS}"),
+        )),
+    }
+}
+
+fn judge_warm_up(seconds: &Spanned<u32>, analysis: &Spanned<u32>) -> Result<Duration, Fault> {
+    let (warm_up, analysis) = (*seconds.get_ref(), *analysis.get_ref());
+    match warm_up < analysis {
+        true => Ok(Duration::from_secs(warm_up.into())),
+        false => Err(fault(
+            seconds,
+            format!("a warm-up of {warm_up} seconds leaves nothing of the {analysis} of `analysis`"),
+            "less than `analysis`; 0 judges latency from the switch on",
         )),
     }
 }

@@ -192,6 +192,7 @@ pub(super) struct BlueGreen {
     pub green_ready: Spanned<u32>,
     pub baseline: Spanned<u32>,
     pub analysis: Spanned<u32>,
+    pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,
     pub max_error_share: Spanned<f64>,

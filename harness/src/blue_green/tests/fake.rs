@@ -25,15 +25,25 @@ pub struct State {
     pub quota: Option<Value>,
     pub services_beside: Vec<Value>,
     pub autoscaled: Option<i32>,
-    /// Requests answered so far, and those of them that failed, by version.
-    pub traffic: BTreeMap<String, (u64, u64)>,
+    /// What each pod has answered so far.
+    pub traffic: BTreeMap<String, Answered>,
     /// Traffic that each look at the metrics adds to the live version: requests, failures.
     pub each_look: (u64, u64),
+    /// Whether those take 300 ms; else 5 ms.
+    pub slow: bool,
     /// As many requests to come are answered with 503.
     pub away: u32,
     pub resource_version: u64,
     /// Paths of patches, in their order.
     pub patched: Vec<String>,
+}
+
+/// What a pod has answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answered {
+    requests: u64,
+    failed: u64,
+    slow: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -92,6 +102,7 @@ impl Fake {
             autoscaled: None,
             traffic: BTreeMap::new(),
             each_look: (200, 0),
+            slow: false,
             away: 0,
             resource_version: 1,
             patched: Vec::new(),
@@ -329,17 +340,23 @@ fn proxied(state: &mut State, pod: &str, path: &[&str]) -> (u16, Value) {
         false => (0, 0),
     };
     let counted = state.traffic.entry(pod.to_owned()).or_default();
-    counted.0 += more;
-    counted.1 += failures;
-    let (requests, failed) = *counted;
-    let good = requests - failed;
+    counted.requests += more;
+    counted.failed += failures;
+    counted.slow += if state.slow { more } else { 0 };
+    let Answered {
+        requests,
+        failed,
+        slow,
+    } = *counted;
+    let (good, quick) = (requests - failed, requests - slow);
     let text = format!(
         "# TYPE http_requests counter\n\
          http_requests_total{{method=\"GET\",route=\"/quotes\",status=\"200\"}} {good}\n\
          http_requests_total{{method=\"GET\",route=\"/quotes\",status=\"500\"}} {failed}\n\
          # TYPE http_request_duration_seconds histogram\n\
-         http_request_duration_seconds_bucket{{le=\"0.005\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {good}\n\
-         http_request_duration_seconds_bucket{{le=\"+Inf\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {good}\n\
+         http_request_duration_seconds_bucket{{le=\"0.005\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {quick}\n\
+         http_request_duration_seconds_bucket{{le=\"0.25\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {quick}\n\
+         http_request_duration_seconds_bucket{{le=\"+Inf\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {requests}\n\
          # EOF\n"
     );
     (200, Value::String(text))
