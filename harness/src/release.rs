@@ -7,6 +7,7 @@
 
 pub mod difference;
 pub mod error;
+mod held_still;
 mod helm;
 pub mod live;
 mod mend;
@@ -26,6 +27,7 @@ use crate::cluster::workloads::Workloads;
 use crate::file_lock;
 pub use difference::difference;
 pub use error::DeployError;
+use held_still::HeldStill;
 use helm::Helm;
 use live::Live;
 
@@ -103,7 +105,8 @@ impl Release {
 
 /// Installs or upgrades `release` by the program `helm`, and waits until its rollout is
 /// complete; all within `deadline`. What is live of services that are released blue-green
-/// keeps its version, unless the release's `overrides` name another: that the chart refuses.
+/// keeps its version, unless the release's `overrides` name another: that the chart refuses;
+/// none of them may be under release by a deployer.
 /// `progress` gets a line whenever something is further.
 /// A helm that is at work is killed when the caller goes away, or this process dies; the
 /// next deployment mends what it leaves.
@@ -145,19 +148,29 @@ pub async fn deploy_unless(
     let selector = release.selector();
     let before = Before::of(&Workloads::look(cluster, &selector).await?);
     let live = live::look(cluster, &release.name).await?;
-    let release = &release.around(&live);
-    progress(&match manifest_before {
-        Some(_) => format!("helm upgrades {}", release.name),
-        None => format!("helm installs {}", release.name),
-    });
-    let upgrading = upgrade::Upgrade {
-        helm: &helm,
-        lock: &lock,
-        release,
-        before: &before,
-        called_off,
+    let still = unless(called_off, async {
+        Ok(HeldStill::take(cluster, &live, progress).await?)
+    })
+    .await?;
+    let applied = async {
+        // One of them may have been switched before it was held.
+        let live = live::look(cluster, &release.name).await?;
+        progress(&match manifest_before {
+            Some(_) => format!("helm upgrades {}", release.name),
+            None => format!("helm installs {}", release.name),
+        });
+        let upgrading = upgrade::Upgrade {
+            helm: &helm,
+            lock: &lock,
+            release: &release.around(&live),
+            before: &before,
+            called_off,
+        };
+        Ok((upgrading.run(left(), progress).await?, live))
     };
-    let installed = upgrading.run(left(), progress).await?;
+    let applied: Result<_, DeployError> = applied.await;
+    still.give_up().await;
+    let (installed, live) = applied?;
     progress(&format!(
         "helm has applied revision {} of {}",
         installed.revision, release.name

@@ -147,7 +147,9 @@ fn judge(
 ) -> Observation<()> {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(why) => return Observation::Hopeless(format!("{service} does not answer {path}: {why}")),
+        Err(why) => {
+            return Observation::Hopeless(format!("{service} does not answer {path}: {why}"));
+        }
     };
     let status = answer.status;
     match answer.version.as_deref() {
@@ -188,10 +190,7 @@ mod tests {
     #[test]
     fn what_the_version_itself_says_counts_at_once() {
         assert!(matches!(judged(200, Some("v2")), Observation::Ready(())));
-        assert!(matches!(
-            judged(500, Some("v2")),
-            Observation::Hopeless(_)
-        ));
+        assert!(matches!(judged(500, Some("v2")), Observation::Hopeless(_)));
     }
 
     #[test]

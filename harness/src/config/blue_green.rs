@@ -76,7 +76,9 @@ fn judge_warm_up(seconds: &Spanned<u32>, analysis: &Spanned<u32>) -> Result<Dura
         true => Ok(Duration::from_secs(warm_up.into())),
         false => Err(fault(
             seconds,
-            format!("a warm-up of {warm_up} seconds leaves nothing of the {analysis} of `analysis`"),
+            format!(
+                "a warm-up of {warm_up} seconds leaves nothing of the {analysis} of `analysis`"
+            ),
             "less than `analysis`; 0 judges latency from the switch on",
         )),
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::blue_green::lock::LockError;
 use crate::cluster::rollout::{RolloutError, in_the_way};
 use crate::cluster::trouble::{Cause, Trouble};
 use crate::cluster::{Cluster, ClusterError};
@@ -48,6 +49,10 @@ pub enum DeployError {
         /// The revision, its status and time.
         what: String,
     },
+    /// A service is being released blue-green; nothing was changed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Releasing(#[from] LockError),
     /// helm failed, and no pod says why.
     #[error("helm failed: {words}")]
     Helm {
@@ -143,6 +148,8 @@ impl DeployError {
         match self {
             DeployError::Refused { .. } => ExitCode::Usage,
             DeployError::Pending { .. } => ExitCode::Refused,
+            DeployError::Releasing(LockError::Cluster(_)) => ExitCode::NoEnvironment,
+            DeployError::Releasing(_) => ExitCode::Refused,
             _ => ExitCode::NoEnvironment,
         }
     }
@@ -178,7 +185,7 @@ impl DeployError {
                 look_at("the release"),
                 kubectl("get secrets --selector owner=helm"),
             ),
-            DeployError::Cluster(_) => (
+            DeployError::Releasing(LockError::Cluster(_)) | DeployError::Cluster(_) => (
                 "an API server that answers and lets us",
                 format!("the context {}", cluster.context),
                 kubectl("version"),
@@ -191,6 +198,11 @@ impl DeployError {
                 expected(trouble.cause),
                 look_at(&trouble.object),
                 kubectl(&trouble.kubectl()),
+            ),
+            DeployError::Releasing(_) => (
+                "services that no deployer is releasing",
+                look_at("the Leases"),
+                kubectl("get leases"),
             ),
             DeployError::Helm { .. } | DeployError::TooLong { .. } | DeployError::CalledOff => (
                 "every Deployment of the release complete",

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -99,9 +100,13 @@ fn complete() -> Server {
     })
 }
 
-/// A cluster where the one service is released blue-green, and green is live.
-fn blue_green() -> Server {
-    Server::new(|request| match request.path.rsplit('/').next() {
+/// A cluster where the one service is released blue-green, and green is live. `lease` says
+/// what the lock is found to be, each time.
+fn blue_green(lease: impl Fn() -> (u16, Value) + Send + Sync + 'static) -> Server {
+    Server::new(move |request| match request.path.rsplit('/').next() {
+        Some("leases") => (201, request.body.clone()),
+        Some("api-gateway-blue-green") if request.method == "GET" => lease(),
+        Some("api-gateway-blue-green") => (200, request.body.clone()),
         Some("deployments") => list(vec![json!({
             "metadata": {"name": "api-gateway-green", "uid": "d", "generation": 1},
             "spec": {"replicas": 1, "selector": {}, "template": {"spec":
@@ -115,6 +120,13 @@ fn blue_green() -> Server {
         })]),
         _ => list(Vec::new()),
     })
+}
+
+/// A lock that nobody has taken.
+fn no_lease() -> (u16, Value) {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+        "status": "Failure", "code": 404, "message": "not found", "reason": "NotFound"});
+    (404, status)
 }
 
 /// A cluster whose hook's pod has no image, once `started` is there.
@@ -144,10 +156,35 @@ END
 "#;
 
 #[tokio::test]
+async fn nothing_is_applied_while_a_deployer_releases_a_service() {
+    let renewals = AtomicU32::new(0);
+    let lease = move || {
+        let renewed = format!(
+            "2026-11-25T10:00:{:02}.000000Z",
+            renewals.fetch_add(1, SeqCst)
+        );
+        let lease = json!({
+            "metadata": {"name": "api-gateway-blue-green", "uid": "l", "resourceVersion": renewed},
+            "spec": {"holderIdentity": "ana@laptop, pid 1, run x", "leaseDurationSeconds": 30,
+                "acquireTime": "2026-11-25T10:00:00.000000Z", "renewTime": renewed},
+        });
+        (200, lease)
+    };
+    let helm = Script::new("absent", ANSWER);
+    let (deployed, _) = helm.deploy(&blue_green(lease), &release()).await;
+    let error = deployed.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Refused);
+    let told = error.to_string();
+    let expected = "api-gateway is being released by ana@laptop, pid 1, run x";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(!helm.read("asked").contains("upgrade"), "helm was not run");
+}
+
+#[tokio::test]
 async fn what_is_live_of_a_blue_green_service_keeps_its_version_and_is_named() {
     let keep = "cat helm-*/overrides.json > values;";
     let helm = Script::new("absent", &format!("{keep} {ANSWER}"));
-    let (deployed, _) = helm.deploy(&blue_green(), &release()).await;
+    let (deployed, _) = helm.deploy(&blue_green(no_lease), &release()).await;
     let left = deployed.unwrap().left;
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].to_string(), "api-gateway v2.0.0 (green is live)");

@@ -123,7 +123,8 @@ fn short(policy: &Policy) -> Policy {
         lease: Duration::from_secs(5),
         green_ready: Duration::from_secs(30),
         baseline: Duration::from_secs(3),
-        analysis: Duration::from_secs(5),
+        analysis: Duration::from_secs(6),
+        warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(2),
         ..policy.clone()
     }
@@ -144,6 +145,7 @@ fn write_config(run: &Run, place: &Workplace, policy: &Policy) -> Result<PathBuf
         ("green_ready", policy.green_ready),
         ("baseline", policy.baseline),
         ("analysis", policy.analysis),
+        ("warm_up", policy.warm_up),
         ("drain", policy.drain),
     ];
     for (key, time) in times {
