@@ -258,6 +258,20 @@ async fn a_cold_start_is_not_held_against_a_version_but_slowness_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_is_killed_while_it_is_watched_is_followed_by_its_successor() {
+    let fake = Fake::new();
+    let concluded = release(&fake, "first", |happened| match happened {
+        Happened::Progress { text } if text.starts_with("green: ") => {
+            fake.with(|it| it.side(Colour::Green).killed = 1);
+        }
+        _ => {}
+    })
+    .await
+    .unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_traffic_it_does_not_pass() {
     let fake = Fake::new();
     fake.with(|it| it.each_look = (0, 0));

@@ -51,6 +51,8 @@ pub struct FakeSide {
     pub replicas: i32,
     pub tag: String,
     pub live: bool,
+    /// How many of its pods were killed; each has a successor.
+    pub killed: i32,
     /// What its pods wait for instead of running.
     pub waiting: Option<(&'static str, &'static str)>,
     /// The status that its last pod answers health checks with.
@@ -63,6 +65,7 @@ impl FakeSide {
             replicas,
             tag: tag.to_owned(),
             live: replicas > 0,
+            killed: 0,
             waiting: None,
             last_says: 200,
         }
@@ -302,7 +305,7 @@ fn pods(state: &State, colour: Colour) -> Vec<Value> {
             json!({"state": {"waiting": {"reason": reason, "message": message}}, "ready": false})
         }
     };
-    (0..side.replicas)
+    (side.killed..side.killed + side.replicas)
         .map(|number| {
             let mut container = container.clone();
             container["name"] = json!(SERVICE);
@@ -331,7 +334,7 @@ fn proxied(state: &mut State, pod: &str, path: &[&str]) -> (u16, Value) {
         .unwrap();
     let side = state.sides[colour.name()].clone();
     if path != ["metrics"] {
-        let last = pod.contains(&format!("-{}:", side.replicas - 1));
+        let last = pod.contains(&format!("-{}:", side.killed + side.replicas - 1));
         let code = if last { side.last_says } else { 200 };
         return (code, json!({"status": code}));
     }
