@@ -1,0 +1,171 @@
+//! What one load run measured, in the one form that every engine's run is written in.
+//!
+//! Counts and distributions are kept by *block*, a fixed span of time, so that any sum of
+//! blocks (a run, a run without its warm-up, a resampled run) is exact.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+mod distribution;
+
+pub use distribution::Distribution;
+
+/// The form's number. A file of another one is refused, never guessed at.
+pub const SCHEMA: u32 = 1;
+
+/// What one load run measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LoadResult {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The run's id.
+    pub run: String,
+    /// What it was made by.
+    pub engine: Engine,
+    /// What results must share to be compared.
+    pub fingerprint: Fingerprint,
+    /// The first arrival's intended time.
+    pub begun: Timestamp,
+    /// How long a block is, in milliseconds.
+    pub block_millis: u64,
+    /// How it ended.
+    pub ended: Ended,
+    /// How the load generator itself fared.
+    pub generator: Generator,
+    /// By name: `GET /quotes`.
+    pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// What generated the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Arrivals at a stated rate, whatever the answers do.
+    Open,
+    /// Users who wait for their answers, by Goose.
+    Closed,
+}
+
+/// What results must share to be compared: numbers of different things are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fingerprint {
+    /// The target's name.
+    pub target: String,
+    /// The profile's name.
+    pub profile: String,
+    /// What the profile says, in a canonical form: a profile that was edited is another one.
+    pub plan: String,
+    /// The version that each service answered in.
+    pub versions: BTreeMap<String, String>,
+    /// The generator's machine: processor, cores, memory.
+    pub machine: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// As planned.
+    Whole,
+    /// By a signal; what was in flight was given its deadline.
+    Interrupted,
+    /// By a threshold that says so.
+    Aborted {
+        /// The threshold, as it was written.
+        threshold: String,
+    },
+}
+
+/// How the load generator itself fared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Generator {
+    /// Processor time over wall time: 1.0 is one core.
+    pub cores_used: f64,
+    /// How many cores it could use.
+    pub cores: u32,
+    /// From an arrival's intended time to when it was set about, of all endpoints.
+    pub lag: Distribution,
+    /// Why the generator was the bottleneck, where it was: then the result says nothing of
+    /// the target.
+    pub bottleneck: Option<String>,
+}
+
+/// One endpoint's answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Endpoint {
+    /// By their number from the run's begin; one without arrivals is left out.
+    pub blocks: BTreeMap<u32, Block>,
+    /// From being sent to the end of the answer, of the whole run.
+    pub service_time: Distribution,
+    /// How often each status was answered.
+    pub statuses: BTreeMap<u16, u64>,
+    /// What went wrong, and how often: `connection refused`, `status 500`,
+    /// `check: a price that is a number`.
+    pub failures: BTreeMap<String, u64>,
+}
+
+/// What was due at one endpoint within one block.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Block {
+    /// Sent; each has ended, in an answer or not.
+    pub requests: u64,
+    /// Of those, the ones without a good answer.
+    pub failed: u64,
+    /// Due, and not sent: the bound of requests in flight was reached.
+    pub dropped: u64,
+    /// Bytes of the answers' bodies.
+    pub received: u64,
+    /// From the intended time to the end of the answer, failures among them.
+    pub latency: Distribution,
+}
+
+impl Endpoint {
+    /// All blocks together.
+    pub fn whole(&self) -> Block {
+        let mut whole = Block::default();
+        self.blocks.values().for_each(|block| whole.add(block));
+        whole
+    }
+}
+
+impl Block {
+    /// Adds another one's counts.
+    pub fn add(&mut self, other: &Block) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.dropped += other.dropped;
+        self.received += other.received;
+        self.latency.add(&other.latency);
+    }
+
+    /// The share that failed, 0 to 1; none where nothing was sent.
+    pub fn error_share(&self) -> Option<f64> {
+        (self.requests > 0).then(|| self.failed as f64 / self.requests as f64)
+    }
+}
+
+impl LoadResult {
+    /// All endpoints together.
+    pub fn whole(&self) -> Block {
+        let mut whole = Block::default();
+        for endpoint in self.endpoints.values() {
+            whole.add(&endpoint.whole());
+        }
+        whole
+    }
+
+    /// From the first block to the last, in seconds.
+    pub fn seconds(&self) -> f64 {
+        let last = self.endpoints.values();
+        let last = last.filter_map(|it| it.blocks.keys().next_back()).max();
+        let blocks = last.map_or(0, |last| u64::from(*last) + 1);
+        (blocks * self.block_millis) as f64 / 1000.0
+    }
+}
