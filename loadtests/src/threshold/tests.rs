@@ -1,0 +1,402 @@
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use miette::Diagnostic;
+use proptest::prelude::*;
+
+use super::*;
+use crate::result::{Block, Engine};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn threshold(text: &str) -> Threshold {
+    text.parse().unwrap()
+}
+
+fn block(millis: impl IntoIterator<Item = u64>) -> Block {
+    let mut block = Block::default();
+    for millis in millis {
+        block.requests += 1;
+        block.latency.record(millis * 1000);
+    }
+    block
+}
+
+fn seen(block: &Block) -> Seen {
+    let mut seen = Seen::nothing(Engine::Open);
+    seen.add("GET /quotes", block, 0);
+    seen
+}
+
+fn outcome(text: &str, block: &Block) -> Outcome {
+    threshold(text).judge(&seen(block), SECOND).outcome
+}
+
+fn value(text: &str, block: &Block) -> Option<f64> {
+    threshold(text).judge(&seen(block), SECOND).seen
+}
+
+#[test]
+fn a_mistake_is_shown_where_it_is_with_what_is_accepted() {
+    let written = [
+        "p(95)",
+        "p(95)=<500",
+        "p(95)<>500",
+        "p95<500",
+        "p<500",
+        "p(101)<500",
+        "p(NaN)<500",
+        "p(95)<fast",
+        "p(95)<NaN",
+        "p(95)<1e400",
+        "p(95)<500min",
+        "p(95)<5%",
+        "rps>100s",
+        "rate<0.01",
+        "value>1",
+        "http_req_failed: count<1",
+        "http_req_duration: error share<1%",
+        "http_req_waiting: avg<5",
+        "http_req_durations: avg<5",
+        "http_req_duration{name:GET /quotes: avg<5",
+        "http_req_duration{name:}: avg<5",
+        "http_req_duration{name:GET /quotes,scenario:a}: avg<5",
+        "http_reqs{expected_response:true}: count>5",
+        "µ: avg<5",
+        "",
+    ];
+    let mut shown = String::new();
+    for text in written {
+        let error = text.parse::<Threshold>().unwrap_err();
+        writeln!(shown, "{error}\n    {}", error.help().unwrap()).unwrap();
+    }
+    assert_snapshot!(shown);
+}
+
+#[test]
+fn a_verdict_is_one_line() {
+    let mut some = block([10, 20, 30, 40]);
+    some.failed = 1;
+    some.dropped = 2;
+    let good = block(1..=1000);
+    let nothing = Block::default();
+    let mut shown = String::new();
+    for (text, block) in [
+        ("p(95)<500", &some),
+        ("http_req_duration{name:GET /quotes}: p(50)<20ms", &some),
+        ("error share<1%", &some),
+        ("error share<1%", &good),
+        ("checks: rate>0.99", &some),
+        ("rps>=200", &some),
+        ("dropped==0", &some),
+        ("p(99)<100ms", &nothing),
+        ("http_req_duration{name:GET /never}: max<1", &some),
+        ("http_req_duration{expected_response:true}: max<100", &some),
+    ] {
+        writeln!(shown, "{}", threshold(text).judge(&seen(block), SECOND)).unwrap();
+    }
+    assert_snapshot!(shown);
+}
+
+#[test]
+fn what_was_seen_is_compared_exactly() {
+    let block = block([10, 20, 30, 40]);
+    for (text, holds) in [
+        ("count==4", true),
+        ("count===4", true),
+        ("count!=4", false),
+        ("count<4", false),
+        ("count<=4", true),
+        ("count>4", false),
+        ("count>=4", true),
+    ] {
+        assert_eq!(outcome(text, &block) == Outcome::Held, holds, "{text}");
+    }
+}
+
+#[test]
+fn units_are_of_one_scale() {
+    for (with, without) in [
+        ("avg<100us", 0.1),
+        ("avg<100µs", 0.1),
+        ("avg<100ms", 100.0),
+        ("avg<1.5 s", 1500.0),
+        ("avg<1.5e3", 1500.0),
+        ("avg<1_000", 1000.0),
+        ("error share<7%", 0.07),
+        ("error_share<0.07", 0.07),
+    ] {
+        assert_eq!(threshold(with).expression.limit, without, "{with}");
+    }
+}
+
+#[test]
+fn no_samples_fail_whatever_is_asked() {
+    let nothing = Block::default();
+    for text in [
+        "p(95)<500",
+        "avg>=0",
+        "count>=0",
+        "rps>=0",
+        "error share<=1",
+        "dropped==0",
+        "http_req_failed: rate<1",
+        "checks: rate>=0",
+        "iterations: count>=0",
+        "data_received: rate>=0",
+    ] {
+        assert_eq!(outcome(text, &nothing), Outcome::NoSamples, "{text}");
+    }
+    let none_lasted = threshold("rps>=0").judge(&seen(&block([1])), Duration::ZERO);
+    assert_eq!(none_lasted.outcome, Outcome::NoSamples);
+}
+
+#[test]
+fn an_endpoint_that_was_never_asked_fails_beside_one_that_was() {
+    let text = "http_req_duration{name:GET /never}: p(99)<100";
+    assert_eq!(outcome(text, &block([1])), Outcome::NoSamples);
+    let of_one = threshold("p(99)<100").for_endpoint("GET /never");
+    assert_eq!(of_one, threshold(text));
+}
+
+#[test]
+fn what_is_no_finite_number_holds_nothing() {
+    for operator in ["<", "<=", ">", ">=", "==", "!="] {
+        let Expression { operator, .. } = threshold(&format!("avg{operator}5")).expression;
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(!operator.holds(value, 5.0), "{operator:?} {value}");
+            assert!(!operator.holds(5.0, value), "{operator:?} {value}");
+        }
+    }
+}
+
+#[test]
+fn one_sample_is_every_percentile() {
+    let one = block([42]);
+    for percentile in [
+        "p(0)", "p(50)", "p(99.99)", "p(100)", "min", "med", "max", "avg",
+    ] {
+        let seen = value(&format!("{percentile}<100"), &one).unwrap();
+        assert!((seen - 42.0).abs() < 0.05, "{percentile} {seen}");
+    }
+}
+
+#[test]
+fn arrivals_that_were_all_dropped_are_counted() {
+    let dropped = Block {
+        dropped: 7,
+        ..Block::default()
+    };
+    assert_eq!(value("dropped<1", &dropped), Some(7.0));
+    assert_eq!(outcome("dropped<1", &dropped), Outcome::Failed);
+    assert_eq!(outcome("count<1", &dropped), Outcome::NoSamples);
+}
+
+#[test]
+fn an_answer_that_a_check_found_bad_is_an_error_with_an_expected_status() {
+    let mut block = block([1; 10]);
+    block.failed = 3;
+    let mut seen = Seen::nothing(Engine::Open);
+    seen.add("GET /quotes", &block, 2);
+    let value = |text| threshold(text).judge(&seen, SECOND).seen;
+    assert_eq!(value("http_req_failed: rate<1"), Some(0.1));
+    assert_eq!(value("error share<1"), Some(0.3));
+    assert_eq!(value("checks: rate<1"), Some(0.7));
+}
+
+#[test]
+fn times_of_expected_answers_are_told_only_where_all_were() {
+    let text = "http_req_duration{expected_response:true}: max<100";
+    let mut block = block([1, 2]);
+    assert_eq!(outcome(text, &block), Outcome::Held);
+    block.failed = 1;
+    assert_eq!(outcome(text, &block), Outcome::NotMeasured);
+}
+
+#[test]
+fn iterations_are_arrivals_of_the_open_model_alone() {
+    let iterations = threshold("iterations: count==2");
+    let mut seen = seen(&block([1, 2]));
+    assert!(iterations.judge(&seen, SECOND).holds());
+    seen = Seen::nothing(Engine::Closed);
+    seen.add("GET /quotes", &block([1, 2]), 0);
+    let outcome = iterations.judge(&seen, SECOND).outcome;
+    assert_eq!(outcome, Outcome::NotMeasured);
+}
+
+#[test]
+fn tags_tell_endpoints_apart() {
+    let mut seen = seen(&block([1; 3]));
+    seen.add("POST /orders", &block([1; 5]), 0);
+    let count = |text| threshold(text).judge(&seen, SECOND).seen;
+    assert_eq!(count("count>0"), Some(8.0));
+    assert_eq!(count("http_reqs{method:POST}: count>0"), Some(5.0));
+    assert_eq!(
+        count("http_reqs{ name : 'GET /quotes' }: count>0"),
+        Some(3.0)
+    );
+    let both = "http_reqs{name:GET /quotes,method:POST}: count>0";
+    assert_eq!(count(both), None);
+}
+
+#[test]
+fn a_run_ends_once_a_threshold_fails_after_its_delay() {
+    let slow = seen(&block([900]));
+    let at = |seconds| Duration::from_secs(seconds);
+    let aborting = |delay| [threshold("p(99)<100ms").aborting(delay)];
+    let aborts =
+        |thresholds: &[Threshold], seen, elapsed| to_abort(thresholds, seen, at(elapsed)).is_some();
+    assert!(aborts(&aborting(None), &slow, 0));
+    assert!(!aborts(&aborting(Some(at(10))), &slow, 10));
+    assert!(aborts(&aborting(Some(at(10))), &slow, 11));
+    assert!(!aborts(&[threshold("p(99)<100ms")], &slow, 60));
+    let fast = seen(&block([9]));
+    assert!(!aborts(&aborting(None), &fast, 60));
+    let nothing = Seen::nothing(Engine::Open);
+    assert!(!aborts(&aborting(None), &nothing, 60));
+}
+
+#[test]
+fn the_option_of_k6_is_read_as_it_is() {
+    let option = r#"{
+        "http_req_duration": [
+            "p(95)<500",
+            { "threshold": "avg<200", "abortOnFail": true, "delayAbortEval": "1m30s" },
+            { "threshold": "max<9", "abortOnFail": true, "delayAbortEval": 1500 },
+            { "threshold": "min<9" }
+        ],
+        "http_req_failed{name:GET /quotes}": ["rate<0.01"]
+    }"#;
+    let option: BTreeMap<String, Vec<Written>> = serde_json::from_str(option).unwrap();
+    let read = Threshold::of_option(&option).unwrap();
+    let lines: Vec<_> = read.iter().map(Threshold::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "http_req_duration: p(95)<500",
+            "http_req_duration: avg<200",
+            "http_req_duration: max<9",
+            "http_req_duration: min<9",
+            "http_req_failed{name:GET /quotes}: rate<0.01",
+        ]
+    );
+    let aborting: Vec<_> = read.iter().map(|it| (it.abort_on_fail, it.delay)).collect();
+    assert_eq!(
+        aborting,
+        [
+            (false, None),
+            (true, Some(Duration::from_secs(90))),
+            (true, Some(Duration::from_millis(1500))),
+            (false, None),
+            (false, None),
+        ]
+    );
+}
+
+#[test]
+fn an_option_with_a_key_that_is_not_known_is_refused() {
+    let option = r#"{ "http_reqs": [{ "threshold": "count>5", "abort": true }] }"#;
+    assert!(serde_json::from_str::<BTreeMap<String, Vec<Written>>>(option).is_err());
+}
+
+#[test]
+fn a_verdict_is_stored_and_read_again() {
+    let delay = Some(Duration::from_secs(10));
+    let aborting = threshold("http_req_duration{name:GET /quotes}: p(95)<500").aborting(delay);
+    let verdict = aborting.judge(&seen(&block([1])), SECOND);
+    let json = serde_json::to_string(&verdict).unwrap();
+    assert_snapshot!(json, @r#"{"threshold":"http_req_duration{name:GET /quotes}: p(95)<500","abort-on-fail":true,"delay":"10s","requests":1,"seen":1.0,"outcome":"held"}"#);
+    assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+}
+
+/// Thresholds as they can be written, with the metric they are of where it is named.
+fn written() -> impl Strategy<Value = (Option<&'static str>, String)> {
+    let number = prop_oneof![
+        any::<u32>().prop_map(|it| it.to_string()),
+        (0.0..1e9f64).prop_map(|it| it.to_string()),
+        (0.0..1e9f64).prop_map(|it| format!("{it:e}")),
+    ];
+    let percentile = (0.0..=100.0f64).prop_map(|it| format!("p({it})"));
+    let times = prop_oneof![
+        prop::sample::select(vec!["avg", "min", "med", "max"]).prop_map(str::to_owned),
+        percentile
+    ];
+    let of = |key: &'static str, word: &'static str| Just((Some(key), word.to_owned()));
+    let word = prop_oneof![
+        times.clone().prop_map(|word| (None, word)),
+        times.prop_map(|word| (Some("http_req_duration{name:GET /orders/{id}}"), word)),
+        of("http_reqs", "rate"),
+        of("http_req_failed{method:GET}", "rate"),
+        of("dropped_iterations", "count"),
+        Just((None, "error share".to_owned())),
+        Just((None, "rps".to_owned())),
+    ];
+    let operator = prop::sample::select(vec!["<", "<=", ">", ">=", "==", "===", "!="]);
+    let space = || prop::sample::select(vec!["", " ", "  "]);
+    let parts = (word, space(), operator, space(), number);
+    parts.prop_map(|((key, word), before, operator, after, number)| {
+        (key, format!("{word}{before}{operator}{after}{number}"))
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_reads_as_the_same((key, expression) in written()) {
+        let read = match key {
+            Some(key) => Threshold::of(key, &expression).unwrap(),
+            None => threshold(&expression),
+        };
+        prop_assert_eq!(threshold(&read.to_string()), read.clone());
+        prop_assert_eq!(Threshold::of(&read.key(), &expression).unwrap(), read);
+    }
+
+    #[test]
+    fn nothing_written_makes_it_panic(
+        text in "[a-z_(){}:,'\" <>=!0-9.eE+%µ-]{0,40}|\\PC*", key in "\\PC*|http_req_duration\\PC*"
+    ) {
+        for read in [text.parse(), Threshold::of(&key, &text), Threshold::of("http_reqs", &text)] {
+            if let Err(NotAThreshold { written, column, .. }) = read {
+                prop_assert!((1..=written.chars().count() + 1).contains(&column));
+            }
+        }
+    }
+
+    #[test]
+    fn a_percentile_is_the_time_at_its_rank(
+        mut millis in prop::collection::vec(1u64..2000, 1..200), tenths in 0u64..=1000
+    ) {
+        let block = block(millis.clone());
+        millis.sort();
+        let rank = (tenths * millis.len() as u64).div_ceil(1000).max(1);
+        let exact = millis[rank as usize - 1] as f64;
+        let seen = value(&format!("p({})<1", tenths as f64 / 10.0), &block).unwrap();
+        prop_assert!(exact <= seen && seen <= exact * 1.001, "{seen} for {exact}");
+    }
+
+    #[test]
+    fn an_operator_and_its_opposite_divide_all_numbers(value: f64, limit: f64) {
+        prop_assume!(value.is_finite() && limit.is_finite());
+        for (one, other) in [
+            (Operator::Below, Operator::AtLeast),
+            (Operator::Above, Operator::AtMost),
+            (Operator::Equal, Operator::Unequal),
+        ] {
+            prop_assert_ne!(one.holds(value, limit), other.holds(value, limit));
+        }
+    }
+
+    #[test]
+    fn parts_that_are_added_are_judged_as_the_whole(
+        millis in prop::collection::vec(1u64..2000, 1..100), at in 0usize..100
+    ) {
+        let (left, right) = millis.split_at(at.min(millis.len()));
+        let mut parts = seen(&block(left.to_vec()));
+        parts.add("GET /quotes", &block(right.to_vec()), 0);
+        for text in ["p(95)<500", "avg<500", "count>50"] {
+            let whole = threshold(text).judge(&seen(&block(millis.clone())), SECOND);
+            prop_assert_eq!(threshold(text).judge(&parts, SECOND), whole);
+        }
+    }
+}
