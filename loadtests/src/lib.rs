@@ -1,5 +1,6 @@
 //! Load on the TRII platform, and what it is measured against.
 
 pub mod bench;
+pub mod k6;
 pub mod result;
 pub mod threshold;

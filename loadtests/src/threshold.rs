@@ -59,6 +59,7 @@ mod verdict;
 pub use error::{Mistake, NotAThreshold};
 pub use expression::{Expression, Operator, Statistic};
 pub use judge::{Seen, judge_all, to_abort};
+pub(crate) use judge::{Tally, millis as millis_of};
 pub use metric::{Kind, Metric};
 pub use option::{Aborting, Delay, Written};
 pub use selector::{Selector, Tag};

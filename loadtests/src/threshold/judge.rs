@@ -72,6 +72,11 @@ impl Tally {
     pub(crate) fn unexpected(&self) -> u64 {
         self.sum.failed.saturating_sub(self.failed_checks)
     }
+
+    /// Requests with a good answer.
+    pub(crate) fn good(&self) -> u64 {
+        self.sum.requests.saturating_sub(self.sum.failed)
+    }
 }
 
 /// Judges all of a result.
@@ -134,7 +139,7 @@ impl Threshold {
             Metric::Duration => millis(&sum.latency, self.expression.statistic),
             Metric::Failed => Some(tally.unexpected() as f64 / requests),
             Metric::ErrorShare => Some(sum.failed as f64 / requests),
-            Metric::Checks => Some((sum.requests - sum.failed) as f64 / requests),
+            Metric::Checks => Some(tally.good() as f64 / requests),
             Metric::Requests | Metric::Iterations => self.counted(sum.requests, lasted),
             Metric::Received => self.counted(sum.received, lasted),
             Metric::Dropped => self.counted(sum.dropped, lasted),

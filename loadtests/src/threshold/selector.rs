@@ -89,12 +89,19 @@ impl fmt::Display for Selector {
     }
 }
 
+impl Tag {
+    pub(crate) fn key_and_value(&self) -> (&'static str, String) {
+        match self {
+            Tag::Name(name) => ("name", name.clone()),
+            Tag::Method(method) => ("method", method.clone()),
+            Tag::Expected => ("expected_response", "true".to_owned()),
+        }
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Tag::Name(name) => write!(f, "name:{name}"),
-            Tag::Method(method) => write!(f, "method:{method}"),
-            Tag::Expected => f.write_str("expected_response:true"),
-        }
+        let (key, value) = self.key_and_value();
+        write!(f, "{key}:{value}")
     }
 }

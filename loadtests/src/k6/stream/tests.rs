@@ -1,0 +1,124 @@
+use std::collections::BTreeSet;
+use std::fs;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::k6::{Failure, Protocol, Timings};
+
+fn sample(endpoint: &str) -> Sample<'_> {
+    Sample {
+        endpoint,
+        method: "GET",
+        scenario: "smoke",
+        ended: Timestamp::UNIX_EPOCH,
+        timings: Timings {
+            waiting: Duration::from_micros(1500),
+            ..Timings::default()
+        },
+        ending: Ending::Answered {
+            status: 200,
+            protocol: Protocol::Http2,
+            tls: None,
+        },
+    }
+}
+
+fn lines(thresholds: &[Threshold], write: impl FnOnce(&mut JsonStream)) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.json");
+    let mut stream = JsonStream::create(&path, thresholds).unwrap();
+    write(&mut stream);
+    stream.finish().unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.collect()
+}
+
+#[test]
+fn a_run_without_requests_is_an_empty_file() {
+    assert!(lines(&[], |_| ()).is_empty());
+}
+
+#[test]
+fn several_dropped_arrivals_are_one_point() {
+    let at = Timestamp::UNIX_EPOCH;
+    let lines = lines(&[], |stream| stream.dropped("smoke", at, 7).unwrap());
+    assert_eq!(lines[1]["data"]["value"], 7);
+}
+
+#[test]
+fn a_threshold_on_a_part_makes_a_submetric_once() {
+    let stated = ["p(95)<500", "avg<200"].map(|text| {
+        let threshold: Threshold = text.parse().unwrap();
+        threshold.for_endpoint("GET /quotes")
+    });
+    let lines = lines(&stated, |stream| {
+        stream.request(&sample("GET /quotes")).unwrap()
+    });
+    let data = lines.iter().find(|it| it["metric"] == "http_req_duration");
+    let data = &data.unwrap()["data"];
+    assert_eq!(data["thresholds"], Value::Array(Vec::new()));
+    let names: Vec<_> = data["submetrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["name"])
+        .collect();
+    let own = "http_req_duration{name:GET /quotes}";
+    assert_eq!(names, [own, "http_req_duration{expected_response:true}"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_full_disk_did_not_take_is_never_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.json");
+    let mut stream = JsonStream::onto(OutputFile::on_a_full_disk(&path), &[]);
+    let mut written = (0..1000).map(|_| stream.request(&sample("GET /quotes")));
+    let failed = written.find_map(Result::err).unwrap();
+    assert!(matches!(failed, OutputError::DiskFull { .. }), "{failed}");
+    drop(written);
+    let not_kept = stream.finish().unwrap_err();
+    assert!(
+        matches!(not_kept, OutputError::Incomplete { .. }),
+        "{not_kept}"
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_called_how_each_line_is_json_and_each_metric_declared_first(
+        calls in prop::collection::vec((0u8..5, "\\PC*|[\"\\\\\n]*"), 0..20)
+    ) {
+        let at = Timestamp::UNIX_EPOCH;
+        let lines = lines(&[], |stream| {
+            for (call, name) in &calls {
+                let lasted = Duration::from_micros(3);
+                let sample = sample(name);
+                let failed = Sample { ending: Ending::Failed(Failure::Other(name)), ..sample };
+                let check = Check { name, scenario: name, at, passed: true };
+                let iteration =
+                    Iteration { scenario: name, ended: at, lasted, sent: 1, received: 1 };
+                let written = match call {
+                    0 => stream.request(&sample),
+                    1 => stream.request(&failed),
+                    2 => stream.check(&check),
+                    3 => stream.iteration(&iteration),
+                    _ => stream.users(at, 1, 2),
+                };
+                written.unwrap();
+            }
+        });
+        let mut declared = BTreeSet::new();
+        for line in lines {
+            let metric = line["metric"].as_str().unwrap().to_owned();
+            match line["type"].as_str() {
+                Some("Metric") => prop_assert!(declared.insert(metric)),
+                _ => prop_assert!(declared.contains(&metric)),
+            }
+        }
+    }
+}
