@@ -52,6 +52,8 @@ impl JsonStream {
         let parts = sample.timings;
         let duration = parts.sending + parts.waiting + parts.receiving;
         let tags = json(&request_tags(sample));
+        // Once, not once a point.
+        let ended = sample.ended.to_string();
         let failed = f64::from(u8::from(!is_expected(sample.ending)));
         for (metric, value) in [
             (Metric::REQUESTS, 1.0),
@@ -64,7 +66,7 @@ impl JsonStream {
             (Metric::RECEIVING, millis(parts.receiving)),
             (Metric::FAILED, failed),
         ] {
-            self.point(metric, sample.ended, value, &tags);
+            self.point(metric, &ended, value, &tags);
         }
         self.write()
     }
@@ -80,7 +82,7 @@ impl JsonStream {
             scenario: check.scenario,
         });
         let passed = f64::from(u8::from(check.passed));
-        self.point(Metric::CHECKS, check.at, passed, &tags);
+        self.point(Metric::CHECKS, &check.at.to_string(), passed, &tags);
         self.write()
     }
 
@@ -93,13 +95,14 @@ impl JsonStream {
             group: "",
             scenario: iteration.scenario,
         });
+        let ended = iteration.ended.to_string();
         for (metric, value) in [
             (Metric::DATA_SENT, iteration.sent as f64),
             (Metric::DATA_RECEIVED, iteration.received as f64),
             (Metric::ITERATION_DURATION, millis(iteration.lasted)),
             (Metric::ITERATIONS, 1.0),
         ] {
-            self.point(metric, iteration.ended, value, &tags);
+            self.point(metric, &ended, value, &tags);
         }
         self.write()
     }
@@ -115,7 +118,7 @@ impl JsonStream {
         count: u64,
     ) -> Result<(), OutputError> {
         let tags = json(&DroppedTags { scenario });
-        self.point(Metric::DROPPED, at, count as f64, &tags);
+        self.point(Metric::DROPPED, &at.to_string(), count as f64, &tags);
         self.write()
     }
 
@@ -124,8 +127,9 @@ impl JsonStream {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn users(&mut self, at: Timestamp, now: u64, most: u64) -> Result<(), OutputError> {
-        self.point(Metric::VUS, at, now as f64, "{}");
-        self.point(Metric::VUS_MAX, at, most as f64, "{}");
+        let at = at.to_string();
+        self.point(Metric::VUS, &at, now as f64, "{}");
+        self.point(Metric::VUS_MAX, &at, most as f64, "{}");
         self.write()
     }
 
@@ -142,7 +146,7 @@ impl JsonStream {
         }
     }
 
-    fn point(&mut self, metric: Metric, at: Timestamp, value: f64, tags: &str) {
+    fn point(&mut self, metric: Metric, at: &str, value: f64, tags: &str) {
         if self.declared.insert(metric) {
             self.lines += &json(&Declaration::of(metric, &self.thresholds));
             self.lines.push('\n');

@@ -103,10 +103,8 @@ impl Threshold {
     /// Judges what was seen in a run that lasted so long.
     pub fn judge(&self, seen: &Seen, lasted: Duration) -> Verdict {
         let tally = seen.of(&self.selector);
-        let value = match self.is_measured(&tally, seen.engine) {
-            true => self.value(&tally, lasted),
-            false => None,
-        };
+        let measured = self.is_measured(&tally, seen.engine);
+        let value = measured.then(|| self.value(&tally, lasted)).flatten();
         Verdict {
             threshold: self.clone(),
             requests: tally.sum.requests,
@@ -114,7 +112,7 @@ impl Threshold {
             outcome: match value {
                 Some(value) if self.expression.holds(value) => Outcome::Held,
                 Some(_) => Outcome::Failed,
-                None if self.is_measured(&tally, seen.engine) => Outcome::NoSamples,
+                None if measured => Outcome::NoSamples,
                 None => Outcome::NotMeasured,
             },
         }

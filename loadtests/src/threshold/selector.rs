@@ -38,7 +38,7 @@ impl Selector {
 }
 
 /// Reads `METRIC` or `METRIC{TAG:VALUE,...}`, as strictly as k6 does: no spaces around the
-/// metric, each tag with a value. Values may stand in quotes.
+/// metric, each tag with a value. Values may stand in quotes, and then, unlike k6's, hold commas.
 pub(super) fn read_key(key: &str) -> Result<(Metric, Selector), Misread> {
     let braces = || misread(key, &key[key.len()..], Mistake::Braces);
     let Some((name, rest)) = key.split_once('{') else {
@@ -49,7 +49,12 @@ pub(super) fn read_key(key: &str) -> Result<(Metric, Selector), Misread> {
     };
     let tags = rest.strip_suffix('}').ok_or_else(braces)?;
     let metric = metric(key, name)?;
-    let tags = tags.split(',').map(|tag| read_tag(key, metric, tag));
+    let mut quoted = false;
+    let tags = tags.split(|it| {
+        quoted ^= it == '"';
+        it == ',' && !quoted
+    });
+    let tags = tags.map(|tag| read_tag(key, metric, tag));
     Ok((metric, Selector(tags.collect::<Result<_, _>>()?)))
 }
 
@@ -102,6 +107,9 @@ impl Tag {
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key, value) = self.key_and_value();
-        write!(f, "{key}:{value}")
+        match value.contains(',') {
+            true => write!(f, "{key}:\"{value}\""),
+            false => write!(f, "{key}:{value}"),
+        }
     }
 }

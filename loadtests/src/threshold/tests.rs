@@ -242,6 +242,25 @@ fn tags_tell_endpoints_apart() {
 }
 
 #[test]
+fn a_stall_is_seen_by_all_who_were_due_in_it() {
+    // 10 s at 1,000 requests/s, the first 2 s of them answered only when those were over.
+    let stalled = block((0..10_000u64).map(|due| 2000u64.saturating_sub(due)));
+    for (percentile, exact) in [("p(90)", 1000.0), ("p(95)", 1500.0), ("p(99)", 1900.0)] {
+        let seen = value(&format!("{percentile}<100ms"), &stalled).unwrap();
+        assert!((seen / exact - 1.0).abs() < 0.002, "{percentile} {seen}");
+    }
+    assert_eq!(outcome("p(99)<100ms", &stalled), Outcome::Failed);
+}
+
+#[test]
+fn an_endpoint_with_commas_in_its_name_is_read_again() {
+    let name = "GET /quotes?symbols=A,B";
+    let of_one = threshold("p(95)<500").for_endpoint(name);
+    assert!(of_one.selector.selects(name));
+    assert_eq!(threshold(&of_one.to_string()), of_one);
+}
+
+#[test]
 fn a_run_ends_once_a_threshold_fails_after_its_delay() {
     let slow = seen(&block([900]));
     let at = |seconds| Duration::from_secs(seconds);
@@ -260,16 +279,16 @@ fn a_run_ends_once_a_threshold_fails_after_its_delay() {
 
 #[test]
 fn the_option_of_k6_is_read_as_it_is() {
-    let option = r#"{
-        "http_req_duration": [
+    let option = r#"
+        http_req_duration = [
             "p(95)<500",
-            { "threshold": "avg<200", "abortOnFail": true, "delayAbortEval": "1m30s" },
-            { "threshold": "max<9", "abortOnFail": true, "delayAbortEval": 1500 },
-            { "threshold": "min<9" }
-        ],
-        "http_req_failed{name:GET /quotes}": ["rate<0.01"]
-    }"#;
-    let option: BTreeMap<String, Vec<Written>> = serde_json::from_str(option).unwrap();
+            { threshold = "avg<200", abortOnFail = true, delayAbortEval = "1m30s" },
+            { threshold = "max<9", abortOnFail = true, delayAbortEval = 1500 },
+            { threshold = "min<9" },
+        ]
+        "http_req_failed{name:GET /quotes}" = ["rate<0.01"]
+    "#;
+    let option: BTreeMap<String, Vec<Written>> = toml::from_str(option).unwrap();
     let read = Threshold::of_option(&option).unwrap();
     let lines: Vec<_> = read.iter().map(Threshold::to_string).collect();
     assert_eq!(
@@ -293,6 +312,15 @@ fn the_option_of_k6_is_read_as_it_is() {
             (false, None),
         ]
     );
+}
+
+#[test]
+fn a_delay_that_is_none_is_refused() {
+    let option =
+        r#"checks = [{ threshold = "rate>0.9", abortOnFail = true, delayAbortEval = "soon" }]"#;
+    let option: BTreeMap<String, Vec<Written>> = toml::from_str(option).unwrap();
+    let error = Threshold::of_option(&option).unwrap_err();
+    assert_eq!(error.mistake, Mistake::Duration("soon".to_owned()));
 }
 
 #[test]
