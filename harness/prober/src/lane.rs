@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Answer, Identity, On, Outcome};
 use crate::clock::micros;
-use crate::connection::{Connection, Way, drain};
+use crate::connection::{Connection, drain};
 use crate::probing::{Shared, StartError};
 use crate::spec::{Connections, Lane};
+use crate::way::{HTTP_1_1, Way};
 
 /// A lane at work.
 pub struct Asker {
@@ -52,7 +53,7 @@ impl Asker {
         let host = HeaderValue::from_str(&parts.authority);
         Ok(Asker {
             name: lane.name.as_str().into(),
-            way: Way::to(&lane.target, &parts).await?,
+            way: Way::to(&lane.target, HTTP_1_1).await?,
             path: parts.path,
             host: host.map_err(|error| wrong(error.to_string()))?,
             in_flight: Arc::new(Semaphore::new(lane.max_in_flight)),

@@ -14,7 +14,7 @@
 
 pub mod answer;
 pub mod bound;
-mod classify;
+pub mod classify;
 mod clock;
 mod connection;
 pub mod cut;
@@ -27,9 +27,10 @@ mod probing;
 mod reach;
 pub mod recording;
 pub mod spec;
+pub mod way;
 
 pub use answer::{Answer, Identity, On, Outcome};
-pub use clock::cpu_of_this_process;
+pub use clock::{cpu_of_this_process, cpu_of_this_thread};
 pub use cut::{Cut, LaneFigures, Pinned};
 pub use figures::{Failure, Figures};
 pub use lag::{FellBehind, Lag};
@@ -37,4 +38,5 @@ pub use phase::{Moments, Phase, Phases};
 pub use probing::{Counted, Probing, StartError, start};
 pub use reach::reachable;
 pub use recording::{Recording, Vantage};
-pub use spec::{Connections, Lane, Spec, SpecError, Target};
+pub use spec::{Connections, Lane, Parts, Spec, SpecError, Target};
+pub use way::Way;

@@ -218,18 +218,25 @@ fn positive(value: f64, highest: f64) -> Result<(), String> {
 }
 
 /// A URL, taken apart.
-pub(crate) struct Parts {
+pub struct Parts {
+    /// `https`.
     pub tls: bool,
     /// As the `Host` header says it.
     pub authority: String,
+    /// Without the port.
     pub host: String,
+    /// The scheme's own where the URL names none.
     pub port: u16,
     /// Path and query.
     pub path: Uri,
 }
 
 impl Target {
-    pub(crate) fn parts(&self) -> Result<Parts, String> {
+    /// Its URL, taken apart.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, in words.
+    pub fn parts(&self) -> Result<Parts, String> {
         let not = |why: &str| format!("is {:?}: {why}", self.url);
         let uri: Uri = self.url.parse().map_err(|_| not("that is no URL"))?;
         let tls = match uri.scheme() {
