@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod k6;
+pub mod raw_log;
 pub mod result;
 pub mod threshold;
