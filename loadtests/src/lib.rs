@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod k6;
+pub mod open;
 pub mod raw_log;
 pub mod result;
 pub mod threshold;

@@ -133,6 +133,20 @@ impl Endpoint {
         self.blocks.values().for_each(|block| whole.add(block));
         whole
     }
+
+    /// Adds another one's counts: the same as if they had been counted here.
+    pub fn add(&mut self, other: &Endpoint) {
+        for (number, block) in &other.blocks {
+            self.blocks.entry(*number).or_default().add(block);
+        }
+        self.service_time.add(&other.service_time);
+        for (status, count) in &other.statuses {
+            *self.statuses.entry(*status).or_default() += count;
+        }
+        for (why, count) in &other.failures {
+            *self.failures.entry(why.clone()).or_default() += count;
+        }
+    }
 }
 
 impl Block {

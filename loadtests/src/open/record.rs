@@ -1,0 +1,206 @@
+//! What a worker counts, in the result's own form, so that workers' counts add up exactly.
+
+use std::mem;
+use std::time::Duration;
+
+use prober::Outcome;
+use tokio::time::Instant;
+
+use super::requests::Requests;
+use crate::raw_log::{self, Sink};
+use crate::result::{Distribution, Endpoint};
+
+/// How a request ended that was set about.
+pub struct Ending {
+    /// The status, where there was one.
+    pub status: Option<u16>,
+    /// Of the body, in bytes.
+    pub received: u64,
+    /// Why it counts as failed, where it does.
+    pub failure: Option<Failure>,
+}
+
+/// Why a request counts as failed.
+pub enum Failure {
+    /// No whole answer, or one of another status than is good.
+    Outcome(Outcome),
+    /// A good status, and a body that is not as it must be.
+    Check,
+    /// In flight when the run had no more time.
+    Unanswered,
+}
+
+impl Ending {
+    pub fn failed(failure: Failure) -> Ending {
+        Ending {
+            status: None,
+            received: 0,
+            failure: Some(failure),
+        }
+    }
+}
+
+/// An arrival: which, of what, and when it is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Of all arrivals, from 0.
+    pub number: u64,
+    /// Which of the requests.
+    pub asks: usize,
+    /// After the begin.
+    pub after: Duration,
+    /// The same, as a time.
+    pub due: Instant,
+}
+
+/// What was counted since the last time it was taken.
+#[derive(Default)]
+pub struct Counts {
+    /// By their name's number.
+    pub endpoints: Vec<Endpoint>,
+    /// Of all arrivals, those that were dropped too.
+    pub lag: Distribution,
+    /// Of those dropped, the ones for which the system gave no port or file.
+    pub without_port: u64,
+}
+
+/// Counts what becomes of arrivals.
+pub struct Recorder {
+    counts: Counts,
+    block: Duration,
+    log: Option<Sink>,
+}
+
+impl Recorder {
+    pub fn new(block: Duration, log: Option<Sink>) -> Recorder {
+        Recorder {
+            counts: Counts::default(),
+            block,
+            log,
+        }
+    }
+
+    /// What was counted since the last time.
+    pub fn take(&mut self) -> Counts {
+        mem::take(&mut self.counts)
+    }
+
+    /// One that was due and not sent.
+    pub fn dropped(&mut self, requests: &Requests, arrival: Arrival) {
+        let name = requests.ready(arrival.asks).name;
+        let lag = arrival.due.elapsed();
+        self.counts.lag.record(micros(lag));
+        let block = self.block_of(arrival);
+        let endpoint = self.counts.endpoint(name);
+        endpoint.blocks.entry(block).or_default().dropped += 1;
+        self.log(
+            arrival,
+            name,
+            (lag, Duration::ZERO),
+            0,
+            raw_log::Outcome::Dropped,
+        );
+    }
+
+    /// One that was set about, and for which there was no port or file.
+    pub fn without_port(&mut self, requests: &Requests, arrival: Arrival) {
+        self.counts.without_port += 1;
+        self.dropped(requests, arrival);
+    }
+
+    /// One that was `sent`, and has ended now.
+    pub fn ended(&mut self, requests: &Requests, arrival: Arrival, sent: Instant, ending: Ending) {
+        let now = Instant::now();
+        let ready = requests.ready(arrival.asks);
+        let (lag, took) = (sent - arrival.due, now - sent);
+        self.counts.lag.record(micros(lag));
+        let block = self.block_of(arrival);
+        let endpoint = self.counts.endpoint(ready.name);
+        endpoint.service_time.record(micros(took));
+        if let Some(status) = ending.status {
+            *endpoint.statuses.entry(status).or_default() += 1;
+        }
+        let counts = endpoint.blocks.entry(block).or_default();
+        counts.requests += 1;
+        counts.received += ending.received;
+        counts.latency.record(micros(now - arrival.due));
+        if let Some(failure) = &ending.failure {
+            counts.failed += 1;
+            let check = ready.template.check.as_ref();
+            let why = match failure {
+                Failure::Outcome(outcome) => outcome.to_string(),
+                Failure::Unanswered => "not answered before the end".to_owned(),
+                Failure::Check => format!("check: {}", check.map_or("", |check| &check.claim)),
+            };
+            *endpoint.failures.entry(why).or_default() += 1;
+        }
+        let outcome = logged(&ending);
+        self.log(arrival, ready.name, (lag, took), ending.received, outcome);
+    }
+
+    fn block_of(&self, arrival: Arrival) -> u32 {
+        let block = arrival.after.as_nanos() / self.block.as_nanos();
+        u32::try_from(block).expect("a run has fewer blocks than there are numbers")
+    }
+
+    fn log(
+        &mut self,
+        arrival: Arrival,
+        name: u16,
+        (lag, took): (Duration, Duration),
+        received: u64,
+        outcome: raw_log::Outcome,
+    ) {
+        if let Some(log) = &mut self.log {
+            log.put(raw_log::Record {
+                intended: micros(arrival.after),
+                lag: short(micros(lag)),
+                took: short(micros(took)),
+                received: short(received),
+                name,
+                outcome,
+            });
+        }
+    }
+}
+
+impl Counts {
+    fn endpoint(&mut self, name: u16) -> &mut Endpoint {
+        let at = usize::from(name);
+        if self.endpoints.len() <= at {
+            self.endpoints.resize_with(at + 1, Endpoint::default);
+        }
+        &mut self.endpoints[at]
+    }
+}
+
+fn logged(ending: &Ending) -> raw_log::Outcome {
+    match (&ending.failure, ending.status) {
+        (Some(Failure::Outcome(outcome)), None) => match outcome {
+            Outcome::Refused => raw_log::Outcome::Refused,
+            Outcome::Reset => raw_log::Outcome::Reset,
+            Outcome::TimedOut => raw_log::Outcome::TimedOut,
+            Outcome::Unreachable(_) => raw_log::Outcome::Unreachable,
+            Outcome::Tls(_) => raw_log::Outcome::Tls,
+            Outcome::Protocol(_) => raw_log::Outcome::Protocol,
+            Outcome::Dropped => raw_log::Outcome::Dropped,
+            Outcome::Status(status) => raw_log::Outcome::Status {
+                status: *status,
+                good: false,
+            },
+        },
+        (failure, Some(status)) => raw_log::Outcome::Status {
+            status,
+            good: failure.is_none(),
+        },
+        (_, None) => raw_log::Outcome::Unanswered,
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn short(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,4 @@
+mod faults;
+mod over_the_wire;
+mod server;
+mod simulated;

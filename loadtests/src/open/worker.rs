@@ -1,0 +1,320 @@
+//! A worker: has its share of the arrivals set about when they are due, each on its own.
+//!
+//! It is one thread. A *slot* is a task that has one request in flight at most; there are as
+//! many as were ever needed at once, up to the bound. An arrival that is due goes to the slot
+//! that has been idle for longest; where none is idle a new one is made; at the bound it is
+//! dropped. So no arrival ever waits for another.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use prober::Outcome;
+use prober::classify::of_http;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::alarm::Alarm;
+use super::line::{Dial, Line};
+use super::plan::Connections;
+use super::record::{Arrival, Counts, Ending, Failure, Recorder};
+use super::requests::{Ready, Requests};
+use super::schedule::Schedule;
+use super::timer::Timer;
+use crate::raw_log::Sink;
+
+/// Arrivals that are due within this of each other may be set about together: to wake for each
+/// alone would cost more than it is late.
+const TOGETHER: Duration = Duration::from_micros(100);
+/// How often counts are handed on.
+const HANDED_ON: Duration = Duration::from_secs(1);
+
+/// What all workers do, each its share.
+pub struct Job {
+    pub requests: Requests,
+    pub schedule: Schedule,
+    pub connections: Connections,
+    pub timeout: Duration,
+    pub drain: Duration,
+    pub block: Duration,
+    pub workers: usize,
+    pub dial: Dial,
+    /// The first arrival's time.
+    pub begin: Instant,
+    /// Nothing is due any more.
+    pub stop: CancellationToken,
+}
+
+/// One worker's share.
+pub struct Share {
+    pub job: Arc<Job>,
+    /// Of the workers, from 0: every so many-eth arrival is its.
+    pub number: usize,
+    /// In flight at most.
+    pub bound: usize,
+    pub log: Option<Sink>,
+    /// What it counted, once a second, and at its end.
+    pub counts: UnboundedSender<Counts>,
+}
+
+impl Share {
+    /// Does all of it. Returns when nothing is due and nothing in flight any more.
+    pub async fn work(self, timer: Timer) {
+        let recorder = Recorder::new(self.job.block, self.log);
+        let worker = Rc::new(Worker {
+            job: self.job,
+            bound: self.bound,
+            slots: RefCell::default(),
+            idle: RefCell::default(),
+            lines: RefCell::default(),
+            recorder: RefCell::new(recorder),
+            nothing_more: Cell::new(false),
+            all_ended: Notify::new(),
+            counts: self.counts,
+        });
+        // Dropped at the end, it drops every task.
+        let tasks = LocalSet::new();
+        tasks
+            .run_until(worker.clone().run(self.number, timer))
+            .await;
+        worker.hand_on();
+    }
+}
+
+struct Worker {
+    job: Arc<Job>,
+    bound: usize,
+    slots: RefCell<Vec<Slot>>,
+    /// Those without an arrival, the longest idle first.
+    idle: RefCell<VecDeque<usize>>,
+    lines: RefCell<Vec<Rc<Line>>>,
+    recorder: RefCell<Recorder>,
+    /// Nothing is due any more.
+    nothing_more: Cell<bool>,
+    all_ended: Notify,
+    counts: UnboundedSender<Counts>,
+}
+
+/// What is known of a slot.
+#[derive(Default)]
+struct Slot {
+    arrival: Option<Arrival>,
+    /// When it was set about.
+    sent: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+impl Worker {
+    async fn run(self: Rc<Self>, number: usize, timer: Timer) {
+        spawn_local(self.clone().hand_on_once_a_second());
+        let stop = &self.job.stop;
+        let pacing = stop.run_until_cancelled(self.set_about_all(number, &timer));
+        let _or_stopped = pacing.await;
+        self.nothing_more.set(true);
+        if self.all_idle() {
+            return;
+        }
+        tokio::select! {
+            // Each has a timeout.
+            () = self.all_ended.notified() => {}
+            () = self.no_more_time() => self.give_up(),
+        }
+    }
+
+    async fn no_more_time(&self) {
+        self.job.stop.cancelled().await;
+        sleep_until(Instant::now() + self.job.drain).await;
+    }
+
+    /// Sets about every arrival of worker `number` when it is due.
+    async fn set_about_all(self: &Rc<Self>, number: usize, timer: &Timer) {
+        let schedule = &self.job.schedule;
+        let mut now = Instant::now();
+        for number in (number as u64..schedule.arrivals()).step_by(self.job.workers) {
+            let after = schedule.due(number);
+            let due = self.job.begin + after;
+            if due > now {
+                now = Instant::now();
+            }
+            if due > now {
+                timer.until(due.max(now + TOGETHER)).await;
+                now = Instant::now();
+            }
+            self.set_about(Arrival {
+                number,
+                asks: self.job.requests.picked(number),
+                after,
+                due,
+            });
+        }
+    }
+
+    fn set_about(self: &Rc<Self>, arrival: Arrival) {
+        let idle = self.idle.borrow_mut().pop_front();
+        let mut slots = self.slots.borrow_mut();
+        match idle {
+            Some(number) => {
+                let slot = &mut slots[number];
+                slot.arrival = Some(arrival);
+                if let Some(waker) = &slot.waker {
+                    waker.wake_by_ref();
+                }
+            }
+            None if slots.len() < self.bound => {
+                slots.push(Slot {
+                    arrival: Some(arrival),
+                    ..Slot::default()
+                });
+                spawn_local(self.clone().serve(slots.len() - 1));
+            }
+            None => {
+                let mut recorder = self.recorder.borrow_mut();
+                recorder.dropped(&self.job.requests, arrival);
+            }
+        }
+    }
+
+    /// A slot at work.
+    async fn serve(self: Rc<Self>, slot: usize) {
+        let line = self.line(slot);
+        let mut alarm = Alarm::default();
+        loop {
+            let arrival = self.given(slot).await;
+            let sent = Instant::now();
+            self.slots.borrow_mut()[slot].sent = Some(sent);
+            let deadline = arrival.due + self.job.timeout;
+            let asking = ask(&line, self.job.requests.ready(arrival.asks), arrival.number);
+            let asked = alarm.within(deadline, asking).await;
+            let ending = asked.unwrap_or(Err(Outcome::TimedOut));
+            self.ended(arrival, sent, ending);
+            self.slots.borrow_mut()[slot].arrival = None;
+            self.idle.borrow_mut().push_back(slot);
+            if self.nothing_more.get() && self.all_idle() {
+                self.all_ended.notify_one();
+            }
+        }
+    }
+
+    /// The connection of a slot: HTTP/2's is several slots'.
+    fn line(&self, slot: usize) -> Rc<Line> {
+        let shared_by = match self.job.connections {
+            Connections::New | Connections::Kept => 1,
+            Connections::Http2 { streams } => streams,
+        };
+        let mut lines = self.lines.borrow_mut();
+        let number = slot / shared_by;
+        if lines.len() <= number {
+            let line = Line::new(self.job.connections, self.job.dial.clone());
+            lines.push(Rc::new(line));
+        }
+        lines[number].clone()
+    }
+
+    /// The arrival that a slot is given next.
+    async fn given(&self, slot: usize) -> Arrival {
+        poll_fn(|context| {
+            let slot = &mut self.slots.borrow_mut()[slot];
+            match slot.arrival {
+                Some(arrival) => Poll::Ready(arrival),
+                None => {
+                    match &mut slot.waker {
+                        Some(waker) => waker.clone_from(context.waker()),
+                        none => *none = Some(context.waker().clone()),
+                    }
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    fn ended(&self, arrival: Arrival, sent: Instant, ending: Result<Ending, Outcome>) {
+        let mut recorder = self.recorder.borrow_mut();
+        let requests = &self.job.requests;
+        match ending {
+            Ok(ending) => recorder.ended(requests, arrival, sent, ending),
+            Err(Outcome::Dropped) => recorder.without_port(requests, arrival),
+            Err(outcome) => {
+                let ending = Ending::failed(Failure::Outcome(outcome));
+                recorder.ended(requests, arrival, sent, ending);
+            }
+        }
+    }
+
+    fn all_idle(&self) -> bool {
+        self.idle.borrow().len() == self.slots.borrow().len()
+    }
+
+    /// Counts as failed what is still in flight.
+    fn give_up(&self) {
+        let now = Instant::now();
+        let mut recorder = self.recorder.borrow_mut();
+        for slot in self.slots.borrow().iter() {
+            if let Some(arrival) = slot.arrival {
+                let ending = Ending::failed(Failure::Unanswered);
+                let sent = slot.sent.unwrap_or(now).max(arrival.due);
+                recorder.ended(&self.job.requests, arrival, sent, ending);
+            }
+        }
+    }
+
+    async fn hand_on_once_a_second(self: Rc<Self>) {
+        let mut seconds = interval_at(self.job.begin + HANDED_ON, HANDED_ON);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            seconds.tick().await;
+            self.hand_on();
+        }
+    }
+
+    fn hand_on(&self) {
+        let counts = self.recorder.borrow_mut().take();
+        // Nobody hears it when the run was dropped.
+        let _ = self.counts.send(counts);
+    }
+}
+
+/// Sends one request, once, and reads the whole answer.
+async fn ask(line: &Line, ready: &Ready, number: u64) -> Result<Ending, Outcome> {
+    let (response, sender) = line.send(|| ready.request(number)).await?;
+    let status = response.status().as_u16();
+    let check = ready.template.check.as_ref();
+    let (received, holds) = match check {
+        None => (read(response.into_body()).await?, true),
+        Some(check) => {
+            let body = response.into_body().collect().await;
+            let body = body.map_err(|error| of_http(&error))?.to_bytes();
+            (body.len() as u64, (check.holds)(&body))
+        }
+    };
+    line.give_back(sender);
+    let failure = match (ready.template.is_good(status), holds) {
+        (false, _) => Some(Failure::Outcome(Outcome::Status(status))),
+        (true, false) => Some(Failure::Check),
+        (true, true) => None,
+    };
+    Ok(Ending {
+        status: Some(status),
+        received,
+        failure,
+    })
+}
+
+/// Reads a body to its end, and counts its bytes.
+async fn read(mut body: Incoming) -> Result<u64, Outcome> {
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| of_http(&error))?;
+        received += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok(received)
+}
