@@ -65,8 +65,9 @@ use worker::{Job, Share};
 const LEAD: Duration = Duration::from_millis(20);
 /// How often the caller hears of a run.
 const TOLD: Duration = Duration::from_secs(1);
-/// A longer run has longer blocks, so that an hour's result is no larger than ten minutes'.
-const BLOCKS_AT_MOST: u64 = 600;
+/// A run beyond two minutes has longer blocks than a second: its memory and its result do not
+/// grow with it.
+const BLOCKS_AT_MOST: u64 = 120;
 
 /// What a run is part of.
 #[derive(Clone, Debug, Default)]

@@ -9,62 +9,94 @@ use thiserror::Error;
 
 /// Times in microseconds, to three significant digits. Written as HdrHistogram's own V2
 /// encoding, deflated, in base64: other HDR tools read it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// Of an HDR histogram's buckets it holds those that are not empty. A run has thousands of
+/// distributions, and each touches some hundred buckets of ten thousand: an hour's fit into a
+/// few MiB.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Distribution(Histogram<u64>);
+pub struct Distribution {
+    /// The lowest time of each bucket, in order, and how many are in it.
+    buckets: Vec<(u64, u64)>,
+}
+
+/// Three significant digits: a histogram tells 2,048 times apart, and so the 1,024 in each
+/// doubling from there.
+const TOLD_APART: u64 = 2048;
 
 /// What is written is no histogram.
 #[derive(Debug, Error)]
 #[error("not an HDR histogram (V2, deflated, base64): {0}")]
 pub struct NotADistribution(String);
 
-impl Default for Distribution {
-    fn default() -> Self {
-        let grows = Histogram::new(3);
-        Distribution(grows.expect("three digits are among those a histogram may have"))
-    }
-}
-
 impl Distribution {
     /// Counts one more time.
     pub fn record(&mut self, micros: u64) {
-        // Not by `saturating_record`, which would not let it grow.
-        let recorded = self.0.record(micros);
-        recorded.expect("a histogram that grows holds any value");
+        self.count_in(lowest_of_bucket(micros), 1);
     }
 
     /// Adds another one's times: the same as if they had been counted here.
     pub fn add(&mut self, other: &Distribution) {
-        let added = self.0.add(&other.0);
-        added.expect("a histogram that grows holds any value");
+        for (lowest, count) in &other.buckets {
+            self.count_in(*lowest, *count);
+        }
+    }
+
+    fn count_in(&mut self, lowest: u64, count: u64) {
+        match self
+            .buckets
+            .binary_search_by_key(&lowest, |(lowest, _)| *lowest)
+        {
+            Ok(at) => self.buckets[at].1 += count,
+            Err(at) => self.buckets.insert(at, (lowest, count)),
+        }
     }
 
     /// How many times were counted.
     pub fn count(&self) -> u64 {
-        self.0.len()
+        self.buckets.iter().map(|(_, count)| count).sum()
     }
 
     /// The time that a share `q` (0 to 1) took at most, in microseconds; none of nothing.
     pub fn quantile(&self, q: f64) -> Option<u64> {
-        (!self.0.is_empty()).then(|| self.0.value_at_quantile(q))
+        let any = !self.buckets.is_empty();
+        any.then(|| self.histogram().value_at_quantile(q))
     }
 
-    /// The histogram itself.
-    pub fn histogram(&self) -> &Histogram<u64> {
-        &self.0
+    /// The histogram itself, all its buckets.
+    pub fn histogram(&self) -> Histogram<u64> {
+        let grows = Histogram::new(3);
+        let mut histogram = grows.expect("three digits are among those a histogram may have");
+        for (lowest, count) in &self.buckets {
+            let recorded = histogram.record_n(*lowest, *count);
+            recorded.expect("a histogram that grows holds any value");
+        }
+        histogram
     }
+}
+
+/// The lowest of the times that a histogram does not tell from this one.
+fn lowest_of_bucket(micros: u64) -> u64 {
+    let beyond = (micros | (TOLD_APART - 1)).ilog2() - (TOLD_APART - 1).ilog2();
+    micros >> beyond << beyond
 }
 
 impl From<Histogram<u64>> for Distribution {
     fn from(histogram: Histogram<u64>) -> Self {
-        Distribution(histogram)
+        let buckets = histogram.iter_recorded().map(|bucket| {
+            let lowest = lowest_of_bucket(bucket.value_iterated_to());
+            (lowest, bucket.count_at_value())
+        });
+        Distribution {
+            buckets: buckets.collect(),
+        }
     }
 }
 
 impl From<Distribution> for String {
     fn from(distribution: Distribution) -> String {
         let mut bytes = Vec::new();
-        let written = V2DeflateSerializer::new().serialize(&distribution.0, &mut bytes);
+        let written = V2DeflateSerializer::new().serialize(&distribution.histogram(), &mut bytes);
         written.expect("counts that are there fit the encoding, and memory takes them");
         BASE64_STANDARD.encode(bytes)
     }
@@ -77,9 +109,8 @@ impl TryFrom<String> for Distribution {
         let bytes = BASE64_STANDARD.decode(text);
         let bytes = bytes.map_err(|error| NotADistribution(error.to_string()))?;
         let read: Result<Histogram<u64>, _> = Deserializer::new().deserialize(&mut &bytes[..]);
-        let mut histogram = read.map_err(|error| NotADistribution(format!("{error:?}")))?;
-        histogram.auto(true);
-        Ok(Distribution(histogram))
+        let histogram = read.map_err(|error| NotADistribution(format!("{error:?}")))?;
+        Ok(Distribution::from(histogram))
     }
 }
 
@@ -108,6 +139,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn its_buckets_are_a_histograms(
+            values in prop::collection::vec(prop_oneof![0u64..5000, any::<u64>()], 1..50)
+        ) {
+            let mut histogram = Histogram::<u64>::new(3).unwrap();
+            for value in &values {
+                // Beyond what one of its size can ever hold.
+                histogram.record(value >> 1).unwrap();
+                prop_assert_eq!(
+                    lowest_of_bucket(*value >> 1), histogram.lowest_equivalent(*value >> 1)
+                );
+            }
+            let halves: Vec<u64> = values.iter().map(|value| value >> 1).collect();
+            let distribution = of(&halves);
+            prop_assert_eq!(distribution.histogram(), histogram.clone());
+            prop_assert_eq!(&Distribution::from(histogram.clone()), &distribution);
+            for q in [0.0, 0.5, 0.99, 1.0] {
+                prop_assert_eq!(distribution.quantile(q).unwrap(), histogram.value_at_quantile(q));
+            }
+        }
+
         #[test]
         fn what_was_written_is_read_and_still_grows(
             values in prop::collection::vec(0u64..10_000_000, 0..50), more in 0u64..1 << 40
