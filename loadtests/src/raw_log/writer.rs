@@ -27,7 +27,8 @@ pub(super) enum Message {
     Finish,
 }
 
-/// A raw log that is being written.
+/// A raw log that is being written. Dropped before it is finished, it stays without a trailer;
+/// its thread ends with the last sink.
 pub struct Writer {
     path: PathBuf,
     messages: SyncSender<Message>,
