@@ -4,5 +4,6 @@ pub mod bench;
 pub mod k6;
 pub mod open;
 pub mod raw_log;
+pub mod regression;
 pub mod result;
 pub mod threshold;

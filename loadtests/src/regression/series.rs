@@ -1,0 +1,280 @@
+//! One endpoint's blocks in one run, laid out so that they can be resampled thousands of
+//! times: no histogram is added twice.
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, RngExt};
+
+use super::metric::{Each, Metric};
+use crate::result::{Block, Endpoint};
+
+/// Longer runs are resampled in units of several blocks.
+const MOST_UNITS: usize = 240;
+
+/// One endpoint's blocks in one run, its warm-up left out.
+///
+/// Resampled by the circular block bootstrap: chunks of neighbouring blocks, which keep what
+/// noise one block hands on to the next (Künsch, "The jackknife and the bootstrap for general
+/// stationary observations", Annals of Statistics 17, 1989), from a run bent to a circle, in
+/// which no block is drawn less often than another (Politis & Romano, "A circular
+/// block-resampling procedure for stationary data", 1992).
+#[derive(Debug)]
+pub(super) struct Series {
+    /// How many units there are to draw from.
+    units: usize,
+    /// How many neighbouring ones are drawn at once.
+    chunk: usize,
+    /// The times that occur, in microseconds, ascending.
+    times: Vec<u64>,
+    /// Row by row for each of `times`: how many were at most that, in the units before each.
+    up_to: Vec<u64>,
+    /// By unit, summed up.
+    requests: Vec<f64>,
+    failed: Vec<f64>,
+    seconds: Vec<f64>,
+    /// Of the whole run.
+    pub total: Block,
+}
+
+/// From one unit to before another.
+type Chunk = (usize, usize);
+
+impl Series {
+    /// The blocks `from..to` of an endpoint, each of `block_millis`.
+    pub fn new(endpoint: &Endpoint, from: u32, to: u32, block_millis: u64) -> Self {
+        let blocks = (to - from) as usize;
+        let unit = blocks.div_ceil(MOST_UNITS).max(1);
+        let units = blocks.div_ceil(unit);
+        // The rate that is best for a variance (Künsch 1989).
+        let chunk = (units as f64).cbrt().ceil() as usize;
+        let within = endpoint.blocks.range(from..to);
+        let within: Vec<(usize, &Block)> = within
+            .map(|(number, block)| ((number - from) as usize / unit, block))
+            .collect();
+        let mut total = Block::default();
+        within.iter().for_each(|(_, block)| total.add(block));
+        let times = recorded(&total).map(|(time, _)| time).collect();
+        let mut series = Series {
+            units,
+            chunk,
+            times,
+            up_to: Vec::new(),
+            requests: vec![0.0; units],
+            failed: vec![0.0; units],
+            seconds: vec![0.0; units],
+            total,
+        };
+        for number in 0..blocks {
+            series.seconds[number / unit] += block_millis as f64 / 1000.0;
+        }
+        for (unit, block) in &within {
+            series.requests[*unit] += block.requests as f64;
+            series.failed[*unit] += block.failed as f64;
+        }
+        for sums in [
+            &mut series.requests,
+            &mut series.failed,
+            &mut series.seconds,
+        ] {
+            *sums = summed_up(sums, chunk);
+        }
+        series.up_to = series.counted(&within);
+        series
+    }
+
+    /// The table that every quantile is looked up in.
+    fn counted(&self, within: &[(usize, &Block)]) -> Vec<u64> {
+        let width = self.width();
+        let mut counts = vec![0; self.times.len() * self.units];
+        for (unit, block) in within {
+            let mut row = 0;
+            for (time, count) in recorded(block) {
+                while self.times[row] < time {
+                    row += 1;
+                }
+                counts[row * self.units + unit] += count;
+            }
+        }
+        let mut up_to = vec![0; self.times.len() * width];
+        let mut below = vec![0; self.units];
+        for row in 0..self.times.len() {
+            let mut sum = 0;
+            for column in 1..width {
+                let unit = (column - 1) % self.units;
+                if column <= self.units {
+                    below[unit] += counts[row * self.units + unit];
+                }
+                sum += below[unit];
+                up_to[row * width + column] = sum;
+            }
+        }
+        up_to
+    }
+
+    /// A row's length: the circle is run on by a chunk.
+    fn width(&self) -> usize {
+        self.units + self.chunk + 1
+    }
+
+    /// The metrics of the run as it was, each on its scale: of times and the throughput the
+    /// logarithm. Not finite where there is nothing to tell it by.
+    pub fn measured(&self) -> Each<f64> {
+        self.measure(&[(0, self.units)])
+    }
+
+    /// The same of a resampled run.
+    pub fn resampled(&self, random: &mut Xoshiro256PlusPlus) -> Each<f64> {
+        self.measure(&self.draw(random))
+    }
+
+    /// Chunks that make up as many units as there are.
+    fn draw(&self, random: &mut impl Rng) -> Vec<Chunk> {
+        let starts = (0..self.units).step_by(self.chunk);
+        let chunks = starts.map(|done| {
+            let start = random.random_range(0..self.units);
+            (start, start + self.chunk.min(self.units - done))
+        });
+        chunks.collect()
+    }
+
+    fn measure(&self, chunks: &[Chunk]) -> Each<f64> {
+        let sum = |sums: &[f64]| chunks.iter().map(|&(from, to)| sums[to] - sums[from]).sum();
+        let (requests, failed, seconds): (f64, f64, f64) =
+            (sum(&self.requests), sum(&self.failed), sum(&self.seconds));
+        Metric::ALL.map(|metric| match metric {
+            Metric::P50 | Metric::P95 | Metric::P99 => {
+                let time = metric.quantile().and_then(|q| self.quantile(q, chunks));
+                // 0 is what is shorter than the clock tells.
+                time.map_or(f64::NAN, |time| (time.max(1) as f64).ln())
+            }
+            Metric::ErrorShare => failed / requests,
+            // Half an answer more, so that none at all still has a logarithm.
+            Metric::Throughput => ((requests - failed + 0.5) / seconds).ln(),
+        })
+    }
+
+    /// As HdrHistogram has it of the chunks' merged histograms.
+    fn quantile(&self, q: f64, chunks: &[Chunk]) -> Option<u64> {
+        let last = self.times.len().checked_sub(1)?;
+        let rank = (q * self.up_to(last, chunks) as f64).ceil().max(1.0) as u64;
+        let (mut low, mut high) = (0, last);
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.up_to(middle, chunks) < rank {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(self.times[low])
+    }
+
+    fn up_to(&self, row: usize, chunks: &[Chunk]) -> u64 {
+        let row = &self.up_to[row * self.width()..(row + 1) * self.width()];
+        chunks.iter().map(|&(from, to)| row[to] - row[from]).sum()
+    }
+}
+
+/// Each time that was counted, and how often.
+fn recorded(block: &Block) -> impl Iterator<Item = (u64, u64)> {
+    let times = block.latency.histogram();
+    let times = times.iter_recorded();
+    let times = times.map(|time| (time.value_iterated_to(), time.count_at_value()));
+    times.collect::<Vec<_>>().into_iter()
+}
+
+/// The sums before each value, around the circle and on by `more`.
+fn summed_up(values: &[f64], more: usize) -> Vec<f64> {
+    let mut sum = 0.0;
+    let mut sums = vec![0.0];
+    for value in values.iter().cycle().take(values.len() + more) {
+        sum += value;
+        sums.push(sum);
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn endpoint(blocks: &[Vec<u64>]) -> Endpoint {
+        let mut endpoint = Endpoint::default();
+        for (number, times) in blocks.iter().enumerate() {
+            let block = endpoint.blocks.entry(number as u32).or_default();
+            for time in times {
+                block.requests += 1;
+                block.failed += u64::from(time % 7 == 0);
+                block.latency.record(*time);
+            }
+        }
+        endpoint
+    }
+
+    /// The block bootstrap as the book has it: whole histograms are added.
+    fn merged(endpoint: &Endpoint, chunks: &[Chunk]) -> Block {
+        let blocks = endpoint.blocks.len();
+        let mut merged = Block::default();
+        for number in chunks.iter().flat_map(|&(from, to)| from..to) {
+            merged.add(&endpoint.blocks[&((number % blocks) as u32)]);
+        }
+        merged
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50))]
+
+        #[test]
+        fn a_resampled_run_is_what_its_blocks_histograms_merge_to(
+            blocks in prop::collection::vec(prop::collection::vec(1u64..50_000, 1..40), 2..30),
+            seed: u64,
+        ) {
+            let endpoint = endpoint(&blocks);
+            let series = Series::new(&endpoint, 0, blocks.len() as u32, 500);
+            let chunks = series.draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
+            prop_assert_eq!(chunks.iter().map(|(from, to)| to - from).sum::<usize>(), blocks.len());
+            let merged = merged(&endpoint, &chunks);
+            let measured = series.measure(&chunks);
+            for (metric, value) in Metric::ALL.into_iter().zip(measured) {
+                if let Some(q) = metric.quantile() {
+                    let expected = merged.latency.quantile(q).unwrap();
+                    prop_assert_eq!(value, (expected as f64).ln(), "{}", metric);
+                }
+            }
+            prop_assert_eq!(measured[3], merged.error_share().unwrap());
+            let good = (merged.requests - merged.failed) as f64;
+            prop_assert!((measured[4].exp() * 0.5 * blocks.len() as f64 - 0.5 - good).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_warm_up_and_gaps_are_minded() {
+        let mut endpoint = endpoint(&[vec![9_000_000], vec![100, 100], vec![], vec![100]]);
+        endpoint.blocks.remove(&2);
+        let series = Series::new(&endpoint, 1, 5, 1_000);
+        let measured = series.measured();
+        assert_eq!(measured[2].exp().round(), 100.0);
+        assert!(
+            (measured[4].exp() - 3.5 / 4.0).abs() < 1e-9,
+            "3 in 4 s, and the half"
+        );
+    }
+
+    #[test]
+    fn nothing_measures_as_nothing() {
+        let measured = Series::new(&Endpoint::default(), 0, 10, 1_000).measured();
+        assert!(measured[0].is_nan() && measured[3].is_nan());
+    }
+
+    #[test]
+    fn a_long_run_is_resampled_in_greater_units_and_loses_nothing() {
+        let blocks = vec![vec![10, 20, 4_000]; 1_001];
+        let endpoint = endpoint(&blocks);
+        let series = Series::new(&endpoint, 0, 1_001, 1_000);
+        assert!(series.units <= MOST_UNITS);
+        assert_eq!(series.total, endpoint.whole());
+        assert!((series.measured()[4].exp() - 3_003.5 / 1_001.0).abs() < 1e-9);
+    }
+}
