@@ -13,7 +13,7 @@ const TRY_EVERY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// `TimedOut` after `deadline`, else what the file system says.
-pub(crate) async fn lock(path: &Path, deadline: Duration) -> io::Result<File> {
+pub async fn lock(path: &Path, deadline: Duration) -> io::Result<File> {
     let file = File::create(path)?;
     let deadline = Instant::now() + deadline;
     loop {

@@ -14,7 +14,7 @@ pub mod engine;
 pub mod entry;
 pub mod environment;
 pub mod exit;
-mod file_lock;
+pub mod file_lock;
 mod helper_pod;
 pub mod home;
 pub mod images;

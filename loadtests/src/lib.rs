@@ -1,5 +1,6 @@
 //! Load on the TRII platform, and what it is measured against.
 
+pub mod baseline;
 pub mod bench;
 pub mod k6;
 pub mod open;

@@ -8,8 +8,11 @@
 
 use std::collections::BTreeMap;
 
+mod calibration;
+mod change_points;
 mod comparison;
 mod effect;
+mod history;
 mod holm;
 mod judge;
 mod metric;
@@ -17,13 +20,20 @@ mod series;
 mod settings;
 mod sides;
 mod simulation;
+mod table;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
+pub use calibration::{Calibration, calibrate};
 pub use comparison::{Comparison, Numbers, Row};
 pub use effect::REPLICATES;
+pub use history::{Change, FEWEST_OF_HISTORY, History, history};
 pub use metric::Metric;
 pub use settings::{Floors, Settings};
 pub use sides::FEWEST_BLOCKS;
+#[cfg(test)]
+pub(crate) use simulation::made_up_pairs;
 pub use simulation::{Noise, Rates, Simulation, simulate};
 pub use verdict::Verdict;
 
@@ -86,6 +96,27 @@ pub fn compare_with_stored(
     })
 }
 
+/// Why nothing could be held against `run`, whose first `warm_up_blocks` do not count.
+pub(crate) fn unfit(run: &LoadResult, warm_up_blocks: u32) -> Option<String> {
+    let taken = Taken {
+        label: "the run".into(),
+        result: run,
+        warm_up_blocks,
+    };
+    taken.obstacle()
+}
+
+/// In what two runs differ that no two may that are compared: anything but their versions.
+pub(crate) fn difference(one: &LoadResult, other: &LoadResult) -> Option<String> {
+    let runs = [one, other];
+    let [one, other] = runs.map(|result| Taken {
+        label: format!("run {}", result.run),
+        result,
+        warm_up_blocks: 0,
+    });
+    sides::differing(&one, &other)
+}
+
 fn taken<'a>(
     whose: &str,
     runs: impl Iterator<Item = &'a LoadResult>,
@@ -146,7 +177,10 @@ fn know(
         let effect = effects[metric as usize];
         match sides.untold(metric, &a, &b) {
             Some(why) => Err(why),
-            None if !effect.is_known() => Err(format!("{metric} comes to no number: {effect:?}")),
+            None if !effect.is_known() => Err(format!(
+                "{metric} comes to no number: a change of {}, with a standard error of {}",
+                effect.change, effect.standard_error
+            )),
             None => Ok(effect),
         }
     })

@@ -175,11 +175,17 @@ impl LoadResult {
         whole
     }
 
+    /// How many blocks there are, from the run's begin to the last one with an arrival.
+    pub fn blocks(&self) -> u32 {
+        let endpoints = self.endpoints.values();
+        let last = endpoints
+            .filter_map(|it| it.blocks.keys().next_back())
+            .max();
+        last.map_or(0, |last| last.saturating_add(1))
+    }
+
     /// From the first block to the last, in seconds.
     pub fn seconds(&self) -> f64 {
-        let last = self.endpoints.values();
-        let last = last.filter_map(|it| it.blocks.keys().next_back()).max();
-        let blocks = last.map_or(0, |last| u64::from(*last) + 1);
-        (blocks * self.block_millis) as f64 / 1000.0
+        (u64::from(self.blocks()) * self.block_millis) as f64 / 1000.0
     }
 }

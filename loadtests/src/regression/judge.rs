@@ -55,33 +55,23 @@ fn excludes_zero(numbers: &Numbers) -> bool {
 }
 
 fn reason(metric: Metric, verdict: Verdict, numbers: &Numbers) -> String {
-    let floor = unsigned(metric, numbers.floor);
-    let seen = format!(
-        "{}, between {} and {} with {:.1} % confidence",
-        metric.human_change(numbers.change),
-        metric.human_change(numbers.low),
-        metric.human_change(numbers.high),
-        100.0 * numbers.confidence,
-    );
-    let visible = unsigned(metric, numbers.smallest_visible);
+    let change = metric.human_change(numbers.change);
+    let floor = metric.human_size(numbers.floor);
+    let sure = format!("with {:.1} % confidence", 100.0 * numbers.confidence);
     match verdict {
-        Verdict::Regressed => format!("worse by more than the floor of {floor}: {seen}"),
-        Verdict::Improved => format!("better by more than the floor of {floor}: {seen}"),
-        Verdict::Unchanged => format!("within the floor of {floor}: {seen}"),
+        Verdict::Regressed | Verdict::Improved => {
+            format!("{change} is more than the floor of {floor}, and no chance {sure}")
+        }
+        Verdict::Unchanged => format!("within the floor of {floor} {sure}"),
         Verdict::Inconclusive | Verdict::NotComparable => {
             let open = match excludes_zero(numbers) {
-                true => "a change, but perhaps one within",
-                false => "perhaps chance, perhaps more than",
+                true => "is no chance, but perhaps within",
+                false => "may be chance, and may be more than",
             };
-            format!("{open} the floor of {floor}: {seen}; a change of {visible} could be seen")
+            let visible = metric.human_size(numbers.smallest_visible);
+            format!("{change} {open} the floor of {floor}; {visible} could be seen")
         }
     }
-}
-
-/// How large a change is, either way.
-fn unsigned(metric: Metric, change: f64) -> String {
-    let signed = metric.human_change(change);
-    signed.trim_start_matches('+').to_owned()
 }
 
 #[cfg(test)]

@@ -93,6 +93,12 @@ impl Metric {
             Scale::Difference => format!("{:+.2} pp", 100.0 * change),
         }
     }
+
+    /// How large a change is, either way: `4.1 %`.
+    pub fn human_size(self, change: f64) -> String {
+        let signed = self.human_change(change.abs());
+        signed.trim_start_matches('+').to_owned()
+    }
 }
 
 fn micros(value: f64) -> String {

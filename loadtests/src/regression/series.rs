@@ -32,7 +32,28 @@ pub(super) struct Series {
     failed: Vec<f64>,
     seconds: Vec<f64>,
     /// Of the whole run.
-    pub total: Block,
+    pub total: Total,
+}
+
+/// What a whole run comes to, its warm-up left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Total {
+    /// Sent.
+    pub requests: u64,
+    /// Of those, the ones without a good answer.
+    pub failed: u64,
+    /// Due, and not sent.
+    pub dropped: u64,
+    /// How many latencies there are.
+    pub samples: u64,
+    /// How many blocks have requests.
+    pub blocks: u32,
+}
+
+/// One block: in which unit it is, and each time that it has, ascending, with how often.
+struct Counted {
+    unit: usize,
+    times: Vec<(u64, u64)>,
 }
 
 /// From one unit to before another.
@@ -41,78 +62,37 @@ type Chunk = (usize, usize);
 impl Series {
     /// The blocks `from..to` of an endpoint, each of `block_millis`.
     pub fn new(endpoint: &Endpoint, from: u32, to: u32, block_millis: u64) -> Self {
-        let blocks = (to - from) as usize;
+        let blocks = to.saturating_sub(from) as usize;
         let unit = blocks.div_ceil(MOST_UNITS).max(1);
         let units = blocks.div_ceil(unit);
+        let mut total = Total::default();
+        let (mut requests, mut failed, mut seconds) =
+            (vec![0.0; units], vec![0.0; units], vec![0.0; units]);
+        for number in 0..blocks {
+            seconds[number / unit] += block_millis as f64 / 1000.0;
+        }
+        let mut counted = Vec::new();
+        for (number, block) in endpoint.blocks.range(from..to) {
+            let unit = (number - from) as usize / unit;
+            requests[unit] += block.requests as f64;
+            failed[unit] += block.failed as f64;
+            total.add(block);
+            let times = recorded(block);
+            counted.push(Counted { unit, times });
+        }
         // The rate that is best for a variance (Künsch 1989).
         let chunk = (units as f64).cbrt().ceil() as usize;
-        let within = endpoint.blocks.range(from..to);
-        let within: Vec<(usize, &Block)> = within
-            .map(|(number, block)| ((number - from) as usize / unit, block))
-            .collect();
-        let mut total = Block::default();
-        within.iter().for_each(|(_, block)| total.add(block));
-        let times = recorded(&total).map(|(time, _)| time).collect();
-        let mut series = Series {
+        let times = all_times(&counted);
+        Series {
             units,
             chunk,
+            up_to: table(&times, &counted, units, chunk),
             times,
-            up_to: Vec::new(),
-            requests: vec![0.0; units],
-            failed: vec![0.0; units],
-            seconds: vec![0.0; units],
+            requests: summed_up(&requests, chunk),
+            failed: summed_up(&failed, chunk),
+            seconds: summed_up(&seconds, chunk),
             total,
-        };
-        for number in 0..blocks {
-            series.seconds[number / unit] += block_millis as f64 / 1000.0;
         }
-        for (unit, block) in &within {
-            series.requests[*unit] += block.requests as f64;
-            series.failed[*unit] += block.failed as f64;
-        }
-        for sums in [
-            &mut series.requests,
-            &mut series.failed,
-            &mut series.seconds,
-        ] {
-            *sums = summed_up(sums, chunk);
-        }
-        series.up_to = series.counted(&within);
-        series
-    }
-
-    /// The table that every quantile is looked up in.
-    fn counted(&self, within: &[(usize, &Block)]) -> Vec<u64> {
-        let width = self.width();
-        let mut counts = vec![0; self.times.len() * self.units];
-        for (unit, block) in within {
-            let mut row = 0;
-            for (time, count) in recorded(block) {
-                while self.times[row] < time {
-                    row += 1;
-                }
-                counts[row * self.units + unit] += count;
-            }
-        }
-        let mut up_to = vec![0; self.times.len() * width];
-        let mut below = vec![0; self.units];
-        for row in 0..self.times.len() {
-            let mut sum = 0;
-            for column in 1..width {
-                let unit = (column - 1) % self.units;
-                if column <= self.units {
-                    below[unit] += counts[row * self.units + unit];
-                }
-                sum += below[unit];
-                up_to[row * width + column] = sum;
-            }
-        }
-        up_to
-    }
-
-    /// A row's length: the circle is run on by a chunk.
-    fn width(&self) -> usize {
-        self.units + self.chunk + 1
     }
 
     /// The metrics of the run as it was, each on its scale: of times and the throughput the
@@ -121,9 +101,14 @@ impl Series {
         self.measure(&[(0, self.units)])
     }
 
-    /// The same of a resampled run.
+    /// The same of a resampled run. The run must have requests; one without is drawn again.
     pub fn resampled(&self, random: &mut Xoshiro256PlusPlus) -> Each<f64> {
-        self.measure(&self.draw(random))
+        loop {
+            let chunks = self.draw(random);
+            if sum(&self.requests, &chunks) > 0.0 {
+                return self.measure(&chunks);
+            }
+        }
     }
 
     /// Chunks that make up as many units as there are.
@@ -137,9 +122,8 @@ impl Series {
     }
 
     fn measure(&self, chunks: &[Chunk]) -> Each<f64> {
-        let sum = |sums: &[f64]| chunks.iter().map(|&(from, to)| sums[to] - sums[from]).sum();
-        let (requests, failed, seconds): (f64, f64, f64) =
-            (sum(&self.requests), sum(&self.failed), sum(&self.seconds));
+        let [requests, failed, seconds] =
+            [&self.requests, &self.failed, &self.seconds].map(|sums| sum(sums, chunks));
         Metric::ALL.map(|metric| match metric {
             Metric::P50 | Metric::P95 | Metric::P99 => {
                 let time = metric.quantile().and_then(|q| self.quantile(q, chunks));
@@ -169,17 +153,74 @@ impl Series {
     }
 
     fn up_to(&self, row: usize, chunks: &[Chunk]) -> u64 {
-        let row = &self.up_to[row * self.width()..(row + 1) * self.width()];
+        let width = width(self.units, self.chunk);
+        let row = &self.up_to[row * width..][..width];
         chunks.iter().map(|&(from, to)| row[to] - row[from]).sum()
     }
 }
 
+impl Total {
+    fn add(&mut self, block: &Block) {
+        self.requests += block.requests;
+        self.failed += block.failed;
+        self.dropped += block.dropped;
+        self.samples += block.latency.count();
+        self.blocks += u32::from(block.requests > 0);
+    }
+}
+
 /// Each time that was counted, and how often.
-fn recorded(block: &Block) -> impl Iterator<Item = (u64, u64)> {
-    let times = block.latency.histogram();
-    let times = times.iter_recorded();
+fn recorded(block: &Block) -> Vec<(u64, u64)> {
+    let histogram = block.latency.histogram();
+    let times = histogram.iter_recorded();
     let times = times.map(|time| (time.value_iterated_to(), time.count_at_value()));
-    times.collect::<Vec<_>>().into_iter()
+    times.collect()
+}
+
+fn all_times(counted: &[Counted]) -> Vec<u64> {
+    let times = counted.iter().flat_map(|block| &block.times);
+    let mut times: Vec<u64> = times.map(|(time, _)| *time).collect();
+    times.sort_unstable();
+    times.dedup();
+    times
+}
+
+/// A row's length: the circle is run on by a chunk.
+fn width(units: usize, chunk: usize) -> usize {
+    units + chunk + 1
+}
+
+/// What every quantile is looked up in: see [`Series::up_to`].
+fn table(times: &[u64], counted: &[Counted], units: usize, chunk: usize) -> Vec<u64> {
+    let mut counts = vec![0; times.len() * units];
+    for block in counted {
+        let mut row = 0;
+        for (time, count) in &block.times {
+            while times[row] < *time {
+                row += 1;
+            }
+            counts[row * units + block.unit] += count;
+        }
+    }
+    let width = width(units, chunk);
+    let mut table = vec![0; times.len() * width];
+    let mut so_far = vec![0; units];
+    for (row, counts) in table.chunks_mut(width).zip(counts.chunks(units.max(1))) {
+        let mut sum = 0;
+        for (so_far, count) in so_far.iter_mut().zip(counts) {
+            *so_far += count;
+        }
+        for (cell, so_far) in row[1..].iter_mut().zip(so_far.iter().cycle()) {
+            sum += so_far;
+            *cell = sum;
+        }
+    }
+    table
+}
+
+/// Of what is summed up.
+fn sum(sums: &[f64], chunks: &[Chunk]) -> f64 {
+    chunks.iter().map(|&(from, to)| sums[to] - sums[from]).sum()
 }
 
 /// The sums before each value, around the circle and on by `more`.
@@ -274,7 +315,7 @@ mod tests {
         let endpoint = endpoint(&blocks);
         let series = Series::new(&endpoint, 0, 1_001, 1_000);
         assert!(series.units <= MOST_UNITS);
-        assert_eq!(series.total, endpoint.whole());
+        assert_eq!(series.total.samples, 3_003);
         assert!((series.measured()[4].exp() - 3_003.5 / 1_001.0).abs() < 1e-9);
     }
 }

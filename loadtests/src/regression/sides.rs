@@ -10,6 +10,9 @@ use crate::result::{Ended, Fingerprint, LoadResult, SCHEMA};
 /// A run with fewer blocks tells nothing of how they vary.
 pub const FEWEST_BLOCKS: u32 = 10;
 
+/// An endpoint that is asked in fewer of them does not either.
+const FEWEST_ASKED: u32 = 5;
+
 /// A quantile is known by the samples beyond it.
 const FEWEST_BEYOND: f64 = 5.0;
 
@@ -32,20 +35,11 @@ pub(super) struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// How many blocks it has, the warm-up among them.
-    fn blocks(&self) -> u32 {
-        let endpoints = self.result.endpoints.values();
-        let last = endpoints
-            .filter_map(|it| it.blocks.keys().next_back())
-            .max();
-        last.map_or(0, |last| last.saturating_add(1))
-    }
-
     /// Why this run cannot be compared with any.
-    fn obstacle(&self) -> Option<String> {
+    pub fn obstacle(&self) -> Option<String> {
         let Taken { label, result, .. } = self;
         let generator = &result.generator;
-        let counted = self.blocks().saturating_sub(self.warm_up_blocks);
+        let counted = result.blocks().saturating_sub(self.warm_up_blocks);
         if result.schema != SCHEMA || result.block_millis == 0 {
             Some(format!(
                 "{label} is of schema {} with blocks of {} ms, where schema {SCHEMA} is needed",
@@ -76,14 +70,17 @@ impl<'a> Taken<'a> {
     }
 
     /// One endpoint's blocks.
-    fn series(&self, endpoint: &str) -> Result<Series, String> {
+    pub fn series(&self, endpoint: &str) -> Result<Series, String> {
         let result = self.result;
         let found = result.endpoints.get(endpoint);
         let found = found.ok_or(format!("{} has no such endpoint", self.label))?;
-        let (from, to) = (self.warm_up_blocks, self.blocks());
+        let (from, to) = (self.warm_up_blocks, result.blocks());
         let series = Series::new(found, from, to, result.block_millis);
-        match series.total.requests {
-            0 => Err(format!("{} sent it no request", self.label)),
+        match series.total.blocks {
+            asked @ ..FEWEST_ASKED => Err(format!(
+                "{} has requests to it in {asked} blocks, {FEWEST_ASKED} are needed",
+                self.label
+            )),
             _ => Ok(series),
         }
     }
@@ -103,11 +100,11 @@ impl<'a> Sides<'a> {
     pub fn obstacles(&self, settings: &Settings) -> Vec<String> {
         let settings = settings.fault().into_iter();
         let runs = self.all().filter_map(Taken::obstacle);
-        let others = self.all().zip(self.all().skip(1));
-        let apart = others.filter_map(|(one, other)| differing(one, other));
-        let versions = [&self.a, &self.b].into_iter().flat_map(|side| {
-            let others = side.iter().zip(side.iter().skip(1));
-            others.filter_map(|(one, other)| differing_versions(one, other))
+        let mut others = self.all().zip(self.all().skip(1));
+        let apart = others.find_map(|(one, other)| differing(one, other));
+        let versions = [&self.a, &self.b].into_iter().filter_map(|side| {
+            let mut others = side.iter().zip(side.iter().skip(1));
+            others.find_map(|(one, other)| differing_versions(one, other))
         });
         settings.chain(runs).chain(apart).chain(versions).collect()
     }
@@ -133,7 +130,7 @@ impl<'a> Sides<'a> {
 
 fn untold_quantile(metric: Metric, q: f64, series: &Series) -> Option<String> {
     let total = &series.total;
-    let samples = total.latency.count();
+    let samples = total.samples;
     let needed = FEWEST_BEYOND / (1.0 - q);
     let due = total.requests + total.dropped;
     let (failed, dropped) = (total.failed, total.dropped);
@@ -155,7 +152,7 @@ fn untold_quantile(metric: Metric, q: f64, series: &Series) -> Option<String> {
 }
 
 /// In what two runs differ that no two may.
-fn differing(one: &Taken, other: &Taken) -> Option<String> {
+pub(super) fn differing(one: &Taken, other: &Taken) -> Option<String> {
     let [left, right] = [one, other].map(|run| &run.result.fingerprint);
     let fields: [(&str, fn(&Fingerprint) -> &String); 4] = [
         ("target", |it| &it.target),

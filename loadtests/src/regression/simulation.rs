@@ -140,6 +140,13 @@ pub fn simulate(simulation: &Simulation, settings: &Settings) -> Rates {
     rates
 }
 
+/// The first pairs of a simulation.
+#[cfg(test)]
+pub(crate) fn made_up_pairs(simulation: &Simulation) -> Vec<(LoadResult, LoadResult)> {
+    let random = &mut Xoshiro256PlusPlus::seed_from_u64(simulation.seed);
+    Load::new(simulation).pairs(random)
+}
+
 fn name(endpoint: u32) -> String {
     format!("GET /{endpoint}")
 }
@@ -250,48 +257,5 @@ fn made_up() -> LoadResult {
             bottleneck: None,
         },
         endpoints: [].into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[ignore]
-    fn grid() {
-        for (run, block) in [
-            (0.01, 0.05),
-            (0.015, 0.05),
-            (0.02, 0.05),
-            (0.05, 0.1),
-            (0.1, 0.2),
-        ] {
-            for pairs in [5, 7, 10] {
-                let noise = Noise {
-                    run,
-                    block,
-                    ..Simulation::default().noise
-                };
-                let none = Simulation {
-                    pairs,
-                    noise,
-                    ..Simulation::default()
-                };
-                let some = Simulation {
-                    slower: 1.1,
-                    seed: 1000,
-                    ..none
-                };
-                let settings = Settings::default();
-                let at = std::time::Instant::now();
-                println!(
-                    "run {run} block {block} pairs {pairs}:\n  {}\n  {}\n {:?}",
-                    simulate(&none, &settings),
-                    simulate(&some, &settings),
-                    at.elapsed()
-                );
-            }
-        }
     }
 }
