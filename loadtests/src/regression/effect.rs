@@ -113,8 +113,8 @@ fn effects(a: Each<f64>, b: Each<f64>, errors: Each<f64>, binomial: f64, n: usiz
     Metric::ALL.map(|metric| {
         let index = metric as usize;
         Effect {
-            a: metric.from_scale(a[index]),
-            b: metric.from_scale(b[index]),
+            a: metric.unscaled(a[index]),
+            b: metric.unscaled(b[index]),
             change: b[index] - a[index],
             standard_error: standard_errors[index],
             freedom: n as f64 - 1.0,

@@ -128,13 +128,13 @@ fn changes(
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (before, after) = (mean(&values[from..at]), mean(&values[at..to]));
         let change = after - before;
-        let before = metric.from_scale(before);
+        let before = metric.unscaled(before);
         (change.abs() > settings.floors.of(metric, before)).then(|| Change {
             endpoint: endpoint.to_owned(),
             metric,
             run: runs[at].to_owned(),
             before,
-            after: metric.from_scale(after),
+            after: metric.unscaled(after),
             change,
             worse: (change > 0.0) == metric.more_is_worse(),
         })

@@ -64,7 +64,7 @@ impl Metric {
     }
 
     /// A value on its scale as itself.
-    pub(super) fn from_scale(self, value: f64) -> f64 {
+    pub(super) fn unscaled(self, value: f64) -> f64 {
         match self.scale() {
             Scale::LogRatio => value.exp(),
             Scale::Difference => value,

@@ -78,7 +78,7 @@ impl<'a> Taken<'a> {
         let series = Series::new(found, from, to, result.block_millis);
         match series.total.blocks {
             asked @ ..FEWEST_ASKED => Err(format!(
-                "{} has requests to it in {asked} blocks, {FEWEST_ASKED} are needed",
+                "{} has requests to it in only {asked} blocks, {FEWEST_ASKED} are needed",
                 self.label
             )),
             _ => Ok(series),
@@ -153,21 +153,24 @@ fn untold_quantile(metric: Metric, q: f64, series: &Series) -> Option<String> {
 
 /// In what two runs differ that no two may.
 pub(super) fn differing(one: &Taken, other: &Taken) -> Option<String> {
-    let [left, right] = [one, other].map(|run| &run.result.fingerprint);
-    let fields: [(&str, fn(&Fingerprint) -> &String); 4] = [
-        ("target", |it| &it.target),
-        ("profile", |it| &it.profile),
-        ("plan", |it| &it.plan),
-        ("machine", |it| &it.machine),
-    ];
-    let differing = fields.into_iter().find(|(_, of)| of(left) != of(right));
-    if let Some((field, of)) = differing {
+    let fields = |run: &Taken| {
+        let Fingerprint {
+            target,
+            profile,
+            plan,
+            versions: _,
+            machine,
+        } = run.result.fingerprint.clone();
+        [target, profile, plan, machine]
+    };
+    let names = ["target", "profile", "plan", "machine"];
+    let mut pairs = names
+        .into_iter()
+        .zip(fields(one).into_iter().zip(fields(other)));
+    if let Some((name, (left, right))) = pairs.find(|(_, (left, right))| left != right) {
+        let (one, other) = (&one.label, &other.label);
         return Some(format!(
-            "the {field} of {} is `{}`, that of {} is `{}`",
-            one.label,
-            of(left),
-            other.label,
-            of(right)
+            "the {name} of {one} is `{left}`, that of {other} is `{right}`"
         ));
     }
     (one.result.engine != other.result.engine)

@@ -162,11 +162,11 @@ fn one_sample_is_no_evidence() {
     for (samples, reason) in [
         (
             0,
-            "A's run 1 (made-up) has requests to it in 0 blocks, 5 are needed",
+            "A's run 1 (made-up) has requests to it in only 0 blocks, 5 are needed",
         ),
         (
             1,
-            "A's run 1 (made-up) has requests to it in 1 blocks, 5 are needed",
+            "A's run 1 (made-up) has requests to it in only 1 blocks, 5 are needed",
         ),
         (6, "A's run 1 (made-up): 6 samples, and p50 needs 10"),
     ] {
