@@ -48,14 +48,15 @@ impl std::fmt::Display for Capability {
 
 impl Capability {
     /// What processes of this machine can do.
-    pub const LOCAL: [Capability; 3] = [
+    pub const LOCAL: [Capability; 4] = [
         Capability::Watched,
         Capability::Allowed(Action::Orders),
         Capability::Allowed(Action::Burst),
+        Capability::Allowed(Action::Load),
     ];
 
     /// What a kind cluster can do.
-    pub const KIND: [Capability; 11] = [
+    pub const KIND: [Capability; 12] = [
         Capability::Cluster,
         Capability::Ingress,
         Capability::Autoscaling,
@@ -67,6 +68,7 @@ impl Capability {
         Capability::Allowed(Action::Orders),
         Capability::Allowed(Action::Burst),
         Capability::Allowed(Action::Inside),
+        Capability::Allowed(Action::Load),
     ];
 
     /// Why it is not to be had on `target`, as a report goes on from "skipped, because".

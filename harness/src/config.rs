@@ -5,10 +5,12 @@
 
 mod blue_green;
 mod judge;
+pub mod load;
 pub mod remote;
 mod schema;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
 pub use judge::nearest;
+use load::{Load, Profile};
 pub use remote::RemoteTarget;
 pub use schema::{BackingServices, PathType};
 
@@ -39,6 +42,18 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How a service is released blue-green.
     pub blue_green: Policy,
+    /// What users do.
+    pub load: Load,
+    /// Load profiles by name.
+    pub profiles: BTreeMap<String, Profile>,
+    written: Written,
+}
+
+/// The file as it was written.
+#[derive(Clone, Debug)]
+struct Written {
+    path: PathBuf,
+    text: String,
 }
 
 /// Instead of a target's name: a cluster where a container engine answers, else processes.
@@ -179,9 +194,40 @@ impl Config {
 
     /// Judges `text` as the content of `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let written = Written {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        };
         schema::File::parse(text)
-            .and_then(judge::judge)
+            .and_then(|file| judge::judge(file, written))
             .map_err(|fault| fault.in_file(path, text))
+    }
+
+    /// Refuses what is at a place of the file, for those who judge what it says further than
+    /// is done here.
+    pub fn refuse(
+        &self,
+        place: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) -> ConfigError {
+        let fault = Fault {
+            span: place,
+            message,
+            help,
+        };
+        fault.in_file(&self.written.path, &self.written.text)
+    }
+
+    /// The load profile of this name.
+    pub fn profile(&self, name: &str) -> Result<(&str, &Profile), UnknownProfile> {
+        let found = self.profiles.get_key_value(name);
+        let found = found.map(|(name, profile)| (name.as_str(), profile));
+        found.ok_or_else(|| UnknownProfile {
+            name: name.to_owned(),
+            nearest: nearest(name, self.profiles.keys().map(String::as_str))
+                .unwrap_or_else(|| "define it under [profiles]".into()),
+        })
     }
 
     /// The target of this name, or the default one.
@@ -229,6 +275,15 @@ pub struct UnknownTarget {
     defined: String,
 }
 
+/// No load profile of this name is defined.
+#[derive(Debug, Error, Diagnostic)]
+#[error("no profile {name:?} in harness.toml")]
+#[diagnostic(help("{nearest}"))]
+pub struct UnknownProfile {
+    name: String,
+    nearest: String,
+}
+
 impl Fault {
     fn in_file(self, path: &Path, text: &str) -> ConfigError {
         let start = self.span.start.min(text.len());
@@ -273,6 +328,48 @@ mod tests {
         assert_eq!(policy.lease, Duration::from_secs(30));
         assert_eq!(policy.thresholds.min_latency_increase.as_millis(), 100);
         assert_eq!(policy.smoke[&Service::MarketDataService], ["/quotes"]);
+    }
+
+    #[test]
+    fn every_profile_is_there_and_reads_as_what_it_does() {
+        let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
+        let mut lines = vec![config.load.to_string()];
+        for (name, profile) in &config.profiles {
+            lines.push(format!("{name}: {}", profile.traffic));
+            let thresholds = profile.thresholds.iter();
+            lines.extend(thresholds.map(|it| {
+                assert!(SHIPPED[it.place.clone()].contains(&it.expression));
+                let abort = it
+                    .abort_after
+                    .map(|after| format!(", aborts after {after:?}"));
+                format!(
+                    "  {} {}{}",
+                    it.metric,
+                    it.expression,
+                    abort.unwrap_or_default()
+                )
+            }));
+        }
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn an_expression_is_refused_where_it_is() {
+        let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
+        let place = config.profiles["smoke"].thresholds[0].place.clone();
+        let line = SHIPPED[..place.start].lines().count();
+        let refused = config.refuse(place, "no threshold".into(), None);
+        assert_eq!(
+            refused.to_string(),
+            format!("harness.toml:{line}: no threshold")
+        );
+    }
+
+    #[test]
+    fn a_profile_that_is_not_there_has_a_nearest() {
+        let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
+        let error = config.profile("smok").unwrap_err();
+        assert_eq!(error.help().unwrap().to_string(), "did you mean \"smoke\"?");
     }
 
     /// The shipped file, and the example in it as if it were none.
@@ -339,6 +436,8 @@ mod tests {
             ("production = false ", "production = \"no\" "),
             ("production = false ", ""),
             ("\"burst\"]", "\"brust\"]"),
+            ("\"burst\"]", "\"load\"]"),
+            ("\"burst\"]", "\"load\"]\nmax_rate = 0"),
             ("allow = [", "address = \"10.0.0.1\"\nallow = ["),
             ("allow = [", "kubeconfig = \"~/.kube/staging\"\nallow = ["),
             (
@@ -402,12 +501,43 @@ mod tests {
             ("smoke = [\"/quotes\"]", "smoke = [\"quotes\"]"),
             ("smoke = [\"/quotes\"]", "smoke = [\"/quotes of all\"]"),
             ("[services.market-data-service]", "[services.market-data]"),
+            ("request_timeout = 10", "request_timeout = 0"),
+            ("[load.journeys.browse]", "[load.journeys.brows]"),
+            ("think_ms = [500, 1500]", "think_ms = [1500, 500]"),
+            ("think_ms = [500, 1500]", "think_ms = 500"),
+            (
+                "[profiles.smoke]",
+                "[profiles.Fast]\nengine = \"closed\"\nstages = [{ users = 1, seconds = 1 }]\n[profiles.smoke]",
+            ),
+            ("engine = \"closed\"", "engine = \"goose\""),
+            ("engine = \"closed\"", "engine = \"open\""),
+            ("engine = \"open\"", "engine = \"closed\""),
+            ("max_in_flight = 500", ""),
+            ("max_in_flight = 500", "max_in_flight = 0"),
+            ("{ users = 2, seconds = 0 }", "{ rate = 2, seconds = 0 }"),
+            ("{ users = 2, seconds = 0 }", "{ users = 2 }"),
+            (
+                "{ users = 2, seconds = 0 }",
+                "{ users = 200000, seconds = 0 }",
+            ),
+            ("stages = [", "stages = []\n#"),
+            ("\"rate==0\"", "0"),
+            ("abort_on_fail = true", "abort_on_fial = true"),
             ("[platform]", "[platform"),
         ];
+        let nobody = SHIPPED
+            .lines()
+            .map(|line| match line.starts_with("weight = ") {
+                true => "weight = 0\n".to_owned(),
+                false => format!("{line}\n"),
+            })
+            .collect::<String>();
         let refusals: Vec<String> = cases
             .iter()
             .map(|(from, to)| format!("{from} -> {to}\n{}", refusal(&shipped_but(from, to))))
             .collect();
+        let nobody = format!("weight = 0 everywhere\n{}", refusal(&nobody));
+        let refusals = [refusals, vec![nobody]].concat();
         insta::assert_snapshot!(refusals.join("\n\n"));
     }
 

@@ -72,8 +72,8 @@ impl Entry {
         authority.chain(address).collect()
     }
 
-    /// An HTTP client that resolves `hosts` to it, trusts its authority and no other, and
-    /// follows no redirect.
+    /// An HTTP client that resolves `hosts` to it, trusts its authority and no other, follows
+    /// no redirect, and takes answers as they are, not compressed.
     ///
     /// # Errors
     /// When the authority cannot be read, or is no certificate.
@@ -84,6 +84,8 @@ impl Entry {
         crate::tls::use_ring();
         let mut client = reqwest::Client::builder()
             .no_proxy()
+            // Goose brings the feature, which would have every client ask for it.
+            .no_gzip()
             .redirect(Policy::none());
         if let Some(authority) = &self.authority {
             let pem = std::fs::read(authority)?;

@@ -39,6 +39,7 @@ pub mod supervisor;
 pub mod sweep;
 pub mod tiers;
 pub mod tls;
+pub mod tokens;
 pub mod tools;
 pub mod tunnel;
 pub mod wait;

@@ -2,8 +2,11 @@
 
 pub mod baseline;
 pub mod bench;
+pub mod closed;
+pub mod journeys;
 pub mod k6;
 pub mod open;
+pub mod outcome;
 pub mod raw_log;
 pub mod regression;
 pub mod result;

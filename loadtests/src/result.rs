@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod distribution;
+mod file;
 
 pub use distribution::Distribution;
+pub use file::Unwritten;
 
 /// The form's number. A file of another one is refused, never guessed at.
 pub const SCHEMA: u32 = 1;

@@ -2,7 +2,6 @@
 
 mod account;
 mod edges;
-mod tokens;
 mod wiring;
 
 use harness::capability::Capability;
@@ -12,7 +11,7 @@ use reqwest::Method;
 
 use crate::client::Client;
 use crate::{Mismatch, Scenario, Subject};
-use tokens::Tokens;
+use harness::tokens::Tokens;
 
 /// The scenario's name, as users of the platform see it.
 pub const NAME: &str = "smoke";

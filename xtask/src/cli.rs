@@ -71,6 +71,10 @@ pub enum Command {
     /// a version that does not hold is taken back by itself. The state is in the cluster: a
     /// deployer that was killed is followed by the next `deploy` or `abort`.
     BlueGreen(BlueGreen),
+    /// Put load on an environment that is up, and judge what it answered
+    ///
+    /// docs/load.md says more.
+    Load(Load),
     /// Say what this machine has and lacks, with the fix for each
     Doctor(Doctor),
     /// Run the project's tests, in tiers
@@ -237,6 +241,40 @@ impl ScenarioRun {
             named,
         }
     }
+}
+
+/// Arguments of `load`.
+#[derive(Args)]
+pub struct Load {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LoadCommand,
+}
+
+/// What can be done with load.
+#[derive(Subcommand)]
+pub enum LoadCommand {
+    /// Run a load profile against the environment --name, and report
+    ///
+    /// Simulated users browse quotes, log in and read portfolios, place orders, ask for analyses
+    /// and predictions, as [load] and [profiles] of harness.toml say; each answer is checked, not
+    /// only timed. The result is `load-PROFILE.json` of the run's folder. A remote target must
+    /// allow it by name, and bounds the rate.
+    ///
+    /// Exit code 1 when an answer was not good, 5 when the load generator was the bottleneck:
+    /// then nothing is said of the platform. Ctrl-C gives what is in flight a few seconds, and
+    /// keeps what was measured.
+    Run(LoadRun),
+}
+
+/// Arguments of `load run`.
+#[derive(Args)]
+pub struct LoadRun {
+    /// The profile, as harness.toml names it: smoke, average, soak, ...
+    #[arg(value_name = "PROFILE")]
+    pub profile: String,
+    #[command(flatten)]
+    pub named: Named,
 }
 
 /// Arguments of `deploy`.

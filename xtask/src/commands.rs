@@ -8,6 +8,7 @@ mod doctor;
 mod down;
 mod e2e;
 mod images;
+mod load;
 mod remote;
 mod report;
 mod scenario;
@@ -20,7 +21,7 @@ mod workplace;
 
 use harness::exit::ExitCode;
 
-use crate::cli::{Command, ScenarioCommand, ScenarioRun};
+use crate::cli::{Command, LoadCommand, ScenarioCommand, ScenarioRun};
 use crate::problem::Problem;
 
 /// Runs a command.
@@ -37,6 +38,9 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
         },
         Command::Deploy(arguments) => deploy::run(arguments).await,
         Command::BlueGreen(arguments) => blue_green::run(arguments).await,
+        Command::Load(arguments) => match arguments.command {
+            LoadCommand::Run(arguments) => load::run(arguments).await,
+        },
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Images(arguments) => images::run(arguments).await,

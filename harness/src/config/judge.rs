@@ -8,8 +8,8 @@ use toml::Spanned;
 
 use super::schema::{self, PathType, TargetKind};
 use super::{
-    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, blue_green,
-    remote,
+    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, Written,
+    blue_green, load, remote,
 };
 use crate::service::Service;
 
@@ -33,7 +33,7 @@ const RESERVED_VARIABLES: [&str; 13] = [
     "SERVICE_VERSION",
 ];
 
-pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
+pub(super) fn judge(file: schema::File, written: Written) -> Result<Config, Fault> {
     judge_schema(&file.schema)?;
     let targets = file
         .targets
@@ -67,6 +67,9 @@ pub(super) fn judge(file: schema::File) -> Result<Config, Fault> {
         routes,
         deadlines: judge_deadlines(&file.deadlines)?,
         blue_green: blue_green::judge(&file.blue_green, &file.services)?,
+        load: load::judge(&file.load)?,
+        profiles: load::judge_profiles(file.profiles)?,
+        written,
     })
 }
 

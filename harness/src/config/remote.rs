@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
@@ -34,6 +35,8 @@ pub struct RemoteTarget {
     pub production: bool,
     /// What is permitted there beyond reading.
     pub allow: BTreeSet<Action>,
+    /// The most requests a second that load puts on it; there where load is allowed.
+    pub max_rate: Option<NonZeroU32>,
 }
 
 /// Where users reach the platform, by one ingress.
@@ -65,6 +68,8 @@ pub enum Action {
     Burst,
     /// A pod in the namespace `default`, for looking from inside.
     Inside,
+    /// Load, with portfolios and orders of its own.
+    Load,
 }
 
 impl Action {
@@ -75,6 +80,7 @@ impl Action {
             Action::Orders => "orders",
             Action::Burst => "burst",
             Action::Inside => "inside",
+            Action::Load => "load",
         }
     }
 }
@@ -89,6 +95,7 @@ pub(super) fn judge(target: &schema::Target) -> Result<RemoteTarget, Fault> {
     let kind = &target.kind;
     let production = *needed(kind, "production", &target.production)?.get_ref();
     let values = needed(kind, "values", &target.values)?;
+    let allow = needed(kind, "allow", &target.allow)?;
     Ok(RemoteTarget {
         context: judge_context(needed(kind, "context", &target.context)?)?,
         server: judge_server(needed(kind, "server", &target.server)?)?,
@@ -98,7 +105,8 @@ pub(super) fn judge(target: &schema::Target) -> Result<RemoteTarget, Fault> {
         base: judge_base(kind, target)?,
         shell_image: target.shell_image.as_ref().map(|it| it.get_ref().clone()),
         production,
-        allow: judge_allow(needed(kind, "allow", &target.allow)?, production)?,
+        allow: judge_allow(allow, production)?,
+        max_rate: judge_max_rate(allow, target.max_rate.as_ref())?,
     })
 }
 
@@ -215,5 +223,24 @@ fn judge_allow(allow: &Spanned<Vec<Action>>, production: bool) -> Result<BTreeSe
             "allow = []",
         )),
         false => Ok(allow.get_ref().iter().copied().collect()),
+    }
+}
+
+/// Load without a bound is never put on what others use, too.
+fn judge_max_rate(
+    allow: &Spanned<Vec<Action>>,
+    max_rate: Option<&Spanned<u32>>,
+) -> Result<Option<NonZeroU32>, Fault> {
+    let loads = allow.get_ref().contains(&Action::Load);
+    let at_least_one = "the most requests a second, 1 or more, e.g. max_rate = 50";
+    match max_rate.map(|rate| (rate, NonZeroU32::new(*rate.get_ref()))) {
+        Some((_, Some(rate))) => Ok(Some(rate)),
+        Some((rate, None)) => Err(fault(rate, "max_rate 0 is no load".into(), at_least_one)),
+        None if loads => Err(fault(
+            allow,
+            "a target that allows load needs max_rate".into(),
+            at_least_one,
+        )),
+        None => Ok(None),
     }
 }

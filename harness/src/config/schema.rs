@@ -1,9 +1,12 @@
 //! The shape of `harness.toml`, as written by its user: nothing judged yet.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -23,6 +26,9 @@ pub(super) struct File {
     pub routes: Vec<Route>,
     pub deadlines: Deadlines,
     pub blue_green: BlueGreen,
+    pub load: Load,
+    #[serde(default)]
+    pub profiles: BTreeMap<Spanned<String>, Profile>,
 }
 
 /// Not a tagged enum: serde buffers those, and the line of a fault is lost. Which key
@@ -48,6 +54,7 @@ pub(super) struct Target {
     pub shell_image: Option<Spanned<String>>,
     pub production: Option<Spanned<bool>>,
     pub allow: Option<Spanned<Vec<Action>>>,
+    pub max_rate: Option<Spanned<u32>>,
 }
 
 impl Target {
@@ -74,6 +81,7 @@ impl Target {
             ("shell_image", place(&self.shell_image)),
             ("production", place(&self.production)),
             ("allow", place(&self.allow)),
+            ("max_rate", place(&self.max_rate)),
         ];
         keys.into_iter()
             .filter_map(|(key, place)| Some((key, place?)))
@@ -116,6 +124,7 @@ impl TargetKind {
                 "shell_image",
                 "production",
                 "allow",
+                "max_rate",
             ],
         }
     }
@@ -201,6 +210,107 @@ pub(super) struct BlueGreen {
     pub max_latency_ratio: Spanned<f64>,
     pub min_latency_increase_ms: Spanned<u32>,
     pub max_latency_ms: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Load {
+    pub request_timeout: Spanned<u32>,
+    pub drain: Spanned<u32>,
+    pub journeys: Spanned<Journeys>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Journeys {
+    pub browse: Habit,
+    pub portfolio: Habit,
+    pub order: Habit,
+    pub analysis: Habit,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Habit {
+    pub weight: u32,
+    pub think_ms: Spanned<[u32; 2]>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Profile {
+    pub engine: Spanned<Engine>,
+    pub stages: Spanned<Vec<Spanned<Stage>>>,
+    pub max_in_flight: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub thresholds: BTreeMap<Spanned<String>, Vec<Spanned<Threshold>>>,
+}
+
+/// Which engine makes the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Engine {
+    Closed,
+    Open,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stage {
+    pub users: Option<Spanned<u32>>,
+    pub rate: Option<Spanned<u32>>,
+    pub seconds: Spanned<u32>,
+}
+
+/// As in k6, a string, or a table where more is to be said.
+#[derive(Debug)]
+pub(super) struct Threshold {
+    pub threshold: String,
+    pub abort_on_fail: bool,
+    pub delay_abort_eval: u32,
+}
+
+/// Not an untagged enum, for the same reason as [`Target`].
+impl<'de> Deserialize<'de> for Threshold {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AsWritten)
+    }
+}
+
+struct AsWritten;
+
+impl<'de> Visitor<'de> for AsWritten {
+    type Value = Threshold;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a threshold, or a table with one")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Threshold, E> {
+        Ok(Threshold {
+            threshold: text.to_owned(),
+            abort_on_fail: false,
+            delay_abort_eval: 0,
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Threshold, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            threshold: String,
+            #[serde(default)]
+            abort_on_fail: bool,
+            #[serde(default)]
+            delay_abort_eval: u32,
+        }
+        let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Threshold {
+            threshold: table.threshold,
+            abort_on_fail: table.abort_on_fail,
+            delay_abort_eval: table.delay_abort_eval,
+        })
+    }
 }
 
 impl File {

@@ -62,6 +62,7 @@ fn production_lets_nothing_be_done_whatever_it_allows() {
         Action::Orders,
         Action::Burst,
         Action::Inside,
+        Action::Load,
     ] {
         let refused = site.permits(action).unwrap_err();
         assert!(matches!(refused, RemoteError::Production { .. }));

@@ -153,6 +153,8 @@ pub enum Stage {
     Deploy,
     /// Runs the scenarios.
     Verify,
+    /// Puts load on the platform.
+    Load,
     /// Ends what the run started.
     Teardown,
 }
@@ -165,6 +167,7 @@ impl std::fmt::Display for Stage {
             Stage::Provision => "provision",
             Stage::Deploy => "deploy",
             Stage::Verify => "verify",
+            Stage::Load => "load",
             Stage::Teardown => "teardown",
         })
     }

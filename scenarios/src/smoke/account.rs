@@ -13,9 +13,9 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::Smoke;
-use super::tokens::{FEED, INVESTOR};
 use crate::client::{Answer, Call};
 use crate::{Mismatch, Scenario};
+use harness::tokens::{FEED, INVESTOR};
 
 const PRICES: [&str; 4] = ["100.00", "110.00", "99.00", "118.80"];
 /// Analysis rounds to ten decimals.

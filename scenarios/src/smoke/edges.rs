@@ -10,9 +10,9 @@ use harness::service::Service;
 use reqwest::Method;
 
 use super::Smoke;
-use super::tokens::{INVESTOR, Tokens};
 use crate::client::Answer;
 use crate::{Mismatch, Scenario};
+use harness::tokens::{INVESTOR, Tokens};
 
 /// Anything that needs a token.
 const GUARDED: &str = "/api/market-data/quotes";

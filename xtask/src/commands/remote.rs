@@ -1,10 +1,11 @@
-//! `deploy`, `scenario run` and `e2e` on a remote target, which is there and stays.
+//! `deploy`, `scenario run`, `load run` and `e2e` on a remote target, which is there and stays.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use harness::config::Target;
 use harness::config::remote::Action;
+use harness::environment::{Credentials, Environment};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::remote::{Remote, RemoteError, Site};
@@ -13,6 +14,7 @@ use harness::run::{Run, RunFolderError};
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::{self, NotDone, helm};
+use super::load;
 use super::verify::{self, Selection};
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{Common, Deploy, E2e};
@@ -26,8 +28,17 @@ struct Work<'a> {
     why: String,
     /// The version to deploy, and the helm to do it.
     deploy: Option<(&'a str, PathBuf)>,
-    /// What is proven of the platform, if it is.
-    prove: Option<&'a Selection>,
+    /// What is done to the platform as it is there then.
+    then: Option<Then<'a>>,
+}
+
+/// What is done to a platform that is there.
+#[derive(Clone, Copy)]
+enum Then<'a> {
+    /// It is proven.
+    Prove(&'a Selection),
+    /// It is put under load.
+    Load(&'a load::Order<'a>),
 }
 
 /// The remote target that is meant, if it is one.
@@ -71,7 +82,7 @@ pub async fn deploy(
         verb: "deploy",
         why: "which is there".into(),
         deploy: Some((version, helm(place)?)),
-        prove: None,
+        then: None,
     };
     let code = perform(place, site, work, &arguments.named.common).await?;
     if code == ExitCode::Held {
@@ -102,7 +113,23 @@ pub async fn prove(
         verb,
         why: "which is there".into(),
         deploy: None,
-        prove: Some(selection),
+        then: Some(Then::Prove(selection)),
+    };
+    perform(place, site, work, common).await
+}
+
+/// Puts load on the platform as it is there.
+pub async fn load(
+    place: &Workplace,
+    site: Site<'_>,
+    order: &load::Order<'_>,
+    common: &Common,
+) -> Result<ExitCode, Problem> {
+    let work = Work {
+        verb: "load",
+        why: "which is there".into(),
+        deploy: None,
+        then: Some(Then::Load(order)),
     };
     perform(place, site, work, common).await
 }
@@ -125,13 +152,13 @@ pub async fn e2e(
             verb: "e2e",
             why: "which is there and stays".into(),
             deploy: Some((version, helm(place)?)),
-            prove: Some(selection),
+            then: Some(Then::Prove(selection)),
         },
         Err(refusal) => Work {
             verb: "e2e",
             why: format!("which is there and stays; proven as it is: {refusal}"),
             deploy: None,
-            prove: Some(selection),
+            then: Some(Then::Prove(selection)),
         },
     };
     perform(place, site, work, &arguments.named.common).await
@@ -187,8 +214,8 @@ impl<'a> Course<'a> {
         {
             return Ok(Err(code));
         }
-        match work.prove {
-            Some(selection) => self.prove(&remote, selection).await,
+        match work.then {
+            Some(then) => self.then(&remote, then).await,
             None => Ok(Ok(())),
         }
     }
@@ -200,6 +227,9 @@ impl<'a> Course<'a> {
         let look = async {
             if work.deploy.is_some() {
                 site.permits(Action::Deploy)?;
+            }
+            if let Some(Then::Load(_)) = work.then {
+                site.permits(Action::Load)?;
             }
             site.open(self.run.id()).await
         };
@@ -244,7 +274,7 @@ impl<'a> Course<'a> {
         deploy::stage(self.run, version, deploying).await
     }
 
-    async fn prove(&mut self, remote: &Remote<'_>, selection: &Selection) -> Step<()> {
+    async fn then(&mut self, remote: &Remote<'_>, then: Then<'_>) -> Step<()> {
         let found = async {
             let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
             Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
@@ -252,18 +282,39 @@ impl<'a> Course<'a> {
         let (environment, credentials) = match found.await {
             Ok(found) => found,
             Err(error) => {
-                self.run.begin(Stage::Verify)?;
+                self.run.begin(match then {
+                    Then::Prove(_) => Stage::Verify,
+                    Then::Load(_) => Stage::Load,
+                })?;
                 return self.fail(&error);
             }
         };
-        let proven = verify::prove(self.run, self.place, &environment, &credentials, selection);
+        match then {
+            Then::Prove(selection) => self.prove(&environment, &credentials, selection).await,
+            Then::Load(order) => {
+                let ground = load::Ground {
+                    environment: &environment,
+                    credentials: &credentials,
+                };
+                load::stage(self.run, self.place, order, ground, self.interrupts).await
+            }
+        }
+    }
+
+    async fn prove(
+        &mut self,
+        environment: &Environment,
+        credentials: &Credentials,
+        selection: &Selection,
+    ) -> Step<()> {
+        let proven = verify::prove(self.run, self.place, environment, credentials, selection);
         let interrupted = tokio::select! {
             proven = proven => { proven?; None }
             code = self.interrupts.next() => Some(code),
         };
         if let Some(code) = interrupted {
             let interrupts = &mut *self.interrupts;
-            verify::leave(self.place, &environment, selection, interrupts).await;
+            verify::leave(self.place, environment, selection, interrupts).await;
             return self.called_off(code);
         }
         let checks = self.run.checks();

@@ -1,0 +1,129 @@
+//! How the load generator itself fares: a result is of the target only where it was not what
+//! everybody waited for.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::result::{Distribution, Generator};
+
+/// A task that has nothing to do but to be on time looks so often how late it is.
+const PULSE: Duration = Duration::from_millis(10);
+
+/// Of 20 pulses one may be so late. Users wait for each other's turn as long: the times are
+/// theirs and not the target's then.
+const MOST_LAG: Duration = Duration::from_millis(50);
+const LAG_QUANTILE: f64 = 0.95;
+
+/// More of all cores is no headroom.
+const MOST_USED: f64 = 0.95;
+
+/// Watches the generator while it runs.
+pub(super) struct Watch {
+    begun: Instant,
+    used: Duration,
+    enough: CancellationToken,
+    pulse: AbortOnDropHandle<Distribution>,
+}
+
+impl Watch {
+    pub(super) fn begin() -> Watch {
+        let enough = CancellationToken::new();
+        let pulse = tokio::spawn(pulse(enough.clone()));
+        Watch {
+            begun: Instant::now(),
+            used: processor_time(),
+            enough,
+            pulse: AbortOnDropHandle::new(pulse),
+        }
+    }
+
+    pub(super) async fn end(self) -> Generator {
+        let wall = self.begun.elapsed();
+        let used = processor_time().saturating_sub(self.used);
+        self.enough.cancel();
+        // It ends at once, and cannot panic.
+        let lag = self.pulse.await.unwrap_or_default();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores_used = used.as_secs_f64() / wall.as_secs_f64().max(f64::MIN_POSITIVE);
+        Generator {
+            cores_used,
+            cores: u32::try_from(cores).unwrap_or(u32::MAX),
+            bottleneck: bottleneck(&lag, cores_used, cores),
+            lag,
+        }
+    }
+}
+
+/// How late each pulse was.
+async fn pulse(enough: CancellationToken) -> Distribution {
+    let mut lag = Distribution::default();
+    let mut ticks = interval(PULSE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = tokio::select! {
+            due = ticks.tick() => due,
+            () = enough.cancelled() => return lag,
+        };
+        let late = due.elapsed();
+        lag.record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+fn bottleneck(lag: &Distribution, cores_used: f64, cores: usize) -> Option<String> {
+    let late = lag.quantile(LAG_QUANTILE).map(Duration::from_micros);
+    if let Some(late) = late.filter(|late| *late > MOST_LAG) {
+        let millis = late.as_millis();
+        return Some(format!(
+            "its users were up to {millis} ms late in 95 of 100 looks: the machine is too busy"
+        ));
+    }
+    (cores_used > MOST_USED * cores as f64)
+        .then(|| format!("it used {cores_used:.1} of {cores} cores: all there is"))
+}
+
+/// Of this whole process, since it began (getrusage(2)).
+fn processor_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lags(micros: u64) -> Distribution {
+        let mut lag = Distribution::default();
+        (0..100).for_each(|_| lag.record(micros));
+        lag
+    }
+
+    #[test]
+    fn late_users_or_no_core_left_make_it_the_bottleneck() {
+        assert_eq!(bottleneck(&lags(1_000), 0.4, 2), None);
+        assert_eq!(bottleneck(&Distribution::default(), 0.0, 2), None);
+        let late = bottleneck(&lags(80_000), 0.4, 2).unwrap();
+        assert!(late.contains("80 ms"), "{late}");
+        let busy = bottleneck(&lags(1_000), 1.95, 2).unwrap();
+        assert!(busy.contains("of 2 cores"), "{busy}");
+    }
+
+    #[tokio::test]
+    async fn the_processor_time_it_takes_is_seen() {
+        let watch = Watch::begin();
+        let begun = Instant::now();
+        while processor_time().saturating_sub(watch.used) < Duration::from_millis(50) {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::hint::black_box((0..10_000).sum::<u64>());
+        }
+        let generator = watch.end().await;
+        assert!(generator.cores_used > 0.0, "{generator:?}");
+    }
+}

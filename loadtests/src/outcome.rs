@@ -1,0 +1,208 @@
+//! What a load run comes to.
+
+use std::path::Path;
+
+use harness::duration::human;
+use harness::exit::ExitCode;
+use harness::run::event::Failure;
+
+use crate::result::{Block, Endpoint, LoadResult};
+
+/// With 95 % confidence what was never seen in n requests happens in less than 3 of n
+/// (the "rule of three").
+const RULE_OF_THREE: f64 = 3.0;
+
+/// The exit code of a run that was not interrupted, and why, where it is not 0. `file` is
+/// where the result is.
+///
+/// A run whose generator was the bottleneck says nothing, whatever it measured.
+pub fn of(result: &LoadResult, file: &Path) -> Result<(), (ExitCode, Failure)> {
+    let whole = result.whole();
+    let look_at = file.display().to_string();
+    if let Some(bottleneck) = &result.generator.bottleneck {
+        let failure = Failure {
+            what: "the load generator was the bottleneck".into(),
+            expected: "a generator that is not waited for".into(),
+            seen: bottleneck.clone(),
+            look_at,
+            next: "less beside it on this machine, fewer users, or another machine to load from"
+                .into(),
+        };
+        return Err((ExitCode::Inconclusive, failure));
+    }
+    if whole.requests == 0 {
+        let failure = Failure {
+            what: "no request was made".into(),
+            expected: "at least one that has ended".into(),
+            seen: "none".into(),
+            look_at,
+            next: "longer stages, or shorter think times, in harness.toml".into(),
+        };
+        return Err((ExitCode::Inconclusive, failure));
+    }
+    match whole.failed {
+        0 => Ok(()),
+        failed => {
+            let failure = Failure {
+                what: format!("{failed} of {} requests had no good answer", whole.requests),
+                expected: "good answers to all".into(),
+                seen: most_frequent(result).join("; "),
+                look_at,
+                next: "cargo xtask status; the services' logs at this time".into(),
+            };
+            Err((ExitCode::CheckFailed, failure))
+        }
+    }
+}
+
+/// The result in lines for people: all together, then each endpoint.
+pub fn lines(result: &LoadResult) -> Vec<String> {
+    let whole = result.whole();
+    let seconds = result.seconds();
+    let rate = whole.requests as f64 / seconds.max(f64::MIN_POSITIVE);
+    let all = format!(
+        "{} requests in {seconds:.0} s, {rate:.1}/s; {}",
+        whole.requests,
+        failed(&whole)
+    );
+    let endpoints = result.endpoints.iter();
+    let endpoints = endpoints.map(|(name, endpoint)| format!("  {name}: {}", line(endpoint)));
+    std::iter::once(all).chain(endpoints).collect()
+}
+
+fn line(endpoint: &Endpoint) -> String {
+    let whole = endpoint.whole();
+    let quantile = |q: f64| match whole.latency.quantile(q) {
+        Some(micros @ ..10_000) => format!("{:.1} ms", micros as f64 / 1000.0),
+        Some(micros) => human(micros / 1000),
+        None => "-".to_owned(),
+    };
+    format!(
+        "{} requests, {} failed, p50 {}, p95 {}, p99 {}",
+        whole.requests,
+        whole.failed,
+        quantile(0.5),
+        quantile(0.95),
+        quantile(0.99)
+    )
+}
+
+/// None of them is not the same as never.
+fn failed(whole: &Block) -> String {
+    match (whole.failed, whole.requests) {
+        (0, 0) => "nothing can be said of failures".to_owned(),
+        (0, requests) => {
+            let at_most = 100.0 * (RULE_OF_THREE / requests as f64).min(1.0);
+            format!("none failed: at most {at_most:.2} % with 95 % confidence")
+        }
+        (failed, requests) => {
+            let share = 100.0 * failed as f64 / requests as f64;
+            format!("{failed} failed ({share:.2} %)")
+        }
+    }
+}
+
+/// The failures, the most frequent first.
+fn most_frequent(result: &LoadResult) -> Vec<String> {
+    const ENOUGH: usize = 5;
+    let failures = result.endpoints.iter().flat_map(|(name, endpoint)| {
+        let failures = endpoint.failures.iter();
+        failures.map(move |(failure, count)| (*count, format!("{name}: {failure} ({count})")))
+    });
+    let mut failures: Vec<_> = failures.collect();
+    failures.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let lines = failures.into_iter().take(ENOUGH);
+    lines.map(|(_, line)| line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::result::{Distribution, Ended, Engine, Fingerprint, Generator, SCHEMA};
+
+    fn result(failures: &[(&str, u64)], requests: u64) -> LoadResult {
+        let mut block = Block {
+            requests,
+            failed: failures.iter().map(|(_, count)| count).sum(),
+            ..Block::default()
+        };
+        (0..requests).for_each(|n| block.latency.record(1_000 * (n + 1)));
+        let endpoint = Endpoint {
+            blocks: BTreeMap::from([(0, block)]),
+            failures: failures
+                .iter()
+                .map(|(failure, count)| ((*failure).to_owned(), *count))
+                .collect(),
+            ..Endpoint::default()
+        };
+        LoadResult {
+            schema: SCHEMA,
+            run: "run".into(),
+            engine: Engine::Closed,
+            fingerprint: Fingerprint::default(),
+            begun: Timestamp::UNIX_EPOCH,
+            block_millis: 1000,
+            ended: Ended::Whole,
+            generator: Generator {
+                cores_used: 0.1,
+                cores: 2,
+                lag: Distribution::default(),
+                bottleneck: None,
+            },
+            endpoints: BTreeMap::from([("GET /quotes".to_owned(), endpoint)]),
+        }
+    }
+
+    fn code(result: &LoadResult) -> ExitCode {
+        match of(result, Path::new("load-smoke.json")) {
+            Ok(()) => ExitCode::Held,
+            Err((code, _)) => code,
+        }
+    }
+
+    #[test]
+    fn only_requests_that_were_all_answered_well_hold() {
+        assert_eq!(code(&result(&[], 10)), ExitCode::Held);
+        assert_eq!(code(&result(&[], 0)), ExitCode::Inconclusive);
+        let wrong = result(&[("status 500", 1), ("check: a price", 2)], 10);
+        let (code, failure) = of(&wrong, Path::new("load-smoke.json")).unwrap_err();
+        assert_eq!(code, ExitCode::CheckFailed);
+        let seen = "GET /quotes: check: a price (2); GET /quotes: status 500 (1)";
+        assert_eq!(failure.seen, seen);
+    }
+
+    #[test]
+    fn nothing_is_said_where_the_generator_was_the_bottleneck() {
+        let mut overloaded = result(&[("status 500", 1)], 10);
+        overloaded.generator.bottleneck = Some("it used 2.0 of 2 cores".into());
+        assert_eq!(code(&overloaded), ExitCode::Inconclusive);
+    }
+
+    #[test]
+    fn none_failed_is_a_bound_and_not_never() {
+        insta::assert_snapshot!(lines(&result(&[], 300)).join("\n"), @r"
+        300 requests in 1 s, 300.0/s; none failed: at most 1.00 % with 95 % confidence
+          GET /quotes: 300 requests, 0 failed, p50 150 ms, p95 285 ms, p99 297 ms
+        ");
+        insta::assert_snapshot!(lines(&result(&[("status 500", 3)], 4))[0], @"4 requests in 1 s, 4.0/s; 3 failed (75.00 %)");
+        insta::assert_snapshot!(lines(&result(&[], 0))[0], @"0 requests in 1 s, 0.0/s; nothing can be said of failures");
+    }
+
+    #[test]
+    fn a_file_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("load-smoke.json");
+        let result = result(&[("status 500", 1)], 10);
+        result.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(serde_json::from_str::<LoadResult>(&text).unwrap(), result);
+        let nowhere = folder.path().join("nowhere/load-smoke.json");
+        let error = result.write(&nowhere).unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error}");
+        assert!(!nowhere.exists());
+    }
+}
