@@ -514,10 +514,10 @@ mod tests {
             ("engine = \"open\"", "engine = \"closed\""),
             ("max_in_flight = 500", ""),
             ("max_in_flight = 500", "max_in_flight = 0"),
-            ("{ users = 2, seconds = 0 }", "{ rate = 2, seconds = 0 }"),
-            ("{ users = 2, seconds = 0 }", "{ users = 2 }"),
+            ("{ users = 4, seconds = 0 }", "{ rate = 4, seconds = 0 }"),
+            ("{ users = 4, seconds = 0 }", "{ users = 4 }"),
             (
-                "{ users = 2, seconds = 0 }",
+                "{ users = 4, seconds = 0 }",
                 "{ users = 200000, seconds = 0 }",
             ),
             ("stages = [", "stages = []\n#"),

@@ -7,6 +7,7 @@
 mod generator;
 mod ground;
 mod recorder;
+mod silence;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -90,6 +91,7 @@ pub async fn run(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<LoadResult, ClosedError> {
     let _one = ONE_AT_A_TIME.lock().await;
+    silence::keep();
     let goose = goose(&attack, ground).map_err(|error| ClosedError::Goose(error.to_string()))?;
     ground.recorder.begin();
     let watch = Watch::begin();

@@ -12,14 +12,19 @@ use crate::result::{Block, Endpoint, LoadResult};
 /// (the "rule of three").
 const RULE_OF_THREE: f64 = 3.0;
 
+/// How the failures begin that are wrong answers; the claim that does not hold follows.
+pub const CHECK: &str = "check: ";
+
 /// The exit code of a run that was not interrupted, and why, where it is not 0. `file` is
 /// where the result is.
 ///
-/// A run whose generator was the bottleneck says nothing, whatever it measured.
+/// A wrong answer is one, whoever was slow. But for that, a run whose generator was the
+/// bottleneck says nothing, whatever it measured.
 pub fn of(result: &LoadResult, file: &Path) -> Result<(), (ExitCode, Failure)> {
     let whole = result.whole();
     let look_at = file.display().to_string();
-    if let Some(bottleneck) = &result.generator.bottleneck {
+    let wrong = wrong(result);
+    if let (Some(bottleneck), 0) = (&result.generator.bottleneck, wrong) {
         let failure = Failure {
             what: "the load generator was the bottleneck".into(),
             expected: "a generator that is not waited for".into(),
@@ -102,6 +107,13 @@ fn failed(whole: &Block) -> String {
     }
 }
 
+/// Answers that came, and said what is not so.
+fn wrong(result: &LoadResult) -> u64 {
+    let failures = result.endpoints.values().flat_map(|it| &it.failures);
+    let wrong = failures.filter(|(failure, _)| failure.starts_with(CHECK));
+    wrong.map(|(_, count)| count).sum()
+}
+
 /// The failures, the most frequent first.
 fn most_frequent(result: &LoadResult) -> Vec<String> {
     const ENOUGH: usize = 5;
@@ -180,6 +192,10 @@ mod tests {
         let mut overloaded = result(&[("status 500", 1)], 10);
         overloaded.generator.bottleneck = Some("it used 2.0 of 2 cores".into());
         assert_eq!(code(&overloaded), ExitCode::Inconclusive);
+        let bottleneck = overloaded.generator.bottleneck;
+        let mut wrong = result(&[("check: a price", 1)], 10);
+        wrong.generator.bottleneck = bottleneck;
+        assert_eq!(code(&wrong), ExitCode::CheckFailed);
     }
 
     #[test]

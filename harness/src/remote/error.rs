@@ -146,8 +146,11 @@ impl RemoteError {
                 section,
                 format!("cargo xtask smoke --target {target}"),
             ),
-            RemoteError::NotAllowed { .. } => {
-                let next = format!("cargo xtask deploy --target {target} --dry-run");
+            RemoteError::NotAllowed { action, .. } => {
+                let next = match action {
+                    Action::Deploy => format!("cargo xtask deploy --target {target} --dry-run"),
+                    _ => format!("cargo xtask smoke --target {target}"),
+                };
                 ("its name in allow", section, next)
             }
             RemoteError::NotOurs { .. } => (

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::answer::Wrong;
 use crate::closed::{Ground, Sample};
+use crate::outcome::CHECK;
 
 /// One simulated user.
 #[derive(Clone)]
@@ -145,8 +146,9 @@ impl Answered {
             return Err(format!("status {}", self.status));
         }
         let json = serde_json::from_slice(&self.body);
-        let json = json.map_err(|_| "check: a JSON body".to_owned())?;
-        judge(&json).map_err(|wrong| format!("check: {wrong}"))
+        let json = json.map_err(|_| "a JSON body");
+        let judged = json.and_then(|json| judge(&json));
+        judged.map_err(|wrong| format!("{CHECK}{wrong}"))
     }
 }
 

@@ -1,13 +1,13 @@
 //! `cargo xtask load`.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use harness::config::Target;
 use harness::config::load::{Profile, Traffic};
-use harness::environment::{Credentials, Environment, EnvironmentFolder};
+use harness::environment::{Credentials, Environment};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::run::event::{Failure, Happening, Stage, StageResult};
@@ -47,21 +47,14 @@ pub struct Ground<'a> {
 #[diagnostic(help("a profile with engine = \"closed\": smoke, average, soak"))]
 struct NotClosed(String);
 
-/// The environment is not one of the target that was named.
-#[derive(Debug, Error, Diagnostic)]
-#[error("environment {name:?} is one of the target {target:?}")]
-#[diagnostic(help("leave --target out, or name another environment with --name"))]
-struct OfAnotherTarget {
-    name: String,
-    target: String,
-}
-
 /// Runs a profile against an environment that is up.
 pub async fn run(arguments: LoadRun) -> Result<ExitCode, Problem> {
     let Named { name, common } = &arguments.named;
     let place = Workplace::find(common).await?;
     let profile = place.config.profile(&arguments.profile);
     let (profile_name, profile) = profile.map_err(Problem::usage)?;
+    // THRESHOLDS: here each `Threshold` of each profile is to be judged, and refused by
+    // `Config::refuse` at its place, once there is what judges them.
     if let Traffic::Open { .. } = profile.traffic {
         return Err(Problem::usage(NotClosed(profile_name.to_owned())));
     }
@@ -73,19 +66,7 @@ pub async fn run(arguments: LoadRun) -> Result<ExitCode, Problem> {
     if let Some(site) = remote::site(&place) {
         return remote::load(&place, site, &order, common).await;
     }
-    let folder = EnvironmentFolder::of(&place.home, name);
-    let environment = folder.read(name).map_err(Problem::no_environment)?;
-    if common
-        .target
-        .as_ref()
-        .is_some_and(|target| *target != environment.target)
-    {
-        return Err(Problem::usage(OfAnotherTarget {
-            name: name.to_string(),
-            target: environment.target,
-        }));
-    }
-    let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
+    let (environment, secrets) = place.environment(&arguments.named)?;
     let mut interrupts = interrupts()?;
     let why = "which is up";
     let mut run = place.start_run_on("load", &environment.target, name, why)?;
@@ -266,7 +247,7 @@ fn ended_badly(error: &closed::ClosedError) -> Failure {
     }
 }
 
-fn unwritten(error: &loadtests::result::Unwritten, file: &PathBuf) -> Failure {
+fn unwritten(error: &loadtests::result::Unwritten, file: &Path) -> Failure {
     Failure {
         what: error.to_string(),
         expected: "the result, whole".into(),

@@ -1,26 +1,14 @@
 //! `cargo xtask scenario`, and `cargo xtask smoke`, which runs one of them.
 
-use harness::environment::EnvironmentFolder;
 use harness::exit::ExitCode;
 use harness::run::event::StageResult;
-use miette::Diagnostic;
 use scenarios::catalogue::{self, Entry};
-use thiserror::Error;
 
 use super::remote;
 use super::verify::{Selection, leave, prove};
 use super::workplace::{Workplace, conclude, interrupts, print_json};
 use crate::cli::{Named, ScenarioRun};
 use crate::problem::Problem;
-
-/// The environment is not one of the target that was named.
-#[derive(Debug, Error, Diagnostic)]
-#[error("environment {name:?} is one of the target {target:?}")]
-#[diagnostic(help("leave --target out, or name another environment with --name"))]
-struct OfAnotherTarget {
-    name: String,
-    target: String,
-}
 
 /// Shows every scenario.
 pub fn list(json: bool) -> Result<ExitCode, Problem> {
@@ -42,19 +30,7 @@ pub async fn run(verb: &'static str, arguments: ScenarioRun) -> Result<ExitCode,
     if let Some(site) = remote::site(&place) {
         return remote::prove(&place, site, verb, &selection, common).await;
     }
-    let folder = EnvironmentFolder::of(&place.home, name);
-    let environment = folder.read(name).map_err(Problem::no_environment)?;
-    if common
-        .target
-        .as_ref()
-        .is_some_and(|target| *target != environment.target)
-    {
-        return Err(Problem::usage(OfAnotherTarget {
-            name: name.to_string(),
-            target: environment.target,
-        }));
-    }
-    let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
+    let (environment, secrets) = place.environment(&arguments.named)?;
     let mut interrupts = interrupts()?;
     let why = "which is up";
     let mut run = place.start_run_on(verb, &environment.target, name, why)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use harness::config::{Config, Target};
 use harness::engine::{Engine, PATIENCE};
-use harness::environment::EnvironmentName;
+use harness::environment::{Environment, EnvironmentFolder, EnvironmentName, Secrets};
 use harness::exit::ExitCode;
 use harness::home::Home;
 use harness::interrupts::Interrupts;
@@ -14,10 +14,21 @@ use harness::provision::{Need, Places as ProvisionPlaces, Plan};
 use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 use harness::supervisor::Order;
+use miette::Diagnostic;
+use thiserror::Error;
 
 use crate::cli::{self, Common, Named, Places};
 use crate::console::Console;
 use crate::problem::Problem;
+
+/// The environment is not one of the target that was named.
+#[derive(Debug, Error, Diagnostic)]
+#[error("environment {name:?} is one of the target {target:?}")]
+#[diagnostic(help("leave --target out, or name another environment with --name"))]
+struct OfAnotherTarget {
+    name: String,
+    target: String,
+}
 
 /// Where a command works, and with what.
 pub struct Workplace {
@@ -89,6 +100,25 @@ impl Workplace {
     /// The target.
     pub fn target(&self) -> &Target {
         &self.config.targets[&self.target_name]
+    }
+
+    /// The environment that is up under the name, and its secrets.
+    pub fn environment(&self, named: &Named) -> Result<(Environment, Secrets), Problem> {
+        let Named { name, common } = named;
+        let folder = EnvironmentFolder::of(&self.home, name);
+        let environment = folder.read(name).map_err(Problem::no_environment)?;
+        if common
+            .target
+            .as_ref()
+            .is_some_and(|target| *target != environment.target)
+        {
+            return Err(Problem::usage(OfAnotherTarget {
+                name: name.to_string(),
+                target: environment.target,
+            }));
+        }
+        let secrets = folder.read_secrets(name).map_err(Problem::no_environment)?;
+        Ok((environment, secrets))
     }
 
     /// Starts a run that is printed as it goes, with its first stage: what was decided.
