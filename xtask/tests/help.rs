@@ -37,6 +37,7 @@ fn help_teaches() {
         "smoke",
         "scenario",
         "blue-green",
+        "load",
         "doctor",
         "test",
         "images",
@@ -60,6 +61,10 @@ fn help_teaches() {
             xtask(folder.path(), &["blue-green", command, "--help"])
         );
     }
+    insta::assert_snapshot!(
+        "help-load-run",
+        xtask(folder.path(), &["load", "run", "--help"])
+    );
     for command in ["list", "build", "load"] {
         insta::assert_snapshot!(
             format!("help-images-{command}"),
@@ -91,6 +96,43 @@ fn a_scenario_that_is_not_there_is_refused_before_anything_is_made() {
         insta::assert_snapshot!(format!("no-scenario-{what}"), said);
     }
     assert!(!folder.path().join("home").exists());
+}
+
+#[test]
+fn a_profile_that_cannot_be_run_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for (what, profile) in [("known", "smok"), ("closed", "stress")] {
+        let said = xtask(
+            folder.path(),
+            &["load", "run", profile, "--target", "local"],
+        );
+        assert!(said.starts_with("exit code 2"), "{profile}: {said}");
+        insta::assert_snapshot!(format!("profile-not-{what}"), said);
+    }
+    assert!(!folder.path().join("home").exists());
+}
+
+#[test]
+fn load_on_a_target_that_does_not_allow_it_is_refused_before_that_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let staging = "[targets.staging]\nkind = \"remote\"\ncontext = \"staging\"\n\
+         server = \"https://10.0.0.1:6443\"\nkubeconfig = \"/nowhere/config\"\n\
+         namespace = \"trii-platform\"\nvalues = []\n\
+         site_url = \"https://staging.trii.co\"\napi_url = \"https://staging-api.trii.co\"\n\
+         production = false\nallow = [\"orders\"]\n\n[platform]\n";
+    let good = include_str!("../../harness.toml");
+    let config = good.replacen("[platform]\n", staging, 1);
+    std::fs::write(folder.path().join("harness.toml"), config).unwrap();
+    let load = ["load", "run", "smoke", "--target", "staging"];
+    let said = xtask(
+        folder.path(),
+        &[&load[..], &["--config", "harness.toml"]].concat(),
+    );
+    assert!(said.starts_with("exit code 4"), "{said}");
+    assert!(
+        said.contains("the target staging does not allow it"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod environments;
 mod faults;
 #[path = "../support/leftovers.rs"]
 mod leftovers;
+mod load;
 #[path = "../support/machine.rs"]
 mod machine;
 #[path = "../support/rig.rs"]

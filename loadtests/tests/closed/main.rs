@@ -1,0 +1,217 @@
+//! The closed engine against a platform of the tests' own, which can be told to answer wrong,
+//! late or not at all.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod platform;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use harness::config::load::{Habit, Journey, Load, Stage};
+use harness::entry::Entry;
+use harness::environment::Credentials;
+use loadtests::closed::{self, Attack, Ground, Reach};
+use loadtests::result::{Ended, Engine, Fingerprint, LoadResult};
+use tokio_util::sync::CancellationToken;
+
+use platform::{Fault, Platform};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn load(thinks: Duration) -> Load {
+    let habit = Habit {
+        weight: 1,
+        thinks: thinks..=thinks,
+    };
+    let journeys = [
+        Journey::Browse,
+        Journey::Portfolio,
+        Journey::Order,
+        Journey::Analysis,
+    ];
+    Load {
+        journeys: BTreeMap::from(journeys.map(|journey| (journey, habit.clone()))),
+        request_timeout: Duration::from_secs(10),
+        drain: Duration::from_millis(300),
+    }
+}
+
+/// Four users, one to a journey, for so many seconds.
+fn stages(seconds: u64) -> [Stage; 2] {
+    [0, seconds].map(|seconds| Stage {
+        to: 4,
+        lasts: Duration::from_secs(seconds),
+    })
+}
+
+fn ground(entry: &Entry, max_rate: Option<u32>) -> Arc<Ground> {
+    let credentials = Credentials {
+        jwt_secret: "key".into(),
+        demo_password: platform::PASSWORD.into(),
+    };
+    let reach = Reach {
+        entry,
+        api_host: "api.trii.co",
+        credentials: &credentials,
+        max_rate: max_rate.map(|rate| NonZeroU32::new(rate).unwrap()),
+        timeout: Duration::from_secs(10),
+        run: "run",
+    };
+    Arc::new(Ground::new(&reach).unwrap())
+}
+
+async fn run(entry: &Entry, max_rate: Option<u32>, called_off: &CancellationToken) -> LoadResult {
+    let ground = ground(entry, max_rate);
+    let load = load(Duration::from_millis(20));
+    let stages = stages(2);
+    let attack = Attack {
+        run: "run",
+        load: &load,
+        stages: &stages,
+        fingerprint: Fingerprint::default(),
+    };
+    let ran = closed::run(attack, &ground, called_off, &|_| {});
+    tokio::time::timeout(PATIENCE, ran).await.unwrap().unwrap()
+}
+
+/// All failures by name.
+fn failures(result: &LoadResult) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for endpoint in result.endpoints.values() {
+        for (failure, count) in &endpoint.failures {
+            *all.entry(failure.clone()).or_default() += count;
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_of_every_journey_is_made_and_answered() {
+    let platform = Platform::start(Fault::None).await;
+    let result = run(platform.entry(), None, &CancellationToken::new()).await;
+    assert_eq!(failures(&result), BTreeMap::new());
+    let endpoints: Vec<&str> = result.endpoints.keys().map(String::as_str).collect();
+    insta::assert_snapshot!(endpoints.join("\n"), @r"
+    GET /api/analysis-engine/analysis/portfolio
+    GET /api/analysis-engine/analysis/symbols/{symbol}
+    GET /api/market-data/quotes
+    GET /api/market-data/quotes/{symbol}
+    GET /api/market-data/quotes/{symbol}/history
+    GET /api/portfolio-manager/portfolios/me
+    POST /api/login
+    POST /api/ml-prediction/predictions
+    POST /api/portfolio-manager/orders
+    POST /api/portfolio-manager/portfolios
+    ");
+    let whole = result.whole();
+    assert!(whole.requests > 40, "{whole:?}");
+    assert_eq!(whole.latency.count(), whole.requests);
+    assert_eq!(whole.requests, platform.asked());
+    assert!(whole.received > 0 && whole.dropped == 0);
+    assert_eq!(
+        (result.engine, &result.ended),
+        (Engine::Closed, &Ended::Whole)
+    );
+    assert_eq!(result.fingerprint.versions["stand-in"], "v1");
+    assert!(
+        (2.0..6.0).contains(&result.seconds()),
+        "{}",
+        result.seconds()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_answer_is_a_failure_by_the_name_of_the_claim() {
+    let platform = Platform::start(Fault::Wrong).await;
+    let result = run(platform.entry(), None, &CancellationToken::new()).await;
+    let failures = failures(&result);
+    let names: Vec<&str> = failures.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "check: a price that is a number above 0",
+            "check: a value that is the sum of cash and positions",
+            "check: the order in the portfolio",
+            "check: the symbol that was asked for",
+            "status 503",
+        ]
+    );
+    assert_eq!(failures.values().sum::<u64>(), result.whole().failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_listens_every_request_has_failed() {
+    let platform = Platform::start(Fault::None).await;
+    let entry = platform.entry().clone();
+    platform.stop().await;
+    let result = run(&entry, None, &CancellationToken::new()).await;
+    let whole = result.whole();
+    assert!(whole.requests > 0 && whole.failed == whole.requests);
+    let failures = failures(&result);
+    assert_eq!(failures.keys().collect::<Vec<_>>(), ["connection refused"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_dies_midway_is_measured_to_the_end() {
+    let platform = Platform::start(Fault::None).await;
+    let entry = platform.entry().clone();
+    let dies = async {
+        platform.is_asked(20).await;
+        platform.stop().await;
+    };
+    let called_off = CancellationToken::new();
+    let (result, ()) = tokio::join!(run(&entry, None, &called_off), dies);
+    let whole = result.whole();
+    assert!(
+        0 < whole.failed && whole.failed < whole.requests,
+        "{whole:?}"
+    );
+    assert_eq!(result.ended, Ended::Whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn called_off_it_ends_within_its_deadline_whatever_is_in_flight() {
+    let platform = Platform::start(Fault::Silent).await;
+    let called_off = CancellationToken::new();
+    let call_off = async {
+        platform.is_asked(4).await;
+        called_off.cancel();
+        Instant::now()
+    };
+    let (result, since) = tokio::join!(run(platform.entry(), None, &called_off), call_off);
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+    assert_eq!(result.ended, Ended::Interrupted);
+    let cut = "cut off: no answer when the run ended".to_owned();
+    assert_eq!(failures(&result), BTreeMap::from([(cut, 4)]));
+    assert_eq!(result.whole().requests, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn called_off_before_it_began_it_ends_too() {
+    let platform = Platform::start(Fault::None).await;
+    let called_off = CancellationToken::new();
+    called_off.cancel();
+    let result = run(platform.entry(), None, &called_off).await;
+    assert_eq!(result.ended, Ended::Interrupted);
+    assert_eq!(result.whole().requests, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_users_together_keep_to_the_rate() {
+    let platform = Platform::start(Fault::None).await;
+    let result = run(platform.entry(), Some(10), &CancellationToken::new()).await;
+    // Ten a second, and the one that each of four users may be waiting with at the end.
+    let most = 10.0 * result.seconds() + 4.0;
+    let requests = result.whole().requests;
+    assert!(
+        requests > 0 && requests as f64 <= most,
+        "{requests} of {most}"
+    );
+}

@@ -1,0 +1,148 @@
+//! Load on a real platform: that it is answered well, that what is not is found, and what is
+//! left of a run that is called off.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use loadtests::result::{Ended, LoadResult};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::rig::{Rig, SECONDS};
+
+const SMOKE: [&str; 3] = ["load", "run", "smoke"];
+
+/// The shipped profile, shorter and with less thinking.
+fn rig(seconds: u32) -> Rig {
+    let rig = Rig::new().change(
+        "{ users = 4, seconds = 30 }",
+        &format!("{{ users = 4, seconds = {seconds} }}"),
+    );
+    let thinking = ["[500, 1500]", "[500, 1500]", "[500, 1500]", "[1000, 3000]"];
+    thinking.iter().fold(rig, |rig, thinking| {
+        rig.change(&format!("think_ms = {thinking}"), "think_ms = [50, 150]")
+    })
+}
+
+fn result(rig: &Rig) -> LoadResult {
+    let folder = rig.run_folder("load").unwrap();
+    let text = fs::read_to_string(folder.join("load-smoke.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_smoke_profile_is_answered_well_and_every_answer_is_counted() {
+    let rig = rig(6);
+    rig.up();
+    let ended = rig.run(&[&SMOKE[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["run"], rig.events("load")[0]["run"]);
+    let result = result(&rig);
+    // On a machine that does much else beside it, it must say so.
+    let code = match result.generator.bottleneck {
+        None => 0,
+        Some(_) => 5,
+    };
+    ended
+        .expect_code(code)
+        .expect_words("none failed: at most")
+        .expect_words("GET /api/market-data/quotes/{symbol}: ");
+    let failures = result.endpoints.values().flat_map(|it| &it.failures);
+    assert_eq!(failures.collect::<Vec<_>>(), []);
+    assert_eq!(result.endpoints.len(), 10, "{:?}", result.endpoints.keys());
+    assert_eq!(result.ended, Ended::Whole);
+    assert_eq!(result.fingerprint.profile, "smoke");
+    assert_eq!(result.fingerprint.target, "local");
+    let versions = &result.fingerprint.versions;
+    assert_eq!(versions["market-data-service"], "v2.1.0", "{versions:?}");
+    let whole = result.whole();
+    assert!(whole.requests > 20 && whole.failed == 0, "{whole:?}");
+    rig.run(&["down"]).expect_code(0);
+}
+
+#[test]
+fn called_off_it_says_so_and_keeps_what_was_measured() {
+    let rig = rig(600);
+    rig.up();
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let mut course = rig.spawn(&SMOKE);
+        course.says("requests, 0 failed");
+        course.signal(signal);
+        let ended = course.ends_within(SECONDS);
+        ended.expect_code(code);
+        assert_eq!(result(&rig).ended, Ended::Interrupted, "{}", ended.stderr);
+        let events = rig.events("load");
+        let last = events.last().unwrap();
+        assert_eq!(last["event"], "run-finished", "{last}");
+    }
+    rig.run(&["down"]).expect_code(0);
+}
+
+#[test]
+fn wrong_answers_and_none_at_all_are_told_apart() {
+    let rig = rig(2);
+    rig.up();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = silent.local_addr().unwrap();
+    drop(silent);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answers_nothing_of_use(&stream));
+        }
+    });
+    comes_in_by(&rig, address);
+    let ended = rig.run(&SMOKE);
+    ended
+        .expect_code(1)
+        .expect_words("had no good answer")
+        .expect_words("GET /api/market-data/quotes: check: a list of quotes");
+    let result = result(&rig);
+    assert_eq!(result.whole().failed, result.whole().requests);
+    let failures = result.endpoints.values().flat_map(|it| it.failures.keys());
+    let failures: BTreeSet<&str> = failures.map(String::as_str).collect();
+    assert!(failures.contains("check: a token"), "{failures:?}");
+    // An opened portfolio is a 201.
+    assert!(failures.contains("status 200"), "{failures:?}");
+    comes_in_by(&rig, nobody);
+    rig.run(&SMOKE)
+        .expect_code(3)
+        .expect_words("the platform does not answer");
+    rig.run(&["down"]).expect_code(0);
+}
+
+/// Has the environment be reached somewhere else.
+fn comes_in_by(rig: &Rig, address: std::net::SocketAddr) {
+    let file = rig.environment_folder().join("environment.json");
+    let mut environment: Value = rig.environment().unwrap();
+    environment["entry"]["address"] = address.to_string().into();
+    environment["entry"]["port"] = address.port().into();
+    fs::write(file, environment.to_string()).unwrap();
+}
+
+/// Whatever is asked, `200 {}`.
+fn answers_nothing_of_use(stream: &TcpStream) {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        let read = reader.read_line(&mut line).unwrap_or(0);
+        let line = line.trim_end().to_lowercase();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+        match (read, line.is_empty()) {
+            (0, _) => return,
+            (_, true) => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    let _ = reader.read_exact(&mut body);
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    let mut stream = stream;
+    let _ = stream.write_all(answer.as_bytes());
+}
