@@ -2,7 +2,7 @@
 //! that came in time and says something wrong is a failure, too.
 
 mod analysis;
-mod answer;
+pub(crate) mod answer;
 mod browse;
 mod order;
 mod portfolio;

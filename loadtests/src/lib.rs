@@ -1,5 +1,6 @@
 //! Load on the TRII platform, and what it is measured against.
 
+pub mod arrivals;
 pub mod baseline;
 pub mod bench;
 pub mod closed;
@@ -7,7 +8,9 @@ pub mod journeys;
 pub mod k6;
 pub mod open;
 pub mod outcome;
+pub mod profile;
 pub mod raw_log;
 pub mod regression;
 pub mod result;
+pub mod shown;
 pub mod threshold;

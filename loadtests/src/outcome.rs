@@ -7,6 +7,7 @@ use harness::exit::ExitCode;
 use harness::run::event::Failure;
 
 use crate::result::{Block, Endpoint, LoadResult};
+use crate::threshold::{Metric, Verdict};
 
 /// With 95 % confidence what was never seen in n requests happens in less than 3 of n
 /// (the "rule of three").
@@ -19,8 +20,13 @@ pub const CHECK: &str = "check: ";
 /// where the result is.
 ///
 /// A wrong answer is one, whoever was slow. But for that, a run whose generator was the
-/// bottleneck says nothing, whatever it measured.
-pub fn of(result: &LoadResult, file: &Path) -> Result<(), (ExitCode, Failure)> {
+/// bottleneck says nothing, whatever it measured. Thresholds decide what they are of; of
+/// failures that no threshold is of there may be none.
+pub fn of(
+    result: &LoadResult,
+    verdicts: &[Verdict],
+    file: &Path,
+) -> Result<(), (ExitCode, Failure)> {
     let whole = result.whole();
     let look_at = file.display().to_string();
     let wrong = wrong(result);
@@ -45,8 +51,25 @@ pub fn of(result: &LoadResult, file: &Path) -> Result<(), (ExitCode, Failure)> {
         };
         return Err((ExitCode::Inconclusive, failure));
     }
+    let missed: Vec<String> = verdicts.iter().filter(|it| !it.holds()).map(told).collect();
+    if !missed.is_empty() {
+        let failure = Failure {
+            what: format!(
+                "{} of {} thresholds do not hold",
+                missed.len(),
+                verdicts.len()
+            ),
+            expected: "every threshold of the profile".into(),
+            seen: missed.join("; "),
+            look_at,
+            next: "cargo xtask load show, and the services' logs at this time".into(),
+        };
+        return Err((ExitCode::ThresholdFailed, failure));
+    }
+    let bounded = verdicts.iter().any(|it| of_failures(it.threshold.metric));
     match whole.failed {
         0 => Ok(()),
+        some if bounded && some < whole.requests => Ok(()),
         failed => {
             let failure = Failure {
                 what: format!("{failed} of {} requests had no good answer", whole.requests),
@@ -58,6 +81,20 @@ pub fn of(result: &LoadResult, file: &Path) -> Result<(), (ExitCode, Failure)> {
             Err((ExitCode::CheckFailed, failure))
         }
     }
+}
+
+/// Without what makes it a column.
+fn told(verdict: &Verdict) -> String {
+    let words = verdict.to_string();
+    words
+        .split_whitespace()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn of_failures(metric: Metric) -> bool {
+    matches!(metric, Metric::Failed | Metric::Checks | Metric::ErrorShare)
 }
 
 /// The result in lines for people: all together, then each endpoint.
@@ -72,7 +109,12 @@ pub fn lines(result: &LoadResult) -> Vec<String> {
     );
     let endpoints = result.endpoints.iter();
     let endpoints = endpoints.map(|(name, endpoint)| format!("  {name}: {}", line(endpoint)));
-    std::iter::once(all).chain(endpoints).collect()
+    let failures = most_frequent(result).into_iter();
+    let failures = failures.map(|failure| format!("  failed: {failure}"));
+    std::iter::once(all)
+        .chain(endpoints)
+        .chain(failures)
+        .collect()
 }
 
 fn line(endpoint: &Endpoint) -> String {
@@ -135,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::result::{Distribution, Ended, Engine, Fingerprint, Generator, SCHEMA};
+    use crate::threshold::{Threshold, judge_all};
 
     fn result(failures: &[(&str, u64)], requests: u64) -> LoadResult {
         let mut block = Block {
@@ -170,7 +213,7 @@ mod tests {
     }
 
     fn code(result: &LoadResult) -> ExitCode {
-        match of(result, Path::new("load-smoke.json")) {
+        match of(result, &[], Path::new("load-smoke.json")) {
             Ok(()) => ExitCode::Held,
             Err((code, _)) => code,
         }
@@ -181,10 +224,38 @@ mod tests {
         assert_eq!(code(&result(&[], 10)), ExitCode::Held);
         assert_eq!(code(&result(&[], 0)), ExitCode::Inconclusive);
         let wrong = result(&[("status 500", 1), ("check: a price", 2)], 10);
-        let (code, failure) = of(&wrong, Path::new("load-smoke.json")).unwrap_err();
+        let (code, failure) = of(&wrong, &[], Path::new("load-smoke.json")).unwrap_err();
         assert_eq!(code, ExitCode::CheckFailed);
         let seen = "GET /quotes: check: a price (2); GET /quotes: status 500 (1)";
         assert_eq!(failure.seen, seen);
+    }
+
+    #[test]
+    fn thresholds_decide_what_they_are_of() {
+        let judged = |thresholds: &[&str], result: &LoadResult| {
+            let thresholds = thresholds.iter().map(|it| it.parse().unwrap());
+            let thresholds: Vec<Threshold> = thresholds.collect();
+            let verdicts = judge_all(&thresholds, result);
+            match of(result, &verdicts, Path::new("load-smoke.json")) {
+                Ok(()) => ExitCode::Held,
+                Err((code, _)) => code,
+            }
+        };
+        let some = result(&[("status 500", 1)], 100);
+        let all = result(&[("connection refused", 100)], 100);
+        assert_eq!(
+            judged(&["http_req_failed: rate<0.05"], &some),
+            ExitCode::Held
+        );
+        let failed = ExitCode::ThresholdFailed;
+        assert_eq!(judged(&["http_req_failed: rate<0.01"], &some), failed);
+        assert_eq!(judged(&["http_req_duration: p(95)<1"], &some), failed);
+        let quick = "http_req_duration: p(95)<1000";
+        assert_eq!(judged(&[quick], &some), ExitCode::CheckFailed);
+        assert_eq!(
+            judged(&["http_req_failed: rate<=1"], &all),
+            ExitCode::CheckFailed
+        );
     }
 
     #[test]

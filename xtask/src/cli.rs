@@ -257,14 +257,20 @@ pub enum LoadCommand {
     /// Run a load profile against the environment --name, and report
     ///
     /// Simulated users browse quotes, log in and read portfolios, place orders, ask for analyses
-    /// and predictions, as [load] and [profiles] of harness.toml say; each answer is checked, not
+    /// and predictions, as [load] and [profiles] of harness.toml say; or, in an open profile,
+    /// reads of quotes arrive at a rate, whatever the answers do. Each answer is checked, not
     /// only timed. The result is `load-PROFILE.json` of the run's folder. A remote target must
     /// allow it by name, and bounds the rate.
     ///
-    /// Exit code 1 when an answer was not good, 5 when the load generator was the bottleneck:
-    /// then nothing is said of the platform. Ctrl-C gives what is in flight a few seconds, and
-    /// keeps what was measured.
+    /// Exit code 99 when a threshold of the profile does not hold, 1 when an answer was not good
+    /// and no threshold is of that, 5 when the load generator was the bottleneck: then nothing is
+    /// said of the platform. Ctrl-C gives what is in flight a few seconds, and keeps what was
+    /// measured.
     Run(LoadRun),
+    /// Show a load result, or the raw log of an open profile's run
+    ///
+    /// A raw log that was cut off is shown as far as it goes, with exit code 1.
+    Show(LoadShow),
 }
 
 /// Arguments of `load run`.
@@ -273,8 +279,19 @@ pub struct LoadRun {
     /// The profile, as harness.toml names it: smoke, average, soak, ...
     #[arg(value_name = "PROFILE")]
     pub profile: String,
+    /// Also write the result as k6's option of that name does
+    #[arg(long, value_name = "FILE")]
+    pub summary_export: Option<PathBuf>,
     #[command(flatten)]
     pub named: Named,
+}
+
+/// Arguments of `load show`.
+#[derive(Args)]
+pub struct LoadShow {
+    /// `load-PROFILE.json` or `load-PROFILE.log` of a run's folder
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Arguments of `deploy`.

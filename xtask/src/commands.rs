@@ -9,6 +9,7 @@ mod down;
 mod e2e;
 mod images;
 mod load;
+mod load_show;
 mod remote;
 mod report;
 mod scenario;
@@ -40,6 +41,7 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
         Command::BlueGreen(arguments) => blue_green::run(arguments).await,
         Command::Load(arguments) => match arguments.command {
             LoadCommand::Run(arguments) => load::run(arguments).await,
+            LoadCommand::Show(arguments) => load_show::show(&arguments.file),
         },
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,

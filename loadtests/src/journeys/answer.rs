@@ -23,7 +23,7 @@ pub(super) fn money(json: &Value) -> Option<Decimal> {
 }
 
 /// A price: money, and more than none.
-pub(super) fn price(json: &Value) -> Option<Decimal> {
+pub(crate) fn price(json: &Value) -> Option<Decimal> {
     money(json).filter(|price| *price > Decimal::ZERO)
 }
 

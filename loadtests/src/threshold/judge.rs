@@ -56,6 +56,11 @@ impl Seen {
         tally.failed_checks += failed_checks;
     }
 
+    /// All endpoints together.
+    pub fn whole(&self) -> Block {
+        self.of(&Selector::default()).sum
+    }
+
     pub(crate) fn of(&self, selector: &Selector) -> Tally {
         let mut whole = Tally::default();
         let of = |name: &&String| selector.selects(name);

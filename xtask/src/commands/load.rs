@@ -1,5 +1,6 @@
 //! `cargo xtask load`.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::pin::pin;
@@ -12,11 +13,13 @@ use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, this_host};
+use loadtests::arrivals::{self, Asked};
 use loadtests::closed::{self, Attack, Reach};
-use loadtests::outcome;
+use loadtests::k6::Summary;
+use loadtests::open::Session;
 use loadtests::result::{Fingerprint, LoadResult};
-use miette::Diagnostic;
-use thiserror::Error;
+use loadtests::threshold::{self, Threshold};
+use loadtests::{outcome, profile};
 use tokio_util::sync::CancellationToken;
 
 use super::remote;
@@ -30,6 +33,10 @@ pub struct Order<'a> {
     pub name: &'a str,
     /// The profile.
     pub profile: &'a Profile,
+    /// What must hold of the result.
+    pub thresholds: &'a [Threshold],
+    /// Where k6's summary is wanted as well.
+    pub summary_export: Option<&'a Path>,
 }
 
 /// What it is put on.
@@ -41,26 +48,18 @@ pub struct Ground<'a> {
     pub credentials: &'a Credentials,
 }
 
-/// Until the open engine is here.
-#[derive(Debug, Error, Diagnostic)]
-#[error("the profile {0:?} is of arrivals, which are not made yet")]
-#[diagnostic(help("a profile with engine = \"closed\": smoke, average, soak"))]
-struct NotClosed(String);
-
 /// Runs a profile against an environment that is up.
 pub async fn run(arguments: LoadRun) -> Result<ExitCode, Problem> {
     let Named { name, common } = &arguments.named;
     let place = Workplace::find(common).await?;
     let profile = place.config.profile(&arguments.profile);
     let (profile_name, profile) = profile.map_err(Problem::usage)?;
-    // THRESHOLDS: here each `Threshold` of each profile is to be judged, and refused by
-    // `Config::refuse` at its place, once there is what judges them.
-    if let Traffic::Open { .. } = profile.traffic {
-        return Err(Problem::usage(NotClosed(profile_name.to_owned())));
-    }
+    let thresholds = profile::thresholds(&place.config, profile).map_err(Problem::usage)?;
     let order = Order {
         name: profile_name,
         profile,
+        thresholds: &thresholds,
+        summary_export: arguments.summary_export.as_deref(),
     };
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;
     if let Some(site) = remote::site(&place) {
@@ -89,7 +88,7 @@ pub async fn stage(
     interrupts: &mut Interrupts,
 ) -> Result<Result<(), ExitCode>, RunFolderError> {
     run.begin(Stage::Load)?;
-    let users = match closed::Ground::new(&reach(run, place, ground)) {
+    let users = match closed::Ground::new(&reach(run.id(), place, ground)) {
         Ok(users) => Arc::new(users),
         Err(error) => return fail(run, ExitCode::NoEnvironment, unprepared(&error)),
     };
@@ -119,11 +118,20 @@ pub async fn stage(
     if let Err(error) = result.write(&file) {
         return fail(run, ExitCode::NoEnvironment, unwritten(&error, &file));
     }
+    let verdicts = threshold::judge_all(order.thresholds, &result);
+    if let Some(file) = order.summary_export
+        && let Err(error) = Summary::of(&result, &verdicts).write_export(file)
+    {
+        return fail(run, ExitCode::NoEnvironment, unwritten(&error, file));
+    }
     for line in outcome::lines(&result) {
         run.note(Stage::Load, line)?;
     }
+    for verdict in &verdicts {
+        run.note(Stage::Load, verdict.to_string())?;
+    }
     run.note(Stage::Load, format!("result: {}", file.display()))?;
-    match (interrupted, outcome::of(&result, &file)) {
+    match (interrupted, outcome::of(&result, &verdicts, &file)) {
         (Some(code), _) => called_off(run, code),
         (None, Ok(())) => {
             run.end_stages(StageResult::Done)?;
@@ -144,17 +152,14 @@ async fn load(
     interrupts: &mut Interrupts,
 ) -> (Option<Result<LoadResult, Failure>>, Option<ExitCode>) {
     let id = run.id().to_owned();
-    let attack = Attack {
-        run: &id,
-        load: &place.config.load,
-        stages: order.profile.traffic.stages(),
-        fingerprint: Fingerprint {
-            target: ground.environment.target.clone(),
-            profile: order.name.to_owned(),
-            plan: format!("{}; {}", order.profile.traffic, place.config.load),
-            machine: this_host().to_string(),
-            ..Fingerprint::default()
-        },
+    let log = run.folder().join(format!("load-{}.log", order.name));
+    let reach = reach(&id, place, ground);
+    let fingerprint = Fingerprint {
+        target: ground.environment.target.clone(),
+        profile: order.name.to_owned(),
+        plan: format!("{}; {}", order.profile.traffic, place.config.load),
+        machine: this_host().to_string(),
+        ..Fingerprint::default()
     };
     let told = Mutex::new(run);
     let progress = |text: &str| {
@@ -163,11 +168,44 @@ async fn load(
         }
     };
     let stop = CancellationToken::new();
-    let loading = closed::run(attack, users, &stop, &progress);
-    let mut loading = pin!(async {
-        let loaded = loading.await;
-        loaded.map_err(|error| ended_badly(&error))
-    });
+    let loading = async {
+        match &order.profile.traffic {
+            Traffic::Closed { stages } => {
+                let attack = Attack {
+                    run: &id,
+                    load: &place.config.load,
+                    stages,
+                    fingerprint,
+                };
+                let loaded = closed::run(attack, users, &stop, &progress).await;
+                loaded.map_err(|error| ended_badly(&error))
+            }
+            Traffic::Open {
+                stages,
+                max_in_flight,
+            } => {
+                let asked = Asked {
+                    reach: &reach,
+                    load: &place.config.load,
+                    stages,
+                    max_in_flight: *max_in_flight,
+                    thresholds: order.thresholds,
+                };
+                let session = Session {
+                    run: id.clone(),
+                    fingerprint: Fingerprint {
+                        versions: versions(ground.environment),
+                        ..fingerprint
+                    },
+                    stop: stop.clone(),
+                    raw_log: Some(log),
+                };
+                let loaded = arrivals::run(asked, session, &progress).await;
+                loaded.map_err(|error| ended_badly(&error))
+            }
+        }
+    };
+    let mut loading = pin!(loading);
     let code = tokio::select! {
         loaded = &mut loading => return (Some(loaded), None),
         code = interrupts.next() => code,
@@ -180,15 +218,21 @@ async fn load(
     }
 }
 
-fn reach<'a>(run: &'a Run, place: &Workplace, ground: Ground<'a>) -> Reach<'a> {
+fn reach<'a>(run: &'a str, place: &Workplace, ground: Ground<'a>) -> Reach<'a> {
     Reach {
         entry: &ground.environment.entry,
         api_host: &ground.environment.api_host,
         credentials: ground.credentials,
         max_rate: max_rate(place),
         timeout: place.config.load.request_timeout,
-        run: run.id(),
+        run,
     }
+}
+
+/// What was deployed: arrivals do not look who answers.
+fn versions(environment: &Environment) -> BTreeMap<String, String> {
+    let version = environment.version.to_string();
+    BTreeMap::from([("platform".to_owned(), version)])
 }
 
 /// What the target bounds the rate to: only what others use, too, is bounded.
@@ -237,7 +281,7 @@ fn silent(base: &str, seen: String, name: &str) -> Failure {
     }
 }
 
-fn ended_badly(error: &closed::ClosedError) -> Failure {
+fn ended_badly(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure {
         what: error.to_string(),
         expected: "load to its end".into(),
@@ -247,7 +291,7 @@ fn ended_badly(error: &closed::ClosedError) -> Failure {
     }
 }
 
-fn unwritten(error: &loadtests::result::Unwritten, file: &Path) -> Failure {
+fn unwritten(error: &(dyn std::error::Error + 'static), file: &Path) -> Failure {
     Failure {
         what: error.to_string(),
         expected: "the result, whole".into(),

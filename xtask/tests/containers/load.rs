@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 
 use loadtests::result::{Ended, LoadResult};
 use nix::sys::signal::Signal;
@@ -27,8 +29,12 @@ fn rig(seconds: u32) -> Rig {
 }
 
 fn result(rig: &Rig) -> LoadResult {
+    result_of(rig, "smoke")
+}
+
+fn result_of(rig: &Rig, profile: &str) -> LoadResult {
     let folder = rig.run_folder("load").unwrap();
-    let text = fs::read_to_string(folder.join("load-smoke.json")).unwrap();
+    let text = fs::read_to_string(folder.join(format!("load-{profile}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -59,6 +65,43 @@ fn the_smoke_profile_is_answered_well_and_every_answer_is_counted() {
     assert_eq!(versions["market-data-service"], "v2.1.0", "{versions:?}");
     let whole = result.whole();
     assert!(whole.requests > 20 && whole.failed == 0, "{whole:?}");
+    rig.run(&["down"]).expect_code(0);
+}
+
+#[test]
+fn arrivals_come_at_their_rate_and_each_is_in_the_log() {
+    let rig = Rig::new().change(
+        "stages = [{ rate = 2000, seconds = 1200 }]",
+        "stages = [{ rate = 50, seconds = 0 }, { rate = 50, seconds = 4 }]",
+    );
+    rig.up();
+    let summary = rig.home().join("summary.json");
+    let option = summary.to_str().unwrap();
+    let ended = rig.run(&["load", "run", "breakpoint", "--summary-export", option]);
+    let result = result_of(&rig, "breakpoint");
+    let code = match result.generator.bottleneck {
+        None => 0,
+        Some(_) => 5,
+    };
+    ended
+        .expect_code(code)
+        .expect_words("holds http_req_failed: rate<0.05");
+    let whole = result.whole();
+    assert_eq!((whole.requests, whole.failed, whole.dropped), (200, 0, 0));
+    let summary: Value = serde_json::from_str(&fs::read_to_string(&summary).unwrap()).unwrap();
+    assert_eq!(summary["metrics"]["http_reqs"]["count"], 200);
+    let folder = rig.run_folder("load").unwrap();
+    let log = folder.join("load-breakpoint.log");
+    for file in [&folder.join("load-breakpoint.json"), &log] {
+        let (code, said) = show(file);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("GET /market-data/quotes: "), "{said}");
+    }
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, &whole[..whole.len() - 30]).unwrap();
+    let (code, said) = show(&log);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is truncated after"), "{said}");
     rig.run(&["down"]).expect_code(0);
 }
 
@@ -97,8 +140,8 @@ fn wrong_answers_and_none_at_all_are_told_apart() {
     comes_in_by(&rig, address);
     let ended = rig.run(&SMOKE);
     ended
-        .expect_code(1)
-        .expect_words("had no good answer")
+        .expect_code(99)
+        .expect_words("thresholds do not hold")
         .expect_words("GET /api/market-data/quotes: check: a list of quotes");
     let result = result(&rig);
     assert_eq!(result.whole().failed, result.whole().requests);
@@ -112,6 +155,17 @@ fn wrong_answers_and_none_at_all_are_told_apart() {
         .expect_code(3)
         .expect_words("the platform does not answer");
     rig.run(&["down"]).expect_code(0);
+}
+
+/// What `load show` ends with, and says.
+fn show(file: &Path) -> (Option<i32>, String) {
+    let shown = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["load", "show"])
+        .arg(file)
+        .output()
+        .unwrap();
+    let said = [shown.stdout, shown.stderr].concat();
+    (shown.status.code(), String::from_utf8(said).unwrap())
 }
 
 /// Has the environment be reached somewhere else.

@@ -1,0 +1,202 @@
+//! What a load run left, read again: its result, or its raw log.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use harness::duration::human;
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::outcome;
+use crate::raw_log::{Outcome, RawLogError, Reader};
+use crate::result::{Distribution, LoadResult, SCHEMA};
+
+/// What cannot be shown.
+#[derive(Debug, Error, Diagnostic)]
+pub enum NotShown {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    #[diagnostic(help("`cargo xtask load run` says where its result is"))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Neither a result nor a raw log.
+    #[error("{} is no load result: {reason}", path.display())]
+    #[diagnostic(help(
+        "`load-PROFILE.json` or `load-PROFILE.log` of a run's folder, written by this version"
+    ))]
+    NotOne {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A raw log that is none, or not whole.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    RawLog(#[from] RawLogError),
+}
+
+/// What is shown, and why it is not all, where it is not.
+pub struct Shown {
+    /// For people.
+    pub lines: Vec<String>,
+    /// Of a raw log that was cut off or changed.
+    pub not_whole: Option<NotShown>,
+}
+
+/// Reads a result or a raw log: which of them it is, its first bytes tell.
+///
+/// # Errors
+/// [`NotShown`], where nothing can be shown.
+pub fn read(path: &Path) -> Result<Shown, NotShown> {
+    let unreadable = |source| NotShown::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut first = [0; 1];
+    let mut file = File::open(path).map_err(unreadable)?;
+    let some = file.read(&mut first).map_err(unreadable)?;
+    match &first[..some] {
+        b"{" => result(path),
+        _ => raw_log(path),
+    }
+}
+
+fn result(path: &Path) -> Result<Shown, NotShown> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        schema: u32,
+    }
+    let not_one = |reason: String| NotShown::NotOne {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| NotShown::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let found: Result<Schema, _> = serde_json::from_str(&text);
+    match found.map(|it| it.schema) {
+        Ok(SCHEMA) => {}
+        Ok(other) => {
+            let reason = format!("it is of schema {other}; this version reads {SCHEMA}");
+            return Err(not_one(reason));
+        }
+        Err(error) => return Err(not_one(error.to_string())),
+    }
+    let result: LoadResult = serde_json::from_str(&text).map_err(|it| not_one(it.to_string()))?;
+    let Fingerprinted(mut lines) = Fingerprinted::of(&result);
+    lines.extend(outcome::lines(&result));
+    Ok(Shown {
+        lines,
+        not_whole: None,
+    })
+}
+
+/// What a run was of.
+struct Fingerprinted(Vec<String>);
+
+impl Fingerprinted {
+    fn of(result: &LoadResult) -> Fingerprinted {
+        let of = &result.fingerprint;
+        let mut lines = vec![
+            format!("run {}, begun {}", result.run, result.begun),
+            format!("profile {} on {}: {}", of.profile, of.target, of.plan),
+            format!("from {}", of.machine),
+        ];
+        lines.extend(
+            of.versions
+                .iter()
+                .map(|(service, version)| format!("{service} {version}")),
+        );
+        lines.extend(result.generator.bottleneck.clone());
+        Fingerprinted(lines)
+    }
+}
+
+/// What a name's records come to.
+#[derive(Default)]
+struct Counted {
+    requests: u64,
+    failed: u64,
+    latency: Distribution,
+}
+
+fn raw_log(path: &Path) -> Result<Shown, NotShown> {
+    let mut reader = Reader::open(path)?;
+    let begun = reader.begun();
+    let names = reader.names().to_vec();
+    let mut counted: BTreeMap<u16, Counted> = BTreeMap::new();
+    let mut not_whole = None;
+    for record in reader.by_ref() {
+        match record {
+            Ok(record) => {
+                let one = counted.entry(record.name).or_default();
+                one.requests += 1;
+                one.failed += u64::from(!matches!(
+                    record.outcome,
+                    Outcome::Status { good: true, .. }
+                ));
+                one.latency
+                    .record(u64::from(record.lag) + u64::from(record.took));
+            }
+            Err(error) => not_whole = Some(error.into()),
+        }
+    }
+    let mut lines = vec![format!("raw log of a run begun {begun}")];
+    lines.extend(counted.iter().map(|(name, one)| {
+        let unnamed = || format!("name {name}");
+        let name = names.get(usize::from(*name)).cloned();
+        format!("  {}: {}", name.unwrap_or_else(unnamed), line(one))
+    }));
+    if let Some(missing @ 1..) = reader.missing() {
+        lines.push(format!("{missing} more were not kept up with"));
+    }
+    Ok(Shown { lines, not_whole })
+}
+
+fn line(one: &Counted) -> String {
+    let quantile = |q| match one.latency.quantile(q) {
+        Some(micros) => human(micros / 1000),
+        None => "-".to_owned(),
+    };
+    format!(
+        "{} requests, {} failed, p50 {}, p95 {}, p99 {}",
+        one.requests,
+        one.failed,
+        quantile(0.5),
+        quantile(0.95),
+        quantile(0.99)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, told) in [
+            ("", "truncated after 0 records"),
+            ("nonsense", "no raw log"),
+            ("{}", "missing field `schema`"),
+            (r#"{"schema": 0}"#, "of schema 0; this version reads 1"),
+            (r#"{"schema": 1, "run": "cut o"#, "EOF"),
+        ] {
+            let path = folder.path().join("load-smoke.json");
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path).err().unwrap().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains("load-smoke.json"), "{error}");
+        }
+        let error = read(&folder.path().join("nowhere.json")).err().unwrap();
+        assert!(error.to_string().contains("nowhere.json"));
+    }
+}
