@@ -257,7 +257,7 @@ pub enum LoadCommand {
     /// Run a load profile against the environment --name, and report
     ///
     /// Simulated users browse quotes, log in and read portfolios, place orders, ask for analyses
-    /// and predictions, as [load] and [profiles] of harness.toml say; or, in an open profile,
+    /// and predictions, as `load` and `profiles` of harness.toml say; or, in an open profile,
     /// reads of quotes arrive at a rate, whatever the answers do. Each answer is checked, not
     /// only timed. The result is `load-PROFILE.json` of the run's folder. A remote target must
     /// allow it by name, and bounds the rate.

@@ -61,10 +61,12 @@ fn help_teaches() {
             xtask(folder.path(), &["blue-green", command, "--help"])
         );
     }
-    insta::assert_snapshot!(
-        "help-load-run",
-        xtask(folder.path(), &["load", "run", "--help"])
-    );
+    for command in ["run", "show"] {
+        insta::assert_snapshot!(
+            format!("help-load-{command}"),
+            xtask(folder.path(), &["load", command, "--help"])
+        );
+    }
     for command in ["list", "build", "load"] {
         insta::assert_snapshot!(
             format!("help-images-{command}"),
@@ -101,12 +103,19 @@ fn a_scenario_that_is_not_there_is_refused_before_anything_is_made() {
 #[test]
 fn a_profile_that_cannot_be_run_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    for (what, profile) in [("known", "smok"), ("closed", "stress")] {
-        let said = xtask(
-            folder.path(),
-            &["load", "run", profile, "--target", "local"],
-        );
-        assert!(said.starts_with("exit code 2"), "{profile}: {said}");
+    let good = include_str!("../../harness.toml");
+    let config = good.replacen("p(95)<1000", "p(95)<<1000", 1);
+    std::fs::write(folder.path().join("harness.toml"), config).unwrap();
+    let cases: [(&str, &[&str]); 2] = [
+        ("known", &["load", "run", "smok", "--target", "local"]),
+        (
+            "judged",
+            &["load", "run", "soak", "--config", "harness.toml"],
+        ),
+    ];
+    for (what, arguments) in cases {
+        let said = xtask(folder.path(), arguments);
+        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
         insta::assert_snapshot!(format!("profile-not-{what}"), said);
     }
     assert!(!folder.path().join("home").exists());
