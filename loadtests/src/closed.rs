@@ -29,6 +29,7 @@ use crate::result::{Ended, Engine, Fingerprint, LoadResult, SCHEMA};
 use generator::Watch;
 pub use ground::{Ground, Reach};
 pub use recorder::{Recorder, Sample, Tally};
+pub use silence::Muted;
 
 /// How often Goose is told to stop until it has: it forgets what it was told before it began.
 const REMIND_EVERY: Duration = Duration::from_millis(100);

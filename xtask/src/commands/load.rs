@@ -177,6 +177,8 @@ async fn load(
                     stages,
                     fingerprint,
                 };
+                // Else a document on standard output would begin with what Goose says.
+                let _muted = closed::Muted::begin();
                 let loaded = closed::run(attack, users, &stop, &progress).await;
                 loaded.map_err(|error| ended_badly(&error))
             }
