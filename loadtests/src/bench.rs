@@ -4,6 +4,7 @@
 //! ([`scratch_home`]), so nothing a user has up is touched, and whatever a killed
 //! benchmark left is found there.
 
+mod blue_green;
 mod cores;
 mod error;
 mod hello;
@@ -35,6 +36,7 @@ pub use scratch::{TARGET, scratch_home};
 pub use series::{Series, Summary, Unit};
 pub use threshold::{Bound, Outcome, Statistic, Threshold, Verdict};
 
+use blue_green::Bench as BlueGreenBench;
 use kind::Bench as KindBench;
 use prober::Bench as ProberBench;
 use quotes::Bench as QuotesBench;
@@ -52,11 +54,19 @@ pub enum Figure {
     Kind,
     /// What the prober costs at 2,000 requests/s, and how late it is then.
     Prober,
+    /// A service released blue-green, by our deployer and by the guide's script.
+    BlueGreen,
 }
 
 impl Figure {
     /// Every figure, in the order they are measured.
-    pub const ALL: [Figure; 4] = [Figure::Local, Figure::Quotes, Figure::Kind, Figure::Prober];
+    pub const ALL: [Figure; 5] = [
+        Figure::Local,
+        Figure::Quotes,
+        Figure::Kind,
+        Figure::Prober,
+        Figure::BlueGreen,
+    ];
 }
 
 /// What is to be measured, and where.
@@ -106,11 +116,16 @@ pub async fn run(
         true => Some(KindBench::prepare(plan).await),
         false => None,
     };
+    let blue_green = match plan.figures.contains(&Figure::BlueGreen) {
+        true => Some(BlueGreenBench::prepare(plan).await),
+        false => None,
+    };
     let scratch = Scratch::take(plan)?;
     let needs = Needs {
         quotes,
         kind,
         prober,
+        blue_green,
     };
     let measured = tokio::select! {
         done = measure(plan, &needs, &scratch, progress) => done,
@@ -134,6 +149,7 @@ struct Needs {
     quotes: Option<QuotesBench>,
     kind: Option<Result<KindBench, String>>,
     prober: Option<ProberBench>,
+    blue_green: Option<Result<BlueGreenBench, String>>,
 }
 
 async fn take_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
@@ -169,6 +185,11 @@ async fn measure(
     }
     if let Some(prober) = &needs.prober {
         measured.push(prober.measure(plan, scratch, progress).await?);
+    }
+    match &needs.blue_green {
+        Some(Ok(bench)) => measured.push(bench.measure(plan, scratch, progress).await?),
+        Some(Err(why)) => measured.push(blue_green::not_measured(why)),
+        None => {}
     }
     Ok(Results::new(at, machine, plan.rounds, measured))
 }

@@ -507,6 +507,8 @@ pub enum Figure {
     Kind,
     /// The prober at 2,000 requests/s: CPU time and lag of its own; needs Linux
     Prober,
+    /// A release on a cluster under 200 requests/s, by our deployer and by the guide's script
+    BlueGreen,
 }
 
 /// Arguments of `report`.

@@ -172,6 +172,17 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A release that was to be measured cannot count.
+    #[error("a release cannot be measured: {what}: {reason}")]
+    #[diagnostic(help(
+        "repeat on a quieter machine; `cargo xtask up --target kind` and `cargo xtask blue-green deploy` show a release by itself"
+    ))]
+    Release {
+        /// Of it, what is wrong.
+        what: &'static str,
+        /// How.
+        reason: String,
+    },
     /// Called off.
     #[error("called off; all that was started is ended")]
     #[diagnostic(help("nothing is left to clean up"))]
@@ -210,6 +221,14 @@ impl BenchError {
     /// For `map_err`: what was tried for a step by hand.
     pub(super) fn prepare<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |reason| BenchError::Prepare {
+            what,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// For `map_err`: what of a release that was to be measured is wrong.
+    pub(super) fn release<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |reason| BenchError::Release {
             what,
             reason: reason.to_string(),
         }

@@ -49,10 +49,10 @@ const STATED: [Threshold; 6] = [
 
 /// What the measurement needs of this machine, found.
 pub struct Bench {
-    engine: Engine,
+    pub(super) engine: Engine,
     kind: PathBuf,
     helm: PathBuf,
-    config: Config,
+    pub(super) config: Config,
     target: KindTarget,
 }
 
@@ -163,7 +163,7 @@ impl Bench {
     }
 
     /// A command, told of the engine.
-    fn command(&self, words: &[&str]) -> Vec<String> {
+    pub(super) fn command(&self, words: &[&str]) -> Vec<String> {
         let engine = self.engine.export_env();
         let engine = engine.map(|(name, value)| format!("{name}={value}"));
         let words = words.iter().map(|word| (*word).to_owned());

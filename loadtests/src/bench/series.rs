@@ -14,6 +14,9 @@ pub enum Unit {
     /// Answers a second.
     #[serde(rename = "requests/s")]
     RequestsPerSecond,
+    /// Requests.
+    #[serde(rename = "requests")]
+    Requests,
     /// One rate as a share of another.
     #[serde(rename = "ratio")]
     Ratio,
@@ -26,6 +29,7 @@ impl Unit {
             Unit::Milliseconds => harness::duration::human(value as u64),
             Unit::Mebibytes => format!("{value:.1} MiB"),
             Unit::RequestsPerSecond => format!("{value:.0}/s"),
+            Unit::Requests => format!("{value:.0}"),
             Unit::Ratio => format!("{value:.3}"),
         }
     }
@@ -139,6 +143,7 @@ mod tests {
         assert_eq!(Unit::Milliseconds.human(2_310.9), "2.31 s");
         assert_eq!(Unit::Mebibytes.human(41.26), "41.3 MiB");
         assert_eq!(Unit::RequestsPerSecond.human(103_008.09), "103008/s");
+        assert_eq!(Unit::Requests.human(12_034.0), "12034");
         assert_eq!(Unit::Ratio.human(1.0 / 3.0), "0.333");
     }
 

@@ -20,6 +20,7 @@ pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
             Some(Figure::Quotes) => vec![bench::Figure::Quotes],
             Some(Figure::Kind) => vec![bench::Figure::Kind],
             Some(Figure::Prober) => vec![bench::Figure::Prober],
+            Some(Figure::BlueGreen) => vec![bench::Figure::BlueGreen],
         },
         rounds: arguments.rounds,
         home: home(&arguments.places)?,

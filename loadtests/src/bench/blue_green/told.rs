@@ -1,0 +1,151 @@
+//! What users saw of a release, by who answered them: the same for whoever released.
+
+use harness::prober::{Answer, Cut, Figures, Moments, Phases, Recording};
+
+/// What users saw of a release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Of all their requests.
+    pub figures: Figures,
+    /// From the first answer of the new version to the last one of the old, milliseconds; 0
+    /// where they do not overlap, none where one of the two never answered.
+    pub switch: Option<f64>,
+    /// From the first to the last answer of the new version that was not good, milliseconds;
+    /// none where there is none.
+    pub revert: Option<f64>,
+    /// Why all this says nothing, unless it does: it may be the prober's own doing.
+    pub behind: Option<String>,
+}
+
+impl Told {
+    /// Reads what was recorded while `old` became `new`.
+    pub fn of(recording: &Recording, old: &str, new: &str) -> Told {
+        // Only as a whole: who switched when is not asked, but seen.
+        let moments = Moments {
+            patch: recording.began,
+            scale_down: None,
+            old: old.to_owned(),
+            new: new.to_owned(),
+        };
+        let phases = Phases::find(moments, &recording.answers);
+        let whole = Cut::of(phases, std::slice::from_ref(recording)).overall();
+        let by = |version| {
+            let answers = recording.answers.iter();
+            answers.filter(move |it| it.version() == Some(version))
+        };
+        Told {
+            figures: whole,
+            switch: between(first(by(new)), last(by(old))),
+            revert: between(
+                first(by(new).filter(|it| it.failed())),
+                last(by(new).filter(|it| it.failed())),
+            ),
+            behind: recording.inconclusive(),
+        }
+    }
+
+    /// Itself, where it says something.
+    pub fn counted(&self) -> Option<&Told> {
+        self.behind.is_none().then_some(self)
+    }
+}
+
+fn first<'a>(answers: impl Iterator<Item = &'a Answer>) -> Option<u64> {
+    answers.map(Answer::ended).min()
+}
+
+fn last<'a>(answers: impl Iterator<Item = &'a Answer>) -> Option<u64> {
+    answers.map(Answer::ended).max()
+}
+
+/// Microseconds, as milliseconds.
+fn between(from: Option<u64>, to: Option<u64>) -> Option<f64> {
+    Some(to?.saturating_sub(from?) as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use harness::prober::{Identity, Lag, Outcome, Vantage};
+
+    use super::*;
+
+    /// Due at that millisecond, and answered 2 ms later.
+    fn answer(millis: u64, version: &str, status: u16) -> Answer {
+        let by = Identity {
+            version: version.into(),
+            ..Identity::default()
+        };
+        Answer {
+            lane: "pooled".into(),
+            intended: millis * 1000,
+            sent_after: 100,
+            took: 2000,
+            outcome: Outcome::Status(status),
+            good: status < 400,
+            by: Some(Arc::new(by)),
+            on: None,
+        }
+    }
+
+    fn told(answers: Vec<Answer>) -> Told {
+        let lag = Lag {
+            due: answers.len() as u64,
+            ..Lag::default()
+        };
+        let recording = Recording {
+            from: Vantage::Outside,
+            answers,
+            began: 0,
+            ended: 1_000_000,
+            lag: Some(lag),
+            lost: 0,
+        };
+        Told::of(&recording, "v1", "v2")
+    }
+
+    #[test]
+    fn a_switch_lasts_as_long_as_both_answer() {
+        let both = told(vec![
+            answer(10, "v1", 200),
+            answer(20, "v2", 200),
+            answer(30, "v1", 200),
+            answer(90, "v1", 500),
+            answer(99, "v2", 200),
+        ]);
+        assert_eq!(both.switch, Some(70.0));
+        assert_eq!((both.figures.requests, both.figures.failed()), (5, 1));
+        assert_eq!(
+            both.revert, None,
+            "the old version's failure is no bad release"
+        );
+    }
+
+    #[test]
+    fn a_switch_without_overlap_takes_no_time_and_none_without_a_new_version() {
+        let clean = told(vec![answer(10, "v1", 200), answer(20, "v2", 200)]);
+        assert_eq!(clean.switch, Some(0.0));
+        assert_eq!(told(vec![answer(10, "v1", 200)]).switch, None);
+    }
+
+    #[test]
+    fn a_revert_is_from_the_first_bad_answer_to_the_last() {
+        let reverted = told(vec![
+            answer(10, "v2", 200),
+            answer(20, "v2", 500),
+            answer(25, "v1", 200),
+            answer(420, "v2", 500),
+            answer(500, "v1", 200),
+        ]);
+        assert_eq!(reverted.revert, Some(400.0));
+    }
+
+    #[test]
+    fn what_a_prober_that_fell_behind_saw_does_not_count() {
+        let mut late = told(vec![answer(10, "v1", 200)]);
+        assert!(late.counted().is_some());
+        late.behind = Some("it fell behind".into());
+        assert_eq!(late.counted(), None);
+    }
+}
