@@ -161,12 +161,9 @@ type Value = fn(&Release) -> Option<f64>;
 const OF_BOTH: [(Quality, &str, Unit, Value); 8] = [
     (Quality::Good, "requests", Unit::Requests, requests),
     (Quality::Good, "failed requests", Unit::Requests, failed),
-    (
-        Quality::Good,
-        "switch time",
-        Unit::Milliseconds,
-        |it| it.told.counted()?.switch,
-    ),
+    (Quality::Good, "switch time", Unit::Milliseconds, |it| {
+        it.told.counted()?.switch
+    }),
     (Quality::Good, "whole time", Unit::Milliseconds, whole),
     (Quality::Bad, "requests", Unit::Requests, requests),
     (Quality::Bad, "failed requests", Unit::Requests, failed),

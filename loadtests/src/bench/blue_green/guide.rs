@@ -51,3 +51,61 @@ fn command(ground: &Ground<'_>, version: &str) -> Vec<String> {
         .kind
         .command(&["sh", "-c", run, "sh", &node, namespace, version, &script])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Blue is live. The smoke test is answered as `SMOKE` says.
+    const KUBECTL: &str = r#"#!/bin/sh
+echo "kubectl $*" >> "$LOG"
+case "$*" in
+    "get service "*) printf blue ;;
+    "get deployment "*) printf host:5000/trii/platform:v1 ;;
+    "get pods "*) printf 'green-1 green-2 green-3' ;;
+    *proxy/quotes*) exit "$SMOKE" ;;
+esac
+"#;
+    const SLEEP: &str = "#!/bin/sh\necho \"sleep $*\" >> \"$LOG\"\n";
+
+    /// What the script asked for, a line each, and what it ended with.
+    fn script(smoke: &str) -> (Option<i32>, String) {
+        let room = tempfile::tempdir().unwrap();
+        for (name, text) in [("kubectl", KUBECTL), ("sleep", SLEEP)] {
+            let path = room.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let log = room.path().join("log");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bench/blue_green/guide.sh");
+        let path = std::env::var("PATH").unwrap();
+        let ended = Command::new("bash")
+            .arg(script)
+            .args(["trii-platform", "v2"])
+            .env("PATH", format!("{}:{path}", room.path().display()))
+            .env("LOG", &log)
+            .env("SMOKE", smoke)
+            .output()
+            .unwrap();
+        let asked = std::fs::read_to_string(&log).unwrap();
+        let shorter = asked.replace(" --namespace trii-platform", "");
+        (ended.status.code(), shorter)
+    }
+
+    #[test]
+    fn a_version_that_answers_is_kept() {
+        let (code, asked) = script("0");
+        assert_eq!(code, Some(0));
+        insta::assert_snapshot!(asked);
+    }
+
+    #[test]
+    fn a_version_that_fails_its_smoke_is_refused() {
+        let (code, asked) = script("1");
+        assert_eq!(code, Some(super::REFUSED));
+        let last = asked.lines().last().unwrap();
+        insta::assert_snapshot!(last, @r#"kubectl patch service market-data-service --field-manager trii-blue-green --patch {"spec": {"selector": {"trii.co/track": "blue"}}}"#);
+    }
+}
