@@ -94,12 +94,25 @@ struct Release {
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Release { by, quality, .. } = self;
-        let (requests, failed) = (self.told.figures.requests, self.told.figures.failed());
+        let Told {
+            figures,
+            switch,
+            revert,
+            ..
+        } = &self.told;
+        let (requests, failed) = (figures.requests, figures.failed());
         let took = human(self.millis as u64);
         write!(
             f,
             "{quality}, {by}: {failed} of {requests} failed, in {took}"
         )?;
+        let (what, shown) = match quality {
+            Quality::Good => ("switch", switch),
+            Quality::Bad => ("revert", revert),
+        };
+        if let Some(millis) = shown {
+            write!(f, ", {what} in {}", human(*millis as u64))?;
+        }
         match &self.told.behind {
             Some(why) => write!(f, "; not counted: {why}"),
             None => Ok(()),

@@ -155,9 +155,9 @@ fn what_a_prober_saw_that_fell_behind_is_no_evidence() {
 #[test]
 fn a_release_is_told_in_one_line() {
     let mut releases = round();
-    insta::assert_snapshot!(releases[2], @"good release, the script: 3 of 7200 failed, in 22.0 s");
+    insta::assert_snapshot!(releases[2], @"good release, the script: 3 of 7200 failed, in 22.0 s, switch in 2.01 s");
     releases[1].told.behind = Some("lag 29.0 ms".into());
-    insta::assert_snapshot!(releases[1], @"bad release, ours: 160 of 6100 failed, in 29.0 s; not counted: lag 29.0 ms");
+    insta::assert_snapshot!(releases[1], @"bad release, ours: 160 of 6100 failed, in 29.0 s, revert in 1.90 s; not counted: lag 29.0 ms");
 }
 
 #[test]
