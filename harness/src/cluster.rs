@@ -137,6 +137,7 @@ impl Cluster {
 }
 
 fn client(mut config: Config) -> Result<Client, kube::Error> {
+    crate::tls::use_ring();
     config.connect_timeout = Some(CONNECT_PATIENCE);
     config.read_timeout = Some(READ_PATIENCE);
     config.write_timeout = Some(READ_PATIENCE);

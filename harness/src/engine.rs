@@ -272,6 +272,7 @@ async fn converse(candidate: &Candidate) -> Result<Engine, Seen> {
 }
 
 fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
+    crate::tls::use_ring();
     match host.strip_prefix("unix://") {
         Some(path) => {
             Docker::connect_with_unix(path, REQUEST_TIMEOUT.as_secs(), API_DEFAULT_VERSION)

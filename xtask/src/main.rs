@@ -23,6 +23,7 @@ fn main() {
         std::process::exit(ExitCode::NoEnvironment as i32);
     }
     harness::process::bound::offer_run_bound();
+    harness::tls::use_ring();
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let done = runtime.block_on(commands::dispatch(cli.command));
