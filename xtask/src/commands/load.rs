@@ -151,15 +151,18 @@ async fn load(
     users: &Arc<closed::Ground>,
     interrupts: &mut Interrupts,
 ) -> (Option<Result<LoadResult, Failure>>, Option<ExitCode>) {
-    let id = run.id().to_owned();
-    let log = run.folder().join(format!("load-{}.log", order.name));
-    let reach = reach(&id, place, ground);
-    let fingerprint = Fingerprint {
-        target: ground.environment.target.clone(),
-        profile: order.name.to_owned(),
-        plan: format!("{}; {}", order.profile.traffic, place.config.load),
-        machine: this_host().to_string(),
-        ..Fingerprint::default()
+    let stop = CancellationToken::new();
+    let session = Session {
+        run: run.id().to_owned(),
+        fingerprint: Fingerprint {
+            target: ground.environment.target.clone(),
+            profile: order.name.to_owned(),
+            plan: format!("{}; {}", order.profile.traffic, place.config.load),
+            machine: this_host().to_string(),
+            ..Fingerprint::default()
+        },
+        stop: stop.clone(),
+        raw_log: Some(run.folder().join(format!("load-{}.log", order.name))),
     };
     let told = Mutex::new(run);
     let progress = |text: &str| {
@@ -167,47 +170,7 @@ async fn load(
             run.progress(Stage::Load, text);
         }
     };
-    let stop = CancellationToken::new();
-    let loading = async {
-        match &order.profile.traffic {
-            Traffic::Closed { stages } => {
-                let attack = Attack {
-                    run: &id,
-                    load: &place.config.load,
-                    stages,
-                    fingerprint,
-                };
-                // Else a document on standard output would begin with what Goose says.
-                let _muted = closed::Muted::begin();
-                let loaded = closed::run(attack, users, &stop, &progress).await;
-                loaded.map_err(|error| ended_badly(&error))
-            }
-            Traffic::Open {
-                stages,
-                max_in_flight,
-            } => {
-                let asked = Asked {
-                    reach: &reach,
-                    load: &place.config.load,
-                    stages,
-                    max_in_flight: *max_in_flight,
-                    thresholds: order.thresholds,
-                };
-                let session = Session {
-                    run: id.clone(),
-                    fingerprint: Fingerprint {
-                        versions: versions(ground.environment),
-                        ..fingerprint
-                    },
-                    stop: stop.clone(),
-                    raw_log: Some(log),
-                };
-                let loaded = arrivals::run(asked, session, &progress).await;
-                loaded.map_err(|error| ended_badly(&error))
-            }
-        }
-    };
-    let mut loading = pin!(loading);
+    let mut loading = pin!(put_on(place, order, ground, users, session, &progress));
     let code = tokio::select! {
         loaded = &mut loading => return (Some(loaded), None),
         code = interrupts.next() => code,
@@ -217,6 +180,55 @@ async fn load(
     tokio::select! {
         loaded = loading => (Some(loaded), Some(code)),
         _ = interrupts.next() => (None, Some(code)),
+    }
+}
+
+/// By the engine that the profile names.
+async fn put_on(
+    place: &Workplace,
+    order: &Order<'_>,
+    ground: Ground<'_>,
+    users: &Arc<closed::Ground>,
+    session: Session,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<LoadResult, Failure> {
+    let load = &place.config.load;
+    match &order.profile.traffic {
+        Traffic::Closed { stages } => {
+            let attack = Attack {
+                run: &session.run,
+                load,
+                stages,
+                fingerprint: session.fingerprint,
+            };
+            // Else a document on standard output would begin with what Goose says.
+            let _muted = closed::Muted::begin();
+            let loaded = closed::run(attack, users, &session.stop, progress).await;
+            loaded.map_err(|error| ended_badly(&error))
+        }
+        Traffic::Open {
+            stages,
+            max_in_flight,
+        } => {
+            let run = session.run.clone();
+            let asked = Asked {
+                reach: &reach(&run, place, ground),
+                load,
+                stages,
+                max_in_flight: *max_in_flight,
+                thresholds: order.thresholds,
+            };
+            let fingerprint = Fingerprint {
+                versions: versions(ground.environment),
+                ..session.fingerprint
+            };
+            let session = Session {
+                fingerprint,
+                ..session
+            };
+            let loaded = arrivals::run(asked, session, progress).await;
+            loaded.map_err(|error| ended_badly(&error))
+        }
     }
 }
 
