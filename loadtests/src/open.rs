@@ -178,7 +178,7 @@ pub async fn run(
         aborted: None,
     };
     collecting.run(&mut on_progress).await;
-    let busiest = threads.join();
+    let busiest = threads.join()?;
     let raw_log = writer.map(Writer::finish);
     let Collecting {
         collected, aborted, ..

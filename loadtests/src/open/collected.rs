@@ -33,12 +33,12 @@ impl Collected {
 
     /// Adds what one worker counted.
     pub fn add(&mut self, counts: Counts) {
-        self.lag.add(&counts.lag);
+        self.lag.add(&counts.lag.into());
         self.without_port += counts.without_port;
-        for (name, endpoint) in self.names.iter().zip(counts.endpoints) {
-            if endpoint == Endpoint::default() {
+        for (name, counted) in self.names.iter().zip(counts.endpoints) {
+            let Some(endpoint) = counted.endpoint() else {
                 continue;
-            }
+            };
             for sum in [&mut self.endpoints, &mut self.news] {
                 match sum.get_mut(name) {
                     Some(sum) => sum.add(&endpoint),

@@ -1,14 +1,16 @@
-//! What a worker counts, in the result's own form, so that workers' counts add up exactly.
+//! What a worker counts.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use prober::Outcome;
 use tokio::time::Instant;
 
 use super::requests::Requests;
 use crate::raw_log::{self, Sink};
-use crate::result::{Distribution, Endpoint};
+use crate::result::Endpoint;
 
 /// How a request ended that was set about.
 pub struct Ending {
@@ -54,14 +56,22 @@ pub struct Arrival {
 }
 
 /// What was counted since the last time it was taken.
-#[derive(Default)]
 pub struct Counts {
     /// By their name's number.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Counted>,
     /// Of all arrivals, those that were dropped too.
-    pub lag: Distribution,
+    pub lag: Histogram<u32>,
     /// Of those dropped, the ones for which the system gave no port or file.
     pub without_port: u64,
+}
+
+/// What was counted of one endpoint. Its times are in histograms of all buckets, the fastest
+/// there are to count in.
+pub struct Counted {
+    endpoint: Endpoint,
+    /// By block.
+    latency: BTreeMap<u32, Histogram<u32>>,
+    service_time: Histogram<u32>,
 }
 
 /// Counts what becomes of arrivals.
@@ -89,10 +99,10 @@ impl Recorder {
     pub fn dropped(&mut self, requests: &Requests, arrival: Arrival) {
         let name = requests.ready(arrival.asks).name;
         let lag = arrival.due.elapsed();
-        self.counts.lag.record(micros(lag));
+        count(&mut self.counts.lag, lag);
         let block = self.block_of(arrival);
-        let endpoint = self.counts.endpoint(name);
-        endpoint.blocks.entry(block).or_default().dropped += 1;
+        let counted = self.counts.of(name);
+        counted.endpoint.blocks.entry(block).or_default().dropped += 1;
         self.log(
             arrival,
             name,
@@ -113,17 +123,24 @@ impl Recorder {
         let now = Instant::now();
         let ready = requests.ready(arrival.asks);
         let (lag, took) = (sent - arrival.due, now - sent);
-        self.counts.lag.record(micros(lag));
+        count(&mut self.counts.lag, lag);
         let block = self.block_of(arrival);
-        let endpoint = self.counts.endpoint(ready.name);
-        endpoint.service_time.record(micros(took));
+        let Counted {
+            endpoint,
+            latency,
+            service_time,
+        } = self.counts.of(ready.name);
+        count(service_time, took);
+        count(
+            latency.entry(block).or_insert_with(histogram),
+            now - arrival.due,
+        );
         if let Some(status) = ending.status {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
         let counts = endpoint.blocks.entry(block).or_default();
         counts.requests += 1;
         counts.received += ending.received;
-        counts.latency.record(micros(now - arrival.due));
         if let Some(failure) = &ending.failure {
             counts.failed += 1;
             let check = ready.template.check.as_ref();
@@ -164,14 +181,59 @@ impl Recorder {
     }
 }
 
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts {
+            endpoints: Vec::new(),
+            lag: histogram(),
+            without_port: 0,
+        }
+    }
+}
+
 impl Counts {
-    fn endpoint(&mut self, name: u16) -> &mut Endpoint {
+    fn of(&mut self, name: u16) -> &mut Counted {
         let at = usize::from(name);
         if self.endpoints.len() <= at {
-            self.endpoints.resize_with(at + 1, Endpoint::default);
+            self.endpoints.resize_with(at + 1, Counted::default);
         }
         &mut self.endpoints[at]
     }
+}
+
+impl Default for Counted {
+    fn default() -> Counted {
+        Counted {
+            endpoint: Endpoint::default(),
+            latency: BTreeMap::new(),
+            service_time: histogram(),
+        }
+    }
+}
+
+impl Counted {
+    /// In the result's own form; none where nothing was counted.
+    pub fn endpoint(self) -> Option<Endpoint> {
+        let mut endpoint = self.endpoint;
+        if endpoint.blocks.is_empty() {
+            return None;
+        }
+        for (block, latency) in self.latency {
+            endpoint.blocks.entry(block).or_default().latency = latency.into();
+        }
+        endpoint.service_time = self.service_time.into();
+        Some(endpoint)
+    }
+}
+
+fn histogram() -> Histogram<u32> {
+    let grows = Histogram::new(3);
+    grows.expect("three digits are among those a histogram may have")
+}
+
+fn count(histogram: &mut Histogram<u32>, time: Duration) {
+    let recorded = histogram.record(micros(time));
+    recorded.expect("a histogram that grows holds any value");
 }
 
 fn logged(ending: &Ending) -> raw_log::Outcome {

@@ -19,7 +19,7 @@ use prober::Outcome;
 use prober::classify::of_http;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +67,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// Does all of it. Returns when nothing is due and nothing in flight any more.
+    /// Does all of it, on a runtime of one thread (`LocalRuntime`), which then is to be dropped
+    /// with all that is left on it. Returns when nothing is due and nothing in flight any more.
     pub async fn work(self, timer: Timer) {
         let recorder = Recorder::new(self.job.block, self.log);
         let worker = Rc::new(Worker {
@@ -81,11 +82,7 @@ impl Share {
             all_ended: Notify::new(),
             counts: self.counts,
         });
-        // Dropped at the end, it drops every task.
-        let tasks = LocalSet::new();
-        tasks
-            .run_until(worker.clone().run(self.number, timer))
-            .await;
+        worker.clone().run(self.number, timer).await;
         worker.hand_on();
     }
 }

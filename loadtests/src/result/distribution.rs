@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -81,11 +81,11 @@ fn lowest_of_bucket(micros: u64) -> u64 {
     micros >> beyond << beyond
 }
 
-impl From<Histogram<u64>> for Distribution {
-    fn from(histogram: Histogram<u64>) -> Self {
+impl<C: Counter> From<Histogram<C>> for Distribution {
+    fn from(histogram: Histogram<C>) -> Self {
         let buckets = histogram.iter_recorded().map(|bucket| {
             let lowest = lowest_of_bucket(bucket.value_iterated_to());
-            (lowest, bucket.count_at_value())
+            (lowest, bucket.count_at_value().as_u64())
         });
         Distribution {
             buckets: buckets.collect(),
