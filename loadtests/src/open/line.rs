@@ -98,7 +98,9 @@ impl Line {
         // is dropped, or the server closes.
         match self.connections {
             Connections::New | Connections::Kept => {
-                let shaken = http1::handshake(stream).await;
+                // A request is small: to copy its parts together is cheaper than writev(2).
+                let mut one_write = http1::Builder::new();
+                let shaken = one_write.writev(false).handshake(stream).await;
                 let (sender, connection) = shaken.map_err(|error| of_http(&error))?;
                 spawn_local(async move {
                     let _ = connection.await;
