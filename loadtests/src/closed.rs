@@ -1,7 +1,7 @@
 //! The closed engine: users who wait for their answers, by Goose.
 //!
 //! Goose starts and ends the users, and has each go on with its journey and think. What is
-//! asked and measured is [`journeys`](crate::journeys)' and the [`Recorder`]'s: Goose's own
+//! asked and measured is [`journeys`]' and the [`Recorder`]'s: Goose's own
 //! metrics know nothing of answers that are wrong, and end at the answer's head.
 
 mod generator;

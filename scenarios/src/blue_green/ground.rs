@@ -77,7 +77,7 @@ impl Ground<'_> {
     /// Releases `version`.
     ///
     /// # Errors
-    /// As [`Deployer::deploy`].
+    /// As [`Deployer::run`].
     pub async fn release(
         &self,
         version: &str,
