@@ -17,7 +17,6 @@ use thiserror::Error;
 use crate::closed::Reach;
 use crate::journeys::answer::price;
 use crate::open::{self, Check, OpenError, Plan, Session, Template};
-use crate::outcome;
 use crate::raw_log::RawLogError;
 use crate::result::{Engine, LoadResult};
 use crate::threshold::{Seen, Threshold, to_abort};
@@ -69,10 +68,7 @@ pub async fn run(
     let mut seen = Seen::nothing(Engine::Open);
     let run = open::run(&plan, session, |now| {
         for (name, endpoint) in now.endpoints {
-            let failures = endpoint.failures.iter();
-            let checks = failures.filter(|(failure, _)| failure.starts_with(outcome::CHECK));
-            let checks = checks.map(|(_, count)| count).sum();
-            seen.add(name, &endpoint.whole(), checks);
+            seen.add(name, endpoint);
         }
         progress(&told(&seen, now.elapsed));
         match to_abort(asked.thresholds, &seen, now.elapsed) {

@@ -49,6 +49,7 @@ mod timer;
 mod worker;
 
 pub use files::TooFewFiles;
+pub(crate) use health::cores;
 pub use names::{NAMES_AT_MOST, Names, OTHER};
 pub use plan::{Check, Connections, Holds, Plan, PlanError, Template};
 pub use schedule::{Schedule, Stage};
@@ -194,7 +195,7 @@ pub async fn run(
     };
     let generator = Generator {
         cores_used: (cpu_of_this_process() - used_before) / begin.elapsed().as_secs_f64(),
-        cores: health::cores(),
+        cores: cores(),
         bottleneck: health.bottleneck(),
         lag: collected.lag,
     };

@@ -5,16 +5,10 @@ use std::path::Path;
 use harness::duration::human;
 use harness::exit::ExitCode;
 use harness::run::event::Failure;
+use prober::bound::error_rate_at_most;
 
 use crate::result::{Block, Endpoint, LoadResult};
 use crate::threshold::{Metric, Verdict};
-
-/// With 95 % confidence what was never seen in n requests happens in less than 3 of n
-/// (the "rule of three").
-const RULE_OF_THREE: f64 = 3.0;
-
-/// How the failures begin that are wrong answers; the claim that does not hold follows.
-pub const CHECK: &str = "check: ";
 
 /// The exit code of a run that was not interrupted, and why, where it is not 0. `file` is
 /// where the result is.
@@ -29,7 +23,7 @@ pub fn of(
 ) -> Result<(), (ExitCode, Failure)> {
     let whole = result.whole();
     let look_at = file.display().to_string();
-    let wrong = wrong(result);
+    let wrong: u64 = result.endpoints.values().map(Endpoint::wrong_answers).sum();
     if let (Some(bottleneck), 0) = (&result.generator.bottleneck, wrong) {
         let failure = Failure {
             what: "the load generator was the bottleneck".into(),
@@ -62,7 +56,7 @@ pub fn of(
             expected: "every threshold of the profile".into(),
             seen: missed.join("; "),
             look_at,
-            next: "cargo xtask load show, and the services' logs at this time".into(),
+            next: format!("cargo xtask load show {}", file.display()),
         };
         return Err((ExitCode::ThresholdFailed, failure));
     }
@@ -108,7 +102,8 @@ pub fn lines(result: &LoadResult) -> Vec<String> {
         failed(&whole)
     );
     let endpoints = result.endpoints.iter();
-    let endpoints = endpoints.map(|(name, endpoint)| format!("  {name}: {}", line(endpoint)));
+    let endpoints =
+        endpoints.map(|(name, endpoint)| format!("  {name}: {}", line(&endpoint.whole())));
     let failures = most_frequent(result).into_iter();
     let failures = failures.map(|failure| format!("  failed: {failure}"));
     std::iter::once(all)
@@ -117,8 +112,8 @@ pub fn lines(result: &LoadResult) -> Vec<String> {
         .collect()
 }
 
-fn line(endpoint: &Endpoint) -> String {
-    let whole = endpoint.whole();
+/// An endpoint's counts in a line.
+pub(crate) fn line(whole: &Block) -> String {
     let quantile = |q: f64| match whole.latency.quantile(q) {
         Some(micros @ ..10_000) => format!("{:.1} ms", micros as f64 / 1000.0),
         Some(micros) => human(micros / 1000),
@@ -136,24 +131,17 @@ fn line(endpoint: &Endpoint) -> String {
 
 /// None of them is not the same as never.
 fn failed(whole: &Block) -> String {
-    match (whole.failed, whole.requests) {
-        (0, 0) => "nothing can be said of failures".to_owned(),
-        (0, requests) => {
-            let at_most = 100.0 * (RULE_OF_THREE / requests as f64).min(1.0);
+    match (whole.failed, error_rate_at_most(0, whole.requests)) {
+        (0, None) => "nothing can be said of failures".to_owned(),
+        (0, Some(at_most)) => {
+            let at_most = 100.0 * at_most;
             format!("none failed: at most {at_most:.2} % with 95 % confidence")
         }
-        (failed, requests) => {
-            let share = 100.0 * failed as f64 / requests as f64;
+        (failed, _) => {
+            let share = 100.0 * failed as f64 / whole.requests as f64;
             format!("{failed} failed ({share:.2} %)")
         }
     }
-}
-
-/// Answers that came, and said what is not so.
-fn wrong(result: &LoadResult) -> u64 {
-    let failures = result.endpoints.values().flat_map(|it| &it.failures);
-    let wrong = failures.filter(|(failure, _)| failure.starts_with(CHECK));
-    wrong.map(|(_, count)| count).sum()
 }
 
 /// The failures, the most frequent first.

@@ -17,6 +17,9 @@ pub use file::Unwritten;
 /// The form's number. A file of another one is refused, never guessed at.
 pub const SCHEMA: u32 = 1;
 
+/// How the failures begin that are wrong answers; the claim that does not hold follows.
+pub const CHECK: &str = "check: ";
+
 /// What one load run measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -134,6 +137,15 @@ impl Endpoint {
         let mut whole = Block::default();
         self.blocks.values().for_each(|block| whole.add(block));
         whole
+    }
+
+    /// How many answers came with a good status, and said what is not so.
+    pub fn wrong_answers(&self) -> u64 {
+        let wrong = self
+            .failures
+            .iter()
+            .filter(|(why, _)| why.starts_with(CHECK));
+        wrong.map(|(_, count)| count).sum()
     }
 
     /// Adds another one's counts: the same as if they had been counted here.

@@ -5,13 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use harness::duration::human;
 use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::outcome;
 use crate::raw_log::{Outcome, RawLogError, Reader};
-use crate::result::{Distribution, LoadResult, SCHEMA};
+use crate::result::{Block, LoadResult, SCHEMA};
 
 /// What cannot be shown.
 #[derive(Debug, Error, Diagnostic)]
@@ -91,7 +90,7 @@ fn result(path: &Path) -> Result<Shown, NotShown> {
         Err(error) => return Err(not_one(error.to_string())),
     }
     let result: LoadResult = serde_json::from_str(&text).map_err(|it| not_one(it.to_string()))?;
-    let Fingerprinted(mut lines) = Fingerprinted::of(&result);
+    let mut lines = what_it_is_of(&result);
     lines.extend(outcome::lines(&result));
     Ok(Shown {
         lines,
@@ -99,40 +98,24 @@ fn result(path: &Path) -> Result<Shown, NotShown> {
     })
 }
 
-/// What a run was of.
-struct Fingerprinted(Vec<String>);
-
-impl Fingerprinted {
-    fn of(result: &LoadResult) -> Fingerprinted {
-        let of = &result.fingerprint;
-        let mut lines = vec![
-            format!("run {}, begun {}", result.run, result.begun),
-            format!("profile {} on {}: {}", of.profile, of.target, of.plan),
-            format!("from {}", of.machine),
-        ];
-        lines.extend(
-            of.versions
-                .iter()
-                .map(|(service, version)| format!("{service} {version}")),
-        );
-        lines.extend(result.generator.bottleneck.clone());
-        Fingerprinted(lines)
-    }
-}
-
-/// What a name's records come to.
-#[derive(Default)]
-struct Counted {
-    requests: u64,
-    failed: u64,
-    latency: Distribution,
+fn what_it_is_of(result: &LoadResult) -> Vec<String> {
+    let of = &result.fingerprint;
+    let mut lines = vec![
+        format!("run {}, begun {}", result.run, result.begun),
+        format!("profile {} on {}: {}", of.profile, of.target, of.plan),
+        format!("from {}", of.machine),
+    ];
+    let versions = of.versions.iter();
+    lines.extend(versions.map(|(service, version)| format!("{service} {version}")));
+    lines.extend(result.generator.bottleneck.clone());
+    lines
 }
 
 fn raw_log(path: &Path) -> Result<Shown, NotShown> {
     let mut reader = Reader::open(path)?;
     let begun = reader.begun();
     let names = reader.names().to_vec();
-    let mut counted: BTreeMap<u16, Counted> = BTreeMap::new();
+    let mut counted: BTreeMap<u16, Block> = BTreeMap::new();
     let mut not_whole = None;
     for record in reader.by_ref() {
         match record {
@@ -153,27 +136,12 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
     lines.extend(counted.iter().map(|(name, one)| {
         let unnamed = || format!("name {name}");
         let name = names.get(usize::from(*name)).cloned();
-        format!("  {}: {}", name.unwrap_or_else(unnamed), line(one))
+        format!("  {}: {}", name.unwrap_or_else(unnamed), outcome::line(one))
     }));
     if let Some(missing @ 1..) = reader.missing() {
         lines.push(format!("{missing} more were not kept up with"));
     }
     Ok(Shown { lines, not_whole })
-}
-
-fn line(one: &Counted) -> String {
-    let quantile = |q| match one.latency.quantile(q) {
-        Some(micros) => human(micros / 1000),
-        None => "-".to_owned(),
-    };
-    format!(
-        "{} requests, {} failed, p50 {}, p95 {}, p99 {}",
-        one.requests,
-        one.failed,
-        quantile(0.5),
-        quantile(0.95),
-        quantile(0.99)
-    )
 }
 
 #[cfg(test)]

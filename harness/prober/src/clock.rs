@@ -28,6 +28,7 @@ impl Clock {
     }
 }
 
+/// Whole microseconds; [`u64::MAX`] where there are more.
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

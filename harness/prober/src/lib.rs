@@ -30,7 +30,7 @@ pub mod spec;
 pub mod way;
 
 pub use answer::{Answer, Identity, On, Outcome};
-pub use clock::{cpu_of_this_process, cpu_of_this_thread};
+pub use clock::{cpu_of_this_process, cpu_of_this_thread, micros};
 pub use cut::{Cut, LaneFigures, Pinned};
 pub use figures::{Failure, Figures};
 pub use lag::{FellBehind, Lag};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Report, ScenarioResult, StageEnd};
 use crate::duration::human;
 use crate::exit::ExitCode;
+use crate::run::event::Stage;
 
 /// How a run is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +122,9 @@ impl Report {
 
     fn what_held(&self) -> String {
         match (self.checks.passed, self.checks.skipped) {
+            (0, _) if self.stages.iter().any(|it| it.stage == Stage::Load) => {
+                "The load ran to its end, and all that must hold of it does.".to_owned()
+            }
             (0, _) => "The command did what it is for; no check ran, so nothing is proven about the platform.".to_owned(),
             (1, 0) => "The one check passed.".to_owned(),
             (passed, 0) => format!("All {passed} checks passed."),

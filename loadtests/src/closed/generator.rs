@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use prober::{cpu_of_this_process, micros};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::open::cores;
 use crate::result::{Distribution, Generator};
 
 /// A task that has nothing to do but to be on time looks so often how late it is.
@@ -25,7 +25,8 @@ const MOST_USED: f64 = 0.95;
 /// Watches the generator while it runs.
 pub(super) struct Watch {
     begun: Instant,
-    used: Duration,
+    /// Of processor time before, in seconds.
+    used: f64,
     enough: CancellationToken,
     pulse: AbortOnDropHandle<Distribution>,
 }
@@ -36,7 +37,7 @@ impl Watch {
         let pulse = tokio::spawn(pulse(enough.clone()));
         Watch {
             begun: Instant::now(),
-            used: processor_time(),
+            used: cpu_of_this_process(),
             enough,
             pulse: AbortOnDropHandle::new(pulse),
         }
@@ -44,15 +45,15 @@ impl Watch {
 
     pub(super) async fn end(self) -> Generator {
         let wall = self.begun.elapsed();
-        let used = processor_time().saturating_sub(self.used);
+        let used = cpu_of_this_process() - self.used;
         self.enough.cancel();
         // It ends at once, and cannot panic.
         let lag = self.pulse.await.unwrap_or_default();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let cores_used = used.as_secs_f64() / wall.as_secs_f64().max(f64::MIN_POSITIVE);
+        let cores = cores();
+        let cores_used = used / wall.as_secs_f64().max(f64::MIN_POSITIVE);
         Generator {
             cores_used,
-            cores: u32::try_from(cores).unwrap_or(u32::MAX),
+            cores,
             bottleneck: bottleneck(&lag, cores_used, cores),
             lag,
         }
@@ -70,11 +71,11 @@ async fn pulse(enough: CancellationToken) -> Distribution {
             () = enough.cancelled() => return lag,
         };
         let late = due.elapsed();
-        lag.record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+        lag.record(micros(late));
     }
 }
 
-fn bottleneck(lag: &Distribution, cores_used: f64, cores: usize) -> Option<String> {
+fn bottleneck(lag: &Distribution, cores_used: f64, cores: u32) -> Option<String> {
     let late = lag.quantile(LAG_QUANTILE).map(Duration::from_micros);
     if let Some(late) = late.filter(|late| *late > MOST_LAG) {
         let millis = late.as_millis();
@@ -82,17 +83,8 @@ fn bottleneck(lag: &Distribution, cores_used: f64, cores: usize) -> Option<Strin
             "its users were up to {millis} ms late in 95 of 100 looks: the machine is too busy"
         ));
     }
-    (cores_used > MOST_USED * cores as f64)
+    (cores_used > MOST_USED * f64::from(cores))
         .then(|| format!("it used {cores_used:.1} of {cores} cores: all there is"))
-}
-
-/// Of this whole process, since it began (getrusage(2)).
-fn processor_time() -> Duration {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return Duration::ZERO;
-    };
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -119,7 +111,7 @@ mod tests {
     async fn the_processor_time_it_takes_is_seen() {
         let watch = Watch::begin();
         let begun = Instant::now();
-        while processor_time().saturating_sub(watch.used) < Duration::from_millis(50) {
+        while cpu_of_this_process() - watch.used < 0.05 {
             assert!(begun.elapsed() < Duration::from_secs(20));
             std::hint::black_box((0..10_000).sum::<u64>());
         }

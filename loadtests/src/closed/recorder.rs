@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use prober::micros;
 
 use crate::result::{Block, Endpoint};
 
@@ -154,10 +155,6 @@ fn count(block: &mut Block, sample: &Sample) {
     block.received += sample.received;
     // A user sends when it means to: there is no other intended time.
     block.latency.record(micros(sample.took));
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

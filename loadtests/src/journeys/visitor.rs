@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::answer::Wrong;
 use crate::closed::{Ground, Sample};
-use crate::outcome::CHECK;
+use crate::result::CHECK;
 
 /// One simulated user.
 #[derive(Clone)]

@@ -5,12 +5,12 @@ use std::mem;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use prober::Outcome;
+use prober::{Outcome, micros};
 use tokio::time::Instant;
 
 use super::requests::Requests;
 use crate::raw_log::{self, Sink};
-use crate::result::Endpoint;
+use crate::result::{CHECK, Endpoint};
 
 /// How a request ended that was set about.
 pub struct Ending {
@@ -147,7 +147,9 @@ impl Recorder {
             let why = match failure {
                 Failure::Outcome(outcome) => outcome.to_string(),
                 Failure::Unanswered => "not answered before the end".to_owned(),
-                Failure::Check => format!("check: {}", check.map_or("", |check| &check.claim)),
+                Failure::Check => {
+                    format!("{CHECK}{}", check.map_or("", |check| &check.claim))
+                }
             };
             *endpoint.failures.entry(why).or_default() += 1;
         }
@@ -257,10 +259,6 @@ fn logged(ending: &Ending) -> raw_log::Outcome {
         },
         (_, None) => raw_log::Outcome::Unanswered,
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn short(number: u64) -> u32 {

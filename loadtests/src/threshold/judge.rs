@@ -7,11 +7,7 @@ use super::expression::Statistic;
 use super::metric::Metric;
 use super::verdict::{Outcome, Verdict};
 use super::{Selector, Threshold};
-use crate::result::{Block, Distribution, Engine, LoadResult};
-
-/// How an [`Endpoint`](crate::result::Endpoint) names a failure that a check found in an
-/// answer whose status was fine.
-const CHECK: &str = "check: ";
+use crate::result::{Block, Distribution, Endpoint, Engine, LoadResult};
 
 /// What thresholds are judged by. A run adds its blocks to it one by one as they end.
 #[derive(Clone, Debug)]
@@ -40,20 +36,16 @@ impl Seen {
     pub fn all(result: &LoadResult) -> Seen {
         let mut seen = Seen::nothing(result.engine);
         for (name, endpoint) in &result.endpoints {
-            let failures = endpoint.failures.iter();
-            let failed_checks = failures.filter(|(reason, _)| reason.starts_with(CHECK));
-            let failed_checks = failed_checks.map(|(_, count)| count).sum();
-            seen.add(name, &endpoint.whole(), failed_checks);
+            seen.add(name, endpoint);
         }
         seen
     }
 
-    /// Adds one block of an endpoint. `failed_checks` of its failures were found by a check,
-    /// in an answer with an expected status.
-    pub fn add(&mut self, endpoint: &str, block: &Block, failed_checks: u64) {
-        let tally = self.endpoints.entry(endpoint.to_owned()).or_default();
-        tally.sum.add(block);
-        tally.failed_checks += failed_checks;
+    /// Adds what was counted of an endpoint since it was added to last.
+    pub fn add(&mut self, name: &str, endpoint: &Endpoint) {
+        let tally = self.endpoints.entry(name.to_owned()).or_default();
+        tally.sum.add(&endpoint.whole());
+        tally.failed_checks += endpoint.wrong_answers();
     }
 
     /// All endpoints together.

@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use proptest::prelude::*;
 
 use super::*;
-use crate::result::{Block, Engine};
+use crate::result::{Block, Endpoint, Engine};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,9 +24,18 @@ fn block(millis: impl IntoIterator<Item = u64>) -> Block {
     block
 }
 
+/// Of one block; so many of its failures were found by a check.
+fn endpoint(block: &Block, failed_checks: u64) -> Endpoint {
+    Endpoint {
+        blocks: BTreeMap::from([(0, block.clone())]),
+        failures: BTreeMap::from([("check: a price".to_owned(), failed_checks)]),
+        ..Endpoint::default()
+    }
+}
+
 fn seen(block: &Block) -> Seen {
     let mut seen = Seen::nothing(Engine::Open);
-    seen.add("GET /quotes", block, 0);
+    seen.add("GET /quotes", &endpoint(block, 0));
     seen
 }
 
@@ -199,7 +208,7 @@ fn an_answer_that_a_check_found_bad_is_an_error_with_an_expected_status() {
     let mut block = block([1; 10]);
     block.failed = 3;
     let mut seen = Seen::nothing(Engine::Open);
-    seen.add("GET /quotes", &block, 2);
+    seen.add("GET /quotes", &endpoint(&block, 2));
     let value = |text| threshold(text).judge(&seen, SECOND).seen;
     assert_eq!(value("http_req_failed: rate<1"), Some(0.1));
     assert_eq!(value("error share<1"), Some(0.3));
@@ -221,7 +230,7 @@ fn iterations_are_arrivals_of_the_open_model_alone() {
     let mut seen = seen(&block([1, 2]));
     assert!(iterations.judge(&seen, SECOND).holds());
     seen = Seen::nothing(Engine::Closed);
-    seen.add("GET /quotes", &block([1, 2]), 0);
+    seen.add("GET /quotes", &endpoint(&block([1, 2]), 0));
     let outcome = iterations.judge(&seen, SECOND).outcome;
     assert_eq!(outcome, Outcome::NotMeasured);
 }
@@ -229,7 +238,7 @@ fn iterations_are_arrivals_of_the_open_model_alone() {
 #[test]
 fn tags_tell_endpoints_apart() {
     let mut seen = seen(&block([1; 3]));
-    seen.add("POST /orders", &block([1; 5]), 0);
+    seen.add("POST /orders", &endpoint(&block([1; 5]), 0));
     let count = |text| threshold(text).judge(&seen, SECOND).seen;
     assert_eq!(count("count>0"), Some(8.0));
     assert_eq!(count("http_reqs{method:POST}: count>0"), Some(5.0));
@@ -421,7 +430,7 @@ proptest! {
     ) {
         let (left, right) = millis.split_at(at.min(millis.len()));
         let mut parts = seen(&block(left.to_vec()));
-        parts.add("GET /quotes", &block(right.to_vec()), 0);
+        parts.add("GET /quotes", &endpoint(&block(right.to_vec()), 0));
         for text in ["p(95)<500", "avg<500", "count>50"] {
             let whole = threshold(text).judge(&seen(&block(millis.clone())), SECOND);
             prop_assert_eq!(threshold(text).judge(&parts, SECOND), whole);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use prober::bound::error_rate_at_most;
 use serde::{Deserialize, Serialize};
 
 use super::Threshold;
@@ -52,9 +53,9 @@ impl Verdict {
             (Kind::Trend, _) => format!("{value:.3} ms"),
             (Kind::Counter, Statistic::Rate) => format!("{value:.3} a second"),
             (Kind::Counter, _) => format!("{value}"),
-            // The rule of three: none seen is not none.
+            // None seen is not none.
             (Kind::Rate, _) if value == 0.0 && *metric != Metric::Checks => {
-                let most = (3.0 / self.requests as f64).min(1.0) * 100.0;
+                let most = error_rate_at_most(0, self.requests).unwrap_or(1.0) * 100.0;
                 let of = self.requests;
                 format!("none of {of}, at most {most:.3} % with 95 % confidence")
             }

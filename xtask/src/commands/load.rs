@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use harness::config::Target;
 use harness::config::load::{Profile, Traffic};
@@ -164,12 +164,7 @@ async fn load(
         stop: stop.clone(),
         raw_log: Some(run.folder().join(format!("load-{}.log", order.name))),
     };
-    let told = Mutex::new(run);
-    let progress = |text: &str| {
-        if let Ok(mut run) = told.lock() {
-            run.progress(Stage::Load, text);
-        }
-    };
+    let progress = run.teller(Stage::Load);
     let mut loading = pin!(put_on(place, order, ground, users, session, &progress));
     let code = tokio::select! {
         loaded = &mut loading => return (Some(loaded), None),
