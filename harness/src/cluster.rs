@@ -5,6 +5,7 @@ pub mod error;
 pub mod jobs;
 pub mod pods;
 pub mod quota;
+mod retry;
 pub mod rollout;
 pub mod trouble;
 pub mod workloads;
@@ -12,13 +13,14 @@ pub mod workloads;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::client::retry::RetryPolicy;
 use kube::client::{Client, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
 
 pub use error::ClusterError;
+
+use retry::Retry;
 
 /// How long the API server may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -49,7 +51,9 @@ impl Cluster {
     ///
     /// No request hangs: see the constants of this module. One that is refused with
     /// 429, 503 or 504 is made again three times within seconds; kube's own default
-    /// would be fifteen times with pauses that grow without bound.
+    /// would be fifteen times with pauses that grow without bound. What a pod or a Service
+    /// answers through the API server's proxy is never asked for again: it is what was
+    /// to be found out.
     ///
     /// # Errors
     /// [`ClusterError::Kubeconfig`] and [`ClusterError::Context`].
@@ -146,7 +150,7 @@ fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)?
         .with_layer(&BufferLayer::new(QUEUE))
-        .with_layer(&RetryLayer::new(RetryPolicy::default()))
+        .with_layer(&RetryLayer::new(Retry::default()))
         .build();
     Ok(client)
 }
