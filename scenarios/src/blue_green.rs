@@ -128,13 +128,13 @@ impl BlueGreen {
                 "blue-green/drain",
                 9,
                 "requests of 20 s across the switch and the scale-down are all answered",
-                "the old pods end at once: no preStop, no drain, no grace",
+                "the old pods end at once, with requests under way: no preStop, no drain, no grace",
             ),
             BlueGreen::KeepAlive => (
                 "blue-green/keep-alive",
                 10,
                 "pooled connections that stay with the old version are counted, and none is reset",
-                "the old pods end at once: no preStop, no drain, no grace",
+                "the old pods end at once, with requests under way: no preStop, no drain, no grace",
             ),
             BlueGreen::ScaledSwitch => (
                 "blue-green/scaled-switch",

@@ -100,7 +100,8 @@ async fn watched(
     }))
 }
 
-/// The live pods end at SIGTERM, and hear of it at once.
+/// The live pods end at SIGTERM, and hear of it at once, with requests under way: those of a
+/// service that answers in no time are seldom cut.
 async fn no_pre_stop(ground: &Ground<'_>, live: Colour) -> Done<Deployment> {
     let was = ground.deployment(live).await?;
     let hasty = json!({"spec": {
@@ -111,6 +112,7 @@ async fn no_pre_stop(ground: &Ground<'_>, live: Colour) -> Done<Deployment> {
             "env": [
                 {"name": "DRAIN_SECONDS", "value": "0"},
                 {"name": "SHUTDOWN_SECONDS", "value": "0"},
+                {"name": "FAULTS", "value": json!({"latency_ms": 100}).to_string()},
             ],
         }],
     }});

@@ -132,6 +132,46 @@ fn a_version_is_deployed_and_proven_where_that_is_allowed() {
 }
 
 #[test]
+fn a_colour_is_released_where_that_is_allowed_and_told_of_everywhere() {
+    let of = ["--service", "market-data-service"];
+    let status = [&["blue-green", "status"][..], &of].concat();
+    // No node has that image.
+    let deploy = [
+        &["blue-green", "deploy", "--version", "v0.0.0-nowhere"][..],
+        &of,
+    ]
+    .concat();
+    let staging = Staging::new();
+    let before = staging.run(&status);
+    assert!(
+        before.expect_code(0).stdout.contains("v2.1.0"),
+        "{before:?}"
+    );
+    staging
+        .run(&deploy)
+        .expect_code(4)
+        .expect_words("does not allow it");
+    let staging = staging.allow("\"deploy\"");
+    let dry = staging.run(&[&deploy[..], &["--dry-run"]].concat());
+    assert!(
+        dry.expect_code(0).stdout.contains("v0.0.0-nowhere"),
+        "{dry:?}"
+    );
+    staging
+        .run(&deploy)
+        .expect_code(1)
+        .expect_words("taken back before any traffic")
+        .expect_words("v0.0.0-nowhere");
+    let after = staging.run(&status).expect_code(0).stdout.clone();
+    assert!(after.contains("no release is under way"), "{after}");
+    assert!(
+        after.contains("v0.0.0-nowhere"),
+        "it is not in the audit:\n{after}"
+    );
+    staging.run(&["smoke"]).expect_code(0);
+}
+
+#[test]
 fn what_nobody_allowed_is_refused_and_the_platform_is_proven_by_reading() {
     let staging = Staging::new();
     staging
