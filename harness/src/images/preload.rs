@@ -122,8 +122,9 @@ async fn fill(
         let imported = imported(&there, image)?;
         let known_as = known_as(name, &asked_for, imported);
         run(&[&CTR[..], &["tag", imported, &known_as]].concat()).await?;
-        run(&[&CTR[..], &["label", &known_as, PINNED]].concat()).await?;
-        run(&[&CTR[..], &["remove", imported]].concat()).await?;
+        for name in [imported, &known_as] {
+            run(&[&CTR[..], &["label", name, PINNED]].concat()).await?;
+        }
     }
     // In order, so that its database is whole. Nobody reaps it here: it stays as a zombie.
     let stop = "pkill -x containerd; \
