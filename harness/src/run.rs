@@ -196,14 +196,20 @@ impl Run {
                 },
             },
         };
-        self.checks.add(&outcome);
+        let check = Check {
+            name: name.to_owned(),
+            millis: millis(begun.elapsed()),
+            outcome,
+        };
+        self.checked(scenario, check)
+    }
+
+    /// Records an observation that was made already.
+    pub fn checked(&mut self, scenario: &str, check: Check) -> Result<(), RunFolderError> {
+        self.checks.add(&check.outcome);
         self.record(Happening::CheckFinished {
             scenario: scenario.to_owned(),
-            check: Check {
-                name: name.to_owned(),
-                millis: millis(begun.elapsed()),
-                outcome,
-            },
+            check,
         })
     }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask blue-green`: releases of one service, from one colour to the other.
 
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harness::blue_green::lock::Holder;
 use harness::blue_green::{
@@ -13,7 +13,7 @@ use harness::environment::{Environment, EnvironmentFolder};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::remote::{Remote, RemoteError};
-use harness::run::event::{Failure, Happening, Stage, StageResult};
+use harness::run::event::{Check, Failure, Happening, Outcome, Stage, StageResult};
 use harness::run::{Run, RunFolderError, millis};
 use harness::service::Service;
 use miette::Diagnostic;
@@ -202,26 +202,29 @@ impl<'a> Ground<'a> {
         let release = run.id().to_owned();
         let smoke = self.smoke(&of.service);
         let deployer = self.deployer(of, &smoke, &release, called_off.clone());
-        let mut scribe = Scribe::new(run);
+        let mut scribe = Scribe::new(run, &of.service);
         let mut observe = async |event: &Event| scribe.write(event);
-        let mut asked = pin!(deployer.run(ask, &mut observe));
-        let code = tokio::select! {
-            concluded = &mut asked => {
-                return Ok(concluded.map(|it| (it, None)));
+        let ended = {
+            let mut asked = pin!(deployer.run(ask, &mut observe));
+            tokio::select! {
+                concluded = &mut asked => concluded.map(|it| (it, None)),
+                code = interrupts.next() => {
+                    say!(
+                        "called off: it is taken back, or finished where it is too late for that; once more leaves at once"
+                    );
+                    called_off.cancel();
+                    tokio::select! {
+                        concluded = asked => concluded.map(|it| (it, Some(code))),
+                        _ = interrupts.next() => {
+                            say!("left as it is; `cargo xtask blue-green abort --service {}` takes it back", of.service);
+                            std::process::exit(code as i32);
+                        }
+                    }
+                }
             }
-            code = interrupts.next() => code,
         };
-        say!(
-            "called off: it is taken back, or finished where it is too late for that; once more leaves at once"
-        );
-        called_off.cancel();
-        tokio::select! {
-            concluded = asked => Ok(concluded.map(|it| (it, Some(code)))),
-            _ = interrupts.next() => {
-                say!("left as it is; `cargo xtask blue-green abort --service {}` takes it back", of.service);
-                std::process::exit(code as i32);
-            }
-        }
+        scribe.end()?;
+        Ok(ended)
     }
 
     fn concluded(
@@ -263,7 +266,13 @@ impl<'a> Ground<'a> {
             };
             return failed(run, failure, code, of.named.common.json);
         }
-        run.note(Stage::Deploy, what)?;
+        // Of the other two the deployer has told.
+        if !matches!(
+            conclusion,
+            Conclusion::AtGate { .. } | Conclusion::Released { .. }
+        ) {
+            run.note(Stage::Deploy, what)?;
+        }
         run.end_stages(StageResult::Done)?;
         run.finish(code)?;
         let code = conclude(run, code, of.named.common.json)?;
@@ -301,15 +310,27 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Writes a deployer's events into a run: each step with its time.
+/// Writes a deployer's events into a run: each step with its time, and what was seen to hold
+/// as checks.
 struct Scribe<'r> {
     run: &'r mut Run,
+    claim: String,
     step: Option<(Step, Instant)>,
+    /// Since when there are checks.
+    proving: Option<Instant>,
 }
 
+/// What the checks of a release are under, in its report.
+const SCENARIO: &str = "release";
+
 impl<'r> Scribe<'r> {
-    fn new(run: &'r mut Run) -> Self {
-        Scribe { run, step: None }
+    fn new(run: &'r mut Run, service: &str) -> Self {
+        Scribe {
+            run,
+            claim: format!("{service} gets traffic in a version that holds, and in no other"),
+            step: None,
+            proving: None,
+        }
     }
 
     fn write(&mut self, event: &Event) {
@@ -333,7 +354,45 @@ impl<'r> Scribe<'r> {
                 self.end_step()?;
                 self.run.note(Stage::Deploy, event.what.to_string())
             }
+            Happened::HealthHeld { .. }
+            | Happened::SmokeHeld { .. }
+            | Happened::Settled { .. }
+            | Happened::Analysed { .. }
+            | Happened::Reverted { .. } => self.held(event),
             what => self.run.note(Stage::Deploy, format!("  {what}")),
+        }
+    }
+
+    fn held(&mut self, event: &Event) -> Result<(), RunFolderError> {
+        if self.proving.is_none() {
+            self.proving = Some(Instant::now());
+            self.run.record(Happening::ScenarioStarted {
+                scenario: SCENARIO.into(),
+                claim: self.claim.clone(),
+            })?;
+        }
+        let (step, took) = match &self.step {
+            Some((step, begun)) => (step.to_string(), begun.elapsed()),
+            None => ("beginning".to_owned(), Duration::ZERO),
+        };
+        let check = Check {
+            name: event.what.to_string(),
+            millis: millis(took),
+            outcome: Outcome::Passed {
+                seen: format!("in the step {step}, at {:.0}", event.at),
+            },
+        };
+        self.run.checked(SCENARIO, check)
+    }
+
+    fn end(mut self) -> Result<(), RunFolderError> {
+        self.end_step()?;
+        match self.proving {
+            None => Ok(()),
+            Some(begun) => self.run.record(Happening::ScenarioFinished {
+                scenario: SCENARIO.into(),
+                millis: millis(begun.elapsed()),
+            }),
         }
     }
 
