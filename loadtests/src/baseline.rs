@@ -19,7 +19,7 @@ mod stored;
 pub use error::BaselineError;
 
 use crate::regression::{self, Comparison, History, Settings};
-use crate::result::{LoadResult, SCHEMA as RESULT_SCHEMA};
+use crate::result::{LoadResult, SCHEMA as RESULT_SCHEMA, Schema};
 
 /// The file's number. Another one is refused, never guessed at.
 pub const SCHEMA: u32 = 1;
@@ -138,12 +138,6 @@ pub async fn append(
     let written = baseline.write(path);
     written.map_err(|source| BaselineError::file("write", path, source))?;
     Ok(baseline)
-}
-
-/// What is looked at first: the rest of another schema is not understood.
-#[derive(Deserialize)]
-struct Schema {
-    schema: u32,
 }
 
 #[derive(Deserialize)]

@@ -131,20 +131,6 @@ pub enum OpenError {
     Thread(#[from] io::Error),
 }
 
-/// Nothing was ever answered: the target is down, or is another than was meant.
-#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
-#[error("none of {requests} requests was answered: {}", why.join("; "))]
-#[diagnostic(
-    code(loadtests::never_answered),
-    help("is the target up, and is its URL the one that was meant?")
-)]
-pub struct NeverAnswered {
-    /// Sent.
-    pub requests: u64,
-    /// What became of them instead, most frequent first: `1000 x connection refused`.
-    pub why: Vec<String>,
-}
-
 /// Makes the load that `plan` says. Once a second, and at the end, `on_progress` is given what
 /// has ended since; it breaks with the threshold that ends the run.
 ///
@@ -152,7 +138,7 @@ pub struct NeverAnswered {
 ///
 /// # Errors
 /// [`OpenError`]; then nothing was sent. A target that is down is no error of this kind: its
-/// failures are measured ([`Run::never_answered`]).
+/// failures are measured.
 pub async fn run(
     plan: &Plan,
     session: Session,
@@ -314,34 +300,6 @@ impl Collecting {
             self.aborted = Some(threshold);
             self.stop.cancel();
         }
-    }
-}
-
-impl Run {
-    /// That nothing was ever answered, where so: the target is down, and what was measured
-    /// says nothing else of it.
-    pub fn never_answered(&self) -> Option<NeverAnswered> {
-        let endpoints = self.result.endpoints.values();
-        let requests = self.result.whole().requests;
-        if requests == 0
-            || endpoints
-                .clone()
-                .any(|endpoint| !endpoint.statuses.is_empty())
-        {
-            return None;
-        }
-        let mut counted = BTreeMap::<&str, u64>::new();
-        for (why, count) in endpoints.flat_map(|endpoint| &endpoint.failures) {
-            *counted.entry(why).or_default() += count;
-        }
-        let mut most: Vec<_> = counted.into_iter().collect();
-        most.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let why = most.into_iter();
-        let why = why.map(|(why, count)| format!("{count} x {why}"));
-        Some(NeverAnswered {
-            requests,
-            why: why.take(5).collect(),
-        })
     }
 }
 

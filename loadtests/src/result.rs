@@ -12,7 +12,8 @@ mod distribution;
 mod file;
 
 pub use distribution::Distribution;
-pub use file::Unwritten;
+pub(crate) use file::Schema;
+pub use file::{Unread, Unwritten};
 
 /// The form's number. A file of another one is refused, never guessed at.
 pub const SCHEMA: u32 = 1;

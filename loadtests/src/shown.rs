@@ -3,38 +3,22 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::outcome;
 use crate::raw_log::{Outcome, RawLogError, Reader};
-use crate::result::{Block, LoadResult, SCHEMA};
+use crate::result::{Block, LoadResult, Unread};
 
 /// What cannot be shown.
 #[derive(Debug, Error, Diagnostic)]
 pub enum NotShown {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    #[diagnostic(help("`cargo xtask load run` says where its result is"))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// Neither a result nor a raw log.
-    #[error("{} is no load result: {reason}", path.display())]
-    #[diagnostic(help(
-        "`load-PROFILE.json` or `load-PROFILE.log` of a run's folder, written by this version"
-    ))]
-    NotOne {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        reason: String,
-    },
+    /// No result, or not to be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Result(#[from] Unread),
     /// A raw log that is none, or not whole.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -54,7 +38,7 @@ pub struct Shown {
 /// # Errors
 /// [`NotShown`], where nothing can be shown.
 pub fn read(path: &Path) -> Result<Shown, NotShown> {
-    let unreadable = |source| NotShown::Unreadable {
+    let unreadable = |source| Unread::File {
         path: path.to_owned(),
         source,
     };
@@ -68,28 +52,7 @@ pub fn read(path: &Path) -> Result<Shown, NotShown> {
 }
 
 fn result(path: &Path) -> Result<Shown, NotShown> {
-    #[derive(serde::Deserialize)]
-    struct Schema {
-        schema: u32,
-    }
-    let not_one = |reason: String| NotShown::NotOne {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read_to_string(path).map_err(|source| NotShown::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    let found: Result<Schema, _> = serde_json::from_str(&text);
-    match found.map(|it| it.schema) {
-        Ok(SCHEMA) => {}
-        Ok(other) => {
-            let reason = format!("it is of schema {other}; this version reads {SCHEMA}");
-            return Err(not_one(reason));
-        }
-        Err(error) => return Err(not_one(error.to_string())),
-    }
-    let result: LoadResult = serde_json::from_str(&text).map_err(|it| not_one(it.to_string()))?;
+    let result = LoadResult::read(path)?;
     let mut lines = what_it_is_of(&result);
     lines.extend(outcome::lines(&result));
     Ok(Shown {
