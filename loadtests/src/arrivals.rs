@@ -3,9 +3,7 @@
 //! Users who wait for an answer before they ask again are [`journeys`](crate::journeys)'.
 
 use std::num::NonZeroU32;
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use harness::config::load::{Load, Stage};
 use hyper::body::Bytes;
@@ -15,11 +13,12 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::closed::Reach;
+use crate::course::Course;
 use crate::journeys::answer::price;
-use crate::open::{self, Check, OpenError, Plan, Session, Template};
-use crate::raw_log::RawLogError;
-use crate::result::{Engine, LoadResult};
-use crate::threshold::{Seen, Threshold, to_abort};
+use crate::open::{self, Check, OpenError, Plan, Template};
+use crate::result::Engine;
+use crate::run::{Run, Session};
+use crate::threshold::Threshold;
 
 /// What the platform is seeded with.
 const SYMBOLS: [&str; 4] = ["ECOPETROL", "ISA", "GEB", "CIBEST"];
@@ -49,10 +48,6 @@ pub enum ArrivalsError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Open(#[from] OpenError),
-    /// Its raw log is not whole; what was measured is.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    RawLog(#[from] RawLogError),
 }
 
 /// Puts the load on, to its end, until it is called off, or a threshold ends it.
@@ -63,33 +58,13 @@ pub async fn run(
     asked: Asked<'_>,
     session: Session,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<LoadResult, ArrivalsError> {
+) -> Result<Run, ArrivalsError> {
     let plan = plan(&asked)?;
-    let mut seen = Seen::nothing(Engine::Open);
+    let mut course = Course::of(Engine::Open, asked.thresholds, progress);
     let run = open::run(&plan, session, |now| {
-        for (name, endpoint) in now.endpoints {
-            seen.add(name, endpoint);
-        }
-        progress(&told(&seen, now.elapsed));
-        match to_abort(asked.thresholds, &seen, now.elapsed) {
-            None => ControlFlow::Continue(()),
-            Some(verdict) => ControlFlow::Break(verdict.threshold.to_string()),
-        }
-    })
-    .await?;
-    if let Some(Err(error)) = run.raw_log {
-        return Err(error.into());
-    }
-    Ok(run.result)
-}
-
-fn told(seen: &Seen, elapsed: Duration) -> String {
-    let whole = seen.whole();
-    let seconds = elapsed.as_secs();
-    format!(
-        "{seconds} s: {} requests, {} failed, {} dropped",
-        whole.requests, whole.failed, whole.dropped
-    )
+        course.goes_on(now.elapsed, now.endpoints)
+    });
+    Ok(run.await?)
 }
 
 fn plan(asked: &Asked<'_>) -> std::io::Result<Plan> {
@@ -173,6 +148,8 @@ fn is_list_of_quotes(answer: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

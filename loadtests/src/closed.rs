@@ -9,26 +9,36 @@ mod ground;
 mod recorder;
 mod silence;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goose::GooseAttack;
 use goose::config::GooseConfiguration;
 use harness::config::load::{Load, Stage};
+use jiff::Timestamp;
 use miette::Diagnostic;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::course::Course;
 use crate::journeys;
-use crate::result::{Ended, Engine, Fingerprint, LoadResult, SCHEMA};
+use crate::open::files;
+use crate::open::{Names, TooFewFiles};
+use crate::raw_log::{RawLogError, Writer};
+use crate::result::{Ended, Endpoint, Engine, LoadResult, SCHEMA, block_of};
+use crate::run::{Run, Session};
+use crate::threshold::Threshold;
 use generator::Watch;
 pub use ground::{Ground, Reach};
-pub use recorder::{Recorder, Sample, Tally};
+use recorder::Log;
+pub use recorder::{Recorder, Sample, Unanswered};
 pub use silence::Muted;
 
 /// How often Goose is told to stop until it has: it forgets what it was told before it began.
@@ -37,21 +47,19 @@ const REMIND_EVERY: Duration = Duration::from_millis(100);
 /// Goose looks twice a second whether its users have ended.
 const GOOSE_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Goose's switch to stop is the process's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// What is run, and as what its result is known.
+/// What is run.
 pub struct Attack<'a> {
-    /// The run's id.
-    pub run: &'a str,
     /// What users do.
     pub load: &'a Load,
     /// How many of them over time.
     pub stages: &'a [Stage],
-    /// What its result can be compared with; the versions are those that answer.
-    pub fingerprint: Fingerprint,
+    /// Those that end a run do so.
+    pub thresholds: &'a [Threshold],
 }
 
 /// Why there is no result.
@@ -61,6 +69,14 @@ pub enum ClosedError {
     #[error("the load could not be run: {0}")]
     #[diagnostic(help("docs/load.md says what a profile of users may be"))]
     Goose(String),
+    /// The raw log cannot be begun.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    RawLog(#[from] RawLogError),
+    /// The system gives too few open files for the users.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Files(#[from] TooFewFiles),
     /// Goose did not stop.
     #[error("the load did not end within {0:?} of being called off")]
     #[diagnostic(help("nothing of it outlives this command; run it again"))]
@@ -80,48 +96,81 @@ pub fn keep_sigint() -> std::io::Result<()> {
     }
 }
 
-/// Puts the load on, to its end or until it is called off; then what is in flight has
-/// [`Load::drain`] to be answered. One at a time in a process.
+/// Puts the load on, to its end, until it is called off, or a threshold ends it; then what is
+/// in flight has [`Load::drain`] to be answered. One at a time in a process.
 ///
 /// # Errors
 /// [`ClosedError`].
 pub async fn run(
     attack: Attack<'_>,
+    session: Session,
     ground: &Arc<Ground>,
-    called_off: &CancellationToken,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<LoadResult, ClosedError> {
+) -> Result<Run, ClosedError> {
     let _one = ONE_AT_A_TIME.lock().await;
     silence::keep();
+    let users = attack.stages.iter().map(|stage| stage.to).max();
+    files::allow(users.unwrap_or_default() as usize)?;
     let goose = goose(&attack, ground).map_err(|error| ClosedError::Goose(error.to_string()))?;
-    ground.recorder.begin();
+    let block = block_of(attack.stages.iter().map(|stage| stage.lasts).sum());
+    let begun = (Instant::now(), Timestamp::now());
+    let (writer, log) = raw_log(session.raw_log.as_deref(), begun.1)?;
+    ground.recorder.begin(begun, block, log);
     let watch = Watch::begin();
-    let ended = {
-        let attacking = async {
-            let attacked = goose.execute().await;
-            attacked.map_err(|error| ClosedError::Goose(error.to_string()))
-        };
-        tokio::select! {
-            ended = stoppable(attacking, ground, called_off, attack.load.drain) => ended?,
-            never = report(&ground.recorder, progress) => match never {},
-        }
+    let stop = session.stop.child_token();
+    let mut collecting = Collecting {
+        recorder: &ground.recorder,
+        course: Course::of(Engine::Closed, attack.thresholds, progress),
+        endpoints: BTreeMap::new(),
+        stop: stop.clone(),
+        aborted: None,
+    };
+    let attacking = async {
+        let attacked = goose.execute().await;
+        attacked.map_err(|error| ClosedError::Goose(error.to_string()))
+    };
+    let ended = tokio::select! {
+        ended = stoppable(attacking, ground, &stop, attack.load.drain) => ended?,
+        never = collecting.go_on() => match never {},
+    };
+    let ended = match collecting.aborted.take() {
+        Some(threshold) => Ended::Aborted { threshold },
+        None => ended,
     };
     let generator = watch.end().await;
-    let recorded = ground.recorder.end();
-    Ok(LoadResult {
+    collecting.collect();
+    let (begun, versions) = ground.recorder.end();
+    let result = LoadResult {
         schema: SCHEMA,
-        run: attack.run.to_owned(),
+        run: session.run,
         engine: Engine::Closed,
-        fingerprint: Fingerprint {
-            versions: recorded.versions,
-            ..attack.fingerprint
-        },
-        begun: recorded.begun,
-        block_millis: recorder::BLOCK_MILLIS,
+        fingerprint: session.fingerprint.answered_in(versions),
+        begun,
+        block_millis: block.as_millis() as u64,
         ended,
         generator,
-        endpoints: recorded.endpoints,
-    })
+        endpoints: collecting.endpoints,
+    };
+    // Its last records came when the recorder ended.
+    let raw_log = writer.map(Writer::finish);
+    Ok(Run { result, raw_log })
+}
+
+/// The raw log, and where its records are put.
+fn raw_log(
+    path: Option<&Path>,
+    begun: Timestamp,
+) -> Result<(Option<Writer>, Option<Log>), RawLogError> {
+    let Some(path) = path else {
+        return Ok((None, None));
+    };
+    let mut names = Names::default();
+    for name in journeys::endpoint::ALL {
+        names.number(name);
+    }
+    let writer = Writer::create(path, begun, names.listed())?;
+    let sink = writer.sink();
+    Ok((Some(writer), Some(Log { names, sink })))
 }
 
 fn goose(attack: &Attack<'_>, ground: &Arc<Ground>) -> Result<GooseAttack, goose::GooseError> {
@@ -200,23 +249,36 @@ async fn remind() -> Infallible {
     }
 }
 
-/// Says how it goes, for ever.
-async fn report(recorder: &Recorder, progress: &(dyn Fn(&str) + Sync)) -> Infallible {
-    let mut ticks = interval(PROGRESS_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        progress(&recorder.tally().to_string());
-    }
+/// Adds up what users are answered, while they are.
+struct Collecting<'a> {
+    recorder: &'a Recorder,
+    course: Course<'a>,
+    endpoints: BTreeMap<String, Endpoint>,
+    stop: CancellationToken,
+    aborted: Option<String>,
 }
 
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally {
-            requests, failed, ..
-        } = self;
-        let seconds = self.elapsed.as_secs();
-        write!(f, "{seconds} s: {requests} requests, {failed} failed")
+impl Collecting<'_> {
+    /// Once a second, for ever.
+    async fn go_on(&mut self) -> Infallible {
+        let mut seconds = interval(TOLD_EVERY);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            seconds.tick().await;
+            self.collect();
+        }
+    }
+
+    fn collect(&mut self) {
+        let (elapsed, news) = self.recorder.news();
+        let told = self.course.goes_on(elapsed, &news);
+        for (name, endpoint) in news {
+            self.endpoints.entry(name).or_default().add(&endpoint);
+        }
+        if let (ControlFlow::Break(threshold), None) = (told, &self.aborted) {
+            self.aborted = Some(threshold);
+            self.stop.cancel();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod analysis;
 pub(crate) mod answer;
 mod browse;
+pub(crate) mod endpoint;
 mod order;
 mod portfolio;
 mod visitor;

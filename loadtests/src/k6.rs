@@ -16,8 +16,7 @@
 //! * `url` is the endpoint's name, as k6 writes it for a request with a `name` tag.
 //! * An arrival of the open model is an iteration of one request.
 //! * `vus` are the requests in flight and `vus_max` their bound, where nobody simulates users.
-//! * `data_sent` and `data_received` are what the engine counts, which need not be every byte
-//!   on the wire, as k6 has it.
+//! * `data_received` are the answers' bodies, not every byte on the wire, as k6 has it.
 //! * Times are written in UTC; k6 writes the zone it runs in. Numbers are never written with
 //!   an exponent.
 //! * Several dropped arrivals may be one point of that value; k6 writes one each.
@@ -25,6 +24,15 @@
 //!   `group_duration`, metrics of WebSocket, gRPC and the browser.
 //! * Thresholds stand with the metric as they were written, those in our own words too
 //!   (`p(99)<100ms`). Submetrics are listed in the order of the thresholds.
+//!
+//! [`Logged`] makes it of a run's raw log, which knows less than the stream can say:
+//!
+//! * `http_req_waiting` is from when a request was set about to the end of its answer, a
+//!   connection that had to be made included; `http_req_connecting`, `_tls_handshaking`,
+//!   `_sending` and `_receiving` are 0.
+//! * Each request is one check, `a good answer`, as thresholds take it.
+//! * Left out: `data_sent` and `tls_version`; of a closed model iterations, and `vus` are as
+//!   many as its profile plans.
 //!
 //! # The summary, where it is not as k6's
 //! It is made of a load result, which knows less than the stream.
@@ -41,12 +49,14 @@
 
 mod error;
 mod file;
+mod logged;
 mod metric;
 mod request;
 mod stream;
 mod summary;
 
-pub use error::OutputError;
+pub use error::{NotStreamed, OutputError};
+pub use logged::Logged;
 pub use request::{Check, Ending, Failure, Iteration, Protocol, Sample, Timings, TlsVersion};
 pub use stream::JsonStream;
 pub use summary::Summary;

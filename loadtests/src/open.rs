@@ -17,7 +17,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +30,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::raw_log::{RawLogError, Writer, Written};
-use crate::result::{Ended, Endpoint, Engine, Fingerprint, Generator, LoadResult, SCHEMA};
+use crate::raw_log::{RawLogError, Writer};
+use crate::result::{Ended, Endpoint, Engine, Generator, LoadResult, SCHEMA, block_of};
+pub use crate::run::{Run, Session};
 
 mod alarm;
 mod collected;
-mod files;
+pub(crate) mod files;
 mod health;
 mod line;
 mod names;
@@ -66,23 +66,6 @@ use worker::{Job, Share};
 const LEAD: Duration = Duration::from_millis(20);
 /// How often the caller hears of a run.
 const TOLD: Duration = Duration::from_secs(1);
-/// A run beyond two minutes has longer blocks than a second: its memory and its result do not
-/// grow with it.
-const BLOCKS_AT_MOST: u64 = 120;
-
-/// What a run is part of.
-#[derive(Clone, Debug, Default)]
-pub struct Session {
-    /// The run's id.
-    pub run: String,
-    /// What results must share to be compared.
-    pub fingerprint: Fingerprint,
-    /// Cancelled, it ends the run: nothing is due any more at once, and what is in flight is
-    /// given the plan's time to drain.
-    pub stop: CancellationToken,
-    /// Where to write the [raw log](crate::raw_log), if anywhere.
-    pub raw_log: Option<PathBuf>,
-}
 
 /// What a run did since its caller last heard of it: sums of these are exact.
 #[derive(Clone, Copy, Debug)]
@@ -91,16 +74,6 @@ pub struct Progress<'a> {
     pub elapsed: Duration,
     /// What has ended or was dropped meanwhile, by name.
     pub endpoints: &'a BTreeMap<String, Endpoint>,
-}
-
-/// A run that has ended.
-#[derive(Debug)]
-pub struct Run {
-    /// What was measured.
-    pub result: LoadResult,
-    /// How the raw log fared, where there is one. A disk that is full ends the log, and not
-    /// the run; the log has then no trailer, and reads as truncated.
-    pub raw_log: Option<Result<Written, RawLogError>>,
 }
 
 /// A run that cannot begin.
@@ -180,7 +153,8 @@ pub async fn run(
         },
     };
     let generator = Generator {
-        cores_used: (cpu_of_this_process() - used_before) / begin.elapsed().as_secs_f64(),
+        // One that was interrupted before its begin has taken no time from there.
+        cores_used: (cpu_of_this_process() - used_before) / begin.elapsed().max(LEAD).as_secs_f64(),
         cores: cores(),
         bottleneck: health.bottleneck(),
         lag: collected.lag,
@@ -194,7 +168,7 @@ pub async fn run(
         schema: SCHEMA,
         run: session.run,
         engine: Engine::Open,
-        fingerprint: session.fingerprint,
+        fingerprint: session.fingerprint.answered_in(collected.versions),
         begun,
         block_millis: job.block.as_millis() as u64,
         ended,
@@ -213,7 +187,7 @@ async fn job(plan: &Plan, stop: CancellationToken) -> Result<Job, OpenError> {
     files::allow(plan.connections_at_most())?;
     Ok(Job {
         requests,
-        block: block(schedule.takes()),
+        block: block_of(schedule.takes()),
         schedule,
         connections: plan.connections,
         timeout: plan.timeout,
@@ -235,12 +209,6 @@ async fn dial(plan: &Plan) -> Result<Dial, StartError> {
         let way = way.clone();
         Box::pin(async move { way.open().await })
     }))
-}
-
-/// How long a block is: whole seconds.
-fn block(takes: Duration) -> Duration {
-    let seconds = takes.as_secs_f64().ceil() as u64;
-    Duration::from_secs(seconds.div_ceil(BLOCKS_AT_MOST).max(1))
 }
 
 /// The bound is divided among the workers, to the last one.

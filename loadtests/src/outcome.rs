@@ -7,7 +7,7 @@ use harness::exit::ExitCode;
 use harness::run::event::Failure;
 use prober::bound::error_rate_at_most;
 
-use crate::result::{Block, Endpoint, LoadResult};
+use crate::result::{Block, Ended, Endpoint, LoadResult};
 use crate::threshold::{Metric, Verdict};
 
 /// The exit code of a run that was not interrupted, and why, where it is not 0. `file` is
@@ -55,6 +55,17 @@ pub fn of(
             ),
             expected: "every threshold of the profile".into(),
             seen: missed.join("; "),
+            look_at,
+            next: format!("cargo xtask load show {}", file.display()),
+        };
+        return Err((ExitCode::ThresholdFailed, failure));
+    }
+    // What was in flight when it failed may have turned it: the run is cut short all the same.
+    if let Ended::Aborted { threshold } = &result.ended {
+        let failure = Failure {
+            what: "a threshold ended the run".into(),
+            expected: threshold.clone(),
+            seen: "it did not hold while the load was on".into(),
             look_at,
             next: format!("cargo xtask load show {}", file.display()),
         };
@@ -164,7 +175,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::result::{Distribution, Ended, Engine, Fingerprint, Generator, SCHEMA};
+    use crate::result::{Distribution, Engine, Fingerprint, Generator, SCHEMA};
     use crate::threshold::{Threshold, judge_all};
 
     fn result(failures: &[(&str, u64)], requests: u64) -> LoadResult {
@@ -244,6 +255,15 @@ mod tests {
             judged(&["http_req_failed: rate<=1"], &all),
             ExitCode::CheckFailed
         );
+    }
+
+    #[test]
+    fn a_run_that_a_threshold_ended_never_holds() {
+        let mut aborted = result(&[], 100);
+        aborted.ended = Ended::Aborted {
+            threshold: "http_req_failed: rate<0.05".into(),
+        };
+        assert_eq!(code(&aborted), ExitCode::ThresholdFailed);
     }
 
     #[test]

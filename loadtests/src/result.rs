@@ -4,6 +4,7 @@
 //! blocks (a run, a run without its warm-up, a resampled run) is exact.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,12 +12,23 @@ use serde::{Deserialize, Serialize};
 mod distribution;
 mod file;
 
+use crate::versions::Versions;
 pub use distribution::Distribution;
 pub(crate) use file::Schema;
 pub use file::{Unread, Unwritten};
 
 /// The form's number. A file of another one is refused, never guessed at.
 pub const SCHEMA: u32 = 1;
+
+/// A run beyond two minutes has longer blocks than a second: its memory and its result do not
+/// grow with it.
+const BLOCKS_AT_MOST: u64 = 120;
+
+/// How long a block is of a run that takes so long: whole seconds.
+pub(crate) fn block_of(takes: Duration) -> Duration {
+    let seconds = takes.as_secs_f64().ceil() as u64;
+    Duration::from_secs(seconds.div_ceil(BLOCKS_AT_MOST).max(1))
+}
 
 /// How the failures begin that are wrong answers; the claim that does not hold follows.
 pub const CHECK: &str = "check: ";
@@ -130,6 +142,18 @@ pub struct Block {
     pub received: u64,
     /// From the intended time to the end of the answer, failures among them.
     pub latency: Distribution,
+}
+
+impl Fingerprint {
+    /// The same, of a run in which these versions answered. Of a target that says none, they
+    /// are what they were.
+    pub(crate) fn answered_in(self, versions: Versions) -> Fingerprint {
+        let versions = versions.by_service();
+        match versions.is_empty() {
+            true => self,
+            false => Fingerprint { versions, ..self },
+        }
+    }
 }
 
 impl Endpoint {

@@ -198,11 +198,11 @@ fn replay(stream: &mut JsonStream) {
                 let iteration = Iteration {
                     scenario,
                     ended: point.time,
-                    sent: point.value as u64,
-                    received: rest[1].value as u64,
                     lasted: rest[2].duration(),
                 };
-                (4, stream.iteration(&iteration))
+                let (sent, received) = (point.value as u64, rest[1].value as u64);
+                let data = stream.data(scenario, point.time, Some(sent), received);
+                (4, data.and_then(|()| stream.iteration(&iteration)))
             }
             "dropped_iterations" => {
                 let count = point.value as u64;

@@ -267,10 +267,23 @@ pub enum LoadCommand {
     /// said of the platform. Ctrl-C gives what is in flight a few seconds, and keeps what was
     /// measured.
     Run(LoadRun),
-    /// Show a load result, or the raw log of an open profile's run
+    /// Show a load result, or the raw log of a run
     ///
     /// A raw log that was cut off is shown as far as it goes, with exit code 1.
     Show(LoadShow),
+}
+
+/// The file of the only one of k6's outputs that is written.
+fn json_file(output: &str) -> Result<PathBuf, String> {
+    const WRITTEN: &str = "json=FILE or json=FILE.gz";
+    let (kind, file) = output.split_once('=').unwrap_or((output, ""));
+    match (kind, file) {
+        ("json", "" | "-") => Err(format!("json is written to a file: {WRITTEN}")),
+        ("json", file) => Ok(file.into()),
+        _ => Err(format!(
+            "of k6's outputs {WRITTEN} is written, and {kind:?} is not"
+        )),
+    }
 }
 
 /// Arguments of `load run`.
@@ -279,6 +292,9 @@ pub struct LoadRun {
     /// The profile, as harness.toml names it: smoke, average, soak, ...
     #[arg(value_name = "PROFILE")]
     pub profile: String,
+    /// Also write each request as k6's option of that name does; compressed where FILE ends in .gz
+    #[arg(short, long, value_name = "json=FILE", value_parser = json_file)]
+    pub out: Option<PathBuf>,
     /// Also write the result as k6's option of that name does
     #[arg(long, value_name = "FILE")]
     pub summary_export: Option<PathBuf>,

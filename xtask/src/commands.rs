@@ -9,6 +9,7 @@ mod down;
 mod e2e;
 mod images;
 mod load;
+mod load_files;
 mod load_show;
 mod remote;
 mod report;

@@ -147,13 +147,15 @@ fn load_on_a_target_that_does_not_allow_it_is_refused_before_that_is_reached() {
 #[test]
 fn bad_usage_is_exit_code_2_and_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[&str]); 6] = [
+    let cases: [(&str, &[&str]); 8] = [
         ("command", &["e2ee"]),
         ("flag", &["e2e", "--targt", "local"]),
         ("name", &["e2e", "--name", "Not A Name"]),
         ("target", &["e2e", "--target", "staging"]),
         ("config", &["e2e", "--config", "nowhere.toml"]),
         ("tier", &["test", "--tier", "slow"]),
+        ("out", &["load", "run", "smoke", "--out", "csv=points.csv"]),
+        ("out-file", &["load", "run", "smoke", "-o", "json"]),
     ];
     for (what, arguments) in cases {
         let said = xtask(folder.path(), arguments);

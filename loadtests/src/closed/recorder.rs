@@ -1,16 +1,19 @@
 //! What users were answered, as it comes in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::HeaderMap;
 use jiff::Timestamp;
 use prober::micros;
+use thiserror::Error;
 
+use crate::open::Names;
+use crate::raw_log::{self, Sink};
 use crate::result::{Block, Endpoint};
-
-/// How long a block is, in milliseconds.
-pub const BLOCK_MILLIS: u64 = 1000;
+use crate::versions::Versions;
 
 /// One request that has ended.
 pub struct Sample {
@@ -20,12 +23,35 @@ pub struct Sample {
     pub sent: Instant,
     /// From then to the end of the answer, or of waiting for it.
     pub took: Duration,
-    /// The answer's status, where there was one.
-    pub status: Option<u16>,
+    /// The answer's status.
+    pub status: Result<u16, Unanswered>,
     /// Bytes of the answer's body.
     pub received: u64,
     /// What was wrong with it, by name.
     pub failure: Option<String>,
+}
+
+/// The few ways in which there is no answer: failures are counted by these words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unanswered {
+    /// It took too long.
+    #[error("no answer in time")]
+    TimedOut,
+    /// Nothing listens.
+    #[error("connection refused")]
+    Refused,
+    /// There is no way there, or TLS was not agreed upon.
+    #[error("no connection")]
+    NoConnection,
+    /// It is none.
+    #[error("a request that cannot be sent")]
+    Unsendable,
+    /// The connection ended before the whole answer was there.
+    #[error("connection broken off")]
+    BrokenOff,
+    /// In flight when a run that was called off had no more time.
+    #[error("cut off: no answer when the run ended")]
+    CutOff,
 }
 
 /// Adds up what every user was answered.
@@ -34,62 +60,53 @@ pub struct Recorder(Mutex<State>);
 struct State {
     begun: Instant,
     begun_at: Timestamp,
-    requests: u64,
-    failed: u64,
+    block: Duration,
+    /// Since they were taken last.
     endpoints: BTreeMap<&'static str, Endpoint>,
-    versions: BTreeMap<String, BTreeSet<String>>,
+    versions: Versions,
+    log: Option<Log>,
 }
 
-/// How it goes so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
-    /// Since it began.
-    pub elapsed: Duration,
-    /// Requests that have ended.
-    pub requests: u64,
-    /// Of those, the ones without a good answer.
-    pub failed: u64,
-}
-
-/// All of it.
-pub(super) struct Recorded {
-    pub begun: Timestamp,
-    pub endpoints: BTreeMap<String, Endpoint>,
-    pub versions: BTreeMap<String, String>,
+/// Where each request is put on record.
+pub(super) struct Log {
+    pub names: Names,
+    pub sink: Sink,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Recorder(Mutex::new(State::now()))
+        let (begun, begun_at) = (Instant::now(), Timestamp::now());
+        Recorder(Mutex::new(State::of(begun, begun_at, Duration::MAX, None)))
     }
 }
 
 impl State {
-    fn now() -> Self {
+    fn of(begun: Instant, begun_at: Timestamp, block: Duration, log: Option<Log>) -> Self {
         State {
-            begun: Instant::now(),
-            begun_at: Timestamp::now(),
-            requests: 0,
-            failed: 0,
+            begun,
+            begun_at,
+            block,
             endpoints: BTreeMap::new(),
-            versions: BTreeMap::new(),
+            versions: Versions::default(),
+            log,
         }
     }
 }
 
 impl Recorder {
-    /// Blocks are counted from now.
-    pub(super) fn begin(&self) {
-        *self.state() = State::now();
+    /// Blocks, so long each, are counted from `begun`.
+    pub(super) fn begin(&self, begun: (Instant, Timestamp), block: Duration, log: Option<Log>) {
+        *self.state() = State::of(begun.0, begun.1, block, log);
     }
 
     /// Counts a request, in the block that it was sent in.
     pub fn record(&self, sample: Sample) {
         let mut state = self.state();
         let since = sample.sent.saturating_duration_since(state.begun);
-        state.requests += 1;
-        state.failed += u64::from(sample.failure.is_some());
-        let number = since.as_millis() / u128::from(BLOCK_MILLIS);
+        if let Some(log) = &mut state.log {
+            log.put(&sample, since);
+        }
+        let number = since.as_nanos() / state.block.as_nanos();
         let endpoint = state.endpoints.entry(sample.endpoint).or_default();
         let block = endpoint
             .blocks
@@ -97,7 +114,7 @@ impl Recorder {
             .or_default();
         count(block, &sample);
         endpoint.service_time.record(micros(sample.took));
-        if let Some(status) = sample.status {
+        if let Ok(status) = sample.status {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
         if let Some(failure) = sample.failure {
@@ -105,42 +122,28 @@ impl Recorder {
         }
     }
 
-    /// Notes in which version a service answered.
-    pub fn answered_in(&self, service: &str, version: &str) {
+    /// Notes who answered.
+    pub fn answered(&self, headers: &HeaderMap) {
+        self.state().versions.note(headers);
+    }
+
+    /// How long it goes on, and what was counted since the last time.
+    pub(super) fn news(&self) -> (Duration, BTreeMap<String, Endpoint>) {
         let mut state = self.state();
-        let known = state.versions.get(service);
-        if known.is_some_and(|known| known.contains(version)) {
-            return;
-        }
-        let known = state.versions.entry(service.to_owned()).or_default();
-        known.insert(version.to_owned());
+        let elapsed = state.begun.elapsed();
+        let news = mem::take(&mut state.endpoints);
+        drop(state);
+        let news = news.into_iter();
+        let named = news.map(|(name, endpoint)| (name.to_owned(), endpoint));
+        (elapsed, named.collect())
     }
 
-    /// How it goes so far.
-    pub fn tally(&self) -> Tally {
-        let state = self.state();
-        Tally {
-            elapsed: state.begun.elapsed(),
-            requests: state.requests,
-            failed: state.failed,
-        }
-    }
-
-    /// All of it; what comes in later belongs to no run.
-    pub(super) fn end(&self) -> Recorded {
-        let state = std::mem::replace(&mut *self.state(), State::now());
-        let endpoints = state.endpoints.into_iter();
-        let versions = state.versions.into_iter();
-        Recorded {
-            begun: state.begun_at,
-            endpoints: endpoints
-                .map(|(name, endpoint)| (name.to_owned(), endpoint))
-                .collect(),
-            // Several, where a release was under way.
-            versions: versions
-                .map(|(service, all)| (service, all.into_iter().collect::<Vec<_>>().join(", ")))
-                .collect(),
-        }
+    /// When it began, and who answered; what comes in later belongs to no run.
+    pub(super) fn end(&self) -> (Timestamp, Versions) {
+        let (begun, begun_at) = (Instant::now(), Timestamp::now());
+        let none = State::of(begun, begun_at, Duration::MAX, None);
+        let state = mem::replace(&mut *self.state(), none);
+        (state.begun_at, state.versions)
     }
 
     /// Counts are whole also where a user's step panicked.
@@ -157,6 +160,38 @@ fn count(block: &mut Block, sample: &Sample) {
     block.latency.record(micros(sample.took));
 }
 
+impl Log {
+    fn put(&mut self, sample: &Sample, since: Duration) {
+        let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        self.sink.put(raw_log::Record {
+            intended: micros(since),
+            lag: 0,
+            took: short(micros(sample.took)),
+            received: short(sample.received),
+            name: self.names.number(sample.endpoint),
+            outcome: match sample.status {
+                Ok(status) => raw_log::Outcome::Status {
+                    status,
+                    good: sample.failure.is_none(),
+                },
+                Err(unanswered) => unanswered.logged(),
+            },
+        });
+    }
+}
+
+impl Unanswered {
+    fn logged(self) -> raw_log::Outcome {
+        match self {
+            Unanswered::TimedOut => raw_log::Outcome::TimedOut,
+            Unanswered::Refused => raw_log::Outcome::Refused,
+            Unanswered::NoConnection | Unanswered::Unsendable => raw_log::Outcome::Unreachable,
+            Unanswered::BrokenOff => raw_log::Outcome::Reset,
+            Unanswered::CutOff => raw_log::Outcome::Unanswered,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,22 +201,23 @@ mod tests {
             endpoint: "GET /quotes",
             sent,
             took: Duration::from_millis(3),
-            status: Some(200),
+            status: Ok(200),
             received: 10,
             failure: failure.map(str::to_owned),
         }
     }
 
     #[test]
-    fn a_request_counts_in_the_second_that_it_was_sent_in() {
+    fn a_request_counts_in_the_block_that_it_was_sent_in() {
         let recorder = Recorder::default();
-        let begun = recorder.state().begun;
-        for (millis, failure) in [(0, None), (999, Some("status 500")), (2_000, None)] {
+        let begun = Instant::now();
+        // A clock that is set says nothing of time.
+        recorder.begin((begun, Timestamp::MIN), Duration::from_secs(2), None);
+        for (millis, failure) in [(0, None), (1_999, Some("status 500")), (4_000, None)] {
             recorder.record(sample(begun + Duration::from_millis(millis), failure));
         }
-        assert_eq!(recorder.tally().requests, 3);
-        assert_eq!(recorder.tally().failed, 1);
-        let endpoint = &recorder.end().endpoints["GET /quotes"];
+        let (_, news) = recorder.news();
+        let endpoint = &news["GET /quotes"];
         let counts = |block: &Block| (block.requests, block.failed, block.received);
         let blocks = endpoint.blocks.iter();
         let blocks: Vec<_> = blocks.map(|(at, block)| (*at, counts(block))).collect();
@@ -189,14 +225,6 @@ mod tests {
         assert_eq!(endpoint.whole().latency, endpoint.service_time);
         assert_eq!(endpoint.statuses[&200], 3);
         assert_eq!(endpoint.failures["status 500"], 1);
-    }
-
-    #[test]
-    fn the_versions_that_answered_are_told_each_once() {
-        let recorder = Recorder::default();
-        for version in ["v2.1.0", "v2.2.0", "v2.1.0"] {
-            recorder.answered_in("api-gateway", version);
-        }
-        assert_eq!(recorder.end().versions["api-gateway"], "v2.1.0, v2.2.0");
+        assert!(recorder.news().1.is_empty(), "it is told once");
     }
 }

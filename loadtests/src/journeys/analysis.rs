@@ -8,8 +8,8 @@ use harness::environment::SEEDED_SYMBOL;
 use serde_json::{Value, json};
 
 use super::answer::{Wrong, claim};
-use super::arrives;
 use super::visitor::Visitor;
+use super::{arrives, endpoint};
 use crate::closed::Ground;
 
 /// What a prediction is made from: its cost grows with it.
@@ -30,21 +30,16 @@ pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
 async fn analyses(user: &mut GooseUser) -> TransactionResult {
     let analyst: &mut Analyst = user.get_session_data_unchecked_mut();
     let path = format!("/api/analysis-engine/analysis/symbols/{SEEDED_SYMBOL}");
-    let question = analyst
-        .visitor
-        .get("GET /api/analysis-engine/analysis/symbols/{symbol}", &path);
+    let question = analyst.visitor.get(endpoint::ANALYSIS, &path);
     question.signed().judged(is_analysis).await;
     Ok(())
 }
 
 async fn predicts(user: &mut GooseUser) -> TransactionResult {
     let analyst: &mut Analyst = user.get_session_data_unchecked_mut();
-    let (endpoint, path) = (
-        "POST /api/ml-prediction/predictions",
-        "/api/ml-prediction/predictions",
-    );
+    let path = "/api/ml-prediction/predictions";
     let asked = json!({"symbol": SEEDED_SYMBOL, "observations": OBSERVATIONS});
-    let question = analyst.visitor.post(endpoint, path, &asked);
+    let question = analyst.visitor.post(endpoint::PREDICTIONS, path, &asked);
     question.signed().judged(is_prediction).await;
     Ok(())
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::answer::{Wrong, claim, moment, price};
-use super::arrives;
 use super::visitor::Visitor;
+use super::{arrives, endpoint};
 use crate::closed::Ground;
 
 /// How much of the past is looked at.
@@ -41,7 +41,7 @@ pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
 async fn looks_at_all(user: &mut GooseUser) -> TransactionResult {
     let browser: &mut Browser = user.get_session_data_unchecked_mut();
     let path = "/api/market-data/quotes";
-    let question = browser.visitor.get("GET /api/market-data/quotes", path);
+    let question = browser.visitor.get(endpoint::QUOTES, path);
     browser.symbol = question.signed().judged(any_symbol).await;
     Ok(())
 }
@@ -50,9 +50,7 @@ async fn looks_at_one(user: &mut GooseUser) -> TransactionResult {
     let browser: &mut Browser = user.get_session_data_unchecked_mut();
     if let Some(symbol) = &browser.symbol {
         let path = format!("/api/market-data/quotes/{symbol}");
-        let question = browser
-            .visitor
-            .get("GET /api/market-data/quotes/{symbol}", &path);
+        let question = browser.visitor.get(endpoint::QUOTE, &path);
         let judge = |quote: &Value| {
             claim(OF_SYMBOL, quote["symbol"] == symbol.as_str())?;
             claim(PRICED, price(&quote["price"]).is_some())
@@ -66,9 +64,7 @@ async fn looks_back(user: &mut GooseUser) -> TransactionResult {
     let browser: &mut Browser = user.get_session_data_unchecked_mut();
     if let Some(symbol) = &browser.symbol {
         let path = format!("/api/market-data/quotes/{symbol}/history?limit={HISTORY}");
-        let question = browser
-            .visitor
-            .get("GET /api/market-data/quotes/{symbol}/history", &path);
+        let question = browser.visitor.get(endpoint::HISTORY, &path);
         let judge = |history: &Value| is_history(history, symbol);
         question.signed().judged(judge).await;
     }

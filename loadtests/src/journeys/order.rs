@@ -11,15 +11,14 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::answer::{Wrong, claim, held, money, price};
-use super::arrives;
 use super::visitor::Visitor;
+use super::{arrives, endpoint};
 use crate::closed::Ground;
 
 /// In any currency of the seed data enough for a share.
 const OPENING_CASH: &str = "1000000.00";
 
 const PORTFOLIO: &str = "/api/portfolio-manager/portfolios/me";
-const GET_PORTFOLIO: &str = "GET /api/portfolio-manager/portfolios/me";
 
 #[derive(Clone)]
 struct Trader {
@@ -50,13 +49,13 @@ pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
 
 async fn opens(user: &mut GooseUser) -> TransactionResult {
     let trader: &mut Trader = user.get_session_data_unchecked_mut();
-    let (endpoint, path) = (
-        "POST /api/portfolio-manager/portfolios",
-        "/api/portfolio-manager/portfolios",
-    );
+    let path = "/api/portfolio-manager/portfolios";
     let cash = json!({"cash": OPENING_CASH});
     let visitor = &trader.visitor;
-    let question = visitor.post(endpoint, path, &cash).signed().expects(201);
+    let question = visitor
+        .post(endpoint::NEW_PORTFOLIO, path, &cash)
+        .signed()
+        .expects(201);
     let judge = |portfolio: &Value| {
         let own = portfolio["investor"] == visitor.investor();
         claim("the portfolio of who opened it", own)
@@ -67,7 +66,7 @@ async fn opens(user: &mut GooseUser) -> TransactionResult {
 
 async fn looks(user: &mut GooseUser) -> TransactionResult {
     let trader: &mut Trader = user.get_session_data_unchecked_mut();
-    let question = trader.visitor.get(GET_PORTFOLIO, PORTFOLIO).signed();
+    let question = trader.visitor.get(endpoint::PORTFOLIO, PORTFOLIO).signed();
     let judge =
         |portfolio: &Value| held(portfolio, SEEDED_SYMBOL).ok_or("positions of whole shares");
     trader.has = question.judged(judge).await;
@@ -89,11 +88,8 @@ async fn orders(user: &mut GooseUser) -> TransactionResult {
     let visitor = &trader.visitor;
     let key = format!("{}-{}", visitor.investor(), trader.orders);
     let order = json!({"symbol": SEEDED_SYMBOL, "side": side, "quantity": 1});
-    let (endpoint, path) = (
-        "POST /api/portfolio-manager/orders",
-        "/api/portfolio-manager/orders",
-    );
-    let question = visitor.post(endpoint, path, &order).signed();
+    let path = "/api/portfolio-manager/orders";
+    let question = visitor.post(endpoint::ORDERS, path, &order).signed();
     let question = question.header("idempotency-key", key).expects(201);
     let placed = question.judged(|placed| is_placed(placed, side)).await;
     trader.must_have = placed.map(|()| after);
@@ -103,7 +99,7 @@ async fn orders(user: &mut GooseUser) -> TransactionResult {
 async fn looks_again(user: &mut GooseUser) -> TransactionResult {
     let trader: &mut Trader = user.get_session_data_unchecked_mut();
     if let Some(must_have) = trader.must_have {
-        let question = trader.visitor.get(GET_PORTFOLIO, PORTFOLIO).signed();
+        let question = trader.visitor.get(endpoint::PORTFOLIO, PORTFOLIO).signed();
         let judge = |portfolio: &Value| {
             let is_in = held(portfolio, SEEDED_SYMBOL) == Some(must_have);
             claim("the order in the portfolio", is_in)

@@ -9,8 +9,8 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::answer::{Wrong, claim, money};
-use super::arrives;
 use super::visitor::Visitor;
+use super::{arrives, endpoint};
 use crate::closed::Ground;
 
 #[derive(Clone)]
@@ -37,7 +37,7 @@ async fn logs_in(user: &mut GooseUser) -> TransactionResult {
     let reader: &mut Reader = user.get_session_data_unchecked_mut();
     let visitor = &reader.visitor;
     let credentials = json!({"investor": DEMO_INVESTOR, "password": visitor.password()});
-    let question = visitor.post("POST /api/login", "/api/login", &credentials);
+    let question = visitor.post(endpoint::LOGIN, "/api/login", &credentials);
     reader.token = question.judged(token).await;
     Ok(())
 }
@@ -46,9 +46,7 @@ async fn reads(user: &mut GooseUser) -> TransactionResult {
     let reader: &mut Reader = user.get_session_data_unchecked_mut();
     if let Some(token) = &reader.token {
         let path = "/api/portfolio-manager/portfolios/me";
-        let question = reader
-            .visitor
-            .get("GET /api/portfolio-manager/portfolios/me", path);
+        let question = reader.visitor.get(endpoint::PORTFOLIO, path);
         question.bearing(token).judged(is_portfolio).await;
     }
     Ok(())
@@ -58,9 +56,7 @@ async fn values(user: &mut GooseUser) -> TransactionResult {
     let reader: &mut Reader = user.get_session_data_unchecked_mut();
     if let Some(token) = &reader.token {
         let path = "/api/analysis-engine/analysis/portfolio";
-        let question = reader
-            .visitor
-            .get("GET /api/analysis-engine/analysis/portfolio", path);
+        let question = reader.visitor.get(endpoint::VALUATION, path);
         question.bearing(token).judged(is_valuation).await;
     }
     Ok(())

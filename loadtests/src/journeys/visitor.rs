@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use harness::tokens::INVESTOR;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 use super::answer::Wrong;
-use crate::closed::{Ground, Sample};
+use crate::closed::{Ground, Sample, Unanswered};
 use crate::result::CHECK;
 
 /// One simulated user.
@@ -112,13 +112,14 @@ impl Question<'_> {
         let request = self.request.timeout(ground.timeout);
         let answered = tokio::select! {
             answered = answer(ground, request) => answered,
-            () = ground.is_cut() => Err("cut off: no answer when the run ended".into()),
+            () = ground.is_cut() => Err(Unanswered::CutOff),
         };
         let took = sent.elapsed();
         let (status, received) = match &answered {
-            Ok(answered) => (Some(answered.status), answered.body.len() as u64),
-            Err(_) => (None, 0),
+            Ok(answered) => (Ok(answered.status), answered.body.len() as u64),
+            Err(unanswered) => (Err(*unanswered), 0),
         };
+        let answered = answered.map_err(|unanswered| unanswered.to_string());
         let judged = answered.and_then(|answered| answered.judged(self.expects, judge));
         let (good, failure) = match judged {
             Ok(good) => (Some(good), None),
@@ -153,35 +154,26 @@ impl Answered {
 }
 
 /// The whole answer, or why there is none.
-async fn answer(ground: &Ground, request: RequestBuilder) -> Result<Answered, String> {
+async fn answer(ground: &Ground, request: RequestBuilder) -> Result<Answered, Unanswered> {
     let read = async {
         let response = request.send().await?;
-        note_version(ground, &response);
+        ground.recorder.answered(response.headers());
         let status = response.status().as_u16();
         let body = response.bytes().await?.to_vec();
         Ok::<_, reqwest::Error>(Answered { status, body })
     };
-    read.await.map_err(|error| in_words(&error))
+    read.await.map_err(|error| why(&error))
 }
 
-fn note_version(ground: &Ground, response: &Response) {
-    let header = |name: &str| response.headers().get(name)?.to_str().ok();
-    if let (Some(service), Some(version)) = (header("x-trii-service"), header("x-trii-version")) {
-        ground.recorder.answered_in(service, version);
-    }
-}
-
-/// The few ways in which there is no answer: failures are counted by these words.
-fn in_words(error: &reqwest::Error) -> String {
+fn why(error: &reqwest::Error) -> Unanswered {
     let io = io_cause(error).map(io::Error::kind);
-    let words = match io {
-        _ if error.is_timeout() => "no answer in time",
-        Some(io::ErrorKind::ConnectionRefused) => "connection refused",
-        _ if error.is_connect() => "no connection",
-        _ if error.is_builder() => "a request that cannot be sent",
-        _ => "connection broken off",
-    };
-    words.to_owned()
+    match io {
+        _ if error.is_timeout() => Unanswered::TimedOut,
+        Some(io::ErrorKind::ConnectionRefused) => Unanswered::Refused,
+        _ if error.is_connect() => Unanswered::NoConnection,
+        _ if error.is_builder() => Unanswered::Unsendable,
+        _ => Unanswered::BrokenOff,
+    }
 }
 
 fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {

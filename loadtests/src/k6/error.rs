@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::raw_log::RawLogError;
+
 /// An output file could not be written. Under its name is what was there before, or nothing.
 #[derive(Debug, Error, Diagnostic)]
 pub enum OutputError {
@@ -34,6 +36,30 @@ pub enum OutputError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// A run's stream could not be made of its raw log. Nothing is kept of it.
+#[derive(Debug, Error, Diagnostic)]
+pub enum NotStreamed {
+    /// The log cannot be read, or is not whole.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Log(#[from] RawLogError),
+    /// The log lacks requests.
+    #[error("{} is not written: {missing} requests are not in the raw log", path.display())]
+    #[diagnostic(help(
+        "the disk did not keep up: write the run's folder to a faster one (--home)"
+    ))]
+    Lacks {
+        /// The stream's file.
+        path: PathBuf,
+        /// How many.
+        missing: u32,
+    },
+    /// The stream's own file cannot be written.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl OutputError {

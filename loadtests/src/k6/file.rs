@@ -26,7 +26,8 @@ enum Writer {
 impl OutputFile {
     /// Begins one that will be at `path`.
     pub fn create(path: &Path) -> Result<OutputFile, OutputError> {
-        let file = beside(path).map_err(|error| OutputError::of(path, error))?;
+        let begun = replaceable(path).and_then(|()| beside(path));
+        let file = begun.map_err(|error| OutputError::of(path, error))?;
         Ok(OutputFile::onto(file, path))
     }
 
@@ -77,6 +78,14 @@ impl Writer {
             Writer::Gzip(writer) => writer.finish()?,
         };
         writer.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+/// What is written replaces what was there: no device, nor a pipe that somebody reads.
+fn replaceable(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(there) if !there.is_file() => Err(io::Error::other("what is there is no file")),
+        _ => Ok(()),
     }
 }
 
@@ -163,6 +172,14 @@ mod tests {
         let path = folder.path().join("missing").join("out.json");
         let error = OutputFile::create(&path).err().unwrap();
         assert!(matches!(error, OutputError::Write { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        for path in ["/dev/null", "/"] {
+            let error = OutputFile::create(Path::new(path)).err().unwrap();
+            assert!(error.to_string().contains("no file"), "{error}");
+        }
     }
 
     #[test]

@@ -154,8 +154,4 @@ pub struct Iteration<'a> {
     pub ended: Timestamp,
     /// How long it took.
     pub lasted: Duration,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Bytes received.
-    pub received: u64,
 }

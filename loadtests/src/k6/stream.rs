@@ -86,7 +86,31 @@ impl JsonStream {
         self.write()
     }
 
-    /// Writes the four points of an iteration that has ended: after those of its requests.
+    /// Writes how much was sent, where that is known, and received. k6 does once an iteration.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn data(
+        &mut self,
+        scenario: &str,
+        at: Timestamp,
+        sent: Option<u64>,
+        received: u64,
+    ) -> Result<(), OutputError> {
+        let tags = json(&IterationTags {
+            group: "",
+            scenario,
+        });
+        let at = at.to_string();
+        if let Some(sent) = sent {
+            self.point(Metric::DATA_SENT, &at, sent as f64, &tags);
+        }
+        self.point(Metric::DATA_RECEIVED, &at, received as f64, &tags);
+        self.write()
+    }
+
+    /// Writes the two points of an iteration that has ended: after those of its requests, and
+    /// its data.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -97,8 +121,6 @@ impl JsonStream {
         });
         let ended = iteration.ended.to_string();
         for (metric, value) in [
-            (Metric::DATA_SENT, iteration.sent as f64),
-            (Metric::DATA_RECEIVED, iteration.received as f64),
             (Metric::ITERATION_DURATION, millis(iteration.lasted)),
             (Metric::ITERATIONS, 1.0),
         ] {

@@ -5,6 +5,7 @@ use std::mem;
 
 use super::record::Counts;
 use crate::result::{Distribution, Endpoint};
+use crate::versions::Versions;
 
 /// The sum so far.
 pub struct Collected {
@@ -17,6 +18,8 @@ pub struct Collected {
     pub lag: Distribution,
     /// Arrivals for which the system gave no port or file.
     pub without_port: u64,
+    /// Which answered.
+    pub versions: Versions,
 }
 
 impl Collected {
@@ -28,6 +31,7 @@ impl Collected {
             news: BTreeMap::new(),
             lag: Distribution::default(),
             without_port: 0,
+            versions: Versions::default(),
         }
     }
 
@@ -35,6 +39,7 @@ impl Collected {
     pub fn add(&mut self, counts: Counts) {
         self.lag.add(&counts.lag.into());
         self.without_port += counts.without_port;
+        self.versions.add(&counts.versions);
         for (name, counted) in self.names.iter().zip(counts.endpoints) {
             let Some(endpoint) = counted.endpoint() else {
                 continue;

@@ -14,7 +14,7 @@ const BESIDE: u64 = 128;
     code(loadtests::files),
     help(
         "raise it with `ulimit -n {needed}` (its hard limit is in /etc/security/limits.conf), \
-         or lower the bound of requests in flight"
+         or have fewer users, or requests, in flight at once"
     )
 )]
 pub struct TooFewFiles {

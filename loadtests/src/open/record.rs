@@ -5,12 +5,14 @@ use std::mem;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hyper::HeaderMap;
 use prober::{Outcome, micros};
 use tokio::time::Instant;
 
 use super::requests::Requests;
 use crate::raw_log::{self, Sink};
 use crate::result::{CHECK, Endpoint};
+use crate::versions::Versions;
 
 /// How a request ended that was set about.
 pub struct Ending {
@@ -63,6 +65,8 @@ pub struct Counts {
     pub lag: Histogram<u32>,
     /// Of those dropped, the ones for which the system gave no port or file.
     pub without_port: u64,
+    /// Which answered.
+    pub versions: Versions,
 }
 
 /// What was counted of one endpoint. Its times are in histograms of all buckets, the fastest
@@ -93,6 +97,11 @@ impl Recorder {
     /// What was counted since the last time.
     pub fn take(&mut self) -> Counts {
         mem::take(&mut self.counts)
+    }
+
+    /// An answer has begun.
+    pub fn answered(&mut self, headers: &HeaderMap) {
+        self.counts.versions.note(headers);
     }
 
     /// One that was due and not sent.
@@ -189,6 +198,7 @@ impl Default for Counts {
             endpoints: Vec::new(),
             lag: histogram(),
             without_port: 0,
+            versions: Versions::default(),
         }
     }
 }

@@ -27,7 +27,7 @@ use super::alarm::Alarm;
 use super::line::{Dial, Line};
 use super::plan::Connections;
 use super::record::{Arrival, Counts, Ending, Failure, Recorder};
-use super::requests::{Ready, Requests};
+use super::requests::Requests;
 use super::schedule::Schedule;
 use super::timer::Timer;
 use crate::raw_log::Sink;
@@ -189,7 +189,7 @@ impl Worker {
             let sent = Instant::now();
             self.slots.borrow_mut()[slot].sent = Some(sent);
             let deadline = arrival.due + self.job.timeout;
-            let asking = ask(&line, self.job.requests.ready(arrival.asks), arrival.number);
+            let asking = ask(&line, &self.job.requests, arrival, &self.recorder);
             let asked = alarm.within(deadline, asking).await;
             let ending = asked.unwrap_or(Err(Outcome::TimedOut));
             self.ended(arrival, sent, ending);
@@ -281,8 +281,15 @@ impl Worker {
 }
 
 /// Sends one request, once, and reads the whole answer.
-async fn ask(line: &Line, ready: &Ready, number: u64) -> Result<Ending, Outcome> {
-    let (response, sender) = line.send(|| ready.request(number)).await?;
+async fn ask(
+    line: &Line,
+    requests: &Requests,
+    arrival: Arrival,
+    recorder: &RefCell<Recorder>,
+) -> Result<Ending, Outcome> {
+    let ready = requests.ready(arrival.asks);
+    let (response, sender) = line.send(|| ready.request(arrival.number)).await?;
+    recorder.borrow_mut().answered(response.headers());
     let status = response.status().as_u16();
     let check = ready.template.check.as_ref();
     let (received, holds) = match check {

@@ -18,6 +18,9 @@ use super::{MAGIC, RawLogError, Record, VERSION};
 
 /// So many records go to the thread at once.
 const BATCH: usize = 1024;
+/// What a log that cannot go on gives back of the disk, in bytes, or half of itself: the
+/// run's result is yet to be written, and a log that is cut off stays one.
+const GIVEN_BACK: u64 = 8 << 20;
 /// So many batches may wait for it: 6 MiB, some seconds of the fastest load.
 const BATCHES_WAITING: usize = 256;
 
@@ -172,15 +175,27 @@ impl Log {
         self.file.flush()
     }
 
-    fn write(
-        mut self,
+    fn write(mut self, messages: &Receiver<Message>, missing: &AtomicU64) -> io::Result<Written> {
+        match self.write_all(messages, missing) {
+            Ok(Some(written)) => Ok(written),
+            Ok(None) => Err(io::Error::other("it was given up")),
+            Err(error) => {
+                // What counts is the error before.
+                let _ = self.give_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// None where its writer was dropped: then it stays without a trailer.
+    fn write_all(
+        &mut self,
         messages: &Receiver<Message>,
         missing: &AtomicU64,
-    ) -> Result<Written, io::Error> {
-        // Without an end, for its writer was dropped, it stays without a trailer.
+    ) -> io::Result<Option<Written>> {
         while let Ok(message) = messages.recv() {
             match message {
-                Message::Finish => return self.finish(missing.load(Relaxed)),
+                Message::Finish => return self.finish(missing.load(Relaxed)).map(Some),
                 Message::Records(batch) => {
                     for record in batch {
                         self.put(&record.bytes())?;
@@ -190,12 +205,19 @@ impl Log {
             }
         }
         self.file.flush()?;
-        Err(io::Error::other("it was given up"))
+        Ok(None)
     }
 
-    fn finish(mut self, missing: u64) -> io::Result<Written> {
+    fn give_back(self) -> io::Result<()> {
+        // What its buffer holds is not tried once more.
+        let (file, _unwritten) = self.file.into_parts();
+        let length = file.metadata()?.len();
+        file.set_len(length - GIVEN_BACK.min(length / 2))
+    }
+
+    fn finish(&mut self, missing: u64) -> io::Result<Written> {
         let short = u32::try_from(missing).unwrap_or(u32::MAX);
-        let trailer = Trailer::written(self.records, short, self.checksum);
+        let trailer = Trailer::written(self.records, short, self.checksum.clone());
         self.file.write_all(&trailer)?;
         self.file.flush()?;
         // Some file systems say only now that they are full. A device or a pipe has no sync.

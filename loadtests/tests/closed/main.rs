@@ -14,7 +14,10 @@ use harness::config::load::{Habit, Journey, Load, Stage};
 use harness::entry::Entry;
 use harness::environment::Credentials;
 use loadtests::closed::{self, Attack, Ground, Reach};
-use loadtests::result::{Ended, Engine, Fingerprint, LoadResult};
+use loadtests::raw_log::{Outcome, Reader, Record};
+use loadtests::result::{Ended, Engine, LoadResult};
+use loadtests::run::{Run, Session};
+use loadtests::threshold::Threshold;
 use tokio_util::sync::CancellationToken;
 
 use platform::{Fault, Platform};
@@ -64,16 +67,29 @@ fn ground(entry: &Entry, max_rate: Option<u32>) -> Arc<Ground> {
 }
 
 async fn run(entry: &Entry, max_rate: Option<u32>, called_off: &CancellationToken) -> LoadResult {
-    let ground = ground(entry, max_rate);
-    let load = load(Duration::from_millis(20));
-    let stages = stages(2);
-    let attack = Attack {
-        run: "run",
-        load: &load,
-        stages: &stages,
-        fingerprint: Fingerprint::default(),
+    let session = Session {
+        stop: called_off.clone(),
+        ..Session::default()
     };
-    let ran = closed::run(attack, &ground, called_off, &|_| {});
+    run_of(2, &[], session, &ground(entry, max_rate))
+        .await
+        .result
+}
+
+/// For so many seconds, unless a threshold ends it.
+async fn run_of(
+    seconds: u64,
+    thresholds: &[Threshold],
+    session: Session,
+    ground: &Arc<Ground>,
+) -> Run {
+    let load = load(Duration::from_millis(20));
+    let attack = Attack {
+        load: &load,
+        stages: &stages(seconds),
+        thresholds,
+    };
+    let ran = closed::run(attack, session, ground, &|_| {});
     tokio::time::timeout(PATIENCE, ran).await.unwrap().unwrap()
 }
 
@@ -201,6 +217,55 @@ async fn called_off_before_it_began_it_ends_too() {
     let result = run(platform.entry(), None, &called_off).await;
     assert_eq!(result.ended, Ended::Interrupted);
     assert_eq!(result.whole().requests, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_threshold_ends_the_run_that_breaks_it() {
+    let platform = Platform::start(Fault::Wrong).await;
+    let [fails, waits]: [Threshold; 2] = [
+        "checks: rate>0.99".parse().unwrap(),
+        "http_req_duration: avg<0".parse().unwrap(),
+    ];
+    let an_hour = Duration::from_secs(3600);
+    let thresholds = [waits.aborting(Some(an_hour)), fails.aborting(None)];
+    let ground = ground(platform.entry(), None);
+    let run = run_of(3600, &thresholds, Session::default(), &ground).await;
+    let threshold = "checks: rate>0.99".to_owned();
+    assert_eq!(run.result.ended, Ended::Aborted { threshold });
+    // An hour's: the blocks are longer.
+    assert_eq!(run.result.block_millis, 30_000);
+    let whole = run.result.whole();
+    assert_eq!(whole.requests, platform.asked());
+    assert!(whole.failed > 0, "{whole:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_raw_log_has_every_request_under_its_name() {
+    let platform = Platform::start(Fault::Wrong).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("load-smoke.log");
+    let session = Session {
+        raw_log: Some(path.clone()),
+        ..Session::default()
+    };
+    let Run { result, raw_log } = run_of(2, &[], session, &ground(platform.entry(), None)).await;
+    assert_eq!(raw_log.unwrap().unwrap().records, result.whole().requests);
+    let mut reader = Reader::open(&path).unwrap();
+    let begun = result.begun.as_microsecond();
+    assert_eq!(reader.begun().as_microsecond(), begun);
+    let names = reader.names().to_vec();
+    let mut logged: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for record in reader.by_ref() {
+        let Record { name, outcome, .. } = record.unwrap();
+        let (requests, failed) = logged.entry(names[usize::from(name)].clone()).or_default();
+        *requests += 1;
+        *failed += u64::from(!matches!(outcome, Outcome::Status { good: true, .. }));
+    }
+    let counted = result.endpoints.iter().map(|(name, endpoint)| {
+        let whole = endpoint.whole();
+        (name.clone(), (whole.requests, whole.failed))
+    });
+    assert_eq!(logged, counted.collect());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
 //! `cargo xtask load`.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::pin::pin;
@@ -15,13 +14,13 @@ use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, this_host};
 use loadtests::arrivals::{self, Asked};
 use loadtests::closed::{self, Attack, Reach};
-use loadtests::k6::Summary;
-use loadtests::open::Session;
-use loadtests::result::{Fingerprint, LoadResult};
+use loadtests::result::Fingerprint;
+use loadtests::run::{Run as Loaded, Session};
 use loadtests::threshold::{self, Threshold};
 use loadtests::{outcome, profile};
 use tokio_util::sync::CancellationToken;
 
+use super::load_files::Files;
 use super::remote;
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli::{LoadRun, Named};
@@ -35,6 +34,8 @@ pub struct Order<'a> {
     pub profile: &'a Profile,
     /// What must hold of the result.
     pub thresholds: &'a [Threshold],
+    /// Where k6's stream is wanted as well.
+    pub out: Option<&'a Path>,
     /// Where k6's summary is wanted as well.
     pub summary_export: Option<&'a Path>,
 }
@@ -59,6 +60,7 @@ pub async fn run(arguments: LoadRun) -> Result<ExitCode, Problem> {
         name: profile_name,
         profile,
         thresholds: &thresholds,
+        out: arguments.out.as_deref(),
         summary_export: arguments.summary_export.as_deref(),
     };
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;
@@ -101,69 +103,86 @@ pub async fn stage(
         let failure = silent(users.base(), seen, &name.to_string());
         return fail(run, ExitCode::NoEnvironment, failure);
     }
+    let files = match Files::begin(order, run.folder()) {
+        Ok(files) => files,
+        Err(failure) => return fail(run, ExitCode::NoEnvironment, failure),
+    };
     let traffic = &order.profile.traffic;
     run.note(Stage::Load, format!("profile {}, {traffic}", order.name))?;
     if let Some(rate) = max_rate(place) {
         let bound = format!("at most {rate} requests/s, as the target says");
         run.note(Stage::Load, bound)?;
     }
-    let (loaded, interrupted) = load(run, place, order, ground, &users, interrupts).await;
-    let result = match (loaded, interrupted) {
-        (Some(Ok(result)), _) => result,
+    let session = Session {
+        run: run.id().to_owned(),
+        fingerprint: fingerprint(place, order, ground),
+        stop: CancellationToken::new(),
+        raw_log: Some(files.raw_log.clone()),
+    };
+    let (loaded, interrupted) = load(run, place, order, ground, &users, session, interrupts).await;
+    let loaded = match (loaded, interrupted) {
+        (Some(Ok(loaded)), _) => loaded,
         (Some(Err(failure)), None) => return fail(run, ExitCode::NoEnvironment, failure),
         (_, Some(code)) => return called_off(run, code),
         (None, None) => unreachable!("only a signal cuts it short"),
     };
-    let file = run.folder().join(format!("load-{}.json", order.name));
-    if let Err(error) = result.write(&file) {
-        return fail(run, ExitCode::NoEnvironment, unwritten(&error, &file));
-    }
-    let verdicts = threshold::judge_all(order.thresholds, &result);
-    if let Some(file) = order.summary_export
-        && let Err(error) = Summary::of(&result, &verdicts).write_export(file)
-    {
-        return fail(run, ExitCode::NoEnvironment, unwritten(&error, file));
-    }
-    for line in outcome::lines(&result) {
+    judge(run, order, &loaded, files, interrupted, interrupts).await
+}
+
+/// Writes what was measured, tells of it, and says what it comes to.
+async fn judge(
+    run: &mut Run,
+    order: &Order<'_>,
+    loaded: &Loaded,
+    files: Files<'_>,
+    interrupted: Option<ExitCode>,
+    interrupts: &mut Interrupts,
+) -> Result<Result<(), ExitCode>, RunFolderError> {
+    let verdicts = threshold::judge_all(order.thresholds, &loaded.result);
+    let mut unwritten = files.write(loaded, &verdicts);
+    let file = files.result.clone();
+    for line in outcome::lines(&loaded.result) {
         run.note(Stage::Load, line)?;
     }
     for verdict in &verdicts {
         run.note(Stage::Load, verdict.to_string())?;
     }
     run.note(Stage::Load, format!("result: {}", file.display()))?;
-    match (interrupted, outcome::of(&result, &verdicts, &file)) {
+    if let Some(out) = order.out {
+        run.progress(Stage::Load, &format!("writing {}", out.display()));
+    }
+    tokio::select! {
+        streamed = files.stream() => unwritten.extend(streamed.err()),
+        code = interrupts.next() => return called_off(run, interrupted.unwrap_or(code)),
+    }
+    let not_all = !unwritten.is_empty();
+    for failure in unwritten {
+        run.record(Happening::Failed { failure })?;
+    }
+    // What was measured counts more than that not all of it could be written.
+    match (interrupted, outcome::of(&loaded.result, &verdicts, &file)) {
         (Some(code), _) => called_off(run, code),
+        (None, Err((code, failure))) => fail(run, code, failure),
+        (None, Ok(())) if not_all => end(run, ExitCode::NoEnvironment),
         (None, Ok(())) => {
             run.end_stages(StageResult::Done)?;
             Ok(Ok(()))
         }
-        (None, Err((code, failure))) => fail(run, code, failure),
     }
 }
 
-/// The result, or why there is none, and the signal by which it was called off. After a
-/// second one nothing is waited for.
+/// The run, or why there is none, and the signal by which it was called off. After a second
+/// one nothing is waited for.
 async fn load(
     run: &mut Run,
     place: &Workplace,
     order: &Order<'_>,
     ground: Ground<'_>,
     users: &Arc<closed::Ground>,
+    session: Session,
     interrupts: &mut Interrupts,
-) -> (Option<Result<LoadResult, Failure>>, Option<ExitCode>) {
-    let stop = CancellationToken::new();
-    let session = Session {
-        run: run.id().to_owned(),
-        fingerprint: Fingerprint {
-            target: ground.environment.target.clone(),
-            profile: order.name.to_owned(),
-            plan: format!("{}; {}", order.profile.traffic, place.config.load),
-            machine: this_host().to_string(),
-            ..Fingerprint::default()
-        },
-        stop: stop.clone(),
-        raw_log: Some(run.folder().join(format!("load-{}.log", order.name))),
-    };
+) -> (Option<Result<Loaded, Failure>>, Option<ExitCode>) {
+    let stop = session.stop.clone();
     let progress = run.teller(Stage::Load);
     let mut loading = pin!(put_on(place, order, ground, users, session, &progress));
     let code = tokio::select! {
@@ -178,6 +197,17 @@ async fn load(
     }
 }
 
+/// What its result can be compared with; the versions are those that answer.
+fn fingerprint(place: &Workplace, order: &Order<'_>, ground: Ground<'_>) -> Fingerprint {
+    Fingerprint {
+        target: ground.environment.target.clone(),
+        profile: order.name.to_owned(),
+        plan: format!("{}; {}", order.profile.traffic, place.config.load),
+        machine: this_host().to_string(),
+        ..Fingerprint::default()
+    }
+}
+
 /// By the engine that the profile names.
 async fn put_on(
     place: &Workplace,
@@ -186,19 +216,18 @@ async fn put_on(
     users: &Arc<closed::Ground>,
     session: Session,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<LoadResult, Failure> {
+) -> Result<Loaded, Failure> {
     let load = &place.config.load;
     match &order.profile.traffic {
         Traffic::Closed { stages } => {
             let attack = Attack {
-                run: &session.run,
                 load,
                 stages,
-                fingerprint: session.fingerprint,
+                thresholds: order.thresholds,
             };
             // Else a document on standard output would begin with what Goose says.
             let _muted = closed::Muted::begin();
-            let loaded = closed::run(attack, users, &session.stop, progress).await;
+            let loaded = closed::run(attack, session, users, progress).await;
             loaded.map_err(|error| ended_badly(&error))
         }
         Traffic::Open {
@@ -212,14 +241,6 @@ async fn put_on(
                 stages,
                 max_in_flight: *max_in_flight,
                 thresholds: order.thresholds,
-            };
-            let fingerprint = Fingerprint {
-                versions: versions(ground.environment),
-                ..session.fingerprint
-            };
-            let session = Session {
-                fingerprint,
-                ..session
             };
             let loaded = arrivals::run(asked, session, progress).await;
             loaded.map_err(|error| ended_badly(&error))
@@ -236,12 +257,6 @@ fn reach<'a>(run: &'a str, place: &Workplace, ground: Ground<'a>) -> Reach<'a> {
         timeout: place.config.load.request_timeout,
         run,
     }
-}
-
-/// What was deployed: arrivals do not look who answers.
-fn versions(environment: &Environment) -> BTreeMap<String, String> {
-    let version = environment.version.to_string();
-    BTreeMap::from([("platform".to_owned(), version)])
 }
 
 /// What the target bounds the rate to: only what others use, too, is bounded.
@@ -263,6 +278,10 @@ fn fail(
     failure: Failure,
 ) -> Result<Result<(), ExitCode>, RunFolderError> {
     run.record(Happening::Failed { failure })?;
+    end(run, code)
+}
+
+fn end(run: &mut Run, code: ExitCode) -> Result<Result<(), ExitCode>, RunFolderError> {
     run.end_stages(match code {
         ExitCode::Inconclusive => StageResult::Inconclusive,
         _ => StageResult::Failed,
@@ -297,15 +316,5 @@ fn ended_badly(error: &(dyn std::error::Error + 'static)) -> Failure {
         seen: harness::chain(error),
         look_at: "harness.toml".into(),
         next: "docs/load.md".into(),
-    }
-}
-
-fn unwritten(error: &(dyn std::error::Error + 'static), file: &Path) -> Failure {
-    Failure {
-        what: error.to_string(),
-        expected: "the result, whole".into(),
-        seen: harness::chain(error),
-        look_at: file.display().to_string(),
-        next: "df -h".into(),
     }
 }

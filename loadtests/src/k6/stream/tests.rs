@@ -91,7 +91,7 @@ fn what_a_full_disk_did_not_take_is_never_kept() {
 proptest! {
     #[test]
     fn whatever_is_called_how_each_line_is_json_and_each_metric_declared_first(
-        calls in prop::collection::vec((0u8..5, "\\PC*|[\"\\\\\n]*"), 0..20)
+        calls in prop::collection::vec((0u8..6, "\\PC*|[\"\\\\\n]*"), 0..20)
     ) {
         let at = Timestamp::UNIX_EPOCH;
         let lines = lines(&[], |stream| {
@@ -100,13 +100,13 @@ proptest! {
                 let sample = sample(name);
                 let failed = Sample { ending: Ending::Failed(Failure::Other(name)), ..sample };
                 let check = Check { name, scenario: name, at, passed: true };
-                let iteration =
-                    Iteration { scenario: name, ended: at, lasted, sent: 1, received: 1 };
+                let iteration = Iteration { scenario: name, ended: at, lasted };
                 let written = match call {
                     0 => stream.request(&sample),
                     1 => stream.request(&failed),
                     2 => stream.check(&check),
                     3 => stream.iteration(&iteration),
+                    4 => stream.data(name, at, None, 1),
                     _ => stream.users(at, 1, 2),
                 };
                 written.unwrap();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::Server;
 use crate::open::{OpenError, Plan, Progress, Run, Session, Stage, Template, run};
-use crate::result::Ended;
+use crate::result::{Ended, LoadResult};
 
 fn plan(url: String, path: &str, rate: f64, takes: Duration) -> Plan {
     let stage = Stage::constant(rate, takes);
@@ -126,6 +126,11 @@ async fn a_run_that_is_interrupted_at_once_has_no_samples() {
     assert_eq!(run.result.ended, Ended::Interrupted);
     assert!(run.result.endpoints.is_empty());
     assert_eq!(run.result.seconds(), 0.0);
+    // No number of it is none, which JSON does not have.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("load-stress.json");
+    run.result.write(&file).unwrap();
+    assert_eq!(LoadResult::read(&file).unwrap(), run.result);
 }
 
 #[tokio::test]
