@@ -252,22 +252,28 @@ impl Collecting {
                     Some(counts) => self.collected.add(counts),
                     None => break,
                 },
-                _ = seconds.tick() => self.tell(on_progress),
+                _ = seconds.tick() => {
+                    let told = self.tell(on_progress);
+                    if let (ControlFlow::Break(threshold), None) = (told, &self.aborted) {
+                        self.aborted = Some(threshold);
+                        self.stop.cancel();
+                    }
+                }
             }
         }
-        self.tell(on_progress);
+        // It has come to its end: nothing ends it any more.
+        let _ = self.tell(on_progress);
     }
 
-    fn tell(&mut self, on_progress: &mut impl FnMut(Progress<'_>) -> ControlFlow<String>) {
+    fn tell(
+        &mut self,
+        on_progress: &mut impl FnMut(Progress<'_>) -> ControlFlow<String>,
+    ) -> ControlFlow<String> {
         let news = self.collected.news();
-        let told = on_progress(Progress {
+        on_progress(Progress {
             elapsed: self.begin.elapsed(),
             endpoints: &news,
-        });
-        if let (ControlFlow::Break(threshold), None) = (told, &self.aborted) {
-            self.aborted = Some(threshold);
-            self.stop.cancel();
-        }
+        })
     }
 }
 

@@ -108,9 +108,10 @@ pub fn lines(result: &LoadResult) -> Vec<String> {
     let seconds = result.seconds();
     let rate = whole.requests as f64 / seconds.max(f64::MIN_POSITIVE);
     let all = format!(
-        "{} requests in {seconds:.0} s, {rate:.1}/s; {}",
+        "{} requests in {seconds:.0} s, {rate:.1}/s; {}{}",
         whole.requests,
-        failed(&whole)
+        failed(&whole),
+        dropped(&whole)
     );
     let endpoints = result.endpoints.iter();
     let endpoints =
@@ -131,13 +132,22 @@ pub(crate) fn line(whole: &Block) -> String {
         None => "-".to_owned(),
     };
     format!(
-        "{} requests, {} failed, p50 {}, p95 {}, p99 {}",
+        "{} requests, {} failed, p50 {}, p95 {}, p99 {}{}",
         whole.requests,
         whole.failed,
         quantile(0.5),
         quantile(0.95),
-        quantile(0.99)
+        quantile(0.99),
+        dropped(whole)
     )
+}
+
+/// Arrivals for which the bound left no room; nothing where there were none.
+fn dropped(whole: &Block) -> String {
+    match whole.dropped {
+        0 => String::new(),
+        dropped => format!("; {dropped} more were due and dropped"),
+    }
 }
 
 /// None of them is not the same as never.
@@ -283,6 +293,10 @@ mod tests {
         300 requests in 1 s, 300.0/s; none failed: at most 1.00 % with 95 % confidence
           GET /quotes: 300 requests, 0 failed, p50 150 ms, p95 285 ms, p99 297 ms
         ");
+        let mut at_the_bound = result(&[], 300);
+        let endpoint = at_the_bound.endpoints.get_mut("GET /quotes").unwrap();
+        endpoint.blocks.entry(1).or_default().dropped = 7;
+        insta::assert_snapshot!(lines(&at_the_bound)[0], @"300 requests in 2 s, 150.0/s; none failed: at most 1.00 % with 95 % confidence; 7 more were due and dropped");
         insta::assert_snapshot!(lines(&result(&[("status 500", 3)], 4))[0], @"4 requests in 1 s, 4.0/s; 3 failed (75.00 %)");
         insta::assert_snapshot!(lines(&result(&[], 0))[0], @"0 requests in 1 s, 0.0/s; nothing can be said of failures");
     }

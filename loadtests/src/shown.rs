@@ -9,7 +9,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::outcome;
-use crate::raw_log::{Outcome, RawLogError, Reader};
+use crate::raw_log::{Outcome, RawLogError, Reader, Record};
 use crate::result::{Block, LoadResult, Unread};
 
 /// What cannot be shown.
@@ -82,16 +82,7 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
     let mut not_whole = None;
     for record in reader.by_ref() {
         match record {
-            Ok(record) => {
-                let one = counted.entry(record.name).or_default();
-                one.requests += 1;
-                one.failed += u64::from(!matches!(
-                    record.outcome,
-                    Outcome::Status { good: true, .. }
-                ));
-                one.latency
-                    .record(u64::from(record.lag) + u64::from(record.took));
-            }
+            Ok(record) => count(counted.entry(record.name).or_default(), &record),
             Err(error) => not_whole = Some(error.into()),
         }
     }
@@ -105,6 +96,20 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
         lines.push(format!("{missing} more were not kept up with"));
     }
     Ok(Shown { lines, not_whole })
+}
+
+fn count(one: &mut Block, record: &Record) {
+    if record.outcome == Outcome::Dropped {
+        one.dropped += 1;
+        return;
+    }
+    one.requests += 1;
+    one.failed += u64::from(!matches!(
+        record.outcome,
+        Outcome::Status { good: true, .. }
+    ));
+    one.latency
+        .record(u64::from(record.lag) + u64::from(record.took));
 }
 
 #[cfg(test)]

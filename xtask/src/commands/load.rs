@@ -123,7 +123,11 @@ pub async fn stage(
     let loaded = match (loaded, interrupted) {
         (Some(Ok(loaded)), _) => loaded,
         (Some(Err(failure)), None) => return fail(run, ExitCode::NoEnvironment, failure),
-        (_, Some(code)) => return called_off(run, code),
+        (Some(Err(failure)), Some(code)) => {
+            run.record(Happening::Failed { failure })?;
+            return called_off(run, code);
+        }
+        (None, Some(code)) => return called_off(run, code),
         (None, None) => unreachable!("only a signal cuts it short"),
     };
     judge(run, order, &loaded, files, interrupted, interrupts).await
@@ -147,7 +151,9 @@ async fn judge(
     for verdict in &verdicts {
         run.note(Stage::Load, verdict.to_string())?;
     }
-    run.note(Stage::Load, format!("result: {}", file.display()))?;
+    if file.exists() {
+        run.note(Stage::Load, format!("result: {}", file.display()))?;
+    }
     if let Some(out) = order.out {
         run.progress(Stage::Load, &format!("writing {}", out.display()));
     }

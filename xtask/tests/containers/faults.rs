@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use loadtests::result::{Ended, LoadResult};
 use nix::sys::signal::Signal;
 
 use crate::machine::{MuteEngine, eventually};
@@ -207,9 +208,21 @@ impl SmallDisk {
 
     /// Writes until there is no space.
     fn fill(&self) {
-        let filler = self.path().join("filler");
-        let full = fs::write(filler, vec![0; 4 << 20]).unwrap_err();
+        let full = fs::write(self.filler(), vec![0; 4 << 20]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    /// Writes until there is no more space than this.
+    fn fill_but(&self, bytes: u64) {
+        self.fill();
+        let filler = fs::File::options().write(true).open(self.filler());
+        let filler = filler.unwrap();
+        let length = filler.metadata().unwrap().len();
+        filler.set_len(length - bytes).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
     }
 }
 
@@ -255,6 +268,34 @@ fn a_disk_that_fills_up_ends_the_run_and_leaves_nothing() {
         .expect_words("--home");
     traces.unwrap().are_gone(&rig);
     rig.run(&["down", "--all"]).expect_code(0);
+}
+
+#[test]
+fn a_disk_that_a_load_runs_log_fills_up_still_takes_its_result() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let rig = Rig::new().at_home(disk.path()).change(
+        "stages = [{ rate = 2000, seconds = 1200 }]",
+        "stages = [{ rate = 1500, seconds = 0 }, { rate = 1500, seconds = 8 }]",
+    );
+    rig.up();
+    // The log would take 288 kB.
+    disk.fill_but(192 << 10);
+    let ended = rig.run(&["load", "run", "breakpoint"]);
+    // What it measured, slow or not, decides before the log does.
+    let code = ended.status.code().unwrap();
+    assert!([3, 5, 99].contains(&code), "{ended:?}");
+    ended
+        .expect_words("cannot write the raw log")
+        .expect_words("No space left on device");
+    let folder = rig.run_folder("load").unwrap();
+    let result = LoadResult::read(&folder.join("load-breakpoint.json")).unwrap();
+    assert_eq!(result.ended, Ended::Whole);
+    let whole = result.whole();
+    assert_eq!(whole.requests + whole.dropped, 12_000, "{whole:?}");
+    assert!(folder.join("index.html").exists(), "{ended:?}");
+    rig.run(&["down"]).expect_code(0);
 }
 
 /// The limit of a process stands in for a disk where none may be mounted.

@@ -12,7 +12,7 @@ use loadtests::result::{Ended, LoadResult};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::rig::{Rig, SECONDS};
+use crate::rig::{Rig, SECONDS, UP};
 
 const SMOKE: [&str; 3] = ["load", "run", "smoke"];
 
@@ -34,8 +34,19 @@ fn result(rig: &Rig) -> LoadResult {
 
 fn result_of(rig: &Rig, profile: &str) -> LoadResult {
     let folder = rig.run_folder("load").unwrap();
-    let text = fs::read_to_string(folder.join(format!("load-{profile}.json"))).unwrap();
-    serde_json::from_str(&text).unwrap()
+    LoadResult::read(&folder.join(format!("load-{profile}.json"))).unwrap()
+}
+
+const BREAKPOINT: [&str; 3] = ["load", "run", "breakpoint"];
+
+/// So many arrivals a second, for so long.
+fn arrivals(rate: u32, seconds: u32) -> Rig {
+    Rig::new().change(
+        "stages = [{ rate = 2000, seconds = 1200 }]",
+        &format!(
+            "stages = [{{ rate = {rate}, seconds = 0 }}, {{ rate = {rate}, seconds = {seconds} }}]"
+        ),
+    )
 }
 
 #[test]
@@ -70,14 +81,21 @@ fn the_smoke_profile_is_answered_well_and_every_answer_is_counted() {
 
 #[test]
 fn arrivals_come_at_their_rate_and_each_is_in_the_log() {
-    let rig = Rig::new().change(
-        "stages = [{ rate = 2000, seconds = 1200 }]",
-        "stages = [{ rate = 50, seconds = 0 }, { rate = 50, seconds = 4 }]",
-    );
+    let rig = arrivals(50, 4);
     rig.up();
-    let summary = rig.home().join("summary.json");
+    let (summary, stream) = (
+        rig.home().join("summary.json"),
+        rig.home().join("stream.json"),
+    );
     let option = summary.to_str().unwrap();
-    let ended = rig.run(&["load", "run", "breakpoint", "--summary-export", option]);
+    let out = format!("json={}", stream.display());
+    let ended = rig.run(
+        &[
+            &BREAKPOINT[..],
+            &["--summary-export", option, "--out", &out],
+        ]
+        .concat(),
+    );
     let result = result_of(&rig, "breakpoint");
     let code = match result.generator.bottleneck {
         None => 0,
@@ -93,6 +111,9 @@ fn arrivals_come_at_their_rate_and_each_is_in_the_log() {
     assert_eq!((whole.requests, whole.failed, whole.dropped), (200, 0, 0));
     let summary: Value = serde_json::from_str(&fs::read_to_string(&summary).unwrap()).unwrap();
     assert_eq!(summary["metrics"]["http_reqs"]["count"], 200);
+    assert_eq!(points(&stream, "http_reqs"), 200);
+    let versions = &result.fingerprint.versions;
+    assert_eq!(versions["market-data-service"], "v2.1.0", "{versions:?}");
     let folder = rig.run_folder("load").unwrap();
     let log = folder.join("load-breakpoint.log");
     for file in [&folder.join("load-breakpoint.json"), &log] {
@@ -105,7 +126,93 @@ fn arrivals_come_at_their_rate_and_each_is_in_the_log() {
     let (code, said) = show(&log);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("is truncated after"), "{said}");
+    let nowhere = rig.home().join("nowhere/stream.json");
+    let out = format!("json={}", nowhere.display());
+    rig.run(&[&BREAKPOINT[..], &["--out", &out]].concat())
+        .expect_code(3)
+        .expect_words("nowhere/stream.json");
+    let result = rig.run_folder("load").unwrap().join("load-breakpoint.json");
+    assert!(!result.exists(), "that is known before the load");
+    let too_few = "ulimit -n 300; exec \"$0\" \"$@\"";
+    rig.spawn_through(&["sh", "-c", too_few], &BREAKPOINT)
+        .ends_within(SECONDS)
+        .expect_code(3)
+        .expect_words("2000 connections need 2128 open files, and the limit is 300");
     rig.run(&["down"]).expect_code(0);
+}
+
+/// Files that may not grow stand for a disk that is full: writing fails midway.
+#[test]
+fn a_log_for_which_there_is_no_room_costs_no_result() {
+    let rig = arrivals(500, 6);
+    rig.up();
+    let stream = rig.home().join("stream.json.gz");
+    let out = format!("json={}", stream.display());
+    let no_room = "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"";
+    let ended = rig
+        .spawn_through(
+            &["sh", "-c", no_room],
+            &[&BREAKPOINT[..], &["--out", &out]].concat(),
+        )
+        .ends_within(UP);
+    let result = result_of(&rig, "breakpoint");
+    let code = match result.generator.bottleneck {
+        None => 3,
+        Some(_) => 5,
+    };
+    ended
+        .expect_code(code)
+        .expect_words("cannot write the raw log");
+    assert_eq!(result.ended, Ended::Whole);
+    let whole = result.whole();
+    assert_eq!(whole.requests + whole.dropped, 3000, "{whole:?}");
+    let log = rig.run_folder("load").unwrap().join("load-breakpoint.log");
+    let (code, said) = show(&log);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is truncated after"), "{said}");
+    assert!(!stream.exists(), "a part of a stream is none");
+    assert_eq!(partial(&rig), 0);
+    rig.run(&["down"]).expect_code(0);
+}
+
+#[test]
+fn arrivals_that_are_called_off_leave_whole_files() {
+    let rig = arrivals(50, 600);
+    rig.up();
+    let stream = rig.home().join("stream.json");
+    let out = format!("json={}", stream.display());
+    let run = [&BREAKPOINT[..], &["--out", &out]].concat();
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let mut course = rig.spawn(&run);
+        course.says("requests, 0 failed");
+        course.signal(signal);
+        course.ends_within(SECONDS).expect_code(code);
+        let result = result_of(&rig, "breakpoint");
+        assert_eq!(result.ended, Ended::Interrupted);
+        assert_eq!(points(&stream, "http_reqs"), result.whole().requests);
+        let folder = rig.run_folder("load").unwrap();
+        let (code, said) = show(&folder.join("load-breakpoint.log"));
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert_eq!(partial(&rig), 0);
+    rig.run(&["down"]).expect_code(0);
+}
+
+/// How many points of a metric there are. Each line must be whole.
+fn points(stream: &Path, metric: &str) -> u64 {
+    let text = fs::read_to_string(stream).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| -> Value { serde_json::from_str(line).unwrap() });
+    let points = lines.filter(|line| line["type"] == "Point" && line["metric"] == metric);
+    points.count() as u64
+}
+
+/// How many files were begun and not finished.
+fn partial(rig: &Rig) -> usize {
+    let files = fs::read_dir(rig.home()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".partial")).count()
 }
 
 #[test]
@@ -128,7 +235,10 @@ fn called_off_it_says_so_and_keeps_what_was_measured() {
 
 #[test]
 fn wrong_answers_and_none_at_all_are_told_apart() {
-    let rig = rig(2);
+    let rig = rig(600).change(
+        "http_req_failed = [\"rate==0\"]",
+        "http_req_failed = [{ threshold = \"rate==0\", abort_on_fail = true, delay_abort_eval = 2 }]",
+    );
     rig.up();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -147,6 +257,8 @@ fn wrong_answers_and_none_at_all_are_told_apart() {
         .expect_words("thresholds do not hold")
         .expect_words("GET /api/market-data/quotes: check: a list of quotes");
     let result = result(&rig);
+    let threshold = "http_req_failed: rate==0".to_owned();
+    assert_eq!(result.ended, Ended::Aborted { threshold });
     assert_eq!(result.whole().failed, result.whole().requests);
     let failures = result.endpoints.values().flat_map(|it| it.failures.keys());
     let failures: BTreeSet<&str> = failures.map(String::as_str).collect();

@@ -25,4 +25,5 @@ mod machine;
 mod rig;
 mod secrets;
 mod silence;
+mod soak;
 mod stages;

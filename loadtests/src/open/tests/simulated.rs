@@ -1,5 +1,5 @@
 //! Against a server in memory, by a clock that stands still while anything is to be done: what
-//! is measured is exact.
+//! is measured is exact. The clock of the wall has no part in it: it may be set meanwhile.
 
 use std::convert::Infallible;
 use std::sync::Arc;
