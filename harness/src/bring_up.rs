@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub target_name: &'a str,
     /// Where images may come from.
     pub supply: Supply,
+    /// The platform's program, where it is not this checkout's.
+    pub program: Option<&'a Path>,
     /// How long each wait may take.
     pub deadlines: Deadlines,
     /// Where the harness writes.

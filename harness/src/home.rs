@@ -37,6 +37,12 @@ impl Home {
         self.state().join("ledger.jsonl")
     }
 
+    /// Programs of the platform in other versions than this checkout's, each named as its
+    /// version.
+    pub fn versions(&self) -> PathBuf {
+        self.state().join("versions")
+    }
+
     /// Tools that `--provision` installs for this project alone.
     pub fn tools(&self) -> PathBuf {
         self.state().join("tools")

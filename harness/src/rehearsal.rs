@@ -1,5 +1,7 @@
 //! A command's course: an environment stood up, used, and taken down or left up.
 
+mod standing;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::run::{Run, RunFolderError};
 use crate::service::Service;
 use crate::supervisor::{self, Message, Order, Supervisor};
 use crate::sweep;
+
+pub use standing::Standing;
 
 /// What becomes of an environment after its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +85,7 @@ pub async fn rehearse(
     let supervisor = match Supervisor::start(&order, variables).await {
         Ok(supervisor) => supervisor,
         Err(error) => {
-            run.record(Happening::Failed {
-                failure: not_started(&order, &error),
-            })?;
+            record_not_started(run, &order, &error)?;
             run.finish(ExitCode::NoEnvironment)?;
             return Ok(ExitCode::NoEnvironment);
         }
@@ -397,14 +399,20 @@ fn done_if_empty(left: &[String]) -> StageResult {
     }
 }
 
-fn not_started(order: &Order, error: &supervisor::StartError) -> Failure {
-    Failure {
-        what: "the environment did not come up".into(),
-        expected: "a supervisor that can be started".into(),
-        seen: error.to_string(),
-        look_at: supervisor::log(order).display().to_string(),
-        next: "cargo xtask doctor".into(),
-    }
+fn record_not_started(
+    run: &mut Run,
+    order: &Order,
+    error: &supervisor::StartError,
+) -> Result<(), RunFolderError> {
+    run.record(Happening::Failed {
+        failure: Failure {
+            what: "the environment did not come up".into(),
+            expected: "a supervisor that can be started".into(),
+            seen: error.to_string(),
+            look_at: supervisor::log(order).display().to_string(),
+            next: "cargo xtask doctor".into(),
+        },
+    })
 }
 
 fn supervisor_gone(order: &Order, how: String) -> Failure {
@@ -453,12 +461,16 @@ fn conclude(
         Err(Ending::Interrupted(code)) => code,
         Err(Ending::RunFolder(error)) => return Err(Unwritten { error, left }),
     };
-    record_end(run, code, &left).map_err(|error| Unwritten { error, left })
+    let recorded = record_left(run, code, &left).and_then(|code| {
+        run.finish(code)?;
+        Ok(code)
+    });
+    recorded.map_err(|error| Unwritten { error, left })
 }
 
-fn record_end(run: &mut Run, code: ExitCode, left: &[String]) -> Result<ExitCode, RunFolderError> {
+/// What it ends with: `code`, unless something is left.
+fn record_left(run: &mut Run, code: ExitCode, left: &[String]) -> Result<ExitCode, RunFolderError> {
     if left.is_empty() {
-        run.finish(code)?;
         return Ok(code);
     }
     run.record(Happening::Failed {
@@ -470,6 +482,5 @@ fn record_end(run: &mut Run, code: ExitCode, left: &[String]) -> Result<ExitCode
             next: "cargo xtask down --all".into(),
         },
     })?;
-    run.finish(ExitCode::CleanupIncomplete)?;
     Ok(ExitCode::CleanupIncomplete)
 }

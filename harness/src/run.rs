@@ -1,5 +1,6 @@
 //! One invocation and its folder: what happened, written down as it happens.
 
+pub mod comparison;
 pub mod counts;
 pub mod event;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use miette::Diagnostic;
+use sysinfo::{CpuRefreshKind, RefreshKind};
 use thiserror::Error;
 
 use crate::exit::ExitCode;
@@ -241,7 +243,15 @@ pub fn this_host() -> Host {
         system: sysinfo::System::long_os_version().unwrap_or_else(|_| "unknown".into()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         memory_mib: memory.unwrap_or(0) / (1024 * 1024),
+        processor: processor(),
     }
+}
+
+fn processor() -> Option<String> {
+    let wanted = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
+    let system = sysinfo::System::new_with_specifics(wanted).ok()?;
+    let name = system.cpus().first()?.brand().trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]

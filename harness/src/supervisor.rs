@@ -45,6 +45,18 @@ pub struct Order {
     /// Where images may come from.
     #[serde(default)]
     pub supply: Supply,
+    /// Another version than the configuration's.
+    #[serde(default)]
+    pub version: Option<OtherVersion>,
+}
+
+/// A version of the platform that this checkout is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherVersion {
+    /// What its services say that they are.
+    pub name: String,
+    /// The platform's program in this version.
+    pub program: PathBuf,
 }
 
 /// What the supervisor can be asked: the further lines of its input.

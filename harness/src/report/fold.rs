@@ -52,6 +52,8 @@ impl Fold {
                 parts: Vec::new(),
                 lost_parts: Vec::new(),
                 scenarios: Vec::new(),
+                thresholds: Vec::new(),
+                comparisons: Vec::new(),
                 failures: Vec::new(),
                 torn_line: None,
             },
@@ -121,6 +123,12 @@ impl Fold {
                 let scenario = self.scenario(scenario);
                 scenario.millis = *millis;
                 scenario.finished = true;
+            }
+            Happening::ThresholdJudged { threshold } => {
+                self.report.thresholds.push(threshold.clone());
+            }
+            Happening::Compared { comparison } => {
+                self.report.comparisons.push(comparison.clone());
             }
             Happening::Failed { failure } => self.add_failure(failure),
             Happening::RunFinished { exit_code, millis } => {

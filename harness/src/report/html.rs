@@ -3,6 +3,7 @@
 //! No script, and a content security policy that would not run one.
 
 mod environment;
+mod load;
 mod look;
 mod scenarios;
 mod timeline;
@@ -42,6 +43,8 @@ pub(super) fn render(report: &Report) -> String {
                     (figures(report))
                     (what_went_wrong(report))
                     (scenarios::section(report))
+                    (load::thresholds(report))
+                    (load::comparisons(report))
                     (timeline::section(report))
                     (environment::section(report))
                     (notes(report))
@@ -113,11 +116,14 @@ fn figures(report: &Report) -> Markup {
     html! {
         section aria-label="Figures" {
             ul.figures {
-                li.bad[checks.failed > 0].warn[checks.failed == 0 && checks.inconclusive > 0] {
-                    span.name { "Checks passed" }
-                    strong { (checks.passed) @if checks.total() > 0 { small { " of " (checks.total()) } } }
-                    span.aside { (rest_of_checks(report)) }
+                @if checks.total() > 0 || !report.is_of_load() {
+                    li.bad[checks.failed > 0].warn[checks.failed == 0 && checks.inconclusive > 0] {
+                        span.name { "Checks passed" }
+                        strong { (checks.passed) @if checks.total() > 0 { small { " of " (checks.total()) } } }
+                        span.aside { (rest_of_checks(report)) }
+                    }
                 }
+                (load::figures(report))
                 li {
                     span.name { "Duration" }
                     strong { (human(report.millis)) }

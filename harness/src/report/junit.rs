@@ -12,7 +12,8 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::model::{Report, ScenarioReport, ScenarioResult, StageEnd, StageReport};
 use super::verdict::Verdict;
-use crate::run::event::{Check, Failure, Outcome};
+use crate::run::comparison::{self, Comparison, Row};
+use crate::run::event::{Check, Failure, Outcome, Threshold};
 
 /// The suite for what is no scenario's.
 const RUN_SUITE: &str = "run";
@@ -24,6 +25,18 @@ pub(super) fn render(report: &Report) -> io::Result<String> {
     junit.timestamp = report.started_at.and_then(timestamp);
     let scenarios = report.scenarios.iter();
     junit.add_test_suites(scenarios.map(|scenario| scenario_suite(report, scenario)));
+    let of_load = [
+        (
+            "thresholds",
+            report.thresholds.iter().map(threshold_case).collect(),
+        ),
+        ("verdicts", verdict_cases(report)),
+    ];
+    for (name, cases) in of_load {
+        if !Vec::is_empty(&cases) {
+            junit.add_test_suite(suite(report, name, 0, report.millis, cases));
+        }
+    }
     let outside = outside_of_checks(report);
     if !outside.is_empty() {
         junit.add_test_suite(suite(report, RUN_SUITE, 0, report.millis, outside));
@@ -71,11 +84,7 @@ fn suite(
 
 fn check_case(check: &Check) -> TestCase {
     let mut case = match &check.outcome {
-        Outcome::Passed { seen } => {
-            let mut case = TestCase::new(check.name.as_str(), TestCaseStatus::success());
-            case.set_system_out(seen.as_str());
-            case
-        }
+        Outcome::Passed { seen } => passed(&check.name, seen),
         Outcome::Failed { failure } => not_passed(
             NonSuccessKind::Failure,
             &check.name,
@@ -83,12 +92,7 @@ fn check_case(check: &Check) -> TestCase {
             &details(failure),
         ),
         // JUnit has no word for it: an error, so that nobody takes it for a pass.
-        Outcome::Inconclusive { because } => {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status.set_type("inconclusive");
-            status.set_message(because.as_str());
-            TestCase::new(check.name.as_str(), status)
-        }
+        Outcome::Inconclusive { because } => inconclusive(&check.name, because),
         Outcome::Skipped { because } => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(because.as_str());
@@ -97,6 +101,52 @@ fn check_case(check: &Check) -> TestCase {
     };
     case.set_time(Duration::from_millis(check.millis));
     case
+}
+
+fn inconclusive(name: &str, because: &str) -> TestCase {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    status.set_type("inconclusive");
+    status.set_message(because);
+    TestCase::new(name, status)
+}
+
+fn passed(name: &str, seen: &str) -> TestCase {
+    let mut case = TestCase::new(name, TestCaseStatus::success());
+    case.set_system_out(seen);
+    case
+}
+
+fn threshold_case(it: &Threshold) -> TestCase {
+    let name = format!("{} › {}", it.of, it.threshold);
+    match it.holds {
+        true => passed(&name, &it.seen),
+        false => not_passed(NonSuccessKind::Failure, &name, &it.seen, ""),
+    }
+}
+
+/// One for each metric of each endpoint; where nothing can be compared, one for that.
+fn verdict_cases(report: &Report) -> Vec<TestCase> {
+    let of = |comparison: &Comparison| -> Vec<TestCase> {
+        let because = comparison.obstacles.join("; ");
+        let rows = comparison.rows.iter().map(verdict_case);
+        match comparison.rows.is_empty() {
+            true => vec![inconclusive(&comparison.of, &because)],
+            false => rows.collect(),
+        }
+    };
+    report.comparisons.iter().flat_map(of).collect()
+}
+
+fn verdict_case(row: &Row) -> TestCase {
+    let name = format!("{} › {}", row.endpoint, row.metric);
+    let seen = format!("{}: {}", row.verdict, row.reason);
+    match row.verdict {
+        comparison::Verdict::Unchanged | comparison::Verdict::Improved => passed(&name, &seen),
+        comparison::Verdict::Inconclusive | comparison::Verdict::NotComparable => {
+            inconclusive(&name, &seen)
+        }
+        comparison::Verdict::Regressed => not_passed(NonSuccessKind::Failure, &name, &seen, ""),
+    }
 }
 
 /// The cases of the `run` suite: one error for each thing that went wrong outside of
@@ -129,7 +179,8 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
     if cases.is_empty() && red_checks == 0 && report.verdict != Verdict::Held {
         cases.push(error(RUN_SUITE, &report.headline(), ""));
     }
-    if report.verdict == Verdict::Held && report.checks.total() == 0 {
+    let judged = !report.thresholds.is_empty() || !report.comparisons.is_empty();
+    if report.verdict == Verdict::Held && report.checks.total() == 0 && !judged {
         let mut status = TestCaseStatus::skipped();
         status.set_message(report.headline());
         cases.push(TestCase::new("checks", status));

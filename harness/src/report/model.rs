@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 use crate::exit::ExitCode;
+use crate::run::comparison::Comparison;
 use crate::run::counts::Counts;
-use crate::run::event::{Check, Failure, Host, Outcome, Part, Stage, StageResult};
+use crate::run::event::{Check, Failure, Host, Outcome, Part, Stage, StageResult, Threshold};
 
 /// One run, as its events tell it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,12 @@ pub struct Report {
     pub lost_parts: Vec<LostPart>,
     /// The scenarios in the order they began.
     pub scenarios: Vec<ScenarioReport>,
+    /// The rules that load results were judged by, in the order in which they were.
+    #[serde(default)]
+    pub thresholds: Vec<Threshold>,
+    /// The load results that were held against each other.
+    #[serde(default)]
+    pub comparisons: Vec<Comparison>,
     /// What went wrong outside of checks.
     pub failures: Vec<RunFailure>,
     /// The line of the record, counted from 1, that a kill cut short.
@@ -182,6 +189,57 @@ impl Report {
                 .inconclusive_checks()
                 .map(move |(check, because)| (scenario, check, because))
         })
+    }
+
+    /// All that was judged, counted: `checks: 3 passed · thresholds: 2 hold`.
+    pub fn judged(&self) -> String {
+        let mut all = Vec::new();
+        if self.checks.total() > 0 || (self.thresholds.is_empty() && self.comparisons.is_empty()) {
+            all.push(format!("checks: {}", self.checks));
+        }
+        if !self.thresholds.is_empty() {
+            all.push(format!("thresholds: {}", self.thresholds_counted()));
+        }
+        let comparisons = self.comparisons.iter();
+        all.extend(comparisons.map(|it| format!("verdicts: {}", it.counted())));
+        all.join(" · ")
+    }
+
+    /// `1 fails, 2 hold`.
+    pub(super) fn thresholds_counted(&self) -> String {
+        let (hold, fail) = (
+            self.thresholds_that_hold(),
+            self.failed_thresholds().count(),
+        );
+        let verb = |count: usize, one: &str, several: &str| match count {
+            1 => format!("1 {one}"),
+            _ => format!("{count} {several}"),
+        };
+        match (hold, fail) {
+            (hold, 0) => verb(hold, "holds", "hold"),
+            (0, fail) => verb(fail, "fails", "fail"),
+            (hold, fail) => {
+                format!(
+                    "{}, {}",
+                    verb(fail, "fails", "fail"),
+                    verb(hold, "holds", "hold")
+                )
+            }
+        }
+    }
+
+    pub(super) fn thresholds_that_hold(&self) -> usize {
+        self.thresholds.iter().filter(|it| it.holds).count()
+    }
+
+    /// The thresholds that do not hold.
+    pub(super) fn failed_thresholds(&self) -> impl Iterator<Item = &Threshold> {
+        self.thresholds.iter().filter(|it| !it.holds)
+    }
+
+    /// Whether load was put on the platform.
+    pub(super) fn is_of_load(&self) -> bool {
+        self.stages.iter().any(|it| it.stage == Stage::Load)
     }
 
     /// The notes of all stages, with their stage.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use super::model::{Report, ScenarioResult, StageEnd};
 use super::verdict::Verdict;
 use crate::duration::human;
+use crate::run::comparison::{self, Comparison};
 use crate::run::event::{Failure, Outcome};
 
 /// Renders `summary.md`.
@@ -16,6 +17,8 @@ pub(super) fn render(report: &Report) -> String {
         head(report),
         failures(report),
         scenarios(report),
+        thresholds(report),
+        comparisons(report),
         inconclusive(report),
         skipped(report),
         stages(report),
@@ -42,7 +45,7 @@ fn head(report: &Report) -> String {
     let facts = [
         Some(format!("target {}", escaped(&report.target))),
         Some(format!("environment {}", escaped(&report.environment))),
-        Some(format!("checks: {}", report.checks)),
+        Some(report.judged()),
         Some(human(report.millis)),
         report.exit_code.map(|it| format!("exit code {}", it as u8)),
         report.host.as_ref().map(|it| escaped(&it.to_string())),
@@ -108,6 +111,9 @@ fn failure(place: &str, failure: &Failure) -> String {
 }
 
 fn scenarios(report: &Report) -> String {
+    if report.scenarios.is_empty() && report.is_of_load() {
+        return String::new();
+    }
     if report.scenarios.is_empty() {
         return "## Scenarios\n\nNone ran.\n".to_owned();
     }
@@ -132,6 +138,65 @@ fn scenario_mark(result: ScenarioResult) -> &'static str {
         ScenarioResult::Inconclusive | ScenarioResult::Unproven | ScenarioResult::Unfinished => {
             "⚠️"
         }
+    }
+}
+
+fn thresholds(report: &Report) -> String {
+    if report.thresholds.is_empty() {
+        return String::new();
+    }
+    let rows = report.thresholds.iter().map(|it| {
+        let result = if it.holds { "✅ holds" } else { "❌ fails" };
+        [
+            result.to_owned(),
+            escaped(&it.of),
+            code(&it.threshold),
+            escaped(&it.seen),
+        ]
+    });
+    let heads = ["result", "load", "threshold", "seen"];
+    format!("## Thresholds\n\n{}", table(heads, rows))
+}
+
+fn comparisons(report: &Report) -> String {
+    let comparisons = report.comparisons.iter().map(comparison);
+    comparisons.collect::<Vec<_>>().join("\n")
+}
+
+fn comparison(comparison: &Comparison) -> String {
+    let mut text = format!(
+        "## Verdicts\n\n{}: **{}**\n",
+        escaped(&comparison.of),
+        comparison.verdict
+    );
+    for obstacle in &comparison.obstacles {
+        text += &format!("\nNot comparable: {}\n", escaped(obstacle));
+    }
+    if comparison.rows.is_empty() {
+        return text;
+    }
+    let rows = comparison.rows.iter().map(|row| {
+        [
+            format!("{} {}", verdict_mark(row.verdict), row.verdict),
+            escaped(&row.endpoint),
+            escaped(&row.metric),
+            escaped(&row.a),
+            escaped(&row.b),
+            escaped(&row.change),
+            escaped(&row.reason),
+        ]
+    });
+    let heads = [
+        "verdict", "endpoint", "metric", "A", "B", "change", "reason",
+    ];
+    format!("{text}\n{}", table(heads, rows))
+}
+
+fn verdict_mark(verdict: comparison::Verdict) -> &'static str {
+    match verdict {
+        comparison::Verdict::Unchanged | comparison::Verdict::Improved => "✅",
+        comparison::Verdict::Inconclusive | comparison::Verdict::NotComparable => "⚠️",
+        comparison::Verdict::Regressed => "❌",
     }
 }
 

@@ -1,4 +1,4 @@
-//! The renderers, over six records that are also the golden form of `events.jsonl`,
+//! The renderers, over eight records that are also the golden form of `events.jsonl`,
 //! and over whatever else a run may leave.
 
 use std::path::Path;
@@ -7,11 +7,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::exit::ExitCode;
+use crate::run::comparison::{self, Comparison, Row};
 use crate::run::event::{
-    Check, Event, Failure, Happening, Host, Outcome, Part, Stage, StageResult,
+    Check, Event, Failure, Happening, Host, Outcome, Part, Stage, StageResult, Threshold,
 };
 
-const SAMPLES: [(&str, &str, Verdict); 6] = [
+const SAMPLES: [(&str, &str, Verdict); 8] = [
     ("held", include_str!("samples/held.jsonl"), Verdict::Held),
     (
         "failed",
@@ -32,6 +33,12 @@ const SAMPLES: [(&str, &str, Verdict); 6] = [
         "killed",
         include_str!("samples/killed.jsonl"),
         Verdict::Unfinished,
+    ),
+    ("load", include_str!("samples/load.jsonl"), Verdict::Held),
+    (
+        "regressed",
+        include_str!("samples/regressed.jsonl"),
+        Verdict::Failed,
     ),
     (
         "not-had",
@@ -471,7 +478,8 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             host: Host {
                 system: "Linux".into(),
                 cores: 1,
-                memory_mib: 512
+                memory_mib: 512,
+                processor: None
             },
         }),
         stage().prop_map(|stage| Happening::StageStarted { stage }),
@@ -508,9 +516,40 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         (scenario(), any_millis())
             .prop_map(|(scenario, millis)| Happening::ScenarioFinished { scenario, millis }),
         any_failure().prop_map(|failure| Happening::Failed { failure }),
+        (any_text(), any_text(), any_text(), any::<bool>()).prop_map(
+            |(of, threshold, seen, holds)| Happening::ThresholdJudged {
+                threshold: Threshold {
+                    of,
+                    threshold,
+                    seen,
+                    holds
+                }
+            }
+        ),
+        any_comparison().prop_map(|comparison| Happening::Compared { comparison }),
         (prop::sample::select(ExitCode::ALL.to_vec()), any_millis())
             .prop_map(|(exit_code, millis)| Happening::RunFinished { exit_code, millis }),
     ]
+}
+
+fn any_comparison() -> impl Strategy<Value = Comparison> {
+    let verdict = || prop::sample::select(comparison::Verdict::ALL.to_vec());
+    let row = (any_text(), any_text(), verdict()).prop_map(|(endpoint, reason, verdict)| Row {
+        endpoint,
+        metric: "p95".into(),
+        a: "1.00 ms".into(),
+        b: "1.10 ms".into(),
+        change: "+10.0 %".into(),
+        verdict,
+        reason,
+    });
+    let rows = prop::collection::vec(row, 0..3);
+    (any_text(), verdict(), any_text(), rows).prop_map(|(of, verdict, obstacle, rows)| Comparison {
+        of,
+        verdict,
+        obstacles: vec![obstacle],
+        rows,
+    })
 }
 
 fn any_check() -> impl Strategy<Value = Check> {

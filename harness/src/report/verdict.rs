@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Report, ScenarioResult, StageEnd};
 use crate::duration::human;
 use crate::exit::ExitCode;
-use crate::run::event::Stage;
+use crate::run::comparison;
 
 /// How a run is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,13 @@ fn shows_red(report: &Report) -> bool {
     report.checks.failed > 0
         || !report.failures.is_empty()
         || !report.lost_parts.is_empty()
+        || report.failed_thresholds().next().is_some()
+        || compared_as(report, comparison::Verdict::Regressed)
         || report.stages.iter().any(|it| it.end == StageEnd::Failed)
+}
+
+fn compared_as(report: &Report, verdict: comparison::Verdict) -> bool {
+    report.comparisons.iter().any(|it| it.verdict == verdict)
 }
 
 /// A run without scenarios has nothing to prove; one with scenarios has to.
@@ -80,6 +86,8 @@ fn lacks_evidence(report: &Report) -> bool {
     let proves_nothing = !report.scenarios.is_empty() && report.checks.passed == 0;
     proves_nothing
         || report.checks.inconclusive > 0
+        || compared_as(report, comparison::Verdict::Inconclusive)
+        || compared_as(report, comparison::Verdict::NotComparable)
         || report.stages.iter().any(|it| it.end != StageEnd::Done)
         || report
             .scenarios
@@ -98,10 +106,10 @@ impl Report {
                 self.while_in(StageEnd::Unfinished),
             ),
             Verdict::Interrupted => format!(
-                "A signal ended the run{}; it cleaned up and left after {}. Checks: {}.",
+                "A signal ended the run{}; it cleaned up and left after {}.{}",
                 self.while_in(StageEnd::Interrupted),
                 human(self.millis),
-                self.checks,
+                self.so_far(),
             ),
             Verdict::Failed
             | Verdict::NotHad
@@ -121,9 +129,16 @@ impl Report {
     }
 
     fn what_held(&self) -> String {
+        if let Some(comparison) = self.comparisons.first() {
+            return format!("Nothing regressed: {}.", comparison.counted());
+        }
         match (self.checks.passed, self.checks.skipped) {
-            (0, _) if self.stages.iter().any(|it| it.stage == Stage::Load) => {
-                "The load ran to its end, and all that must hold of it does.".to_owned()
+            (0, _) if self.is_of_load() => {
+                let ran = "The load ran to its end, and all that must hold of it does.";
+                match self.thresholds.is_empty() {
+                    true => ran.to_owned(),
+                    false => format!("{ran} {}.", capital(&self.judged())),
+                }
             }
             (0, _) => "The command did what it is for; no check ran, so nothing is proven about the platform.".to_owned(),
             (1, 0) => "The one check passed.".to_owned(),
@@ -134,8 +149,13 @@ impl Report {
 
     fn what_went_wrong(&self) -> String {
         let mut sentences = Vec::new();
-        if let Some(first) = self.failures.first() {
-            sentences.push(sentence(&first.failure.what));
+        // What was compared is told last, and is what the run was for.
+        let telling = match self.comparisons.is_empty() {
+            true => self.failures.first(),
+            false => self.failures.last(),
+        };
+        if let Some(telling) = telling {
+            sentences.push(sentence(&telling.failure.what));
         }
         if self.checks.failed > 0 {
             let (failed, total) = (self.checks.failed, self.checks.total());
@@ -164,6 +184,15 @@ impl Report {
         sentences.join(" ")
     }
 
+    /// What a run that was cut short had judged.
+    fn so_far(&self) -> String {
+        let nothing = self.checks.total() == 0 && self.thresholds.is_empty();
+        match nothing && self.is_of_load() {
+            true => " What was measured until then is kept.".to_owned(),
+            false => format!(" {}.", capital(&self.judged())),
+        }
+    }
+
     /// ` during verify`, for the last stage that ended that way.
     fn while_in(&self, end: StageEnd) -> String {
         let stage = self.stages.iter().rfind(|stage| stage.end == end);
@@ -173,10 +202,16 @@ impl Report {
 
 /// Makes a sentence of a phrase.
 fn sentence(phrase: &str) -> String {
-    let phrase = phrase.trim_end_matches('.');
+    match phrase.trim_end_matches('.') {
+        "" => String::new(),
+        phrase => format!("{}.", capital(phrase)),
+    }
+}
+
+fn capital(phrase: &str) -> String {
     let mut characters = phrase.chars();
     match characters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
+        Some(first) => format!("{}{}", first.to_uppercase(), characters.as_str()),
         None => String::new(),
     }
 }

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::comparison::Comparison;
 use super::counts::Counts;
 use crate::exit::ExitCode;
 
@@ -101,6 +102,17 @@ pub enum Happening {
         /// How long it took, milliseconds.
         millis: u64,
     },
+    /// A rule over a load result was judged.
+    ThresholdJudged {
+        /// The rule, and how it fared.
+        #[serde(flatten)]
+        threshold: Threshold,
+    },
+    /// Load results were held against each other.
+    Compared {
+        /// What it came to.
+        comparison: Comparison,
+    },
     /// What ended the run, where it was not a check.
     Failed {
         /// What went wrong and what to do.
@@ -124,9 +136,12 @@ pub struct Host {
     pub cores: usize,
     /// Physical memory, MiB.
     pub memory_mib: u64,
+    /// The processor's name, where the system tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<String>,
 }
 
-/// In one phrase: `Debian GNU/Linux 12, 8 cores, 15.6 GiB`.
+/// In one phrase: `Debian GNU/Linux 12, 8 cores, 15.6 GiB, Some Processor 9000`.
 impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (whole, tenth) = (self.memory_mib / 1024, self.memory_mib % 1024 * 10 / 1024);
@@ -135,7 +150,11 @@ impl std::fmt::Display for Host {
             f,
             "{}, {} {cores}, {whole}.{tenth} GiB",
             self.system, self.cores
-        )
+        )?;
+        match &self.processor {
+            Some(processor) => write!(f, ", {processor}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -243,6 +262,27 @@ pub enum Outcome {
         /// The reason: a skip never reads like a pass.
         because: String,
     },
+}
+
+/// A rule over a load result, and how it fared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Of which load: `average`, or `steady, a 3` of several.
+    pub of: String,
+    /// As it was written: `http_req_duration: p(95)<500`.
+    pub threshold: String,
+    /// What was compared with its limit, in words.
+    pub seen: String,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// In one line: `holds   http_req_duration: p(95)<500  41.307 ms`.
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let outcome = if self.holds { "holds" } else { "FAILS" };
+        write!(f, "{outcome:<6}  {}  {}", self.threshold, self.seen)
+    }
 }
 
 /// What every failure carries.

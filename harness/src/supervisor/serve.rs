@@ -125,7 +125,10 @@ async fn stand_up(
     messages: UnboundedSender<Message>,
 ) -> Result<Environment, Failure> {
     let logs = order.run_folder.join(LOGS);
-    let config = Config::read(&order.config).map_err(|error| refused(&error, &order.config))?;
+    let mut config = Config::read(&order.config).map_err(|error| refused(&error, &order.config))?;
+    if let Some(version) = &order.version {
+        config.platform.version.clone_from(&version.name);
+    }
     let (target_name, target) = config
         .target(Some(&order.target))
         .map_err(|error| refused(&error, &order.config))?;
@@ -136,6 +139,7 @@ async fn stand_up(
             config: &config,
             target_name,
             supply: order.supply,
+            program: order.version.as_ref().map(|it| it.program.as_path()),
             deadlines: config.deadlines,
             home,
             workspace: &order.workspace,

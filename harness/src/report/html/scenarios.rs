@@ -10,6 +10,9 @@ use crate::duration::human;
 use crate::run::event::{Check, Outcome};
 
 pub(super) fn section(report: &Report) -> Markup {
+    if report.scenarios.is_empty() && report.is_of_load() {
+        return html! {};
+    }
     html! {
         section aria-labelledby="scenarios" {
             h2 #scenarios { "Scenarios" }

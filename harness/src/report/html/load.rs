@@ -1,0 +1,139 @@
+//! What load came to: its thresholds, and what was held against each other.
+
+use maud::{Markup, html};
+
+use super::super::model::Report;
+use super::look::{Tone, badge};
+use crate::run::comparison::{Comparison, Verdict};
+
+/// Beside those of the checks.
+pub(super) fn figures(report: &Report) -> Markup {
+    html! {
+        @if !report.thresholds.is_empty() {
+            li.bad[report.failed_thresholds().next().is_some()] {
+                span.name { "Thresholds that hold" }
+                strong {
+                    (report.thresholds_that_hold())
+                    small { " of " (report.thresholds.len()) }
+                }
+                span.aside { (report.thresholds_counted()) }
+            }
+        }
+        @for comparison in &report.comparisons {
+            li.bad[comparison.verdict == Verdict::Regressed].warn[is_open(comparison.verdict)] {
+                span.name { "Compared" }
+                strong { (comparison.verdict) }
+                span.aside { (comparison.counted()) }
+            }
+        }
+    }
+}
+
+pub(super) fn thresholds(report: &Report) -> Markup {
+    if report.thresholds.is_empty() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="thresholds" {
+            h2 #thresholds { "Thresholds" }
+            div.card.wide {
+                table {
+                    thead {
+                        tr {
+                            th scope="col" { "Result" }
+                            th scope="col" { "Load" }
+                            th scope="col" { "Threshold" }
+                            th scope="col" { "Seen" }
+                        }
+                    }
+                    tbody {
+                        @for it in &report.thresholds {
+                            tr {
+                                td {
+                                    @if it.holds { (badge(Tone::Good, "holds")) }
+                                    @else { (badge(Tone::Bad, "fails")) }
+                                }
+                                td { (it.of) }
+                                th scope="row" { code { (it.threshold) } }
+                                td.evidence { (it.seen) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn comparisons(report: &Report) -> Markup {
+    if report.comparisons.is_empty() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="verdicts" {
+            h2 #verdicts { "Verdicts" }
+            @for comparison in &report.comparisons { (card(comparison)) }
+        }
+    }
+}
+
+fn card(comparison: &Comparison) -> Markup {
+    html! {
+        article class={ "card scenario " (tone(comparison.verdict).class()) } {
+            header {
+                h3 { (word(comparison.verdict)) (comparison.of) }
+                p.aside { (comparison.counted()) }
+            }
+            @for obstacle in &comparison.obstacles {
+                p.claim { "Not comparable: " (obstacle) }
+            }
+            @if !comparison.rows.is_empty() { (rows(comparison)) }
+        }
+    }
+}
+
+fn rows(comparison: &Comparison) -> Markup {
+    html! {
+        div.wide {
+            table {
+                thead {
+                    tr {
+                        @for head in ["Verdict", "Endpoint", "Metric", "A", "B", "Change", "Reason"] {
+                            th scope="col" { (head) }
+                        }
+                    }
+                }
+                tbody {
+                    @for row in &comparison.rows {
+                        tr {
+                            td { (word(row.verdict)) }
+                            th scope="row" { (row.endpoint) }
+                            td { (row.metric) }
+                            td { (row.a) }
+                            td { (row.b) }
+                            td { (row.change) }
+                            td.evidence { (row.reason) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn word(verdict: Verdict) -> Markup {
+    badge(tone(verdict), &verdict.to_string())
+}
+
+fn tone(verdict: Verdict) -> Tone {
+    match verdict {
+        Verdict::Unchanged => Tone::Quiet,
+        Verdict::Improved => Tone::Good,
+        Verdict::Inconclusive | Verdict::NotComparable => Tone::Warn,
+        Verdict::Regressed => Tone::Bad,
+    }
+}
+
+fn is_open(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Inconclusive | Verdict::NotComparable)
+}
