@@ -45,7 +45,23 @@ pub fn path(workspace: &Path, name: &str) -> PathBuf {
     workspace.join("baselines").join(format!("{name}.json"))
 }
 
+/// Where the baseline is that a user means by `said`: a file, or a name as [`path`] has it.
+pub fn find(workspace: &Path, said: &str) -> PathBuf {
+    match said.contains('/') || said.ends_with(".json") {
+        true => PathBuf::from(said),
+        false => path(workspace, said),
+    }
+}
+
 impl Baseline {
+    /// Of runs that are not stored, the first `warm_up_blocks` of each left out.
+    pub fn of(runs: &[LoadResult], warm_up_blocks: u32) -> Self {
+        let stored = runs.iter().map(|run| stored::stored(run, warm_up_blocks));
+        Baseline {
+            runs: stored.collect(),
+        }
+    }
+
     /// Reads a baseline.
     ///
     /// # Errors

@@ -23,7 +23,6 @@ mod simulation;
 mod table;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
 pub use calibration::{Calibration, calibrate};
 pub use comparison::{Comparison, Numbers, Row};
@@ -35,7 +34,9 @@ pub use sides::FEWEST_BLOCKS;
 #[cfg(test)]
 pub(crate) use simulation::made_up_pairs;
 pub use simulation::{Noise, Rates, Simulation, simulate};
-pub use verdict::Verdict;
+
+/// What a comparison comes to: the report's word for it.
+pub use harness::run::comparison::Verdict;
 
 use effect::Effect;
 use metric::Each;
@@ -97,7 +98,7 @@ pub fn compare_with_stored(
 }
 
 /// Why nothing could be held against `run`, whose first `warm_up_blocks` do not count.
-pub(crate) fn unfit(run: &LoadResult, warm_up_blocks: u32) -> Option<String> {
+pub fn unfit(run: &LoadResult, warm_up_blocks: u32) -> Option<String> {
     let taken = Taken {
         label: "the run".into(),
         result: run,

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use harness::environment::EnvironmentName;
 use harness::exit::ExitCode;
 use harness::process::bound::Binding;
+use loadtests::perf::{FEWEST_PAIRS, PAIRS};
 
 /// As the README has them.
 fn exit_codes() -> String {
@@ -75,6 +76,23 @@ pub enum Command {
     ///
     /// docs/load.md says more.
     Load(Load),
+    /// Say whether a version is slower, or fails more, than another or than it was
+    ///
+    /// Puts the load of a profile on the platform several times and holds the results against
+    /// each other: of each endpoint p50, p95, p99, error share and throughput. A metric has
+    /// *regressed* when it is worse by more than chance explains, over all endpoints, and by
+    /// more than matters; it is *unchanged* only when that is shown; for the rest it is said
+    /// what is lacking.
+    ///
+    /// --ab makes pairs of runs of two versions, in turn: A B, B A, A B, ..., each version
+    /// deployed before its run. --against makes one run of what is up, against stored ones.
+    /// --save stores runs of what is up. --calibrate holds what is up against itself, and tells
+    /// the smallest change that can be seen here.
+    ///
+    /// Exit code 98 when something regressed; else 99 when a threshold of the profile did not
+    /// hold in a run, 1 when answers were not good, 5 when there is not enough evidence.
+    /// docs/perf.md says more.
+    Perf(Perf),
     /// Say what this machine has and lacks, with the fix for each
     Doctor(Doctor),
     /// Run the project's tests, in tiers
@@ -271,6 +289,15 @@ pub enum LoadCommand {
     ///
     /// A raw log that was cut off is shown as far as it goes, with exit code 1.
     Show(LoadShow),
+    /// Hold load results that were kept against each other, as `perf` does
+    ///
+    /// Each side is `load-PROFILE.json` of a run's folder, or a folder that has several: as
+    /// many of A as of B make pairs, in the order in which they were made. One result may be
+    /// held against a folder of several, or against a baseline. The first two seconds of each
+    /// run do not count.
+    ///
+    /// Exit code 98 when something regressed, 5 when there is not enough evidence.
+    Compare(LoadCompare),
 }
 
 /// The file of the only one of k6's outputs that is written.
@@ -308,6 +335,62 @@ pub struct LoadShow {
     /// `load-PROFILE.json` or `load-PROFILE.log` of a run's folder
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// Arguments of `load compare`.
+#[derive(Args)]
+pub struct LoadCompare {
+    /// What is held against: a result, a folder of results, or a baseline
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// What is judged: a result, or a folder of results
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `perf`.
+#[derive(Args)]
+#[command(group(
+    ArgGroup::new("purpose")
+        .args(["ab", "against", "calibrate", "save"])
+        .required(true)
+        .multiple(true)
+))]
+pub struct Perf {
+    /// Hold VERSION_B against VERSION_A. On kind and remote targets as `deploy --version`; on
+    /// local, harness.toml's version is built from this checkout, another one is the program
+    /// `harness/versions/VERSION` of the harness home
+    #[arg(long, num_args = 2, value_names = ["VERSION_A", "VERSION_B"])]
+    #[arg(conflicts_with_all = ["against", "calibrate", "save"])]
+    pub ab: Option<Vec<String>>,
+    /// Hold one run against a baseline: `baselines/BASELINE.json` of the repository, or a file
+    #[arg(long, value_name = "BASELINE", conflicts_with = "calibrate")]
+    pub against: Option<String>,
+    /// Hold what is up against itself: tells the smallest change that can be seen
+    #[arg(long, conflicts_with = "save")]
+    pub calibrate: bool,
+    /// Add the runs to a baseline; makes it where there is none
+    #[arg(long, value_name = "BASELINE")]
+    pub save: Option<String>,
+    /// The profile, as harness.toml names it
+    #[arg(long, value_name = "PROFILE", default_value = "steady")]
+    pub profile: String,
+    /// How many pairs of runs
+    #[arg(long, value_name = "N", default_value_t = PAIRS, conflicts_with_all = ["against", "save"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_PAIRS)..=100))]
+    pub pairs: u32,
+    /// How many runs are stored
+    #[arg(long, value_name = "N", default_value_t = FEWEST_PAIRS, requires = "save")]
+    #[arg(conflicts_with = "against", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Where container images may come from
+    #[arg(long, value_name = "SUPPLY", default_value = "auto")]
+    pub images: Supply,
+    #[command(flatten)]
+    pub named: Named,
 }
 
 /// Arguments of `deploy`.

@@ -9,8 +9,11 @@ mod down;
 mod e2e;
 mod images;
 mod load;
+mod load_compare;
 mod load_files;
 mod load_show;
+mod perf;
+mod perf_ground;
 mod remote;
 mod report;
 mod scenario;
@@ -43,7 +46,9 @@ pub async fn dispatch(command: Command) -> Result<ExitCode, Problem> {
         Command::Load(arguments) => match arguments.command {
             LoadCommand::Run(arguments) => load::run(arguments).await,
             LoadCommand::Show(arguments) => load_show::show(&arguments.file),
+            LoadCommand::Compare(arguments) => load_compare::compare(&arguments),
         },
+        Command::Perf(arguments) => perf::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Images(arguments) => images::run(arguments).await,

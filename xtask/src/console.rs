@@ -96,8 +96,13 @@ impl Console {
                 self.line(Stage::Verify, &format!("{scenario}: {claim}"));
             }
             Happening::CheckFinished { check, .. } => self.check(check),
+            Happening::ThresholdJudged { threshold } => {
+                self.line(Stage::Load, &threshold.to_string());
+            }
             Happening::Failed { failure } => self.failure(failure),
+            // A comparison is the command's answer: printed at its end.
             Happening::EnvironmentUp { .. }
+            | Happening::Compared { .. }
             | Happening::ScenarioFinished { .. }
             | Happening::RunFinished { .. } => {}
         }

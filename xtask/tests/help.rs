@@ -38,6 +38,7 @@ fn help_teaches() {
         "scenario",
         "blue-green",
         "load",
+        "perf",
         "doctor",
         "test",
         "images",
@@ -61,7 +62,7 @@ fn help_teaches() {
             xtask(folder.path(), &["blue-green", command, "--help"])
         );
     }
-    for command in ["run", "show"] {
+    for command in ["run", "show", "compare"] {
         insta::assert_snapshot!(
             format!("help-load-{command}"),
             xtask(folder.path(), &["load", command, "--help"])
@@ -119,6 +120,61 @@ fn a_profile_that_cannot_be_run_is_refused_before_anything_is_made() {
         insta::assert_snapshot!(format!("profile-not-{what}"), said);
     }
     assert!(!folder.path().join("home").exists());
+}
+
+#[test]
+fn what_cannot_be_compared_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file("old.json", r#"{"schema": 0, "run": "a"}"#);
+    file("truncated.json", r#"{"schema": 1, "run": "20261125-0"#);
+    file(
+        "nan.json",
+        r#"{"schema": 1, "run": "a", "block-millis": NaN}"#,
+    );
+    file("report.json", r#"{"schema": "trii-rehearsal/report"}"#);
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    for wrong in [
+        "old.json",
+        "truncated.json",
+        "nan.json",
+        "report.json",
+        "empty",
+        "nowhere",
+    ] {
+        let said = xtask(folder.path(), &["load", "compare", wrong, wrong]);
+        assert!(said.starts_with("exit code 2"), "{wrong}: {said}");
+        let name = wrong.trim_end_matches(".json");
+        insta::assert_snapshot!(format!("not-compared-{name}"), said);
+    }
+}
+
+#[test]
+fn runs_that_cannot_be_compared_are_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file("old.json", r#"{"schema": 0, "runs": []}"#);
+    file("truncated.json", r#"{"schema": 1, "runs": [{"sch"#);
+    let local = ["perf", "--target", "local"];
+    let cases: [(&str, &[&str]); 9] = [
+        ("without-purpose", &[]),
+        ("pairs", &["--ab", "v2.0.0", "v2.1.0", "--pairs", "4"]),
+        ("purposes", &["--ab", "v2.0.0", "v2.1.0", "--calibrate"]),
+        ("one-version", &["--ab", "v2.1.0"]),
+        ("same-version", &["--ab", "v2.1.0", "v2.1.0"]),
+        ("no-version", &["--ab", "v2.1.0", "../v2.0.0"]),
+        ("no-baseline", &["--against", "./nowhere.json"]),
+        ("old-baseline", &["--against", "old.json"]),
+        ("truncated-baseline", &["--against", "truncated.json"]),
+    ];
+    for (what, arguments) in cases {
+        let said = xtask(folder.path(), &[&local[..], arguments].concat());
+        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
+        insta::assert_snapshot!(format!("perf-{what}"), said);
+    }
+    assert!(!folder.path().join("home").exists());
+    let said = xtask(folder.path(), &["perf", "--target", "local", "--calibrate"]);
+    insta::assert_snapshot!("perf-of-nothing", said);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use harness::exit::ExitCode;
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -91,6 +92,19 @@ fn other_schema(path: &Path, found: u32, known: u32) -> String {
 }
 
 impl BaselineError {
+    /// What a command ends with: what is no baseline is bad input; a run that fits none is no
+    /// evidence.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            BaselineError::Missing { .. }
+            | BaselineError::CutOff { .. }
+            | BaselineError::NotOne { .. }
+            | BaselineError::OtherSchema { .. } => ExitCode::Usage,
+            BaselineError::Unfit { .. } => ExitCode::Inconclusive,
+            BaselineError::File { .. } => ExitCode::NoEnvironment,
+        }
+    }
+
     pub(super) fn file(what: &'static str, path: &Path, source: std::io::Error) -> Self {
         BaselineError::File {
             what,

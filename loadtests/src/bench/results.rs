@@ -135,8 +135,8 @@ mod tests {
                 system: "Debian GNU/Linux 12".into(),
                 cores: 2,
                 memory_mib: 16_000,
+                processor: Some("Some Processor 9000".into()),
             },
-            processor: Some("Some Processor 9000".into()),
             load_average: Some(0.123),
         }
     }

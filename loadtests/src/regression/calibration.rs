@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comparison::{Comparison, Row};
 use super::table::name_width;
-use super::verdict::Verdict;
-use super::{Settings, compare_pairs};
+use super::{Settings, Verdict, compare_pairs};
 use crate::result::LoadResult;
 
 /// A version held against itself: how much noise there is, and so which change is the smallest

@@ -3,8 +3,8 @@
 use harness::exit::ExitCode;
 use serde::{Deserialize, Serialize};
 
+use super::Verdict;
 use super::metric::Metric;
-use super::verdict::Verdict;
 
 /// Version B (or a run) held against version A (or a baseline).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

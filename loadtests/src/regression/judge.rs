@@ -1,10 +1,10 @@
 //! From what was seen to a verdict.
 
+use super::Verdict;
 use super::comparison::Numbers;
 use super::effect::Effect;
 use super::metric::Metric;
 use super::settings::Floors;
-use super::verdict::Verdict;
 
 /// What `effect` comes to, its interval missing the truth with a chance of `level` (0 to 1),
 /// and why.

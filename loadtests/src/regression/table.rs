@@ -2,8 +2,35 @@
 
 use std::fmt;
 
+use harness::run::comparison::{Comparison as Told, Row as ToldRow};
+
 use super::comparison::{Comparison, Numbers, Row};
 use super::metric::Metric;
+
+impl Comparison {
+    /// As a report tells it.
+    pub fn told(&self) -> Told {
+        Told {
+            of: self.of.clone(),
+            verdict: self.verdict(),
+            obstacles: self.obstacles.clone(),
+            rows: self.rows.iter().map(told_row).collect(),
+        }
+    }
+}
+
+fn told_row(row: &Row) -> ToldRow {
+    let [a, b, change] = numbers(row);
+    ToldRow {
+        endpoint: row.endpoint.clone(),
+        metric: row.metric.to_string(),
+        a,
+        b,
+        change: change.trim_start().to_owned(),
+        verdict: row.verdict,
+        reason: row.reason.clone(),
+    }
+}
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,20 +65,25 @@ fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, width: usize) -> fmt::Result
         metric,
         verdict,
         reason,
-        numbers,
+        ..
     } = row;
-    let [a, b, change] = match numbers {
-        Some(numbers) => [
-            metric.human(numbers.a),
-            metric.human(numbers.b),
-            change(*metric, numbers),
-        ],
-        None => ["-", "-", "-"].map(str::to_owned),
-    };
+    let [a, b, change] = numbers(row);
     writeln!(
         f,
         "{endpoint:<width$}  {metric:<11}  {a:>9}  {b:>9}  {change:<34}  {verdict:<14}  {reason}"
     )
+}
+
+/// A, B, and the change; dashes where they are not known.
+fn numbers(row: &Row) -> [String; 3] {
+    match &row.numbers {
+        Some(numbers) => [
+            row.metric.human(numbers.a),
+            row.metric.human(numbers.b),
+            change(row.metric, numbers),
+        ],
+        None => ["-", "-", "-"].map(str::to_owned),
+    }
 }
 
 fn change(metric: Metric, numbers: &Numbers) -> String {

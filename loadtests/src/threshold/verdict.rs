@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use harness::run::event::Threshold as Told;
 use prober::bound::error_rate_at_most;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,20 @@ impl Verdict {
         self.outcome == Outcome::Held
     }
 
+    /// As a report tells it, of the load that it judges.
+    pub fn told(&self, of: &str) -> Told {
+        Told {
+            of: of.to_owned(),
+            threshold: self.threshold.to_string(),
+            seen: match (self.outcome, self.seen) {
+                (Outcome::NotMeasured, _) => "not measured in this run".to_owned(),
+                (_, None) => "no samples".to_owned(),
+                (_, Some(value)) => self.seen_in_words(value),
+            },
+            holds: self.holds(),
+        }
+    }
+
     fn seen_in_words(&self, value: f64) -> String {
         let Threshold {
             metric, expression, ..
@@ -64,15 +79,9 @@ impl Verdict {
     }
 }
 
-/// In one line: `holds         http_req_duration: p(95)<500  41.307 ms`.
+/// In one line: `holds   http_req_duration: p(95)<500  41.307 ms`.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = if self.holds() { "holds" } else { "FAILS" };
-        let seen = match (self.outcome, self.seen) {
-            (Outcome::NotMeasured, _) => "not measured in this run".to_owned(),
-            (_, None) => "no samples".to_owned(),
-            (_, Some(value)) => self.seen_in_words(value),
-        };
-        write!(f, "{outcome:<6}  {}  {seen}", self.threshold)
+        self.told("").fmt(f)
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask load`.
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, this_host};
 use loadtests::arrivals::{self, Asked};
 use loadtests::closed::{self, Attack, Reach};
+use loadtests::perf::Turn;
 use loadtests::result::Fingerprint;
 use loadtests::run::{Run as Loaded, Session};
 use loadtests::threshold::{self, Threshold};
@@ -38,6 +39,39 @@ pub struct Order<'a> {
     pub out: Option<&'a Path>,
     /// Where k6's summary is wanted as well.
     pub summary_export: Option<&'a Path>,
+    /// Which of several it is in its run.
+    pub turn: Option<Turn>,
+}
+
+impl Order<'_> {
+    /// Where its result is kept; or, with another ending, what is kept beside it.
+    pub fn file(&self, run: &Run, ending: &str) -> PathBuf {
+        let (folder, name) = (run.folder(), self.name);
+        match self.turn {
+            None => folder.join(format!("load-{name}.{ending}")),
+            Some(Turn { side, number }) => {
+                let file = format!("load-{name}-{number}.{ending}");
+                folder.join(side.folder()).join(file)
+            }
+        }
+    }
+
+    /// The run's id, or one of its own where there are several in it: its result and its
+    /// investors are named so.
+    fn id(&self, run: &Run) -> String {
+        match self.turn {
+            None => run.id().to_owned(),
+            Some(Turn { side, number }) => format!("{}-{}{number}", run.id(), side.folder()),
+        }
+    }
+
+    /// What its thresholds are of.
+    fn of(&self) -> String {
+        match self.turn {
+            None => self.name.to_owned(),
+            Some(turn) => format!("{}, {turn}", self.name),
+        }
+    }
 }
 
 /// What it is put on.
@@ -62,6 +96,7 @@ pub async fn run(arguments: LoadRun) -> Result<ExitCode, Problem> {
         thresholds: &thresholds,
         out: arguments.out.as_deref(),
         summary_export: arguments.summary_export.as_deref(),
+        turn: None,
     };
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;
     if let Some(site) = remote::site(&place) {
@@ -90,7 +125,8 @@ pub async fn stage(
     interrupts: &mut Interrupts,
 ) -> Result<Result<(), ExitCode>, RunFolderError> {
     run.begin(Stage::Load)?;
-    let users = match closed::Ground::new(&reach(run.id(), place, ground)) {
+    let id = order.id(run);
+    let users = match closed::Ground::new(&reach(&id, place, ground)) {
         Ok(users) => Arc::new(users),
         Err(error) => return fail(run, ExitCode::NoEnvironment, unprepared(&error)),
     };
@@ -103,7 +139,7 @@ pub async fn stage(
         let failure = silent(users.base(), seen, &name.to_string());
         return fail(run, ExitCode::NoEnvironment, failure);
     }
-    let files = match Files::begin(order, run.folder()) {
+    let files = match Files::begin(order, run) {
         Ok(files) => files,
         Err(failure) => return fail(run, ExitCode::NoEnvironment, failure),
     };
@@ -114,7 +150,7 @@ pub async fn stage(
         run.note(Stage::Load, bound)?;
     }
     let session = Session {
-        run: run.id().to_owned(),
+        run: order.id(run),
         fingerprint: fingerprint(place, order, ground),
         stop: CancellationToken::new(),
         raw_log: Some(files.raw_log.clone()),
@@ -149,7 +185,8 @@ async fn judge(
         run.note(Stage::Load, line)?;
     }
     for verdict in &verdicts {
-        run.note(Stage::Load, verdict.to_string())?;
+        let threshold = verdict.told(&order.of());
+        run.record(Happening::ThresholdJudged { threshold })?;
     }
     if file.exists() {
         run.note(Stage::Load, format!("result: {}", file.display()))?;

@@ -23,7 +23,7 @@ pub struct Files<'a> {
 impl<'a> Files<'a> {
     /// Begins what is written elsewhere than in the run's folder: that it cannot be is to be
     /// known before the load.
-    pub fn begin(order: &Order<'a>, folder: &Path) -> Result<Files<'a>, Failure> {
+    pub fn begin(order: &Order<'a>, run: &harness::run::Run) -> Result<Files<'a>, Failure> {
         let begin = |path: &'a Path| {
             let traffic = &order.profile.traffic;
             let logged = Logged::begin(path, order.name, traffic, order.thresholds);
@@ -31,10 +31,10 @@ impl<'a> Files<'a> {
         };
         let begun = order.out.map(begin).transpose();
         Ok(Files {
-            result: folder.join(format!("load-{}.json", order.name)),
-            raw_log: folder.join(format!("load-{}.log", order.name)),
+            result: order.file(run, "json"),
+            raw_log: order.file(run, "log"),
             summary_export: order.summary_export,
-            out: begun.map_err(|error| unwritten(&error, order.out.unwrap_or(folder)))?,
+            out: begun.map_err(|error| unwritten(&error, order.out.unwrap_or(run.folder())))?,
         })
     }
 

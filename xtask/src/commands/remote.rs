@@ -1,20 +1,20 @@
-//! `deploy`, `scenario run`, `load run` and `e2e` on a remote target, which is there and stays.
+//! `deploy`, `scenario run`, `load run`, `perf` and `e2e` on a remote target, which is there and stays.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use harness::config::Target;
 use harness::config::remote::Action;
-use harness::environment::{Credentials, Environment};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::remote::{Remote, RemoteError, Site};
+use harness::run::Run;
 use harness::run::event::{Happening, Stage, StageResult};
-use harness::run::{Run, RunFolderError};
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::{self, NotDone, helm};
 use super::load;
+use super::perf::{self, Ready, Step};
 use super::verify::{self, Selection};
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{Common, Deploy, E2e};
@@ -39,6 +39,8 @@ enum Then<'a> {
     Prove(&'a Selection),
     /// It is put under load.
     Load(&'a load::Order<'a>),
+    /// It is put under load again and again, in versions that are deployed by a helm.
+    Perf(&'a perf::Order<'a>, Option<&'a Path>),
 }
 
 /// The remote target that is meant, if it is one.
@@ -134,6 +136,26 @@ pub async fn load(
     perform(place, site, work, common).await
 }
 
+/// Holds runs of load there against each other.
+pub async fn perf(
+    place: &Workplace,
+    site: Site<'_>,
+    order: &perf::Order<'_>,
+    common: &Common,
+) -> Result<ExitCode, Problem> {
+    let helm = match order.purpose.deploys() {
+        true => Some(helm(place)?),
+        false => None,
+    };
+    let work = Work {
+        verb: "perf",
+        why: "which is there".into(),
+        deploy: None,
+        then: Some(Then::Perf(order, helm.as_deref())),
+    };
+    perform(place, site, work, common).await
+}
+
 /// Deploys the configured version where that is allowed, and proves the platform.
 pub async fn e2e(
     place: &Workplace,
@@ -184,16 +206,13 @@ async fn perform(
         site,
         interrupts: &mut interrupts,
     };
-    let code = match course.all(&work).await.map_err(Problem::no_environment)? {
+    let code = match course.all(&work).await? {
         Ok(()) => ExitCode::Held,
         Err(code) => code,
     };
     run.finish(code).map_err(Problem::no_environment)?;
     conclude(&run, code, common.json)
 }
-
-/// What a step yields; or the code that the run ends with, its reason recorded.
-type Step<T> = Result<Result<T, ExitCode>, RunFolderError>;
 
 /// A run under way.
 struct Course<'a> {
@@ -225,10 +244,14 @@ impl<'a> Course<'a> {
         self.run.begin(Stage::Preflight)?;
         let site = self.site;
         let look = async {
-            if work.deploy.is_some() {
+            let deploys = match work.then {
+                Some(Then::Perf(order, _)) => order.purpose.deploys(),
+                _ => work.deploy.is_some(),
+            };
+            if deploys {
                 site.permits(Action::Deploy)?;
             }
-            if let Some(Then::Load(_)) = work.then {
+            if let Some(Then::Load(_) | Then::Perf(..)) = work.then {
                 site.permits(Action::Load)?;
             }
             site.open(self.run.id()).await
@@ -271,42 +294,90 @@ impl<'a> Course<'a> {
             }
             Err(NotDone::CalledOff(code))
         };
-        deploy::stage(self.run, version, deploying).await
+        Ok(deploy::stage(self.run, version, deploying).await?)
     }
 
     async fn then(&mut self, remote: &Remote<'_>, then: Then<'_>) -> Step<()> {
+        match then {
+            Then::Prove(selection) => match self.find(remote, Stage::Verify).await? {
+                Ok(there) => self.prove(&there, selection).await,
+                Err(code) => Ok(Err(code)),
+            },
+            Then::Load(order) => match self.find(remote, Stage::Load).await? {
+                Ok(there) => self.load(&there, order).await,
+                Err(code) => Ok(Err(code)),
+            },
+            Then::Perf(order, helm) => self.perf(remote, order, helm).await,
+        }
+    }
+
+    async fn load(&mut self, there: &Ready, order: &load::Order<'_>) -> Step<()> {
+        let ground = load::Ground {
+            environment: &there.environment,
+            credentials: &there.credentials,
+        };
+        let loaded = load::stage(self.run, self.place, order, ground, self.interrupts);
+        Ok(loaded.await?)
+    }
+
+    /// What is there now; where it cannot be told, `stage` has failed.
+    async fn find(&mut self, remote: &Remote<'_>, stage: Stage) -> Step<Ready> {
         let found = async {
             let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
-            Ok::<_, RemoteError>((environment.await?, remote.credentials().await?))
+            Ok::<_, RemoteError>(Ready {
+                environment: environment.await?,
+                credentials: remote.credentials().await?,
+            })
         };
-        let (environment, credentials) = match found.await {
-            Ok(found) => found,
+        match found.await {
+            Ok(found) => Ok(Ok(found)),
             Err(error) => {
-                self.run.begin(match then {
-                    Then::Prove(_) => Stage::Verify,
-                    Then::Load(_) => Stage::Load,
-                })?;
-                return self.fail(&error);
-            }
-        };
-        match then {
-            Then::Prove(selection) => self.prove(&environment, &credentials, selection).await,
-            Then::Load(order) => {
-                let ground = load::Ground {
-                    environment: &environment,
-                    credentials: &credentials,
-                };
-                load::stage(self.run, self.place, order, ground, self.interrupts).await
+                self.run.begin(stage)?;
+                self.fail(&error)
             }
         }
     }
 
-    async fn prove(
+    /// Each run of the version that it needs, which stays there after the last one.
+    async fn perf(
         &mut self,
-        environment: &Environment,
-        credentials: &Credentials,
-        selection: &Selection,
+        remote: &Remote<'_>,
+        order: &perf::Order<'_>,
+        helm: Option<&Path>,
     ) -> Step<()> {
+        let (place, site) = (self.place, self.site);
+        let mut deployed = None;
+        let there = async |run: &mut Run, interrupts: &mut Interrupts, version: Option<&str>| {
+            let mut course = Course {
+                run,
+                place,
+                site,
+                interrupts,
+            };
+            if let (Some(version), Some(helm)) = (version, helm) {
+                if let Err(code) = course.deploy(remote, version, helm).await? {
+                    return Ok(Err(code));
+                }
+                deployed = Some(version.to_owned());
+            }
+            course.find(remote, Stage::Load).await
+        };
+        let ended = perf::course(self.run, place, order, self.interrupts, there).await?;
+        if let Some(version) = deployed {
+            let text = format!(
+                "the last version that was deployed whole to {}: {version}",
+                site.name
+            );
+            self.run.note(Stage::Deploy, text)?;
+        }
+        Ok(ended)
+    }
+
+    async fn prove(&mut self, there: &Ready, selection: &Selection) -> Step<()> {
+        let Ready {
+            environment,
+            credentials,
+        } = there;
         let proven = verify::prove(self.run, self.place, environment, credentials, selection);
         let interrupted = tokio::select! {
             proven = proven => { proven?; None }

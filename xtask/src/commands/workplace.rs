@@ -159,6 +159,7 @@ impl Workplace {
             run_folder: run.folder().to_owned(),
             stop: self.config.deadlines.stop,
             supply: supply.into(),
+            version: None,
         }
     }
 

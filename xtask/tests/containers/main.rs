@@ -21,6 +21,7 @@ mod leftovers;
 mod load;
 #[path = "../support/machine.rs"]
 mod machine;
+mod perf;
 #[path = "../support/rig.rs"]
 mod rig;
 mod secrets;

@@ -103,8 +103,8 @@ fn the_table_shows_both_side_by_side_and_judges_ours() {
             system: "Debian GNU/Linux 12".into(),
             cores: 2,
             memory_mib: 16_000,
+            processor: None,
         },
-        processor: None,
         load_average: None,
     };
     let at = "2026-03-02T09:00:00Z".parse().unwrap();

@@ -1,0 +1,20 @@
+//! `cargo xtask load compare`.
+
+use harness::exit::ExitCode;
+use loadtests::compared;
+use loadtests::regression::Settings;
+
+use super::workplace::print_json;
+use crate::cli::LoadCompare;
+use crate::problem::Problem;
+
+/// Holds results that were kept against each other.
+pub fn compare(arguments: &LoadCompare) -> Result<ExitCode, Problem> {
+    let LoadCompare { a, b, json } = arguments;
+    let comparison = compared::compare(a, b, &Settings::default()).map_err(Problem::usage)?;
+    match json {
+        true => print_json(&comparison)?,
+        false => print_line!("{}", comparison.to_string().trim_end()),
+    }
+    Ok(comparison.exit_code())
+}
