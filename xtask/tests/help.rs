@@ -162,7 +162,7 @@ fn runs_that_cannot_be_compared_are_not_made() {
         ("purposes", &["--ab", "v2.0.0", "v2.1.0", "--calibrate"]),
         ("one-version", &["--ab", "v2.1.0"]),
         ("same-version", &["--ab", "v2.1.0", "v2.1.0"]),
-        ("no-version", &["--ab", "v2.1.0", "../v2.0.0"]),
+        ("no-version", &["--ab", "v2.1.0", "v2.0.0"]),
         ("no-baseline", &["--against", "./nowhere.json"]),
         ("old-baseline", &["--against", "old.json"]),
         ("truncated-baseline", &["--against", "truncated.json"]),
@@ -172,6 +172,9 @@ fn runs_that_cannot_be_compared_are_not_made() {
         assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
         insta::assert_snapshot!(format!("perf-{what}"), said);
     }
+    let out_of_the_folder = ["--ab", "v2.1.0", "../../../harness.toml"];
+    let said = xtask(folder.path(), &[&local[..], &out_of_the_folder].concat());
+    assert!(said.starts_with("exit code 2"), "{said}");
     assert!(!folder.path().join("home").exists());
     let said = xtask(folder.path(), &["perf", "--target", "local", "--calibrate"]);
     insta::assert_snapshot!("perf-of-nothing", said);

@@ -144,7 +144,7 @@ pub async fn stage(
         Err(failure) => return fail(run, ExitCode::NoEnvironment, failure),
     };
     let traffic = &order.profile.traffic;
-    run.note(Stage::Load, format!("profile {}, {traffic}", order.name))?;
+    run.note(Stage::Load, format!("profile {}, {traffic}", order.of()))?;
     if let Some(rate) = max_rate(place) {
         let bound = format!("at most {rate} requests/s, as the target says");
         run.note(Stage::Load, bound)?;
