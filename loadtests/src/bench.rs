@@ -9,6 +9,7 @@ mod cores;
 mod error;
 mod hello;
 mod kind;
+mod load;
 mod local;
 mod machine;
 mod memory;
@@ -30,6 +31,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use error::BenchError;
+pub use load::{GooseLoop, VerdictRates};
 pub use machine::Machine;
 pub use results::{Measured, Results};
 pub use scratch::{TARGET, scratch_home};
@@ -38,6 +40,7 @@ pub use threshold::{Bound, Outcome, Statistic, Threshold, Verdict};
 
 use blue_green::Bench as BlueGreenBench;
 use kind::Bench as KindBench;
+use load::Bench as LoadBench;
 use prober::Bench as ProberBench;
 use quotes::Bench as QuotesBench;
 use scratch::Scratch;
@@ -56,16 +59,19 @@ pub enum Figure {
     Prober,
     /// A service released blue-green, by our deployer and by the guide's script.
     BlueGreen,
+    /// The open-model engine beside other load generators, and its verdicts.
+    Load,
 }
 
 impl Figure {
     /// Every figure, in the order they are measured.
-    pub const ALL: [Figure; 5] = [
+    pub const ALL: [Figure; 6] = [
         Figure::Local,
         Figure::Quotes,
         Figure::Kind,
         Figure::Prober,
         Figure::BlueGreen,
+        Figure::Load,
     ];
 }
 
@@ -112,6 +118,10 @@ pub async fn run(
         true => Some(ProberBench::prepare()?),
         false => None,
     };
+    let load = match plan.figures.contains(&Figure::Load) {
+        true => Some(LoadBench::prepare()?),
+        false => None,
+    };
     let kind = match plan.figures.contains(&Figure::Kind) {
         true => Some(KindBench::prepare(plan).await),
         false => None,
@@ -126,6 +136,7 @@ pub async fn run(
         kind,
         prober,
         blue_green,
+        load,
     };
     let measured = tokio::select! {
         done = measure(plan, &needs, &scratch, progress) => done,
@@ -150,6 +161,7 @@ struct Needs {
     kind: Option<Result<KindBench, String>>,
     prober: Option<ProberBench>,
     blue_green: Option<Result<BlueGreenBench, String>>,
+    load: Option<LoadBench>,
 }
 
 async fn take_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
@@ -190,6 +202,9 @@ async fn measure(
         Some(Ok(bench)) => measured.push(bench.measure(plan, scratch, progress).await?),
         Some(Err(why)) => measured.push(blue_green::not_measured(why)),
         None => {}
+    }
+    if let Some(load) = &needs.load {
+        measured.extend(load.measure(plan, scratch, progress).await?);
     }
     Ok(Results::new(at, machine, plan.rounds, measured))
 }

@@ -608,6 +608,8 @@ pub enum Figure {
     Prober,
     /// A release on a cluster under 200 requests/s, by our deployer and by the guide's script
     BlueGreen,
+    /// The load engine beside wrk, oha, k6 and Goose; its memory and its verdicts; needs Linux
+    Load,
 }
 
 /// Arguments of `report`.

@@ -163,6 +163,17 @@ pub enum BenchError {
         /// What is wrong with the answers.
         reason: String,
     },
+    /// What a load generator did cannot count.
+    #[error("a round of {who} does not count: {reason}")]
+    #[diagnostic(help(
+        "repeat on a quieter machine: the generator and the server it asks need a core each"
+    ))]
+    Generator {
+        /// Which generator.
+        who: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What the prober saw cannot count.
     #[error("a round of the prober does not count: {reason}")]
     #[diagnostic(help(

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::process::bound::{BoundChild, Program, Reach, describe};
 use harness::wait::{self, Observation};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::error::BenchError;
 use super::release;
@@ -21,6 +22,39 @@ pub struct Server {
     pub url: String,
     /// Its process.
     pub process: u32,
+}
+
+impl Server {
+    /// Which part of a core it uses while `work` is done, from 0 to 1.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn busy_during<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<(T, f64), BenchError> {
+        let used = || {
+            cpu_time(self.process).ok_or_else(|| BenchError::Load {
+                url: self.url.clone(),
+                reason: "the server is gone".into(),
+            })
+        };
+        let (before, begun) = (used()?, Instant::now());
+        let done = work.await;
+        let elapsed = begun.elapsed();
+        let used = used()?.saturating_sub(before);
+        Ok((done, used.as_secs_f64() / elapsed.as_secs_f64()))
+    }
+}
+
+/// What a process has used of all cores together since it started.
+fn cpu_time(process: u32) -> Option<Duration> {
+    let id = sysinfo::Pid::from_u32(process);
+    let mut system = System::new().ok()?;
+    let wanted = ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), true, wanted);
+    let millis = system.process(id)?.accumulated_cpu_time();
+    Some(Duration::from_millis(millis))
 }
 
 /// Has cargo build it as the platform is released, and returns the binary.
@@ -93,5 +127,16 @@ mod tests {
         assert_eq!(listening(line), "127.0.0.1:4711".parse().ok());
         let other = r#"{"message":"ready","address":"127.0.0.1:1"}"#;
         assert_eq!(listening(other), None);
+    }
+
+    #[test]
+    fn a_process_that_works_uses_time_and_one_that_is_not_there_none() {
+        let own = std::process::id();
+        let before = cpu_time(own).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while cpu_time(own).unwrap() == before {
+            assert!(Instant::now() < deadline, "no time is counted");
+        }
+        assert_eq!(cpu_time(u32::MAX), None);
     }
 }

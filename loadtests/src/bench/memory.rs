@@ -64,15 +64,26 @@ impl Peak {
     }
 }
 
+/// What the process `pid` holds now, MiB; `None` where that cannot be told.
+pub fn resident_mebibytes(pid: u32) -> Option<f64> {
+    let kib = of_process(pid, "VmRSS:")?;
+    Some(kib as f64 / 1024.0)
+}
+
 fn high_water_kib(pid: u32) -> Option<u64> {
-    mark(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    of_process(pid, "VmHWM:")
+}
+
+fn of_process(pid: u32, label: &str) -> Option<u64> {
+    labelled(
+        &std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
+        label,
+    )
 }
 
 /// `VmHWM:    41388 kB`, where kB means KiB. A process that has ended has no such line.
-fn mark(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn labelled(status: &str, label: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(label))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
@@ -84,8 +95,12 @@ mod tests {
     fn the_mark_is_read_as_the_kernel_writes_it() {
         let status =
             "Name:\txtask\nVmPeak:\t  812345 kB\nVmHWM:\t   41388 kB\nVmRSS:\t   40012 kB\n";
-        assert_eq!(mark(status), Some(41_388));
-        assert_eq!(mark("Name:\txtask\nState:\tZ (zombie)\n"), None);
+        assert_eq!(labelled(status, "VmHWM:"), Some(41_388));
+        assert_eq!(labelled(status, "VmRSS:"), Some(40_012));
+        assert_eq!(
+            labelled("Name:\txtask\nState:\tZ (zombie)\n", "VmHWM:"),
+            None
+        );
     }
 
     #[cfg(target_os = "linux")]

@@ -7,13 +7,12 @@
 //! count.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::environment::SEEDED_SYMBOL;
 use harness::service::Service;
 use harness::subprocess;
 use harness::tools::on_path;
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::cores::Cores;
 use super::error::BenchError;
@@ -101,20 +100,9 @@ impl Bench {
     }
 
     async fn load(&self, server: &Server, seconds: u64) -> Result<Load, BenchError> {
-        let gone = || BenchError::Load {
-            url: server.url.clone(),
-            reason: "the server is gone".into(),
-        };
-        let (before, begun) = (cpu_time(server.process).ok_or_else(gone)?, Instant::now());
-        let rate = self.wrk.load(&server.url, seconds).await?;
-        let elapsed = begun.elapsed();
-        let used = cpu_time(server.process)
-            .ok_or_else(gone)?
-            .saturating_sub(before);
-        Ok(Load {
-            rate,
-            busy: used.as_secs_f64() / elapsed.as_secs_f64(),
-        })
+        let loading = self.wrk.load(&server.url, seconds);
+        let (rate, busy) = server.busy_during(loading).await?;
+        Ok(Load { rate: rate?, busy })
     }
 
     /// Stands the platform up, market-data-service with one worker thread, and puts that
@@ -233,16 +221,6 @@ pub fn judge(pairs: &[Pair]) -> Measured {
     }
 }
 
-/// What a process has used of all cores together since it started.
-fn cpu_time(process: u32) -> Option<Duration> {
-    let id = sysinfo::Pid::from_u32(process);
-    let mut system = System::new().ok()?;
-    let wanted = ProcessRefreshKind::nothing().with_cpu();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), true, wanted);
-    let millis = system.process(id)?.accumulated_cpu_time();
-    Some(Duration::from_millis(millis))
-}
-
 /// The configuration in `path`, but with one worker thread for market-data-service.
 fn with_one_worker(path: &Path, folder: &Path) -> Result<PathBuf, BenchError> {
     let text = std::fs::read_to_string(path).map_err(BenchError::file("read", path))?;
@@ -339,17 +317,6 @@ mod tests {
         );
         let none = judge(&[pair(25e3, 0.25, 20e3)]);
         assert_eq!(none.verdicts[0].outcome, Outcome::NotMeasured);
-    }
-
-    #[test]
-    fn a_process_that_works_uses_time_and_one_that_is_not_there_none() {
-        let own = std::process::id();
-        let before = cpu_time(own).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while cpu_time(own).unwrap() == before {
-            assert!(Instant::now() < deadline, "no time is counted");
-        }
-        assert_eq!(cpu_time(u32::MAX), None);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub enum Unit {
     /// Requests.
     #[serde(rename = "requests")]
     Requests,
+    /// Runs.
+    #[serde(rename = "runs")]
+    Runs,
     /// One rate as a share of another.
     #[serde(rename = "ratio")]
     Ratio,
@@ -29,7 +32,7 @@ impl Unit {
             Unit::Milliseconds => harness::duration::human(value as u64),
             Unit::Mebibytes => format!("{value:.1} MiB"),
             Unit::RequestsPerSecond => format!("{value:.0}/s"),
-            Unit::Requests => format!("{value:.0}"),
+            Unit::Requests | Unit::Runs => format!("{value:.0}"),
             Unit::Ratio => format!("{value:.3}"),
         }
     }

@@ -21,6 +21,7 @@ pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
             Some(Figure::Kind) => vec![bench::Figure::Kind],
             Some(Figure::Prober) => vec![bench::Figure::Prober],
             Some(Figure::BlueGreen) => vec![bench::Figure::BlueGreen],
+            Some(Figure::Load) => vec![bench::Figure::Load],
         },
         rounds: arguments.rounds,
         home: home(&arguments.places)?,

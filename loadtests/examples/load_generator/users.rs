@@ -1,0 +1,53 @@
+//! Goose's own loop: users who ask again as soon as they are answered, counted by Goose.
+
+use std::error::Error;
+
+use goose::config::GooseConfiguration;
+use goose::prelude::*;
+use loadtests::bench::GooseLoop;
+use loadtests::closed::Muted;
+use loadtests::result::Distribution;
+
+/// Has `users` ask for `url`, together `at_most` times a second; 0 is no bound.
+#[tokio::main]
+pub async fn made(
+    url: &str,
+    users: &str,
+    seconds: &str,
+    at_most: &str,
+) -> Result<GooseLoop, Box<dyn Error>> {
+    let _muted = Muted::begin()?;
+    let mut options = vec!["--host", url, "--users", users, "--hatch-rate", users];
+    options.extend(["--run-time", seconds, "--no-print-metrics", "--quiet"]);
+    options.extend(["--no-telnet", "--no-websocket"]);
+    if at_most != "0" {
+        options.extend(["--throttle-requests", at_most]);
+    }
+    let asks = Transaction::new(std::sync::Arc::new(|user| Box::pin(ask(user))));
+    let configuration = GooseConfiguration::parse_args_default(&options)?;
+    let metrics = GooseAttack::initialize_with_config(configuration)?
+        .register_scenario(Scenario::new("hello").register_transaction(asks))
+        .execute()
+        .await?;
+    let mut counted = GooseLoop {
+        seconds: metrics.duration as f64,
+        failed: 0,
+        latency: Distribution::default(),
+    };
+    for request in metrics.requests.values() {
+        counted.failed += request.fail_count as u64;
+        for (micros, count) in &request.raw_data.times_us {
+            (0..*count).for_each(|_| counted.latency.record(*micros as u64));
+        }
+    }
+    Ok(counted)
+}
+
+async fn ask(user: &mut GooseUser) -> TransactionResult {
+    let answer = user.get("").await?;
+    if let Ok(answer) = answer.response {
+        // Goose leaves the body unread, and then the connection cannot be kept.
+        let _ = answer.bytes().await;
+    }
+    Ok(())
+}

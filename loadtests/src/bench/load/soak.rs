@@ -1,0 +1,87 @@
+//! What the engine holds in memory while it makes 50,000 requests/s.
+
+use std::time::Duration;
+
+use harness::process::bound::{Program, Reach};
+use nix::sys::signal::Signal;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::generators::{Generators, does_not_count};
+use crate::bench::error::BenchError;
+use crate::bench::hello::Server;
+use crate::bench::memory::resident_mebibytes;
+use crate::result::LoadResult;
+
+const PER_SECOND: u32 = 50_000;
+const SECONDS: u32 = 60;
+const IN_FLIGHT: u32 = 10_000;
+
+/// Connections are made, buffers grow to their size.
+const WARM_UP_SECONDS: usize = 20;
+
+/// Drain and summing up included.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a run held.
+#[derive(Clone, Debug)]
+pub struct Soak {
+    /// After the warm-up, once a second, MiB; empty where that cannot be told.
+    pub mebibytes: Vec<f64>,
+    /// Answers a second.
+    pub per_second: f64,
+}
+
+impl Soak {
+    /// How much more the last quarter of its time held on average than the first, as a share.
+    pub fn growth(&self) -> Option<f64> {
+        let quarter = self.mebibytes.len() / 4;
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let (_, last) = self.mebibytes.split_at(self.mebibytes.len() - quarter);
+        (quarter > 0).then(|| mean(last) / mean(&self.mebibytes[..quarter]) - 1.0)
+    }
+}
+
+/// Makes the load, and looks at the generator's memory every second.
+pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, BenchError> {
+    let log = generators.core.folder.join("soak.log");
+    let mut generator = Program {
+        name: "load_generator".into(),
+        path: generators.core.taskset.clone(),
+        arguments: vec![
+            "--cpu-list".into(),
+            generators.core.number.to_string().into(),
+            generators.ours.clone().into(),
+            "arrivals".into(),
+            server.url.clone().into(),
+            PER_SECOND.to_string().into(),
+            SECONDS.to_string().into(),
+            IN_FLIGHT.to_string().into(),
+        ],
+        environment: Vec::new(),
+        user: None,
+        log: log.clone(),
+        stop_signal: Signal::SIGTERM,
+        stop_reaches: Reach::Group,
+        death_signal: Signal::SIGKILL,
+    }
+    .start()?;
+    let mut mebibytes = Vec::new();
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for _ in 0..SECONDS {
+        seconds.tick().await;
+        mebibytes.extend(resident_mebibytes(generator.pid()));
+    }
+    let ended = timeout(ENDS_WITHIN, generator.ended()).await;
+    let said = std::fs::read_to_string(&log).map_err(BenchError::file("read", &log))?;
+    let result: Result<LoadResult, _> = serde_json::from_str(said.trim());
+    let result = result.map_err(|error| {
+        let reason = format!("{error}; it ended with {ended:?} and said: {said}");
+        does_not_count("the engine", reason)
+    })?;
+    mebibytes.drain(..WARM_UP_SECONDS.min(mebibytes.len()));
+    Ok(Soak {
+        mebibytes,
+        per_second: result.whole().requests as f64 / result.seconds(),
+    })
+}
