@@ -9,6 +9,8 @@ mod peers;
 mod rates;
 mod soak;
 mod stall;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::path::PathBuf;

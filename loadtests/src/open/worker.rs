@@ -2,11 +2,11 @@
 //!
 //! It is one thread. A *slot* is a task that has one request in flight at most; there are as
 //! many as were ever needed at once, up to the bound. An arrival that is due goes to the slot
-//! that has been idle for longest; where none is idle a new one is made; at the bound it is
-//! dropped. So no arrival ever waits for another.
+//! that has been idle for the shortest time, whose memory is still at hand; where none is idle a
+//! new one is made; at the bound it is dropped. So no arrival ever waits for another, and
+//! connections that only a burst needed are left alone.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ struct Worker {
     bound: usize,
     slots: RefCell<Vec<Slot>>,
     /// Those without an arrival, the longest idle first.
-    idle: RefCell<VecDeque<usize>>,
+    idle: RefCell<Vec<usize>>,
     lines: RefCell<Vec<Rc<Line>>>,
     recorder: RefCell<Recorder>,
     /// Nothing is due any more.
@@ -156,7 +156,7 @@ impl Worker {
     }
 
     fn set_about(self: &Rc<Self>, arrival: Arrival) {
-        let idle = self.idle.borrow_mut().pop_front();
+        let idle = self.idle.borrow_mut().pop();
         let mut slots = self.slots.borrow_mut();
         match idle {
             Some(number) => {
@@ -194,7 +194,7 @@ impl Worker {
             let ending = asked.unwrap_or(Err(Outcome::TimedOut));
             self.ended(arrival, sent, ending);
             self.slots.borrow_mut()[slot].arrival = None;
-            self.idle.borrow_mut().push_back(slot);
+            self.idle.borrow_mut().push(slot);
             if self.nothing_more.get() && self.all_idle() {
                 self.all_ended.notify_one();
             }

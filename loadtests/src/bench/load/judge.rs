@@ -8,13 +8,13 @@ use crate::bench::series::{Series, Unit};
 use crate::bench::threshold::{Bound, Statistic, Threshold};
 use crate::regression::Rates;
 
-const OF_OHA: &str = "ours, as a share of oha";
+pub(super) const OF_OHA: &str = "ours, as a share of oha";
 const OF_K6: &str = "ours, as a share of k6";
 const OF_WRK: &str = "ours, as a share of wrk";
-const OFF: &str = "stall, ours: p90, p95, p99 off the truth";
-const PASSED: &str = "stall, ours: runs that p(99)<100ms passed";
-const MEMORY: &str = "memory at 50,000 requests/s";
-const GROWTH: &str = "memory: growth after the warm-up";
+pub(super) const OFF: &str = "stall, ours: p90, p95, p99 off the truth";
+pub(super) const PASSED: &str = "stall, ours: runs that p(99)<100ms passed";
+pub(super) const MEMORY: &str = "memory at 50,000 requests/s";
+pub(super) const GROWTH: &str = "memory: growth after the warm-up";
 const FALSE_ALARMS: &str = "the same version: called regressed";
 const FOUND: &str = "p95 10 % slower: called regressed";
 const FALSE_ALARMS_ROUGH: &str = "the same on a rough machine";
@@ -133,14 +133,19 @@ fn stalls(seen: &Seen) -> Measured {
 fn off(seen: [f64; 3]) -> f64 {
     let shares = seen.into_iter().zip(stall::TRUE);
     let off = shares.map(|(seen, truth)| (seen / truth - 1.0).abs());
-    // What is not a number must not pass.
-    off.fold(0.0, |worst, off| if off <= worst { worst } else { off })
+    // Not by `max`, which would hide what is not a number.
+    off.fold(0.0, |worst: f64, off| {
+        match worst.is_nan() || off <= worst {
+            true => worst,
+            false => off,
+        }
+    })
 }
 
 fn soak(seen: &Seen) -> Measured {
     let soak = &seen.soak;
     measured(
-        "load: a minute at 50,000 requests/s, the first 20 s not counted".into(),
+        "load: one minute at 50,000 requests/s, the first 20 s not counted".into(),
         vec![
             Series::new(
                 "answered meanwhile",
@@ -169,7 +174,7 @@ fn verdicts(rates: &VerdictRates) -> Measured {
     } = *rates;
     measured(
         format!(
-            "load: regression verdicts on {} comparisons each of made-up runs",
+            "load: regression verdicts, once, on {} comparisons each of made-up runs",
             same.comparisons
         ),
         vec![

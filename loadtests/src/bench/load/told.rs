@@ -108,3 +108,54 @@ fn number(within: &Value, name: &str) -> Result<f64, String> {
 fn millis(micros: Option<u64>) -> f64 {
     micros.map_or(f64::NAN, |micros| micros as f64 / 1e3)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::result::Distribution;
+
+    const OHA: &str = r#"{"summary": {"successRate": 1.0, "requestsPerSec": 82000.5},
+        "latencyPercentiles": {"p50": 0.001, "p90": 0.25, "p95": 0.5, "p99": 1.25}}"#;
+    const K6: &str = r#"{"metrics": {"http_req_failed": {"value": 0, "passes": 0, "fails": 90},
+        "http_reqs": {"count": 90, "rate": 9000.25},
+        "http_req_duration": {"p(90)": 1.5, "p(95)": 2.5, "p(99)": 1900}}}"#;
+
+    #[test]
+    fn rates_and_times_are_read() {
+        let oha = Told::by_oha(OHA).unwrap();
+        assert_eq!(
+            (oha.per_second, oha.latency),
+            (82_000.5, [250.0, 500.0, 1250.0])
+        );
+        let k6 = Told::by_k6(K6).unwrap();
+        assert_eq!((k6.per_second, k6.latency), (9000.25, [1.5, 2.5, 1900.0]));
+    }
+
+    #[test]
+    fn a_load_with_failures_does_not_count() {
+        let oha = Told::by_oha(&OHA.replace("1.0", "0.5")).unwrap_err();
+        assert_eq!(oha, "only 0.5 of its requests were answered");
+        let k6 = Told::by_k6(&K6.replace("\"value\": 0", "\"value\": 0.25")).unwrap_err();
+        assert_eq!(k6, "a share of 0.25 of its requests failed");
+        let mut counted = GooseLoop {
+            seconds: 2.0,
+            failed: 0,
+            latency: Distribution::default(),
+        };
+        assert!(Told::by_goose(&counted).is_err());
+        (0..10).for_each(|_| counted.latency.record(1000));
+        assert_eq!(Told::by_goose(&counted).unwrap().per_second, 5.0);
+        counted.failed = 1;
+        assert!(Told::by_goose(&counted).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_is_never_a_rate_and_never_panics(said in ".{0,200}") {
+            prop_assert!(Told::by_oha(&said).is_err());
+            prop_assert!(Told::by_k6(&said).is_err());
+        }
+    }
+}

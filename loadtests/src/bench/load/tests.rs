@@ -1,0 +1,109 @@
+use harness::run::event::Host;
+use jiff::Timestamp;
+
+use super::rates::Round;
+use super::*;
+use crate::bench::machine::Machine;
+use crate::bench::results::Results;
+use crate::bench::{Outcome, exit_code};
+
+/// In which all that is stated holds.
+fn seen() -> Seen {
+    let round = Round {
+        wrk: 110_000.0,
+        busy: 0.91,
+        oha: Some(83_000.0),
+        k6: Some(9_000.0),
+        goose: 12_000.0,
+        ours: 85_000.0,
+    };
+    let stall = stall::Round {
+        ours: [1_003.0, 1_502.0, 1_901.0],
+        passed: false,
+        k6: Some([1_010.0, 1_508.0, 1_905.0]),
+        goose: [0.4, 0.5, 0.9],
+    };
+    let rates = |false_alarms, found| Rates {
+        comparisons: 200,
+        false_alarms,
+        false_praise: 0,
+        found,
+    };
+    Seen {
+        rates: vec![round; 3],
+        stalls: vec![stall; 3],
+        soak: Soak {
+            mebibytes: (0..40)
+                .map(|second| 60.0 + f64::from(second) / 40.0)
+                .collect(),
+            per_second: 50_000.0,
+        },
+        verdicts: VerdictRates {
+            same: rates(0, 0),
+            slower: rates(0, 199),
+            same_but_rough: rates(3, 0),
+            slower_but_rough: rates(3, 80),
+        },
+        lacking: Vec::new(),
+    }
+}
+
+fn results(seen: &Seen) -> Results {
+    let machine = Machine {
+        host: Host {
+            system: "Debian GNU/Linux 12".into(),
+            cores: 2,
+            memory_mib: 16_000,
+        },
+        processor: None,
+        load_average: Some(0.25),
+    };
+    Results::new(Timestamp::UNIX_EPOCH, machine, 3, judge::judge(seen))
+}
+
+fn outcome(seen: &Seen, series: &str) -> Outcome {
+    let results = results(seen);
+    let mut verdicts = results.verdicts();
+    let verdict = verdicts.find(|verdict| verdict.threshold.series == series);
+    verdict.unwrap().outcome
+}
+
+#[test]
+fn the_table_shows_all_side_by_side_and_judges_ours() {
+    let results = results(&seen());
+    assert_eq!(exit_code(&results), harness::exit::ExitCode::Held);
+    insta::assert_snapshot!(results);
+}
+
+#[test]
+fn what_could_not_be_had_is_said_and_decides_nothing() {
+    let mut seen = seen();
+    seen.rates.iter_mut().for_each(|round| round.oha = None);
+    seen.lacking = vec!["oha was not measured: there is no cargo".into()];
+    assert_eq!(outcome(&seen, judge::OF_OHA), Outcome::NotMeasured);
+    let results = results(&seen);
+    assert_eq!(exit_code(&results), harness::exit::ExitCode::Inconclusive);
+    assert!(results.to_string().contains("there is no cargo"));
+}
+
+#[test]
+fn an_engine_that_hides_the_stall_fails() {
+    let mut seen = seen();
+    seen.stalls[1].ours = [0.4, 0.5, 1_900.0];
+    assert_eq!(outcome(&seen, judge::OFF), Outcome::Failed);
+    seen.stalls[1].ours = [1_000.0, f64::NAN, 1_900.0];
+    assert_eq!(outcome(&seen, judge::OFF), Outcome::Failed);
+    assert_eq!(outcome(&seen, judge::PASSED), Outcome::Held);
+    seen.stalls[2].passed = true;
+    assert_eq!(outcome(&seen, judge::PASSED), Outcome::Failed);
+}
+
+#[test]
+fn memory_that_grows_fails() {
+    let mut seen = seen();
+    seen.soak.mebibytes = (0..40).map(|second| 60.0 + f64::from(second)).collect();
+    assert_eq!(outcome(&seen, judge::GROWTH), Outcome::Failed);
+    seen.soak.mebibytes.clear();
+    assert_eq!(outcome(&seen, judge::GROWTH), Outcome::NotMeasured);
+    assert_eq!(outcome(&seen, judge::MEMORY), Outcome::NotMeasured);
+}
