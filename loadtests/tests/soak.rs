@@ -1,6 +1,7 @@
 //! A soak, shortened: what the engine holds in memory does not grow with what it has sent. It
 //! is a program of its own, whose memory no other test has a part in.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -37,7 +37,7 @@ pub async fn made(
     for request in metrics.requests.values() {
         counted.failed += request.fail_count as u64;
         for (micros, count) in &request.raw_data.times_us {
-            (0..*count).for_each(|_| counted.latency.record(*micros as u64));
+            (0..*count).for_each(|_| counted.latency.record(*micros));
         }
     }
     Ok(counted)

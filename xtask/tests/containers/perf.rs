@@ -16,7 +16,10 @@ use crate::rig::{Rig, UP};
 
 /// As short as a run may be that is compared, its warm-up of two seconds included.
 fn rig() -> Rig {
-    Rig::new().change("{ rate = 90, seconds = 150 }", "{ rate = 90, seconds = 13 }")
+    Rig::new().change(
+        "{ rate = 90, seconds = 150 }",
+        "{ rate = 90, seconds = 13 }",
+    )
 }
 
 /// A result that a command kept.

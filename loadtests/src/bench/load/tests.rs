@@ -54,8 +54,8 @@ fn results(seen: &Seen) -> Results {
             system: "Debian GNU/Linux 12".into(),
             cores: 2,
             memory_mib: 16_000,
+            processor: None,
         },
-        processor: None,
         load_average: Some(0.25),
     };
     Results::new(Timestamp::UNIX_EPOCH, machine, 3, judge::judge(seen))
