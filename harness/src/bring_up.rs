@@ -114,6 +114,7 @@ impl Context<'_> {
             supervisor: ProcessIdentity::own(),
             entry,
             cluster: None,
+            releases: None,
             site_host: platform.site_host.clone(),
             api_host: platform.api_host.clone(),
             version: platform.version.clone(),

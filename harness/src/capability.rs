@@ -48,8 +48,9 @@ impl std::fmt::Display for Capability {
 
 impl Capability {
     /// What processes of this machine can do.
-    pub const LOCAL: [Capability; 4] = [
+    pub const LOCAL: [Capability; 5] = [
         Capability::Watched,
+        Capability::BlueGreen,
         Capability::Allowed(Action::Orders),
         Capability::Allowed(Action::Burst),
         Capability::Allowed(Action::Load),

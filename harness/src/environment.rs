@@ -119,6 +119,10 @@ pub struct Environment {
     /// The cluster it is on, unless it is processes of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterPlace>,
+    /// Where it is no cluster, and yet a service of it can be released: what answers a
+    /// release's part of the Kubernetes API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub releases: Option<ClusterPlace>,
     /// The host of the site.
     pub site_host: String,
     /// The host of the API.
@@ -154,6 +158,11 @@ impl Environment {
             (None, Some(address)) => Some(format!("http://{address}/")),
             _ => None,
         }
+    }
+
+    /// Where its services are released.
+    pub fn releases(&self) -> Option<&ClusterPlace> {
+        self.cluster.as_ref().or(self.releases.as_ref())
     }
 
     /// Why it cannot do this, unless it can.
@@ -447,6 +456,12 @@ impl EnvironmentFolder {
     /// Keeps the secrets, readable by this user alone.
     pub fn write_secrets(&self, secrets: &Secrets) -> Result<(), EnvironmentError> {
         self.write_private("secrets.json", secrets)
+    }
+
+    /// Keeps the kubeconfig of what is no cluster, readable by this user alone.
+    pub fn write_kubeconfig(&self, json: &serde_json::Value) -> Result<PathBuf, EnvironmentError> {
+        self.write_private("kubeconfig", json)?;
+        Ok(self.folder.join("kubeconfig"))
     }
 
     /// The folder itself, for what goes with the environment.

@@ -21,7 +21,7 @@ pub mod images;
 pub mod interrupts;
 pub mod kind;
 pub mod ledger;
-mod local;
+pub mod local;
 pub mod preflight;
 pub mod prober;
 pub mod process;

@@ -2,6 +2,7 @@
 
 mod backing;
 mod build;
+pub mod colours;
 mod postgres;
 mod redis;
 mod services;
@@ -34,17 +35,24 @@ pub async fn bring_up(
     context
         .stage(Stage::Deploy, async {
             services::migrate(context, &platform, &backing).await?;
-            let (upstreams, mut parts) = services::start(context, &platform, &backing).await?;
+            let services = services::start(context, &platform, &backing).await?;
             let table = RouteTable::new(&context.config.routes).map_err(|error| {
                 UpError::system("compile the routes")(std::io::Error::other(error))
             })?;
-            let router = Router::serve(listener, &context.config.platform, table, upstreams)
-                .map_err(UpError::system("start the router"))?;
+            let router = Router::serve(
+                listener,
+                &context.config.platform,
+                table,
+                services.upstreams,
+            )
+            .map_err(UpError::system("start the router"))?;
             let address = router.address();
             context.owned.adopt_router(router);
-            parts.extend(backing.parts);
+            let parts = [services.parts, backing.parts.into()].concat();
             let entry = Entry::plain(address);
-            Ok(context.environment(name, entry, &Capability::LOCAL, parts))
+            let up = context.environment(name, entry, &Capability::LOCAL, parts);
+            let releases = Some(services.colours.place().clone());
+            Ok(Environment { releases, ..up })
         })
         .await
 }

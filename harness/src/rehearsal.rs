@@ -268,7 +268,7 @@ impl Rehearsal<'_> {
                 let failure = part_lost(&part, &how, &self.run.folder().join(&log));
                 // A service that dies under test is what the test is for; Postgres or
                 // Redis that do are the environment's fault.
-                if part.parse::<Service>().is_ok() {
+                if Service::of_part(&part).is_some() {
                     code = ExitCode::CheckFailed;
                 }
                 self.run.record(Happening::PartLost { part, how, log })?;

@@ -211,6 +211,7 @@ impl Remote<'_> {
                 shell_image: target.shell_image.clone(),
                 backing_services: None,
             }),
+            releases: None,
             site_host: base.site_host.clone(),
             api_host: base.api_host.clone(),
             version,

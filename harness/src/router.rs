@@ -5,6 +5,7 @@
 //! the decoded path
 //! (<https://kubernetes.github.io/ingress-nginx/user-guide/ingress-path-matching/>).
 
+mod backends;
 mod path;
 mod proxy;
 mod table;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use backends::Backends;
 pub use table::RouteTable;
 
 use crate::config::Platform;
@@ -31,8 +33,8 @@ use crate::service::Service;
 /// nginx closes an idle client connection after 75 s (`keepalive_timeout`).
 const IDLE_CLIENT: Duration = Duration::from_secs(75);
 
-/// Where each service listens.
-pub type Upstreams = BTreeMap<Service, SocketAddr>;
+/// Who answers for each service.
+pub type Upstreams = BTreeMap<Service, Backends>;
 
 /// A running router; it stops when dropped.
 pub struct Router {

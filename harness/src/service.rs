@@ -57,6 +57,16 @@ impl Service {
         }
     }
 
+    /// The service that a part of an environment is, or is a pod of: a pod's name begins with
+    /// its service's.
+    pub fn of_part(part: &str) -> Option<Service> {
+        let is_pod = |it: &Service| {
+            let rest = part.strip_prefix(it.name());
+            rest.is_some_and(|it| it.is_empty() || it.starts_with('-'))
+        };
+        Service::ALL.into_iter().find(is_pod)
+    }
+
     /// The variable by which the other services are told this one's URL, where any calls it.
     pub fn url_variable(self) -> Option<&'static str> {
         match self {

@@ -18,6 +18,7 @@ mod scaled_switch;
 mod traffic_checks;
 
 use harness::blue_green::{BlueGreenError, Conclusion, Status};
+use harness::capability::Capability;
 use harness::prober::Recording;
 use harness::run::{Run, RunFolderError};
 
@@ -78,6 +79,17 @@ impl BlueGreen {
     /// How its claim is broken on purpose.
     pub const fn sabotage(self) -> &'static str {
         self.about().3
+    }
+
+    /// What it needs of an environment.
+    pub const fn needs(self) -> &'static [Capability] {
+        match self {
+            // A kubelet that pulls images; admission.
+            BlueGreen::BadImage | BlueGreen::ReApply => {
+                &[Capability::BlueGreen, Capability::Cluster]
+            }
+            _ => &[Capability::BlueGreen],
+        }
     }
 
     const fn about(self) -> (&'static str, u32, &'static str, &'static str) {

@@ -68,7 +68,7 @@ const fn blue_green(which: BlueGreen) -> Entry {
         name: which.name(),
         number: which.number(),
         claim: which.claim(),
-        needs: &[Capability::BlueGreen],
+        needs: which.needs(),
         sabotage: Some(which.sabotage()),
         family: Family::BlueGreen(which),
     }

@@ -8,6 +8,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use testcontainers::{ContainerAsync, GenericImage};
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +17,7 @@ use super::directory;
 use super::error::UpError;
 use crate::engine::Engine;
 use crate::ledger::{Ledger, LedgerError, Resource};
+use crate::local::colours::Colours;
 use crate::process::bound::{BoundChild, Program, describe};
 use crate::process::identity::ProcessIdentity;
 use crate::router::Router;
@@ -35,6 +37,7 @@ pub struct Owned {
 #[derive(Default)]
 struct Holdings {
     router: Option<Router>,
+    colours: Option<Colours>,
     children: Vec<Child>,
     containers: Vec<OwnedContainer>,
     clusters: Vec<OfEngine>,
@@ -208,6 +211,21 @@ impl Owned {
         self.hold().router = Some(router);
     }
 
+    /// Takes over what sees to a service on two colours.
+    pub fn adopt_colours(&self, colours: Colours) {
+        self.hold().colours = Some(colours);
+    }
+
+    /// Whether the end of the child of this name is no loss: whoever started it sees to it.
+    pub fn expect_end(&self, name: &str, expected: bool) {
+        self.with_child(name, |child| child.expected_to_end = expected);
+    }
+
+    /// Sends the child of this name a signal, unless it has ended.
+    pub fn ask(&self, name: &str, signal: Signal) {
+        self.with_child(name, |child| child.process.send(signal));
+    }
+
     /// How the child of this name ended, if it has.
     pub fn ended(&self, name: &str) -> Option<ExitStatus> {
         self.with_child(name, |child| child.process.has_ended())?
@@ -227,6 +245,11 @@ impl Owned {
             let _ = self.until_ended(name, grace).await;
         }
         // Held until here, so that a caller who stops waiting leaves it to `release`.
+        Ok(self.forget(name)?)
+    }
+
+    /// Forgets the child of this name. One that still runs is killed.
+    pub fn forget(&self, name: &str) -> Result<(), LedgerError> {
         let entry = {
             let mut holdings = self.hold();
             let at = holdings
@@ -236,7 +259,7 @@ impl Owned {
             at.map(|at| holdings.children.remove(at).entry)
         };
         match entry {
-            Some(entry) => Ok(self.ledger.release(&entry)?),
+            Some(entry) => self.ledger.release(&entry),
             None => Ok(()),
         }
     }
@@ -306,6 +329,7 @@ impl Owned {
         let _ = tokio::time::timeout(ENGINE_PATIENCE, self.under_way.wait()).await;
         let Holdings {
             router,
+            colours,
             children,
             containers,
             clusters,
@@ -315,6 +339,9 @@ impl Owned {
         let (mut gone, mut left) = (Vec::new(), Vec::new());
         if let Some(router) = router {
             router.stop(grace).await;
+        }
+        if let Some(colours) = colours {
+            colours.stop().await;
         }
         let (backing, services): (Vec<_>, Vec<_>) = children
             .into_iter()

@@ -1,5 +1,6 @@
 //! Builds the platform's binary.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,20 +21,11 @@ pub async fn platform(context: &Context<'_>) -> Result<PathBuf, UpError> {
         return Ok(program.to_owned());
     }
     let begun = std::time::Instant::now();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = context.workspace.join("Cargo.toml");
+    let [cargo, arguments @ ..] = command(context.workspace);
     context.owned.start(&Program {
         name: NAME.into(),
         path: cargo.into(),
-        arguments: vec![
-            "build".into(),
-            "--release".into(),
-            "--package=platform".into(),
-            "--locked".into(),
-            "--message-format=json-render-diagnostics".into(),
-            "--manifest-path".into(),
-            manifest.into(),
-        ],
+        arguments: arguments.into(),
         // A compiler needs the user's whole environment: proxies, linkers, caches.
         environment: std::env::vars().collect(),
         user: None,
@@ -52,7 +44,27 @@ pub async fn platform(context: &Context<'_>) -> Result<PathBuf, UpError> {
         });
     }
     context.step(Stage::Provision, "the platform is built", begun);
-    executable(&log)
+    let messages =
+        std::fs::read_to_string(&log).map_err(UpError::system("read cargo's messages"))?;
+    executable(&messages).ok_or_else(|| UpError::Ended {
+        part: "cargo build of the platform".into(),
+        how: "it named no executable".into(),
+        log,
+    })
+}
+
+/// cargo, and what it is to do.
+pub(super) fn command(workspace: &Path) -> [OsString; 8] {
+    [
+        std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+        "build".into(),
+        "--release".into(),
+        "--package=platform".into(),
+        "--locked".into(),
+        "--message-format=json-render-diagnostics".into(),
+        "--manifest-path".into(),
+        workspace.join("Cargo.toml").into(),
+    ]
 }
 
 async fn ended_with_progress(context: &Context<'_>) -> Result<std::process::ExitStatus, UpError> {
@@ -93,15 +105,10 @@ fn compiling(log: &Path) -> Option<String> {
 }
 
 /// cargo's own word on where the binary is.
-fn executable(log: &Path) -> Result<PathBuf, UpError> {
-    let text = std::fs::read_to_string(log).map_err(UpError::system("read cargo's messages"))?;
-    text.lines()
+pub(super) fn executable(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| message["target"]["name"] == "platform")
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .ok_or_else(|| UpError::Ended {
-            part: "cargo build of the platform".into(),
-            how: "it named no executable".into(),
-            log: log.to_owned(),
-        })
 }

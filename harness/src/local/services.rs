@@ -1,5 +1,6 @@
 //! The six services as processes of this machine.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,9 +8,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::backing::Backing;
+use super::colours::{self, Colours};
 use crate::bring_up::{Context, UpError, process_part};
 use crate::process::bound::{Program, Reach, describe};
-use crate::router::Upstreams;
+use crate::router::{Backends, Upstreams};
 use crate::run::event::{Part, Stage};
 use crate::service::Service;
 use crate::wait::{self, Observation};
@@ -51,39 +53,67 @@ pub async fn migrate(
     Ok(())
 }
 
+/// The services, ready.
+pub struct Services {
+    /// Who answers for each.
+    pub upstreams: Upstreams,
+    /// For the report.
+    pub parts: Vec<Part>,
+    /// The one that can be released.
+    pub colours: Colours,
+}
+
+/// Where each is called.
+type Addresses = BTreeMap<Service, SocketAddr>;
+
 /// Starts each service once those it calls listen, then waits until all are ready.
 pub async fn start(
     context: &Context<'_>,
     platform: &Path,
     backing: &Backing,
-) -> Result<(Upstreams, Vec<Part>), UpError> {
+) -> Result<Services, UpError> {
     let begun = Instant::now();
-    let mut upstreams = Upstreams::new();
-    for service in Service::ALL {
-        let environment = environment(context, service, backing, &upstreams);
+    let mut addresses = Addresses::new();
+    // It calls none of the others.
+    let variables = environment(context, colours::SERVICE, backing, &addresses);
+    let colours = Colours::start(context, platform, variables).await?;
+    addresses.insert(colours::SERVICE, colours.address());
+    let processes = Service::ALL
+        .into_iter()
+        .filter(|it| *it != colours::SERVICE);
+    for service in processes.clone() {
+        let environment = environment(context, service, backing, &addresses);
         context.owned.start(&Program {
             arguments: vec!["serve".into(), service.name().into()],
             environment,
             ..program(context, service.name(), platform)
         })?;
-        upstreams.insert(service, listening(context, service).await?);
+        addresses.insert(service, listening(context, service).await?);
     }
-    let ready = upstreams
-        .iter()
-        .map(|(service, address)| ready(context, *service, *address));
-    futures::future::try_join_all(ready).await?;
+    let ready = processes.map(|service| ready(context, service, addresses[&service]));
+    let (_, ()) = futures::try_join!(
+        futures::future::try_join_all(ready),
+        colours.ready(context.deadlines.service_ready)
+    )?;
     context.step(Stage::Deploy, "all six services are ready", begun);
-    let parts = Service::ALL
-        .iter()
-        .map(|service| {
-            process_part(
-                context.owned,
-                service.name(),
-                upstreams[service].to_string(),
-            )
-        })
+    let parts = Service::ALL.map(|service| match service {
+        colours::SERVICE => colours.part(),
+        _ => process_part(
+            context.owned,
+            service.name(),
+            addresses[&service].to_string(),
+        ),
+    });
+    let mut upstreams: Upstreams = addresses
+        .into_iter()
+        .map(|(service, address)| (service, Backends::one(address)))
         .collect();
-    Ok((upstreams, parts))
+    upstreams.insert(colours::SERVICE, colours.backends());
+    Ok(Services {
+        upstreams,
+        parts: parts.into(),
+        colours,
+    })
 }
 
 fn program(context: &Context<'_>, name: &str, path: &Path) -> Program {
@@ -104,7 +134,7 @@ fn environment(
     context: &Context<'_>,
     service: Service,
     backing: &Backing,
-    upstreams: &Upstreams,
+    addresses: &Addresses,
 ) -> Vec<(String, String)> {
     let secrets = context.secrets;
     let mut all = vec![
@@ -126,7 +156,7 @@ fn environment(
         // Nothing has to learn that an endpoint is going: the router goes first.
         ("DRAIN_SECONDS".into(), "0".into()),
     ];
-    for (called, address) in upstreams {
+    for (called, address) in addresses {
         if let Some(variable) = called.url_variable() {
             all.push((variable.into(), format!("http://{address}")));
         }
@@ -167,7 +197,7 @@ async fn listening(context: &Context<'_>, service: Service) -> Result<SocketAddr
 }
 
 /// A line of the service's log: JSON with a message and fields.
-fn listening_line(line: &str) -> Option<SocketAddr> {
+pub(super) fn listening_line(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields").unwrap_or(&line);
     if fields["message"] != "listening" {

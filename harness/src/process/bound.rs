@@ -248,6 +248,11 @@ impl BoundChild {
         self.signal(Signal::SIGCONT, self.stop_reaches);
     }
 
+    /// Sends it a signal.
+    pub fn send(&mut self, signal: Signal) {
+        self.signal(signal, self.stop_reaches);
+    }
+
     /// Ends the child and all that it has started, whatever they do.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL, Reach::Group);

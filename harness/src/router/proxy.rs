@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_http::timeout::TimeoutBody;
 
 use super::table::{Destination, RouteTable};
-use super::{Upstreams, path};
+use super::{Backends, Upstreams, path};
 use crate::config::Platform;
 
 /// ingress-nginx's `proxy-connect-timeout`.
@@ -98,8 +98,8 @@ impl Proxy {
             .find(&host, &path)
             .ok_or_else(|| (StatusCode::NOT_FOUND, format!("no route for {host}{path}")))?;
         let service = destination.service;
-        match self.upstreams.get(&service) {
-            Some(address) => Ok((destination, *address)),
+        match self.upstreams.get(&service).and_then(Backends::next) {
+            Some(address) => Ok((destination, address)),
             None => Err((
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{service} is not here"),

@@ -35,16 +35,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 pub struct Ground<'a> {
     /// The environment, and from where it is looked at.
     pub subject: &'a Subject<'a>,
-    /// Its cluster.
+    /// Where its services are released.
     pub cluster: &'a Cluster,
     /// How releases are made here: the configured thresholds, and times that are short.
     pub policy: &'a Policy,
     /// The paths that the service must answer.
     pub smoke: &'a [String],
-    /// Two versions whose images the nodes have.
+    /// Two versions that are there to be started.
     pub versions: &'a [String; 2],
-    /// The image of the prober on the nodes, for looking from inside.
-    pub prober_image: &'a str,
+    /// The image of the prober on the nodes, for looking from inside; none where the addresses
+    /// of Services are this machine's.
+    pub prober_image: Option<&'a str>,
     /// How the command line is called, for a deployer that is to be killed.
     pub program: &'a Program,
 }

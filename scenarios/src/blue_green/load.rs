@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use harness::prober::{self, Inside, Lane, Outside, Recording, Spec, Target};
+use harness::prober::{self, Inside, Lane, Outside, Recording, Spec, Target, Vantage};
 use harness::wait::{self, Observation};
+use k8s_openapi::api::core::v1::Service;
 
 use super::ground::{Done, Ground, SERVICE};
 
@@ -107,7 +108,29 @@ impl Lanes {
 pub struct Load {
     lanes: Lanes,
     outside: Option<Outside>,
-    inside: Option<Inside>,
+    inside: Option<Within>,
+}
+
+/// A prober that asks a Service itself.
+enum Within {
+    /// From a pod in the cluster.
+    Pod(Inside),
+    /// From this process, where the Service's address is this machine's.
+    Here(Outside),
+}
+
+impl Within {
+    fn so_far(&self) -> u64 {
+        match self {
+            Within::Pod(inside) => inside.so_far(),
+            Within::Here(outside) => answered(outside),
+        }
+    }
+}
+
+fn answered(outside: &Outside) -> u64 {
+    let counted = outside.so_far();
+    counted.good + counted.failed
 }
 
 impl Load {
@@ -155,11 +178,8 @@ impl Load {
     }
 
     fn so_far(&self) -> u64 {
-        let outside = self.outside.as_ref().map_or(0, |it| {
-            let counted = it.so_far();
-            counted.good + counted.failed
-        });
-        let inside = self.inside.as_ref().map_or(0, Inside::so_far);
+        let outside = self.outside.as_ref().map_or(0, answered);
+        let inside = self.inside.as_ref().map_or(0, Within::so_far);
         outside + inside
     }
 
@@ -175,9 +195,16 @@ impl Load {
         if let Some(outside) = self.outside {
             recordings.push(outside.end().await);
         }
-        if let Some(inside) = self.inside {
-            let ended = inside.end().await;
-            recordings.push(ended.map_err(|error| told(error.to_string()))?);
+        match self.inside {
+            None => {}
+            Some(Within::Pod(inside)) => {
+                let ended = inside.end().await;
+                recordings.push(ended.map_err(|error| told(error.to_string()))?);
+            }
+            Some(Within::Here(here)) => recordings.push(Recording {
+                from: Vantage::Inside,
+                ..here.end().await
+            }),
         }
         Ok(recordings)
     }
@@ -193,15 +220,32 @@ async fn outside(ground: &Ground<'_>, lanes: Lanes) -> Done<Outside> {
     started.map_err(|error| ground.trouble("a prober here", error))
 }
 
-async fn inside(ground: &Ground<'_>, lanes: Lanes) -> Done<Inside> {
+async fn inside(ground: &Ground<'_>, lanes: Lanes) -> Done<Within> {
     let name = match lanes.preview {
         true => format!("{SERVICE}-preview"),
         false => SERVICE.to_owned(),
     };
+    let Some(image) = ground.prober_image else {
+        return here(ground, &name, lanes).await;
+    };
     let target = |path| prober::service(&name, &ground.cluster.namespace, PORT, path);
     let spec = lanes.spec(&target(QUICK), &target(SLOW));
     let client = ground.cluster.client().clone();
-    let image = ground.prober_image;
     let started = Inside::start(client, prober::MONITORING, image, &spec, A_WHILE).await;
-    started.map_err(|error| ground.trouble("a prober inside", error))
+    let started = started.map_err(|error| ground.trouble("a prober inside", error))?;
+    Ok(Within::Pod(started))
+}
+
+/// Asks the Service's own address, past whatever is before it.
+async fn here(ground: &Ground<'_>, name: &str, lanes: Lanes) -> Done<Within> {
+    let found = ground.api::<Service>().get(name).await;
+    let found = found.map_err(|error| ground.trouble("a Service", error))?;
+    let spec = found.spec.unwrap_or_default();
+    let port = spec.ports.iter().flatten().next().map(|it| it.port);
+    let address = spec.cluster_ip.zip(port);
+    let (ip, port) = address.ok_or_else(|| ground.trouble("a Service's address", "none"))?;
+    let target = |path| Target::of(format!("http://{ip}:{port}{path}"));
+    let started = Outside::start(&lanes.spec(&target(QUICK), &target(SLOW))).await;
+    let started = started.map_err(|error| ground.trouble("a prober here", error))?;
+    Ok(Within::Here(started))
 }

@@ -12,6 +12,7 @@ use harness::config::remote::Action;
 use harness::environment::{Environment, EnvironmentFolder};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
+use harness::local::colours::versions::{self, NotBuilt};
 use harness::remote::{Remote, RemoteError};
 use harness::run::event::{Check, Failure, Happening, Outcome, Stage, StageResult};
 use harness::run::{Run, RunFolderError, millis};
@@ -30,10 +31,20 @@ struct Ground<'a> {
     place: &'a Workplace,
     target: String,
     cluster: Cluster,
-    /// What brings images to nodes, where they are ours.
-    site: Option<Site<'a>>,
+    /// What brings a version there.
+    source: Source<'a>,
     /// Keeps others of this machine from a remote target.
     _remote: Option<Remote<'a>>,
+}
+
+/// Where a version comes from.
+enum Source<'a> {
+    /// Its image is brought to nodes that are ours.
+    Image(Box<Site<'a>>),
+    /// It is what the checkout holds, in this environment.
+    Checkout(EnvironmentFolder),
+    /// It is there, or is not.
+    Elsewhere,
 }
 
 /// Runs one of the commands.
@@ -79,7 +90,10 @@ impl<'a> Ground<'a> {
             place,
             target: environment.target.clone(),
             cluster: cluster_of(environment).await?,
-            site: Some(Site::find(place, environment).await?),
+            source: match &environment.cluster {
+                Some(_) => Source::Image(Box::new(Site::find(place, environment).await?)),
+                None => Source::Checkout(EnvironmentFolder::of(&place.home, &environment.name)),
+            },
             _remote: None,
         })
     }
@@ -99,7 +113,7 @@ impl<'a> Ground<'a> {
             place,
             target: site.name.to_owned(),
             cluster: remote.cluster().clone(),
-            site: None,
+            source: Source::Elsewhere,
             _remote: Some(remote),
         })
     }
@@ -161,17 +175,16 @@ impl<'a> Ground<'a> {
             .place
             .start_run_on("blue-green", &self.target, name, "which is up")?;
         run.begin(Stage::Deploy)?;
-        if let (Ask::Deploy { version, .. }, Some(site)) = (ask, &self.site) {
+        if let Ask::Deploy { version, .. } = ask {
             let progress = run.teller(Stage::Deploy);
             let brought = tokio::select! {
-                brought = site.bring_image(version, supply, &progress) => Ok(brought),
+                brought = self.bring(version, supply, &progress) => Ok(brought),
                 code = interrupts.next() => Err(code),
             };
             drop(progress);
             match brought {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    let failure = error.failure();
+                Ok(Err(failure)) => {
                     return failed(&mut run, failure, ExitCode::NoEnvironment, common.json);
                 }
                 Err(code) => return called_off(&mut run, code, common.json),
@@ -186,6 +199,29 @@ impl<'a> Ground<'a> {
                 let failure = self.failure(of, &error);
                 failed(&mut run, failure, code, common.json)
             }
+        }
+    }
+
+    /// Has the version be where its pods look for it.
+    async fn bring(
+        &self,
+        version: &str,
+        supply: Supply,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), Failure> {
+        match &self.source {
+            Source::Image(site) => {
+                let brought = site.bring_image(version, supply, progress).await;
+                brought.map_err(|error| error.failure())
+            }
+            Source::Checkout(folder) => {
+                progress("building the platform");
+                let (workspace, deadline) =
+                    (&self.place.workspace, self.place.config.deadlines.build);
+                let built = versions::build(workspace, folder, version, deadline).await;
+                built.map_err(|error| not_built(version, &error))
+            }
+            Source::Elsewhere => Ok(()),
         }
     }
 
@@ -288,9 +324,9 @@ impl<'a> Ground<'a> {
 
     /// How the environment is named on the command line.
     fn named(&self, of: &BlueGreenService) -> String {
-        match self.site {
-            Some(_) => format!(" --name {}", of.named.name),
-            None => format!(" --target {}", self.target),
+        match self.source {
+            Source::Elsewhere => format!(" --target {}", self.target),
+            _ => format!(" --name {}", of.named.name),
         }
     }
 
@@ -405,6 +441,16 @@ impl<'r> Scribe<'r> {
             step: step.to_string(),
             millis: millis(begun.elapsed()),
         })
+    }
+}
+
+fn not_built(version: &str, error: &NotBuilt) -> Failure {
+    Failure {
+        what: format!("{version} cannot be had"),
+        expected: "a platform that builds from this checkout".into(),
+        seen: error.to_string(),
+        look_at: "what cargo says".into(),
+        next: "cargo build --release --package=platform --locked".into(),
     }
 }
 

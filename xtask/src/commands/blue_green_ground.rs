@@ -1,5 +1,5 @@
 //! What the blue-green scenarios stand on: a service of an environment that is up, another
-//! version of it on the nodes, and a prober's image there.
+//! version of it where versions are, and a prober's image on the nodes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,8 +7,10 @@ use std::time::Duration;
 use harness::blue_green::lock::Holder;
 use harness::blue_green::{BlueGreenError, Deployer, Event, Policy, Status};
 use harness::cluster::Cluster;
+use harness::environment::EnvironmentFolder;
 use harness::images::{self, ForNodes, Supply};
 use harness::kind::release;
+use harness::local::colours;
 use harness::prober;
 use harness::run::Run;
 use harness::run::event::Stage;
@@ -26,12 +28,12 @@ pub struct Prepared {
     policy: Policy,
     smoke: Vec<String>,
     versions: [String; 2],
-    prober_image: String,
+    prober_image: Option<String>,
     program: Program,
 }
 
 impl Prepared {
-    /// Brings to the nodes what the scenarios need.
+    /// Brings what the scenarios need to where it is needed.
     pub async fn of(
         run: &mut Run,
         place: &Workplace,
@@ -39,17 +41,27 @@ impl Prepared {
     ) -> Result<Prepared, Mismatch> {
         let environment = subject.environment;
         let unprepared = |seen: String| Mismatch {
-            expected: "a cluster that the scenarios' images can be brought to".into(),
+            expected: "two versions that can be released".into(),
             seen,
-            look_at: "the nodes of the cluster".into(),
+            look_at: "the images on the nodes of the cluster".into(),
             next: "cargo xtask images list".into(),
         };
         let told = |problem: crate::problem::Problem| unprepared(problem.to_string());
-        let site = Site::find(place, environment).await.map_err(told)?;
         let cluster = cluster_of(environment).await.map_err(told)?;
         let versions = versions(&environment.version);
-        let prober_image = bring(&site, &versions, &run.teller(Stage::Verify)).await;
-        let prober_image = prober_image.map_err(|error| unprepared(error.to_string()))?;
+        let prober_image = match &environment.cluster {
+            Some(_) => {
+                let site = Site::find(place, environment).await.map_err(told)?;
+                let brought = bring(&site, &versions, &run.teller(Stage::Verify)).await;
+                Some(brought.map_err(|error| unprepared(error.to_string()))?)
+            }
+            None => {
+                let folder = EnvironmentFolder::of(&place.home, &environment.name);
+                let kept = colours::versions::also_as(&folder, &versions[0], &versions[1]);
+                kept.map_err(|error| unprepared(error.to_string()))?;
+                None
+            }
+        };
         let policy = short(&place.config.blue_green);
         let config = write_config(run, place, &policy).map_err(unprepared)?;
         let service = SERVICE.parse::<Service>().ok();
@@ -72,7 +84,7 @@ impl Prepared {
             policy: &self.policy,
             smoke: &self.smoke,
             versions: &self.versions,
-            prober_image: &self.prober_image,
+            prober_image: self.prober_image.as_deref(),
             program: &self.program,
         }
     }

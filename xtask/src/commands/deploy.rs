@@ -165,9 +165,9 @@ pub async fn stage(
     }
 }
 
-/// The cluster that an environment is on.
+/// Where an environment's services are released.
 pub async fn cluster_of(environment: &Environment) -> Result<Cluster, Problem> {
-    let Some(place) = &environment.cluster else {
+    let Some(place) = environment.releases() else {
         return Err(Problem::usage(NotOnACluster {
             name: environment.name.to_string(),
             target: environment.target.clone(),

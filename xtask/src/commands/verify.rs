@@ -97,7 +97,7 @@ async fn look(
     credentials: &Credentials,
     selection: &Selection,
 ) -> Result<(), RunFolderError> {
-    let versions = match &environment.cluster {
+    let versions = match environment.releases() {
         Some(cluster) => match versions(cluster).await {
             Ok(versions) => versions,
             Err(error) => {
@@ -197,15 +197,17 @@ pub async fn leave(
         say!("called off: a release under way is ended first; once more leaves at once");
     }
     let taking_back = async {
-        let Some(its) = &environment.cluster else {
+        let Some(its) = environment.releases() else {
             return;
         };
         let Ok(cluster) = its.open().await else {
             return;
         };
-        // They end by themselves where this fails.
-        let _ = tunnel::close_all(cluster.client().clone(), NAMESPACE).await;
-        let _ = prober::close_all(cluster.client().clone(), prober::MONITORING).await;
+        if environment.cluster.is_some() {
+            // They end by themselves where this fails.
+            let _ = tunnel::close_all(cluster.client().clone(), NAMESPACE).await;
+            let _ = prober::close_all(cluster.client().clone(), prober::MONITORING).await;
+        }
         if releases && let Err(error) = blue_green_ground::end(place, &cluster).await {
             Problem::new(error.exit_code(), error).show();
         }

@@ -42,7 +42,9 @@ fn proxy(upstream: SocketAddr, read_timeout: Duration) -> Arc<Proxy> {
     let text = include_str!("../../../../harness.toml");
     let config = Config::parse(std::path::Path::new("harness.toml"), text).unwrap();
     let table = RouteTable::new(&config.routes).unwrap();
-    let upstreams = Service::ALL.map(|service| (service, upstream)).into();
+    let upstreams = Service::ALL
+        .map(|service| (service, Backends::one(upstream)))
+        .into();
     Arc::new(Proxy {
         read_timeout,
         ..Proxy::new(&config.platform, table, upstreams)
