@@ -13,6 +13,7 @@
     reason = "what is shared with the tests of the kind target is not all used here"
 )]
 
+mod colours;
 mod engine;
 mod environments;
 mod faults;

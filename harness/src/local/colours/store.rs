@@ -100,7 +100,7 @@ impl Store {
         let generation = count(before, "/metadata/generation");
         let changed = |part: &str| before.is_none_or(|it| it.pointer(part) != object.pointer(part));
         let (spec, template) = (changed("/spec"), changed("/spec/template"));
-        let revision = before.map(|it| revision(it)).unwrap_or(0);
+        let revision = before.map_or(0, revision);
         let uid = before.map(|it| it["metadata"]["uid"].clone());
         let metadata = &mut object["metadata"];
         metadata["resourceVersion"] = json!(self.version.to_string());

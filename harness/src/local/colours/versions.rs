@@ -32,7 +32,8 @@ pub enum NotBuilt {
     },
 }
 
-/// Builds the platform from the checkout, as `version` of the environment.
+/// Builds the platform from the checkout, as `version` of the environment. One that is there
+/// stays what it is, as an image's tag should: what is built next is another version.
 ///
 /// # Errors
 /// [`NotBuilt`].
@@ -42,6 +43,9 @@ pub async fn build(
     version: &str,
     deadline: Duration,
 ) -> Result<(), NotBuilt> {
+    if folder(environment).join(version).is_file() {
+        return Ok(());
+    }
     let argv: Vec<String> = build::command(workspace)
         .into_iter()
         .map(|it| it.to_string_lossy().into_owned())

@@ -42,13 +42,13 @@ impl World {
             .iter_mut()
             .filter(|pod| pod.deployment == name && pod.ending.is_none())
             .partition(|pod| pod.revision == revision(deployment));
-        let ready = |pod: &&mut Pod| pod.endpoint().is_some();
+        let ready = |pod: &Pod| pod.endpoint().is_some();
         let has = newest.len();
         let enough = newest.iter().filter(|it| ready(it)).count() >= wanted;
         // The youngest first, and before them what does not serve.
         let mut surplus = newest;
         surplus.reverse();
-        surplus.sort_by_key(|it| ready(&it));
+        surplus.sort_by_key(|it| ready(it));
         surplus.truncate(has.saturating_sub(wanted));
         let old = old.into_iter().filter(|_| enough);
         for pod in surplus.into_iter().chain(old) {
