@@ -114,7 +114,7 @@ pub struct Load {
 /// A prober that asks a Service itself.
 enum Within {
     /// From a pod in the cluster.
-    Pod(Inside),
+    Pod(Box<Inside>),
     /// From this process, where the Service's address is this machine's.
     Here(Outside),
 }
@@ -233,7 +233,7 @@ async fn inside(ground: &Ground<'_>, lanes: Lanes) -> Done<Within> {
     let client = ground.cluster.client().clone();
     let started = Inside::start(client, prober::MONITORING, image, &spec, A_WHILE).await;
     let started = started.map_err(|error| ground.trouble("a prober inside", error))?;
-    Ok(Within::Pod(started))
+    Ok(Within::Pod(Box::new(started)))
 }
 
 /// Asks the Service's own address, past whatever is before it.
