@@ -165,7 +165,7 @@ impl Colours {
             match (backends.next(), self.shared.hopeless()) {
                 (Some(_), _) => Observation::Ready(()),
                 (None, Some(why)) => Observation::Hopeless(why),
-                (None, None) => Observation::NotYet("no pod of it is".into()),
+                (None, None) => Observation::NotYet("no pod of it answers".into()),
             }
         });
         ready.await.map_err(|wait| UpError::Wait {

@@ -58,7 +58,7 @@ fn a_service_that_never_gets_ready_is_given_up_with_what_was_seen() {
         .expect_code(3)
         .expect_words("market-data-service")
         .expect_words("not within 2s; last seen: ")
-        .expect_words("market-data-service.log");
+        .expect_words("market-data-service-blue-1-1.log");
     traces.are_gone(&rig);
 }
 
@@ -184,15 +184,24 @@ fn an_engine_that_does_not_answer_and_is_needed_ends_the_run() {
     rig.traces().are_gone(&rig);
 }
 
-/// A file system of 2 MiB.
+/// A small file system.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
+    /// Room for the platform's program, which an environment keeps, and little more. MiB.
+    const SIZE: usize = 128;
+
     /// Where the system lets one be mounted: root on Linux may, most often.
     fn mount() -> Option<SmallDisk> {
         let disk = SmallDisk(tempfile::tempdir().unwrap());
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={}m", Self::SIZE),
+                "tmpfs",
+            ])
             .arg(disk.path())
             .output();
         let ok = mounted.is_ok_and(|output| output.status.success());
@@ -208,7 +217,7 @@ impl SmallDisk {
 
     /// Writes until there is no space.
     fn fill(&self) {
-        let full = fs::write(self.filler(), vec![0; 4 << 20]).unwrap_err();
+        let full = fs::write(self.filler(), vec![0; (Self::SIZE + 1) << 20]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 

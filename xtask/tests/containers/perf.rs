@@ -116,7 +116,7 @@ fn versions_are_brought_up_in_turn_and_called_off_they_are_gone() {
         .expect_words("1 of 14 runs were made");
     traces.are_gone(&rig);
     let a = kept(&rig, "a/load-steady-1.json");
-    assert_eq!(a.fingerprint.versions["platform"], "v2.1.0");
+    assert_eq!(a.fingerprint.versions["market-data-service"], "v2.1.0");
     assert_eq!(a.ended, Ended::Whole);
     assert!(
         a.fingerprint.machine.contains("core"),
@@ -124,7 +124,7 @@ fn versions_are_brought_up_in_turn_and_called_off_they_are_gone() {
         a.fingerprint.machine
     );
     let b = kept(&rig, "b/load-steady-1.json");
-    assert_eq!(b.fingerprint.versions["platform"], "v0.0.1");
+    assert_eq!(b.fingerprint.versions["market-data-service"], "v0.0.1");
     assert_eq!(b.ended, Ended::Interrupted);
     assert_eq!(report(&rig)["verdict"], "interrupted");
     rig.run(&["perf", "--target", "local", "--ab", "v2.1.0", "v0.0.2"])
