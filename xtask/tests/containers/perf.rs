@@ -124,7 +124,9 @@ fn versions_are_brought_up_in_turn_and_called_off_they_are_gone() {
         a.fingerprint.machine
     );
     let b = kept(&rig, "b/load-steady-1.json");
-    assert_eq!(b.fingerprint.versions["market-data-service"], "v0.0.1");
+    // Nobody has answered where it was called off that soon.
+    let mut versions = b.fingerprint.versions.values();
+    assert!(versions.all(|it| it == "v0.0.1"), "{:?}", b.fingerprint);
     assert_eq!(b.ended, Ended::Interrupted);
     assert_eq!(report(&rig)["verdict"], "interrupted");
     rig.run(&["perf", "--target", "local", "--ab", "v2.1.0", "v0.0.2"])
