@@ -1,26 +1,112 @@
-//! The cores that this process may use.
+//! The cores that this process may use, and what keeps a program on one of them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::process::bound::{BoundChild, Program, Reach};
+use harness::subprocess;
+use harness::tools::on_path;
+use nix::sys::signal::Signal;
 
 use super::error::BenchError;
 
+const PIN: Duration = Duration::from_secs(5);
+
 /// A core for the server and one for the load generator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Cores {
     /// The server's.
-    pub server: usize,
+    pub server: Core,
     /// The generator's.
-    pub generator: usize,
+    pub generator: Core,
+}
+
+/// A core, and what keeps a program on it (taskset(1)).
+#[derive(Clone, Debug)]
+pub struct Core {
+    taskset: PathBuf,
+    number: usize,
+}
+
+impl Core {
+    /// What the command line of `program` begins with to have it there.
+    pub fn command(&self, program: &Path) -> Vec<String> {
+        vec![
+            self.taskset.display().to_string(),
+            "--cpu-list".into(),
+            self.number.to_string(),
+            program.display().to_string(),
+        ]
+    }
+
+    /// Starts `program` there, as `name`. `taskset` becomes it: the process is the same.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(
+        &self,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Result<BoundChild, BenchError> {
+        let command = self.command(program);
+        let words = command[1..].iter().map(String::as_str);
+        let variables = environment.iter();
+        let program = Program {
+            name: name.into(),
+            path: self.taskset.clone(),
+            arguments: words
+                .chain(arguments.iter().copied())
+                .map(Into::into)
+                .collect(),
+            environment: variables
+                .map(|(key, value)| ((*key).into(), (*value).into()))
+                .collect(),
+            user: None,
+            log: log.to_owned(),
+            stop_signal: Signal::SIGTERM,
+            stop_reaches: Reach::Group,
+            death_signal: Signal::SIGKILL,
+        };
+        Ok(program.start()?)
+    }
+
+    /// Puts every thread of a process there.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn pin(&self, process: u32) -> Result<(), BenchError> {
+        let argv = [
+            self.taskset.display().to_string(),
+            "--all-tasks".into(),
+            "--cpu-list".into(),
+            "--pid".into(),
+            self.number.to_string(),
+            process.to_string(),
+        ];
+        Ok(subprocess::run(&argv, PIN, &|_| ()).await?)
+    }
 }
 
 impl Cores {
     /// The first two this process may use; which those are, a container may have decided.
+    ///
+    /// # Errors
+    /// [`BenchError::NoTaskset`] and [`BenchError::TooFewCores`].
     pub fn choose() -> Result<Cores, BenchError> {
+        let taskset = on_path("taskset").ok_or(BenchError::NoTaskset)?;
         // proc_pid_status(5). Where there is no such file there is no taskset either.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         match allowed(&status).as_slice() {
-            [server, generator, ..] => Ok(Cores {
-                server: *server,
-                generator: *generator,
-            }),
+            [server, generator, ..] => {
+                let [server, generator] = [server, generator].map(|number| Core {
+                    taskset: taskset.clone(),
+                    number: *number,
+                });
+                Ok(Cores { server, generator })
+            }
             fewer => Err(BenchError::TooFewCores {
                 allowed: fewer.len(),
             }),

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::process::bound::{BoundChild, Program, Reach, describe};
+use harness::process::bound::{BoundChild, describe};
 use harness::wait::{self, Observation};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
+use super::cores::Core;
 use super::error::BenchError;
 use super::release;
 
@@ -69,28 +69,14 @@ pub async fn build(workspace: &Path) -> Result<PathBuf, BenchError> {
 
 /// Starts it on `core`.
 pub async fn start(
-    taskset: &Path,
-    core: usize,
+    core: &Core,
     program: &Path,
     folder: &Path,
 ) -> Result<(BoundChild, Server), BenchError> {
     std::fs::create_dir_all(folder).map_err(BenchError::file("make", folder))?;
     let log = folder.join("hello.log");
-    let mut hello = Program {
-        name: "hello".into(),
-        path: taskset.to_owned(),
-        arguments: vec!["--cpu-list".into(), core.to_string().into(), program.into()],
-        environment: vec![
-            ("LISTEN_ADDRESS".into(), "127.0.0.1:0".into()),
-            ("WORKER_THREADS".into(), "1".into()),
-        ],
-        user: None,
-        log: log.clone(),
-        stop_signal: Signal::SIGTERM,
-        stop_reaches: Reach::Group,
-        death_signal: Signal::SIGKILL,
-    }
-    .start()?;
+    let environment = [("LISTEN_ADDRESS", "127.0.0.1:0"), ("WORKER_THREADS", "1")];
+    let mut hello = core.start("hello", program, &[], &environment, &log)?;
     let address = wait::until("hello listens", LISTENS, LOOK_EVERY, async || {
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         match (said.lines().find_map(listening), hello.has_ended()) {
@@ -103,7 +89,6 @@ pub async fn start(
         }
     });
     let url = format!("http://{}/", address.await?);
-    // `taskset` became the server: the process is the same.
     let process = hello.pid();
     Ok((hello, Server { url, process }))
 }

@@ -2,7 +2,6 @@
 //! another; what they tell of a server that stands still; what the engine holds in memory; and
 //! how often the regression verdicts are right.
 
-mod core;
 mod generators;
 mod judge;
 mod peers;
@@ -16,10 +15,8 @@ mod told;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use harness::tools::on_path;
 use serde::{Deserialize, Serialize};
 
-use self::core::Core;
 use super::cores::Cores;
 use super::error::BenchError;
 use super::hello;
@@ -64,7 +61,6 @@ pub struct VerdictRates {
 /// What the measurement needs of this machine, found.
 pub struct Bench {
     wrk: Wrk,
-    taskset: PathBuf,
     cores: Cores,
 }
 
@@ -81,18 +77,9 @@ struct Seen {
 impl Bench {
     /// Looks whether this machine has what is needed.
     pub fn prepare() -> Result<Bench, BenchError> {
-        let taskset = on_path("taskset").ok_or(BenchError::NoTaskset)?;
-        let program = on_path("wrk").ok_or(BenchError::NoWrk)?;
         let cores = Cores::choose()?;
-        Ok(Bench {
-            wrk: Wrk {
-                program,
-                taskset: taskset.clone(),
-                core: cores.generator,
-            },
-            taskset,
-            cores,
-        })
+        let wrk = Wrk::on(cores.generator.clone())?;
+        Ok(Bench { wrk, cores })
     }
 
     /// Has each generator make load in turn, as often as planned; the rest once.
@@ -107,8 +94,7 @@ impl Bench {
         let generators = self.generators(plan, folder.clone(), progress).await?;
         let example = ["--package=loadtests", "--example=bare_server"];
         let program = release::build(&plan.workspace, &example, "bare_server").await?;
-        let (mut child, server) =
-            hello::start(&self.taskset, self.cores.server, &program, &folder).await?;
+        let (mut child, server) = hello::start(&self.cores.server, &program, &folder).await?;
         let (mut rates, mut stalls) = (Vec::new(), Vec::new());
         for round in 1..=plan.rounds {
             let rate = rates::measure(&server, &self.wrk, &generators).await?;
@@ -122,8 +108,7 @@ impl Bench {
         let stopped = child.stop(STOP).await;
         stopped.map_err(BenchError::file("stop", &program))?;
         progress("load: has the regression verdicts judge what is made up");
-        let core = &generators.core;
-        let said = core
+        let said = generators
             .run(&generators.ours, &["verdicts"], VERDICTS_SECONDS)
             .await?;
         let verdicts = serde_json::from_str(&said);
@@ -150,11 +135,8 @@ impl Bench {
             ours: release::build(&plan.workspace, &example, "load_generator").await?,
             oha: peers::oha(&tools, progress).await,
             k6: peers::k6(&tools, progress).await,
-            core: Core {
-                taskset: self.taskset.clone(),
-                number: self.cores.generator,
-                folder,
-            },
+            core: self.cores.generator.clone(),
+            folder,
         })
     }
 }

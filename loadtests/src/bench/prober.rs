@@ -4,14 +4,13 @@
 //! ones. Each has one core. What a prober may claim to see depends on it not being its own
 //! bottleneck: half a core leaves the other half to whatever it shares a node with.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use harness::prober::line::{Reader, Said};
 use harness::prober::{Lag, Lane, Spec, Target};
 use harness::subprocess;
-use harness::tools::on_path;
 
 use super::cores::Cores;
 use super::error::BenchError;
@@ -42,7 +41,6 @@ const STOP: Duration = Duration::from_secs(5);
 
 /// What the measurement needs of this machine, found.
 pub struct Bench {
-    taskset: PathBuf,
     cores: Cores,
 }
 
@@ -59,7 +57,6 @@ impl Bench {
     /// Looks whether this machine has what is needed.
     pub fn prepare() -> Result<Bench, BenchError> {
         Ok(Bench {
-            taskset: on_path("taskset").ok_or(BenchError::NoTaskset)?,
             cores: Cores::choose()?,
         })
     }
@@ -74,9 +71,8 @@ impl Bench {
         progress("prober: builds what is measured: minutes, the first time");
         let program = hello::build(&plan.workspace).await?;
         let prober = release::build(&plan.workspace, &["--package=prober"], "prober").await?;
-        let (taskset, folder) = (&self.taskset, scratch.root());
         let (mut child, server) =
-            hello::start(taskset, self.cores.server, &program, &folder).await?;
+            hello::start(&self.cores.server, &program, &scratch.root()).await?;
         let mut rounds = Vec::new();
         for number in 1..=plan.rounds {
             let round = self.probe(&prober, &server.url).await?;
@@ -96,13 +92,8 @@ impl Bench {
     async fn probe(&self, prober: &Path, url: &str) -> Result<Round, BenchError> {
         let does_not_count = |reason: String| BenchError::Prober { reason };
         let spec = serde_json::to_string(&spec(url));
-        let argv = [
-            self.taskset.display().to_string(),
-            "--cpu-list".into(),
-            self.cores.generator.to_string(),
-            prober.display().to_string(),
-            spec.map_err(|error| does_not_count(error.to_string()))?,
-        ];
+        let mut argv = self.cores.generator.command(prober);
+        argv.push(spec.map_err(|error| does_not_count(error.to_string()))?);
         let heard = Mutex::new((Reader::default(), Heard::default()));
         let listen = |line: &str| {
             if let Ok(mut heard) = heard.lock() {

@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use harness::environment::SEEDED_SYMBOL;
 use harness::service::Service;
-use harness::subprocess;
-use harness::tools::on_path;
 
-use super::cores::Cores;
+use super::cores::{Core, Cores};
 use super::error::BenchError;
 use super::hello::{self, Server};
 use super::results::Measured;
@@ -40,32 +38,21 @@ const SECONDS: u64 = 5;
 /// Not counted: connections are made, caches filled.
 const WARM_UP_SECONDS: u64 = 1;
 
-const PIN: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(5);
 const STOP: Duration = Duration::from_secs(5);
 
 /// What the measurement needs of this machine, found.
 pub struct Bench {
     wrk: Wrk,
-    taskset: PathBuf,
-    server_core: usize,
+    server: Core,
 }
 
 impl Bench {
     /// Looks whether this machine has what is needed.
     pub fn prepare() -> Result<Bench, BenchError> {
-        let taskset = on_path("taskset").ok_or(BenchError::NoTaskset)?;
-        let program = on_path("wrk").ok_or(BenchError::NoWrk)?;
-        let cores = Cores::choose()?;
-        Ok(Bench {
-            wrk: Wrk {
-                program,
-                taskset: taskset.clone(),
-                core: cores.generator,
-            },
-            taskset,
-            server_core: cores.server,
-        })
+        let Cores { server, generator } = Cores::choose()?;
+        let wrk = Wrk::on(generator)?;
+        Ok(Bench { wrk, server })
     }
 
     /// Loads the two servers in turn, as often as planned.
@@ -78,8 +65,7 @@ impl Bench {
         progress("quotes: builds and starts what is measured: minutes, the first time");
         let program = hello::build(&plan.workspace).await?;
         let service = self.start_service(plan, scratch).await?;
-        let (mut child, hello) =
-            hello::start(&self.taskset, self.server_core, &program, &scratch.root()).await?;
+        let (mut child, hello) = hello::start(&self.server, &program, &scratch.root()).await?;
         self.load(&hello, WARM_UP_SECONDS).await?;
         self.load(&service, WARM_UP_SECONDS).await?;
         let mut pairs = Vec::new();
@@ -118,24 +104,11 @@ impl Bench {
             runs_as: format!("{} at {}", part.runs_as, part.address),
         };
         let process = part.process_id().ok_or_else(no_process)?;
-        self.pin(process).await?;
+        self.server.pin(process).await?;
         Ok(Server {
             url: format!("http://{}/quotes/{SEEDED_SYMBOL}", part.address),
             process,
         })
-    }
-
-    /// Puts every thread of a process on the servers' core.
-    async fn pin(&self, process: u32) -> Result<(), BenchError> {
-        let argv = [
-            self.taskset.display().to_string(),
-            "--all-tasks".into(),
-            "--cpu-list".into(),
-            "--pid".into(),
-            self.server_core.to_string(),
-            process.to_string(),
-        ];
-        Ok(subprocess::run(&argv, PIN, &|_| ()).await?)
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use harness::subprocess;
+use harness::tools::on_path;
 
+use super::cores::Core;
 use super::error::BenchError;
 
 /// Connections of one round. One thread of wrk drives them all.
@@ -18,29 +20,33 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Wrk {
     /// The program.
     pub program: PathBuf,
-    /// What keeps it there.
-    pub taskset: PathBuf,
     /// The core.
-    pub core: usize,
+    pub core: Core,
 }
 
 impl Wrk {
+    /// The one that is installed.
+    ///
+    /// # Errors
+    /// [`BenchError::NoWrk`].
+    pub fn on(core: Core) -> Result<Wrk, BenchError> {
+        let program = on_path("wrk").ok_or(BenchError::NoWrk)?;
+        Ok(Wrk { program, core })
+    }
+
     /// Loads `url`, which is of this machine, with all connections for `seconds`. Returns the
     /// answers a second.
     ///
     /// # Errors
     /// When an answer was not 2xx or 3xx, when a connection failed, when there was none.
     pub async fn load(&self, url: &str, seconds: u64) -> Result<f64, BenchError> {
-        let argv = [
-            self.taskset.display().to_string(),
-            "--cpu-list".into(),
-            self.core.to_string(),
-            self.program.display().to_string(),
+        let mut argv = self.core.command(&self.program);
+        argv.extend([
             "-t1".into(),
             format!("-c{CONNECTIONS}"),
             format!("-d{seconds}s"),
             url.into(),
-        ];
+        ]);
         let said = Mutex::new(String::new());
         let listen = |line: &str| {
             if let Ok(mut said) = said.lock() {

@@ -1,22 +1,28 @@
 //! The load generators: how each is asked for load, on one core, with as many connections.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use harness::subprocess;
 
 use super::GooseLoop;
-use super::core::Core;
 use super::peers::Peer;
 use super::told::Told;
+use crate::bench::cores::Core;
 use crate::bench::error::BenchError;
+use crate::bench::wrk::CONNECTIONS;
 use crate::result::LoadResult;
 
-/// Of each generator that has a fixed number of them.
-pub const CONNECTIONS: u32 = 64;
+/// Beyond its time: to start, to finish what is in flight, and to sum up.
+const GRACE: Duration = Duration::from_secs(30);
 
 const K6_SCRIPT: &str = include_str!("k6.js");
 
 /// The generators beside wrk.
 pub struct Generators {
     pub core: Core,
+    /// Where they run.
+    pub folder: PathBuf,
     /// The engine and Goose's loop (`examples/load_generator`).
     pub ours: PathBuf,
     pub oha: Peer,
@@ -24,6 +30,22 @@ pub struct Generators {
 }
 
 impl Generators {
+    /// Has `program` make load for so many seconds, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails, or takes much longer.
+    pub async fn run(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        seconds: u64,
+    ) -> Result<String, BenchError> {
+        let mut argv = self.core.command(program);
+        argv.extend(arguments.iter().map(|word| (*word).to_owned()));
+        let deadline = Duration::from_secs(seconds) + GRACE;
+        Ok(subprocess::output_in(&self.folder, &argv, deadline).await?)
+    }
+
     /// Which of the others are not measured, and why.
     pub fn lacking(&self) -> Vec<String> {
         let peers = [("oha", &self.oha), ("k6", &self.k6)];
@@ -48,7 +70,7 @@ impl Generators {
             in_flight.to_string(),
         ];
         let arguments = ["arrivals", url, &rate, &lasts, &bound];
-        let said = self.core.run(&self.ours, &arguments, seconds).await?;
+        let said = self.run(&self.ours, &arguments, seconds).await?;
         serde_json::from_str(&said).map_err(|error| does_not_count("the engine", error))
     }
 
@@ -63,7 +85,7 @@ impl Generators {
     ) -> Result<Told, BenchError> {
         let [users, lasts, at_most] = [users.to_string(), seconds.to_string(), at_most.to_string()];
         let arguments = ["users", url, &users, &lasts, &at_most];
-        let said = self.core.run(&self.ours, &arguments, seconds).await?;
+        let said = self.run(&self.ours, &arguments, seconds).await?;
         let counted: GooseLoop =
             serde_json::from_str(&said).map_err(|error| does_not_count("Goose", error))?;
         Told::by_goose(&counted).map_err(|reason| does_not_count("Goose", reason))
@@ -92,7 +114,7 @@ impl Generators {
         ];
         let shows = ["--no-tui", "--output-format", "json", url];
         let arguments = [&load[..], &shows].concat();
-        let said = self.core.run(program, &arguments, seconds).await?;
+        let said = self.run(program, &arguments, seconds).await?;
         let told = Told::by_oha(&said).map_err(|reason| does_not_count("oha", reason))?;
         Ok(Some(told))
     }
@@ -107,7 +129,7 @@ impl Generators {
         let Ok(program) = &self.k6 else {
             return Ok(None);
         };
-        let folder = &self.core.folder;
+        let folder = &self.folder;
         let (script, summary) = (folder.join("k6.js"), folder.join("k6.json"));
         std::fs::write(&script, K6_SCRIPT).map_err(BenchError::file("write", &script))?;
         let export = format!("--summary-export={}", summary.display());
@@ -124,7 +146,7 @@ impl Generators {
             &scenario,
             &script,
         ];
-        self.core.run(program, &arguments, seconds).await?;
+        self.run(program, &arguments, seconds).await?;
         let said = std::fs::read_to_string(&summary);
         let said = said.map_err(BenchError::file("read", &summary))?;
         let told = Told::by_k6(&said).map_err(|reason| does_not_count("k6", reason))?;

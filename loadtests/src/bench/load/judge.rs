@@ -1,11 +1,11 @@
 //! From what was seen to figures.
 
-use super::generators::CONNECTIONS;
 use super::{Seen, VerdictRates, stall};
 use crate::bench::Figure;
 use crate::bench::results::Measured;
 use crate::bench::series::{Series, Unit};
 use crate::bench::threshold::{Bound, Statistic, Threshold};
+use crate::bench::wrk::CONNECTIONS;
 use crate::regression::Rates;
 
 pub(super) const OF_OHA: &str = "ours, as a share of oha";

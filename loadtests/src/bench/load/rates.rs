@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::generators::{CONNECTIONS, Generators};
+use super::generators::Generators;
 use super::told::Told;
 use crate::bench::error::BenchError;
 use crate::bench::hello::Server;
-use crate::bench::wrk::Wrk;
+use crate::bench::wrk::{CONNECTIONS, Wrk};
 use crate::result::LoadResult;
 
 const SECONDS: u64 = 3;

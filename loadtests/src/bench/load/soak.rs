@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use harness::process::bound::{Program, Reach};
-use nix::sys::signal::Signal;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::generators::{Generators, does_not_count};
@@ -43,28 +41,11 @@ impl Soak {
 
 /// Makes the load, and looks at the generator's memory every second.
 pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, BenchError> {
-    let log = generators.core.folder.join("soak.log");
-    let mut generator = Program {
-        name: "load_generator".into(),
-        path: generators.core.taskset.clone(),
-        arguments: vec![
-            "--cpu-list".into(),
-            generators.core.number.to_string().into(),
-            generators.ours.clone().into(),
-            "arrivals".into(),
-            server.url.clone().into(),
-            PER_SECOND.to_string().into(),
-            SECONDS.to_string().into(),
-            IN_FLIGHT.to_string().into(),
-        ],
-        environment: Vec::new(),
-        user: None,
-        log: log.clone(),
-        stop_signal: Signal::SIGTERM,
-        stop_reaches: Reach::Group,
-        death_signal: Signal::SIGKILL,
-    }
-    .start()?;
+    let log = generators.folder.join("soak.log");
+    let [rate, lasts, bound] = [PER_SECOND, SECONDS, IN_FLIGHT].map(|it| it.to_string());
+    let arguments = ["arrivals", &server.url, &rate, &lasts, &bound];
+    let core = &generators.core;
+    let mut generator = core.start("load_generator", &generators.ours, &arguments, &[], &log)?;
     let mut mebibytes = Vec::new();
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
