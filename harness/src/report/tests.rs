@@ -533,8 +533,8 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 }
 
 fn any_comparison() -> impl Strategy<Value = Comparison> {
-    let verdict = || prop::sample::select(comparison::Verdict::ALL.to_vec());
-    let row = (any_text(), any_text(), verdict()).prop_map(|(endpoint, reason, verdict)| Row {
+    let verdict = prop::sample::select(comparison::Verdict::ALL.to_vec());
+    let row = (any_text(), any_text(), verdict).prop_map(|(endpoint, reason, verdict)| Row {
         endpoint,
         metric: "p95".into(),
         a: "1.00 ms".into(),
@@ -544,10 +544,11 @@ fn any_comparison() -> impl Strategy<Value = Comparison> {
         reason,
     });
     let rows = prop::collection::vec(row, 0..3);
-    (any_text(), verdict(), any_text(), rows).prop_map(|(of, verdict, obstacle, rows)| Comparison {
+    let obstacles = prop::collection::vec(any_text(), 0..2);
+    (any_text(), obstacles, rows).prop_map(|(of, obstacles, rows)| Comparison {
         of,
-        verdict,
-        obstacles: vec![obstacle],
+        verdict: comparison::Verdict::of(&obstacles, rows.iter().map(|row| row.verdict)),
+        obstacles,
         rows,
     })
 }

@@ -32,6 +32,15 @@ impl Verdict {
         Verdict::Unchanged,
     ];
 
+    /// What rows come to together: the one that must be looked at first decides, and an obstacle
+    /// before any of them.
+    pub fn of(obstacles: &[String], rows: impl Iterator<Item = Verdict>) -> Verdict {
+        match obstacles {
+            [] => rows.max().unwrap_or(Verdict::NotComparable),
+            _ => Verdict::NotComparable,
+        }
+    }
+
     /// How a command ends that comes to this: with 98, 5, or 0.
     pub fn exit_code(self) -> ExitCode {
         match self {

@@ -59,13 +59,9 @@ pub struct Numbers {
 }
 
 impl Comparison {
-    /// The row that must be looked at first decides.
+    /// What it comes to.
     pub fn verdict(&self) -> Verdict {
-        let worst = self.rows.iter().map(|row| row.verdict).max();
-        match self.obstacles.is_empty() {
-            true => worst.unwrap_or(Verdict::NotComparable),
-            false => Verdict::NotComparable,
-        }
+        Verdict::of(&self.obstacles, self.rows.iter().map(|row| row.verdict))
     }
 
     /// How a command ends that compared this.
