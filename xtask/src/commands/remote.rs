@@ -32,6 +32,18 @@ struct Work<'a> {
     then: Option<Then<'a>>,
 }
 
+impl<'a> Work<'a> {
+    /// What is there is not deployed anew first.
+    fn as_it_is(verb: &'static str, then: Then<'a>) -> Work<'a> {
+        Work {
+            verb,
+            why: "which is there".into(),
+            deploy: None,
+            then: Some(then),
+        }
+    }
+}
+
 /// What is done to a platform that is there.
 #[derive(Clone, Copy)]
 enum Then<'a> {
@@ -111,12 +123,7 @@ pub async fn prove(
     selection: &Selection,
     common: &Common,
 ) -> Result<ExitCode, Problem> {
-    let work = Work {
-        verb,
-        why: "which is there".into(),
-        deploy: None,
-        then: Some(Then::Prove(selection)),
-    };
+    let work = Work::as_it_is(verb, Then::Prove(selection));
     perform(place, site, work, common).await
 }
 
@@ -127,12 +134,7 @@ pub async fn load(
     order: &load::Order<'_>,
     common: &Common,
 ) -> Result<ExitCode, Problem> {
-    let work = Work {
-        verb: "load",
-        why: "which is there".into(),
-        deploy: None,
-        then: Some(Then::Load(order)),
-    };
+    let work = Work::as_it_is("load", Then::Load(order));
     perform(place, site, work, common).await
 }
 
@@ -147,12 +149,7 @@ pub async fn perf(
         true => Some(helm(place)?),
         false => None,
     };
-    let work = Work {
-        verb: "perf",
-        why: "which is there".into(),
-        deploy: None,
-        then: Some(Then::Perf(order, helm.as_deref())),
-    };
+    let work = Work::as_it_is("perf", Then::Perf(order, helm.as_deref()));
     perform(place, site, work, common).await
 }
 

@@ -4,29 +4,18 @@ use maud::{Markup, html};
 
 use super::super::model::Report;
 use super::log;
-use super::look::{Tone, badge};
+use super::look::{Tone, badge, wide_table};
 use crate::run::event::Part;
 
 pub(super) fn section(report: &Report) -> Markup {
     if report.parts.is_empty() {
         return html! {};
     }
+    let rows = html! { @for part in &report.parts { (row(report, part)) } };
     html! {
         section aria-labelledby="environment" {
             h2 #environment { "Environment" }
-            div.card.wide tabindex="0" role="region" aria-labelledby="environment" {
-                table {
-                    thead {
-                        tr {
-                            th scope="col" { "Part" }
-                            th scope="col" { "Runs as" }
-                            th scope="col" { "Address" }
-                            th scope="col" { "Log" }
-                        }
-                    }
-                    tbody { @for part in &report.parts { (row(report, part)) } }
-                }
-            }
+            (wide_table("card wide", "environment", &["Part", "Runs as", "Address", "Log"], rows))
         }
     }
 }

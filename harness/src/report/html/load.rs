@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::model::Report;
-use super::look::{Tone, badge};
+use super::look::{Tone, badge, wide_table};
 use crate::run::comparison::{Comparison, Verdict};
 
 /// Beside those of the checks.
@@ -33,34 +33,23 @@ pub(super) fn thresholds(report: &Report) -> Markup {
     if report.thresholds.is_empty() {
         return html! {};
     }
+    let rows = html! {
+        @for it in &report.thresholds {
+            tr {
+                td {
+                    @if it.holds { (badge(Tone::Good, "holds")) }
+                    @else { (badge(Tone::Bad, "fails")) }
+                }
+                td { (it.of) }
+                th scope="row" { code { (it.threshold) } }
+                td.evidence { (it.seen) }
+            }
+        }
+    };
     html! {
         section aria-labelledby="thresholds" {
             h2 #thresholds { "Thresholds" }
-            div.card.wide {
-                table {
-                    thead {
-                        tr {
-                            th scope="col" { "Result" }
-                            th scope="col" { "Load" }
-                            th scope="col" { "Threshold" }
-                            th scope="col" { "Seen" }
-                        }
-                    }
-                    tbody {
-                        @for it in &report.thresholds {
-                            tr {
-                                td {
-                                    @if it.holds { (badge(Tone::Good, "holds")) }
-                                    @else { (badge(Tone::Bad, "fails")) }
-                                }
-                                td { (it.of) }
-                                th scope="row" { code { (it.threshold) } }
-                                td.evidence { (it.seen) }
-                            }
-                        }
-                    }
-                }
-            }
+            (wide_table("card wide", "thresholds", &["Result", "Load", "Threshold", "Seen"], rows))
         }
     }
 }
@@ -93,32 +82,23 @@ fn card(comparison: &Comparison) -> Markup {
 }
 
 fn rows(comparison: &Comparison) -> Markup {
-    html! {
-        div.wide {
-            table {
-                thead {
-                    tr {
-                        @for head in ["Verdict", "Endpoint", "Metric", "A", "B", "Change", "Reason"] {
-                            th scope="col" { (head) }
-                        }
-                    }
-                }
-                tbody {
-                    @for row in &comparison.rows {
-                        tr {
-                            td { (word(row.verdict)) }
-                            th scope="row" { (row.endpoint) }
-                            td { (row.metric) }
-                            td { (row.a) }
-                            td { (row.b) }
-                            td { (row.change) }
-                            td.evidence { (row.reason) }
-                        }
-                    }
-                }
+    let headings = [
+        "Verdict", "Endpoint", "Metric", "A", "B", "Change", "Reason",
+    ];
+    let rows = html! {
+        @for row in &comparison.rows {
+            tr {
+                td { (word(row.verdict)) }
+                th scope="row" { (row.endpoint) }
+                td { (row.metric) }
+                td { (row.a) }
+                td { (row.b) }
+                td { (row.change) }
+                td.evidence { (row.reason) }
             }
         }
-    }
+    };
+    wide_table("wide", "verdicts", &headings, rows)
 }
 
 fn word(verdict: Verdict) -> Markup {

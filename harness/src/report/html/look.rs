@@ -52,6 +52,19 @@ pub(super) fn badge(tone: Tone, word: &str) -> Markup {
     html! { span class={ "badge " (tone.class()) } { (icon(tone)) (word) } }
 }
 
+/// A table that is wider than a narrow page, which keys scroll too. `of` is the id of the heading
+/// that names it.
+pub(super) fn wide_table(class: &str, of: &str, headings: &[&str], rows: Markup) -> Markup {
+    html! {
+        div class=(class) tabindex="0" role="region" aria-labelledby=(of) {
+            table {
+                thead { tr { @for heading in headings { th scope="col" { (heading) } } } }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 /// The tab's icon, so that a red run is found among many tabs.
 pub(super) fn favicon(tone: Tone) -> String {
     let colour = match tone {
