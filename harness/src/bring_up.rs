@@ -173,5 +173,5 @@ impl Context<'_> {
 /// containers and clusters, then their networks.
 pub fn teardown_at_most(stop: Duration) -> Duration {
     const MARGIN: Duration = Duration::from_secs(10);
-    3 * containers::ENGINE_PATIENCE + 3 * stop + MARGIN
+    2 * containers::ENGINE_PATIENCE + containers::NODE_PATIENCE + 3 * stop + MARGIN
 }

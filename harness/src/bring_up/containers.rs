@@ -37,6 +37,8 @@ pub const LABEL_RUN: &str = "trii.rehearsal.run";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A create, start or remove that takes longer is not going to happen.
 pub const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
+/// A cluster's node has gigabytes of files, which a busy disk takes its time to forget.
+pub const NODE_PATIENCE: Duration = Duration::from_secs(120);
 /// An engine that is busy answers a ping all the same.
 const PONG: Duration = Duration::from_secs(4);
 
@@ -118,9 +120,18 @@ pub(crate) async fn with_patience<T>(
     engine: &Engine,
     work: impl Future<Output = T>,
 ) -> Result<T, String> {
+    within(ENGINE_PATIENCE, engine, work).await
+}
+
+/// The same, for what may take so long.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    engine: &Engine,
+    work: impl Future<Output = T>,
+) -> Result<T, String> {
     tokio::select! {
-        done = timeout(ENGINE_PATIENCE, work) => {
-            done.map_err(|_| format!("not done within {ENGINE_PATIENCE:?}"))
+        done = timeout(patience, work) => {
+            done.map_err(|_| format!("not done within {patience:?}"))
         }
         () = silence(engine) => {
             Err(format!("it has stopped answering: no pong within {PONG:?}"))

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::network::{Network, containers_gone};
-use crate::bring_up::containers::{ENGINE_PATIENCE, published, with_patience};
+use crate::bring_up::containers::{NODE_PATIENCE, published, with_patience, within};
 use crate::bring_up::{Context, UpError};
 use crate::config::KindTarget;
 use crate::engine::Engine;
@@ -147,7 +147,7 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     let label = format!("{KIND_CLUSTER}={name}");
     let removed = wait::until(
         "the cluster's nodes are gone",
-        ENGINE_PATIENCE,
+        NODE_PATIENCE,
         LOOK_EVERY,
         async || {
             if let Some(creator) = search::with_argument(&label).first() {
@@ -159,7 +159,7 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
             }
         },
     );
-    let removed = with_patience(engine, removed).await?;
+    let removed = within(NODE_PATIENCE, engine, removed).await?;
     removed.map_err(|error| error.to_string())
 }
 
