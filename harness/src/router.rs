@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use miette::Diagnostic;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -111,22 +111,31 @@ async fn accept(listener: TcpListener, proxy: Arc<proxy::Proxy>, stop: Cancellat
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    connections.spawn(connection(stream, peer, Arc::clone(&proxy), stop.clone()));
-                }
-                // Out of file descriptors, mostly: let some connections end first.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            },
+            (stream, peer) = accepted(&listener) => {
+                connections.spawn(connection(stream, peer, Arc::clone(&proxy), stop.clone()));
+            }
         }
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
+/// The next connection, which sends each write at once, and who is at its other end.
+pub(crate) async fn accepted(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            // Out of file descriptors, mostly: let some connections end first.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
 async fn connection(
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     proxy: Arc<proxy::Proxy>,
     stop: CancellationToken,

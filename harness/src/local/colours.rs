@@ -110,8 +110,7 @@ impl Colours {
         })?;
         for (role, listener) in Role::ALL.into_iter().zip([active, preview]) {
             let backends = shared.backends(role);
-            let (tasks, stop) = (shared.tasks.clone(), shared.stop.clone());
-            shared.spawn(forward::serve(listener, backends, tasks, stop));
+            shared.spawn(forward::serve(listener, backends, Arc::clone(&shared)));
         }
         let api = listen().await?;
         let place = place(context, address_of(&api)?, &shared.token)?;

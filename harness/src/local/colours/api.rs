@@ -21,6 +21,7 @@ use super::Shared;
 use super::patch::Kind;
 use super::store::Refusal;
 use super::world::World;
+use crate::router::accepted;
 
 /// What can be written; the rest follows from it.
 const WRITTEN: [&str; 4] = ["services", "deployments", "configmaps", "leases"];
@@ -30,23 +31,15 @@ const PROXIED: Duration = Duration::from_secs(30);
 
 type Answer = Response<Full<Bytes>>;
 
-/// Answers until stopped.
+/// Answers whoever connects.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     loop {
-        let accepted = tokio::select! {
-            () = shared.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => shared.spawn(connection(stream, Arc::clone(&shared))),
-            // Out of file descriptors, mostly: let some connections end first.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
+        let (stream, _) = accepted(&listener).await;
+        shared.spawn(connection(stream, Arc::clone(&shared)));
     }
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
