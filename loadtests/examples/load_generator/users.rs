@@ -17,7 +17,7 @@ pub async fn made(
     at_most: &str,
 ) -> Result<GooseLoop, Box<dyn Error>> {
     let _muted = Muted::begin()?;
-    let mut options = vec!["--host", url, "--users", users, "--hatch-rate", users];
+    let mut options = vec!["--host", url, "--users", users, "--increase-rate", users];
     options.extend(["--run-time", seconds, "--no-print-metrics", "--quiet"]);
     options.extend(["--no-telnet", "--no-websocket"]);
     if at_most != "0" {

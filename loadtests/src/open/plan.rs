@@ -38,7 +38,7 @@ pub struct Plan {
 pub enum Connections {
     /// HTTP/1.1, a new one for each request.
     New,
-    /// HTTP/1.1, kept alive; one more is made when all are busy.
+    /// HTTP/1.1, kept alive; one more is made when all are busy and the generator is not behind.
     Kept,
     /// HTTP/2 (over plain TCP with prior knowledge, RFC 9113, section 3.3), so many requests
     /// at once on each.

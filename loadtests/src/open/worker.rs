@@ -1,12 +1,16 @@
 //! A worker: has its share of the arrivals set about when they are due, each on its own.
 //!
-//! It is one thread. A *slot* is a task that has one request in flight at most; there are as
-//! many as were ever needed at once, up to the bound. An arrival that is due goes to the slot
-//! that has been idle for the shortest time, whose memory is still at hand; where none is idle a
-//! new one is made; at the bound it is dropped. So no arrival ever waits for another, and
-//! connections that only a burst needed are left alone.
+//! It is one thread. A *slot* is a task that has one request in flight at most. An arrival that
+//! is due goes to the slot that has been idle for the shortest time, whose memory is still at
+//! hand: connections that only a burst needed are left alone. Where none is idle, one more slot
+//! is made in each turn of the thread's loop, after what has been answered meanwhile was looked
+//! at; while the thread is behind, none. To make a connection costs as much as several requests,
+//! and each request costs more the more of them there are: a thread that made them instead of
+//! reading the answers that free those it has would never catch up. At the bound an arrival is
+//! dropped.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,17 +18,18 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use hyper::Response;
 use hyper::body::Incoming;
 use prober::Outcome;
 use prober::classify::of_http;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
-use super::line::{Dial, Line};
+use super::line::{Dial, Line, Own, Shared};
 use super::plan::Connections;
 use super::record::{Arrival, Counts, Ending, Failure, Recorder};
 use super::requests::Requests;
@@ -35,6 +40,11 @@ use crate::raw_log::Sink;
 /// Arrivals that are due within this of each other may be set about together: to wake for each
 /// alone would cost more than it is late.
 const TOGETHER: Duration = Duration::from_micros(100);
+/// A thread that sets arrivals about later than this is behind. tokio's own timers, where there
+/// are no finer ones, are up to a millisecond late.
+const BEHIND: Duration = Duration::from_millis(2);
+/// It has so long to catch up, until it is looked again.
+const CATCHES_UP: Duration = Duration::from_millis(10);
 /// How often counts are handed on.
 const HANDED_ON: Duration = Duration::from_secs(1);
 
@@ -76,7 +86,10 @@ impl Share {
             bound: self.bound,
             slots: RefCell::default(),
             idle: RefCell::default(),
-            lines: RefCell::default(),
+            waiting: RefCell::default(),
+            too_few_slots: Notify::new(),
+            late: Cell::default(),
+            shared: RefCell::default(),
             recorder: RefCell::new(recorder),
             nothing_more: Cell::new(false),
             all_ended: Notify::new(),
@@ -93,7 +106,13 @@ struct Worker {
     slots: RefCell<Vec<Slot>>,
     /// Those without an arrival, the longest idle first.
     idle: RefCell<Vec<usize>>,
-    lines: RefCell<Vec<Rc<Line>>>,
+    /// Due, for the next slot that is free; none while one is idle.
+    waiting: RefCell<VecDeque<Arrival>>,
+    too_few_slots: Notify,
+    /// The latest that an arrival was set about since it was last looked.
+    late: Cell<Duration>,
+    /// HTTP/2's connections.
+    shared: RefCell<Vec<Rc<Shared>>>,
     recorder: RefCell<Recorder>,
     /// Nothing is due any more.
     nothing_more: Cell<bool>,
@@ -113,6 +132,7 @@ struct Slot {
 impl Worker {
     async fn run(self: Rc<Self>, number: usize, timer: Timer) {
         spawn_local(self.clone().hand_on_once_a_second());
+        spawn_local(self.clone().grow());
         let stop = &self.job.stop;
         let pacing = stop.run_until_cancelled(self.set_about_all(number, &timer));
         let _or_stopped = pacing.await;
@@ -146,6 +166,8 @@ impl Worker {
                 timer.until(due.max(now + TOGETHER)).await;
                 now = Instant::now();
             }
+            let late = now.saturating_duration_since(due);
+            self.late.set(late.max(self.late.get()));
             self.set_about(Arrival {
                 number,
                 asks: self.job.requests.picked(number),
@@ -155,65 +177,96 @@ impl Worker {
         }
     }
 
-    fn set_about(self: &Rc<Self>, arrival: Arrival) {
+    fn set_about(&self, arrival: Arrival) {
         let idle = self.idle.borrow_mut().pop();
-        let mut slots = self.slots.borrow_mut();
-        match idle {
-            Some(number) => {
-                let slot = &mut slots[number];
-                slot.arrival = Some(arrival);
-                if let Some(waker) = &slot.waker {
-                    waker.wake_by_ref();
-                }
+        if let Some(number) = idle {
+            let slot = &mut self.slots.borrow_mut()[number];
+            slot.arrival = Some(arrival);
+            if let Some(waker) = &slot.waker {
+                waker.wake_by_ref();
             }
-            None if slots.len() < self.bound => {
+            return;
+        }
+        // Every slot is busy.
+        let mut waiting = self.waiting.borrow_mut();
+        if self.slots.borrow().len() + waiting.len() < self.bound {
+            waiting.push_back(arrival);
+            self.too_few_slots.notify_one();
+        } else {
+            let mut recorder = self.recorder.borrow_mut();
+            recorder.dropped(&self.job.requests, arrival);
+        }
+    }
+
+    /// Makes slots, one after the other as long as arrivals wait.
+    async fn grow(self: Rc<Self>) {
+        loop {
+            self.too_few_slots.notified().await;
+            loop {
+                while self.is_behind() {
+                    sleep(CATCHES_UP).await;
+                }
+                yield_now().await;
+                let Some(arrival) = self.waiting.borrow_mut().pop_front() else {
+                    break;
+                };
+                let mut slots = self.slots.borrow_mut();
                 slots.push(Slot {
                     arrival: Some(arrival),
                     ..Slot::default()
                 });
                 spawn_local(self.clone().serve(slots.len() - 1));
             }
-            None => {
-                let mut recorder = self.recorder.borrow_mut();
-                recorder.dropped(&self.job.requests, arrival);
-            }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.late.take() > BEHIND && !self.slots.borrow().is_empty()
     }
 
     /// A slot at work.
     async fn serve(self: Rc<Self>, slot: usize) {
-        let line = self.line(slot);
+        let mut line = self.line(slot);
         let mut alarm = Alarm::default();
         loop {
             let arrival = self.given(slot).await;
             let sent = Instant::now();
             self.slots.borrow_mut()[slot].sent = Some(sent);
             let deadline = arrival.due + self.job.timeout;
-            let asking = ask(&line, &self.job.requests, arrival, &self.recorder);
+            let asking = ask(&mut line, &self.job.requests, arrival, &self.recorder);
             let asked = alarm.within(deadline, asking).await;
             let ending = asked.unwrap_or(Err(Outcome::TimedOut));
             self.ended(arrival, sent, ending);
-            self.slots.borrow_mut()[slot].arrival = None;
-            self.idle.borrow_mut().push(slot);
+            self.free(slot);
             if self.nothing_more.get() && self.all_idle() {
                 self.all_ended.notify_one();
             }
         }
     }
 
+    /// Has a slot take who has waited longest, else be idle.
+    fn free(&self, slot: usize) {
+        let next = self.waiting.borrow_mut().pop_front();
+        if next.is_none() {
+            self.idle.borrow_mut().push(slot);
+        }
+        self.slots.borrow_mut()[slot].arrival = next;
+    }
+
     /// The connection of a slot: HTTP/2's is several slots'.
-    fn line(&self, slot: usize) -> Rc<Line> {
-        let shared_by = match self.job.connections {
-            Connections::New | Connections::Kept => 1,
+    fn line(&self, slot: usize) -> Line {
+        let dial = self.job.dial.clone();
+        let streams = match self.job.connections {
+            Connections::New => return Line::Own(Own::new(dial, false)),
+            Connections::Kept => return Line::Own(Own::new(dial, true)),
             Connections::Http2 { streams } => streams,
         };
-        let mut lines = self.lines.borrow_mut();
-        let number = slot / shared_by;
-        if lines.len() <= number {
-            let line = Line::new(self.job.connections, self.job.dial.clone());
-            lines.push(Rc::new(line));
+        let mut shared = self.shared.borrow_mut();
+        let number = slot / streams;
+        if shared.len() <= number {
+            shared.push(Rc::new(Shared::new(dial)));
         }
-        lines[number].clone()
+        Line::Shared(shared[number].clone())
     }
 
     /// The arrival that a slot is given next.
@@ -248,19 +301,21 @@ impl Worker {
     }
 
     fn all_idle(&self) -> bool {
-        self.idle.borrow().len() == self.slots.borrow().len()
+        self.idle.borrow().len() == self.slots.borrow().len() && self.waiting.borrow().is_empty()
     }
 
     /// Counts as failed what is still in flight.
     fn give_up(&self) {
         let now = Instant::now();
         let mut recorder = self.recorder.borrow_mut();
-        for slot in self.slots.borrow().iter() {
-            if let Some(arrival) = slot.arrival {
-                let ending = Ending::failed(Failure::Unanswered);
-                let sent = slot.sent.unwrap_or(now).max(arrival.due);
-                recorder.ended(&self.job.requests, arrival, sent, ending);
-            }
+        let slots = self.slots.borrow();
+        let sent = slots
+            .iter()
+            .filter_map(|slot| Some((slot.arrival?, slot.sent.unwrap_or(now))));
+        let waiting = self.waiting.borrow();
+        for (arrival, sent) in sent.chain(waiting.iter().map(|arrival| (*arrival, now))) {
+            let ending = Ending::failed(Failure::Unanswered);
+            recorder.ended(&self.job.requests, arrival, sent.max(arrival.due), ending);
         }
     }
 
@@ -282,35 +337,36 @@ impl Worker {
 
 /// Sends one request, once, and reads the whole answer.
 async fn ask(
-    line: &Line,
+    line: &mut Line,
     requests: &Requests,
     arrival: Arrival,
     recorder: &RefCell<Recorder>,
 ) -> Result<Ending, Outcome> {
     let ready = requests.ready(arrival.asks);
-    let (response, sender) = line.send(|| ready.request(arrival.number)).await?;
-    recorder.borrow_mut().answered(response.headers());
-    let status = response.status().as_u16();
-    let check = ready.template.check.as_ref();
-    let (received, holds) = match check {
-        None => (read(response.into_body()).await?, true),
-        Some(check) => {
-            let body = response.into_body().collect().await;
-            let body = body.map_err(|error| of_http(&error))?.to_bytes();
-            (body.len() as u64, (check.holds)(&body))
-        }
+    let read = async |response: Response<Incoming>| {
+        recorder.borrow_mut().answered(response.headers());
+        let status = response.status().as_u16();
+        let check = ready.template.check.as_ref();
+        let (received, holds) = match check {
+            None => (read(response.into_body()).await?, true),
+            Some(check) => {
+                let body = response.into_body().collect().await;
+                let body = body.map_err(|error| of_http(&error))?.to_bytes();
+                (body.len() as u64, (check.holds)(&body))
+            }
+        };
+        let failure = match (ready.template.is_good(status), holds) {
+            (false, _) => Some(Failure::Outcome(Outcome::Status(status))),
+            (true, false) => Some(Failure::Check),
+            (true, true) => None,
+        };
+        Ok(Ending {
+            status: Some(status),
+            received,
+            failure,
+        })
     };
-    line.give_back(sender);
-    let failure = match (ready.template.is_good(status), holds) {
-        (false, _) => Some(Failure::Outcome(Outcome::Status(status))),
-        (true, false) => Some(Failure::Check),
-        (true, true) => None,
-    };
-    Ok(Ending {
-        status: Some(status),
-        received,
-        failure,
-    })
+    line.exchange(|| ready.request(arrival.number), read).await
 }
 
 /// Reads a body to its end, and counts its bytes.

@@ -2,10 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use prober::Target;
 use tempfile::tempdir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::server::Server;
 use crate::open::{Check, Connections, Plan, Progress, Session, Stage, Template, run};
@@ -59,6 +64,58 @@ async fn connections_are_kept() {
         asked(&server, Connections::Kept).await;
         assert!(server.connections() < ARRIVALS, "{}", server.connections());
     }
+}
+
+/// A server may close a kept connection at any time between requests (RFC 9112, section 9.5).
+#[tokio::test]
+async fn a_kept_connection_that_the_server_closes_costs_no_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let closing = tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let asked = connection.read(&mut [0; 1000]).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+            assert!(asked > 0);
+            connection.write_all(answer).await.unwrap();
+        }
+    });
+    let _closing = AbortOnDropHandle::new(closing);
+    let plan = plan(
+        Target::of(format!("http://{address}")),
+        vec![Template::get("/quotes")],
+    );
+    let run = run(&plan, Session::default(), go_on).await.unwrap();
+    let endpoint = &run.result.endpoints["GET /quotes"];
+    assert_eq!(endpoint.failures, Default::default());
+    assert_eq!(endpoint.whole().requests, ARRIVALS);
+}
+
+/// The thread stands still for a fifth of a second: what was due meanwhile goes by the
+/// connections there are, instead of each by a new one.
+#[tokio::test]
+async fn a_generator_that_is_behind_makes_no_connections() {
+    let server = Server::plain().await;
+    let answered = AtomicU64::new(0);
+    let slow_once = Check {
+        claim: "anything".into(),
+        holds: Arc::new(move |_| {
+            if answered.fetch_add(1, Relaxed) == 50 {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            true
+        }),
+    };
+    let template = Template {
+        check: Some(slow_once),
+        ..Template::get("/quotes")
+    };
+    let mut plan = plan(target(&server), vec![template]);
+    plan.stages = vec![Stage::constant(1000.0, Duration::from_millis(500))];
+    let run = run(&plan, Session::default(), go_on).await.unwrap();
+    let whole = run.result.whole();
+    assert_eq!((whole.requests, whole.failed, whole.dropped), (500, 0, 0));
+    assert!(server.connections() < 100, "{}", server.connections());
 }
 
 #[tokio::test]
