@@ -1,29 +1,32 @@
 //! A way into a cluster's own network: connections made here come out of a pod there.
 //!
 //! A client that speaks from 127.0.0.1 through the node port does not see what pods see: the
-//! cluster's DNS, Services, network policies. Through a [`Tunnel`] the same client does. Each
-//! connection is one `exec` in a pod (what `kubectl exec` does), so nothing but the right to
-//! create pods and to `exec` is needed. Each takes a quarter of a second to open, as an `exec`
-//! does; an answer on an open one comes a millisecond or two later than without. It is for
-//! checks, not for load.
+//! cluster's DNS, Services, network policies. Through a [`Tunnel`] the same client does. All its
+//! connections go by one `exec` in a pod (what `kubectl exec` does), so nothing but the right to
+//! create pods and to `exec` is needed. An answer comes some milliseconds later than without.
+//! It is for checks, not for load.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::{pending, try_join3};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use kube::Api;
-use kube::api::{AttachParams, DeleteParams, PostParams};
-use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use kube::api::{AttachParams, AttachedProcess, DeleteParams, PostParams};
+use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::chain;
 use crate::helper_pod::{self, looked_at, quantities};
 use crate::wait::{self, WaitError};
+
+mod trunk;
+
+use trunk::{Carrier, Trunk};
 
 pub use crate::helper_pod::LABEL;
 
@@ -36,37 +39,15 @@ const BEGIN: Duration = Duration::from_secs(20);
 const DELETE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CONTAINER: &str = "relay";
-/// Of each direction of a connection, in bytes.
-const BUFFER: usize = 64 * 1024;
-/// As much of what the relay complains of is kept, in bytes.
+/// Of each direction of the `exec`, in bytes.
+const BUFFER: usize = 256 * 1024;
+/// For a relay that has ended to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// As much of what it complains of is kept, in bytes.
 const COMPLAINT: u64 = 4096;
 
-/// Joins standard input and output with a connection from the pod. Perl is in every Debian, and
-/// can end one direction while the other goes on, which bash's /dev/tcp cannot.
-const RELAY: &str = r#"
-use IO::Socket::IP;
-my ($host, $port) = @ARGV;
-my $server = IO::Socket::IP->new(PeerHost => $host, PeerService => $port, Timeout => 10)
-    or die "cannot reach $host:$port: $@\n";
-sub copy {
-    my ($from, $to) = @_;
-    while (sysread $from, my $bytes, 65536) {
-        while (length $bytes) {
-            my $written = syswrite $to, $bytes or return;
-            substr $bytes, 0, $written, '';
-        }
-    }
-}
-my $sender = fork // die "cannot fork: $!\n";
-if (!$sender) {
-    copy(\*STDIN, $server);
-    shutdown $server, 1;
-    exit;
-}
-copy($server, \*STDOUT);
-kill 'TERM', $sender;
-waitpid $sender, 0;
-"#;
+/// Perl is in every Debian, and waits for many connections at once.
+const RELAY: &str = include_str!("tunnel/relay.pl");
 
 /// An open way to one destination. Ends its connections when it is dropped; its pod goes with
 /// [`Tunnel::close`], else within the hour.
@@ -227,7 +208,14 @@ struct Exit {
     pod: String,
     host: String,
     port: u16,
+    carried: tokio::sync::Mutex<Option<Carried>>,
     last_failure: Mutex<Option<String>>,
+}
+
+/// A trunk, and what carries it as long as this is there.
+struct Carried {
+    trunk: Arc<Trunk>,
+    _carrying: AbortOnDropHandle<()>,
 }
 
 impl Exit {
@@ -254,6 +242,7 @@ impl Exit {
             pod: created.metadata.name.unwrap_or_default(),
             host: host.to_owned(),
             port,
+            carried: tokio::sync::Mutex::default(),
             last_failure: Mutex::default(),
         })
     }
@@ -290,12 +279,33 @@ impl Exit {
         }
     }
 
-    /// Joins a client with the destination until both have ended, or either has failed.
+    /// Joins a client with the destination until that has ended, or either has failed.
     async fn forward(
         &self,
-        mut from_client: impl AsyncRead + Unpin,
-        mut to_client: impl AsyncWrite + Unpin,
+        from_client: impl AsyncRead + Unpin,
+        to_client: impl AsyncWrite + Unpin,
     ) -> Result<(), String> {
+        let trunk = self.trunk().await?;
+        trunk.forward(from_client, to_client).await
+    }
+
+    /// The trunk there is, else a new one: an API server that went away took it along.
+    async fn trunk(&self) -> Result<Arc<Trunk>, String> {
+        let mut carried = self.carried.lock().await;
+        if let Some(carried) = carried.as_ref().filter(|it| !it.trunk.is_over()) {
+            return Ok(carried.trunk.clone());
+        }
+        let (trunk, carrier) = Trunk::new();
+        let trunk = Arc::new(trunk);
+        let carrying = tokio::spawn(carry(self.relay().await?, carrier));
+        *carried = Some(Carried {
+            trunk: trunk.clone(),
+            _carrying: AbortOnDropHandle::new(carrying),
+        });
+        Ok(trunk)
+    }
+
+    async fn relay(&self) -> Result<AttachedProcess, String> {
         let port = self.port.to_string();
         let command = ["perl", "-e", RELAY, &self.host, &port];
         let streams = AttachParams::default()
@@ -305,42 +315,7 @@ impl Exit {
             .max_stdout_buf_size(BUFFER);
         let begun = timeout(BEGIN, self.pods.exec(&self.pod, command, &streams)).await;
         let begun = begun.map_err(|_| format!("exec does not begin within {BEGIN:?}"))?;
-        let mut relay = begun.map_err(|error| chain(&error))?;
-        let (Some(mut to_relay), Some(mut from_relay), Some(complaints), Some(status)) = (
-            relay.stdin(),
-            relay.stdout(),
-            relay.stderr(),
-            relay.take_status(),
-        ) else {
-            return Err("exec came without its streams".into());
-        };
-        let sending = async {
-            io::copy(&mut from_client, &mut to_relay).await?;
-            to_relay.shutdown().await?;
-            // The answer may yet come.
-            pending().await
-        };
-        let receiving = async {
-            io::copy(&mut from_relay, &mut to_client).await?;
-            to_client.shutdown().await
-        };
-        let complaining = async {
-            let mut text = Vec::new();
-            complaints.take(COMPLAINT).read_to_end(&mut text).await?;
-            Ok(String::from_utf8_lossy(&text).trim().to_owned())
-        };
-        // The streams of one that broke never end.
-        let ending = async { status.await.ok_or(io::ErrorKind::BrokenPipe.into()) };
-        let ended = tokio::select! {
-            sent = sending => sent,
-            ended = try_join3(receiving, complaining, ending) => ended,
-        };
-        let ((), complaint, status) = ended.map_err(|error| error.to_string())?;
-        match status.status.as_deref() {
-            Some("Success") => Ok(()),
-            _ if complaint.is_empty() => Err(status.message.unwrap_or_default()),
-            _ => Err(complaint),
-        }
+        begun.map_err(|error| chain(&error))
     }
 
     fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
@@ -367,6 +342,34 @@ impl Exit {
     }
 }
 
+/// Carries a trunk until its relay has ended, and says why it has.
+async fn carry(mut relay: AttachedProcess, mut carrier: Carrier) {
+    let (Some(to_relay), Some(from_relay), Some(complaints), Some(status)) = (
+        relay.stdin(),
+        relay.stdout(),
+        relay.stderr(),
+        relay.take_status(),
+    ) else {
+        return carrier.end("exec came without its streams".into());
+    };
+    let carried = carrier.carry(from_relay, to_relay).await;
+    let last_words = async {
+        let mut text = Vec::new();
+        // What was said before it broke is still worth telling.
+        let _ = complaints.take(COMPLAINT).read_to_end(&mut text).await;
+        let status = status.await.and_then(|status| status.message);
+        (String::from_utf8_lossy(&text).trim().to_owned(), status)
+    };
+    let (complaint, status) = timeout(LAST_WORDS, last_words).await.unwrap_or_default();
+    let why = match (complaint, status, carried) {
+        (complaint, _, _) if !complaint.is_empty() => complaint,
+        (_, Some(status), _) if !status.is_empty() => status,
+        (_, _, Err(error)) => format!("the tunnel is broken: {error}"),
+        (_, _, Ok(())) => "the relay in the pod has ended".into(),
+    };
+    carrier.end(why);
+}
+
 /// A pod that does nothing.
 fn pod(image: &str) -> Pod {
     let container = Container {
@@ -375,8 +378,8 @@ fn pod(image: &str) -> Pod {
         command: Some(vec!["sleep".into(), "infinity".into()]),
         resources: Some(ResourceRequirements {
             requests: Some(quantities("10m", "32Mi")),
-            // A relay is two processes of a few MiB.
-            limits: Some(quantities("1", "1Gi")),
+            // A relay holds a mebibyte at most for each connection.
+            limits: Some(quantities("1", "128Mi")),
             ..Default::default()
         }),
         ..Default::default()
