@@ -77,10 +77,6 @@ pub enum ClosedError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Files(#[from] TooFewFiles),
-    /// Goose did not stop.
-    #[error("the load did not end within {0:?} of being called off")]
-    #[diagnostic(help("nothing of it outlives this command; run it again"))]
-    Stuck(Duration),
 }
 
 /// Keeps SIGINT for those who wait for it by [`harness::interrupts`]. Goose takes it when it
@@ -130,7 +126,7 @@ pub async fn run(
         attacked.map_err(|error| ClosedError::Goose(error.to_string()))
     };
     let ended = tokio::select! {
-        ended = stoppable(attacking, ground, &stop, attack.load.drain) => ended?,
+        ended = stoppable(attacking, ground, &stop, attack.load.drain, progress) => ended?,
         never = collecting.go_on() => match never {},
     };
     let ended = match collecting.aborted.take() {
@@ -210,12 +206,14 @@ fn plan(stages: &[Stage]) -> String {
     steps.collect::<Vec<_>>().join(";")
 }
 
-/// The attack; called off, it gets no new requests and its users this long to end.
+/// The attack; called off, it gets no new requests and its users this long to end. Then it is
+/// interrupted, whether Goose has noticed or not.
 async fn stoppable(
     attacking: impl Future<Output = Result<goose::metrics::GooseMetrics, ClosedError>>,
     ground: &Ground,
     called_off: &CancellationToken,
     drain: Duration,
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Ended, ClosedError> {
     let mut attacking = pin!(attacking);
     tokio::select! {
@@ -235,9 +233,12 @@ async fn stoppable(
             never = remind() => match never {},
         }
     };
-    let at_most = drain + GOOSE_ENDS_WITHIN;
-    let ended = timeout(at_most, ending).await;
-    ended.unwrap_or(Err(ClosedError::Stuck(at_most)))
+    let ended = timeout(drain + GOOSE_ENDS_WITHIN, ending).await;
+    // All requests were cut: what was counted until then is all there is, and is kept.
+    ended.unwrap_or_else(|_| {
+        progress("Goose has not stopped its users in time: they end with this command");
+        Ok(Ended::Interrupted)
+    })
 }
 
 /// Tells Goose to stop, for ever.

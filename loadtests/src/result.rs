@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 mod distribution;
 mod file;
 
+use crate::open::OTHER;
 use crate::versions::Versions;
 pub use distribution::Distribution;
 pub(crate) use file::Schema;
@@ -29,6 +30,10 @@ pub(crate) fn block_of(takes: Duration) -> Duration {
     let seconds = takes.as_secs_f64().ceil() as u64;
     Duration::from_secs(seconds.div_ceil(BLOCKS_AT_MOST).max(1))
 }
+
+/// So many reasons of failures are kept apart; the rest goes by [`OTHER`]. Some hold the time
+/// of day (a certificate that has expired): each would be another one.
+const REASONS_AT_MOST: usize = 100;
 
 /// How the failures begin that are wrong answers; the claim that does not hold follows.
 pub const CHECK: &str = "check: ";
@@ -183,8 +188,19 @@ impl Endpoint {
             *self.statuses.entry(*status).or_default() += count;
         }
         for (why, count) in &other.failures {
-            *self.failures.entry(why.clone()).or_default() += count;
+            self.failed(why, *count);
         }
+    }
+
+    /// Counts failures for one reason.
+    pub fn failed(&mut self, why: &str, times: u64) {
+        if let Some(count) = self.failures.get_mut(why) {
+            *count += times;
+            return;
+        }
+        let fits = self.failures.len() < REASONS_AT_MOST;
+        let why = if fits { why } else { OTHER };
+        *self.failures.entry(why.to_owned()).or_default() += times;
     }
 }
 
@@ -226,5 +242,24 @@ impl LoadResult {
     /// From the first block to the last, in seconds.
     pub fn seconds(&self) -> f64 {
         (u64::from(self.blocks()) * self.block_millis) as f64 / 1000.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_beyond_the_cap_are_counted_together() {
+        let expired = |at: u64| format!("TLS: the certificate has expired {at} s ago");
+        let (mut one, mut other) = (Endpoint::default(), Endpoint::default());
+        (0..1000).for_each(|at| one.failed(&expired(at), 1));
+        (500..1500).for_each(|at| other.failed(&expired(at), 1));
+        assert_eq!(one.failures.len(), REASONS_AT_MOST + 1);
+        one.add(&other);
+        one.failed(&expired(0), 2);
+        assert_eq!(one.failures.len(), REASONS_AT_MOST + 1);
+        assert_eq!(one.failures[&expired(0)], 3);
+        assert_eq!(one.failures.values().sum::<u64>(), 2002);
     }
 }

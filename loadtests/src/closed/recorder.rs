@@ -118,7 +118,7 @@ impl Recorder {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
         if let Some(failure) = sample.failure {
-            *endpoint.failures.entry(failure).or_default() += 1;
+            endpoint.failed(&failure, 1);
         }
     }
 

@@ -160,7 +160,7 @@ impl Recorder {
                     format!("{CHECK}{}", check.map_or("", |check| &check.claim))
                 }
             };
-            *endpoint.failures.entry(why).or_default() += 1;
+            endpoint.failed(&why, 1);
         }
         let outcome = logged(&ending);
         self.log(arrival, ready.name, (lag, took), ending.received, outcome);
