@@ -35,6 +35,7 @@ use crate::result::{Ended, Endpoint, Engine, Generator, LoadResult, SCHEMA, bloc
 pub use crate::run::{Run, Session};
 
 mod alarm;
+mod busy;
 mod collected;
 pub(crate) mod files;
 mod health;

@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::HeaderMap;
+use hyper::header::HeaderName;
+
+static SERVICE: HeaderName = HeaderName::from_static("x-trii-service");
+static VERSION: HeaderName = HeaderName::from_static("x-trii-version");
 
 /// A target that says another version in each answer gets no more of this machine's memory
 /// than so many.
@@ -18,9 +22,8 @@ impl Versions {
     /// Notes who an answer says it is of (`x-trii-service`), and in which version
     /// (`x-trii-version`).
     pub fn note(&mut self, headers: &HeaderMap) {
-        let header = |name: &str| headers.get(name)?.to_str().ok();
-        if let (Some(service), Some(version)) = (header("x-trii-service"), header("x-trii-version"))
-        {
+        let header = |name: &HeaderName| headers.get(name)?.to_str().ok();
+        if let (Some(service), Some(version)) = (header(&SERVICE), header(&VERSION)) {
             self.answered(service, version);
         }
     }

@@ -291,7 +291,10 @@ mod tests {
                             read => count += read,
                         }
                     }
-                    client.write_all(count.to_string().as_bytes()).await.unwrap();
+                    client
+                        .write_all(count.to_string().as_bytes())
+                        .await
+                        .unwrap();
                 });
             }
         });

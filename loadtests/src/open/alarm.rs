@@ -1,7 +1,7 @@
 //! A deadline for each of many waits, one after the other.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -18,13 +18,12 @@ impl Default for Alarm {
 
 impl Alarm {
     /// What `future` comes to, unless `deadline` comes before. A deadline is never before the
-    /// last wait's.
+    /// last wait's. To take a future by value would copy it, which costs more than all this.
     pub async fn within<T>(
         &mut self,
         deadline: Instant,
-        future: impl Future<Output = T>,
+        mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        let mut future = pin!(future);
         poll_fn(|context| {
             if let Poll::Ready(value) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(value));
@@ -44,6 +43,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
+    use std::pin::pin;
     use std::time::Duration;
 
     use tokio::time::sleep;
@@ -55,13 +55,16 @@ mod tests {
         let mut alarm = Alarm::default();
         let begin = Instant::now();
         let second = Duration::from_secs(1);
-        assert_eq!(alarm.within(begin + second, ready(1)).await, Some(1));
-        let waits = alarm.within(begin + second * 2, sleep(second)).await;
+        assert_eq!(alarm.within(begin + second, pin!(ready(1))).await, Some(1));
+        let waits = pin!(sleep(second));
+        let waits = alarm.within(begin + second * 2, waits).await;
         assert_eq!(waits, Some(()));
-        let never = alarm.within(begin + second * 3, pending::<()>()).await;
+        let never = pin!(pending::<()>());
+        let never = alarm.within(begin + second * 3, never).await;
         assert_eq!(never, None);
         assert_eq!(begin.elapsed().as_secs(), 3);
-        let over = alarm.within(begin + second * 3, pending::<()>()).await;
+        let over = pin!(pending::<()>());
+        let over = alarm.within(begin + second * 3, over).await;
         assert_eq!(over, None);
     }
 }

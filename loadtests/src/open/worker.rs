@@ -4,14 +4,15 @@
 //! is due goes to the slot that has been idle for the shortest time, whose memory is still at
 //! hand: connections that only a burst needed are left alone. Where none is idle, one more slot
 //! is made in each turn of the thread's loop, after what has been answered meanwhile was looked
-//! at; while the thread is behind, none. To make a connection costs as much as several requests,
-//! and each request costs more the more of them there are: a thread that made them instead of
-//! reading the answers that free those it has would never catch up. At the bound an arrival is
-//! dropped.
+//! at; while the thread has no time to spare, none. To make a connection costs as much as several
+//! requests, and each request costs more the more of them there are: a thread that made them
+//! instead of reading the answers that free those it has would never catch up. At the bound an
+//! arrival is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -29,6 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
+use super::busy::Busy;
 use super::line::{Dial, Line, Own, Shared};
 use super::plan::Connections;
 use super::record::{Arrival, Counts, Ending, Failure, Recorder};
@@ -40,10 +42,7 @@ use crate::raw_log::Sink;
 /// Arrivals that are due within this of each other may be set about together: to wake for each
 /// alone would cost more than it is late.
 const TOGETHER: Duration = Duration::from_micros(100);
-/// A thread that sets arrivals about later than this is behind. tokio's own timers, where there
-/// are no finer ones, are up to a millisecond late.
-const BEHIND: Duration = Duration::from_millis(2);
-/// It has so long to catch up, until it is looked again.
+/// A thread that is behind has so long to catch up, until it is looked again.
 const CATCHES_UP: Duration = Duration::from_millis(10);
 /// How often counts are handed on.
 const HANDED_ON: Duration = Duration::from_secs(1);
@@ -88,7 +87,6 @@ impl Share {
             idle: RefCell::default(),
             waiting: RefCell::default(),
             too_few_slots: Notify::new(),
-            late: Cell::default(),
             shared: RefCell::default(),
             recorder: RefCell::new(recorder),
             nothing_more: Cell::new(false),
@@ -109,8 +107,6 @@ struct Worker {
     /// Due, for the next slot that is free; none while one is idle.
     waiting: RefCell<VecDeque<Arrival>>,
     too_few_slots: Notify,
-    /// The latest that an arrival was set about since it was last looked.
-    late: Cell<Duration>,
     /// HTTP/2's connections.
     shared: RefCell<Vec<Rc<Shared>>>,
     recorder: RefCell<Recorder>,
@@ -166,8 +162,6 @@ impl Worker {
                 timer.until(due.max(now + TOGETHER)).await;
                 now = Instant::now();
             }
-            let late = now.saturating_duration_since(due);
-            self.late.set(late.max(self.late.get()));
             self.set_about(Arrival {
                 number,
                 asks: self.job.requests.picked(number),
@@ -200,10 +194,11 @@ impl Worker {
 
     /// Makes slots, one after the other as long as arrivals wait.
     async fn grow(self: Rc<Self>) {
+        let mut busy = Busy::from_now();
         loop {
             self.too_few_slots.notified().await;
             loop {
-                while self.is_behind() {
+                while busy.is_full() && !self.slots.borrow().is_empty() {
                     sleep(CATCHES_UP).await;
                 }
                 yield_now().await;
@@ -220,10 +215,6 @@ impl Worker {
         }
     }
 
-    fn is_behind(&self) -> bool {
-        self.late.take() > BEHIND && !self.slots.borrow().is_empty()
-    }
-
     /// A slot at work.
     async fn serve(self: Rc<Self>, slot: usize) {
         let mut line = self.line(slot);
@@ -233,7 +224,7 @@ impl Worker {
             let sent = Instant::now();
             self.slots.borrow_mut()[slot].sent = Some(sent);
             let deadline = arrival.due + self.job.timeout;
-            let asking = ask(&mut line, &self.job.requests, arrival, &self.recorder);
+            let asking = pin!(ask(&mut line, &self.job.requests, arrival, &self.recorder));
             let asked = alarm.within(deadline, asking).await;
             let ending = asked.unwrap_or(Err(Outcome::TimedOut));
             self.ended(arrival, sent, ending);

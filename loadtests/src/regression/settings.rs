@@ -10,7 +10,7 @@ use super::metric::Metric;
 pub struct Settings {
     /// How many blocks at a run's begin do not count.
     pub warm_up_blocks: u32,
-    /// Of the intervals, for all endpoints together: 0.95 is one wrong in twenty comparisons.
+    /// Of the intervals, for all endpoints together: 0.98 is one wrong in fifty comparisons.
     pub confidence: f64,
     /// What is too small to matter.
     pub floors: Floors,
@@ -41,7 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             warm_up_blocks: 2,
-            confidence: 0.95,
+            confidence: 0.98,
             floors: Floors::default(),
             seed: 1,
         }

@@ -88,10 +88,16 @@ fn rates(seen: &Seen) -> Measured {
             of_all("wrk: the server's core is busy", Unit::Ratio, |it| {
                 Some(it.busy)
             }),
-            of_all("oha -q --latency-correction", rate, |it| it.oha),
-            of_all("k6, 64 users", rate, |it| it.k6),
+            of_all(
+                "oha -q --latency-correction: the rate it held",
+                rate,
+                |it| it.oha,
+            ),
+            of_all("k6, constant-arrival-rate: the rate it held", rate, |it| {
+                it.k6
+            }),
             of_all("Goose's own loop, 64 users", rate, |it| Some(it.goose)),
-            of_all("ours: the highest rate it held", rate, |it| Some(it.ours)),
+            of_all("ours: the rate it held", rate, |it| Some(it.ours)),
             of_all(OF_OHA, Unit::Ratio, |it| Some(it.ours / it.oha?)),
             of_all(OF_K6, Unit::Ratio, |it| Some(it.ours / it.k6?)),
             of_all(OF_WRK, Unit::Ratio, |it| Some(it.ours / it.wrk)),

@@ -19,11 +19,11 @@ pub struct Told {
 pub const QUANTILES: [f64; 3] = [0.90, 0.95, 0.99];
 
 impl Told {
-    /// Of the engine's own result: a rate that it held.
+    /// Of the engine's own result.
     pub fn by_arrivals(result: &LoadResult) -> Told {
         let whole = result.whole();
         Told {
-            per_second: whole.requests as f64 / result.seconds(),
+            per_second: (whole.requests - whole.failed) as f64 / result.seconds(),
             latency: QUANTILES.map(|q| millis(whole.latency.quantile(q))),
         }
     }

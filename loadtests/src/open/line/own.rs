@@ -62,17 +62,19 @@ impl Own {
         request: &impl Fn() -> Request<Body>,
         read: &impl AsyncFn(Response<Incoming>) -> Result<T, Outcome>,
     ) -> Result<Option<T>, Outcome> {
-        let Open { sender, connection } = &mut open;
-        let exchanging = async {
-            if sender.ready().await.is_err() {
-                return Ok(None);
-            }
-            match answered(sender.try_send_request(request()).await)? {
-                Some(response) => read(response).await.map(Some),
-                None => Ok(None),
-            }
+        let exchanged = {
+            let Open { sender, connection } = &mut open;
+            let exchanging = pin!(async {
+                if sender.ready().await.is_err() {
+                    return Ok(None);
+                }
+                match answered(sender.try_send_request(request()).await)? {
+                    Some(response) => read(response).await.map(Some),
+                    None => Ok(None),
+                }
+            });
+            connection.driven_by(exchanging).await?
         };
-        let exchanged = connection.driven_by(exchanging).await?;
         if self.kept && exchanged.is_some() {
             self.open = Some(open);
         }
@@ -103,8 +105,7 @@ impl Open {
 struct Driven(Option<Pin<Box<Connection<TokioIo<Box<dyn Stream>>, Body>>>>);
 
 impl Driven {
-    async fn driven_by<T>(&mut self, exchanging: impl Future<Output = T>) -> T {
-        let mut exchanging = pin!(exchanging);
+    async fn driven_by<T>(&mut self, mut exchanging: Pin<&mut impl Future<Output = T>>) -> T {
         poll_fn(|context| {
             if let Poll::Ready(exchanged) = exchanging.as_mut().poll(context) {
                 return Poll::Ready(exchanged);
