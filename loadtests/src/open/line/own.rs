@@ -102,7 +102,8 @@ impl Open {
 
 /// A connection that whoever has a request on it drives: to wake a task of its own for it, and
 /// that one this, would cost as much as the request.
-struct Driven(Option<Pin<Box<Connection<TokioIo<Box<dyn Stream>>, Body>>>>);
+struct Driven(Option<Pin<Box<Http1>>>);
+type Http1 = Connection<TokioIo<Box<dyn Stream>>, Body>;
 
 impl Driven {
     async fn driven_by<T>(&mut self, mut exchanging: Pin<&mut impl Future<Output = T>>) -> T {
