@@ -83,7 +83,7 @@ impl Trunk {
     ) -> Result<(), String> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (given, incoming) = channel(WAITING);
-        self.connections.lock().insert(number, given);
+        self.connections.enter(number, given)?;
         let ended = tokio::select! {
             Err(why) = self.send_all(number, from_client) => Err(why),
             ended = self.receive_all(incoming, to_client) => ended,
@@ -187,6 +187,18 @@ async fn send_on(
 }
 
 impl Connections {
+    /// Has a connection hear of its frames, and of the end: there is none that it could miss.
+    fn enter(&self, number: u32, given: Sender<Frame>) -> Result<(), String> {
+        let mut open = self.lock();
+        match self.over.get() {
+            Some(why) => Err(why.clone()),
+            None => {
+                open.insert(number, given);
+                Ok(())
+            }
+        }
+    }
+
     async fn hand_out(&self, from_relay: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut frames = FramedRead::new(from_relay, codec());
         while let Some(frame) = frames.next().await {
@@ -275,7 +287,7 @@ mod tests {
         perl.spawn().expect("perl runs")
     }
 
-    /// A server that counts what it is sent, says each 1000th and at the end all of it.
+    /// A server that counts what it is sent, and at its end says how much it was.
     async fn counting() -> (u16, AbortOnDropHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

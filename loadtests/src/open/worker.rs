@@ -149,7 +149,7 @@ impl Worker {
     }
 
     /// Sets about every arrival of worker `number` when it is due.
-    async fn set_about_all(self: &Rc<Self>, number: usize, timer: &Timer) {
+    async fn set_about_all(&self, number: usize, timer: &Timer) {
         let schedule = &self.job.schedule;
         let mut now = Instant::now();
         for number in (number as u64..schedule.arrivals()).step_by(self.job.workers) {
@@ -334,7 +334,7 @@ async fn ask(
     recorder: &RefCell<Recorder>,
 ) -> Result<Ending, Outcome> {
     let ready = requests.ready(arrival.asks);
-    let read = async |response: Response<Incoming>| {
+    let judged = async |response: Response<Incoming>| {
         recorder.borrow_mut().answered(response.headers());
         let status = response.status().as_u16();
         let check = ready.template.check.as_ref();
@@ -357,7 +357,8 @@ async fn ask(
             failure,
         })
     };
-    line.exchange(|| ready.request(arrival.number), read).await
+    line.exchange(|| ready.request(arrival.number), judged)
+        .await
 }
 
 /// Reads a body to its end, and counts its bytes.

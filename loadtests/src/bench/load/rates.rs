@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::generators::Generators;
+use super::generators::{Generators, does_not_count};
 use super::told::Told;
 use crate::bench::error::BenchError;
 use crate::bench::hello::Server;
@@ -75,15 +75,19 @@ pub async fn measure(
     Ok(Round {
         wrk: most,
         busy,
-        oha: held(most, oha).await?,
-        k6: held(K6_AT_MOST * most, k6).await?,
+        oha: held("oha", most, oha).await?,
+        k6: held("k6", K6_AT_MOST * most, k6).await?,
         goose: goose.per_second,
-        ours: held(most, ours).await?.unwrap_or_default(),
+        ours: held("the engine", most, ours).await?.unwrap_or_default(),
     })
 }
 
 /// The highest rate below `most` that a generator holds; none where there is no such generator.
+///
+/// # Errors
+/// That it holds none at all: a share of that would be of nothing.
 async fn held(
+    who: &'static str,
     most: f64,
     asked: impl AsyncFn(f64) -> Result<Option<Told>, BenchError>,
 ) -> Result<Option<f64>, BenchError> {
@@ -96,7 +100,10 @@ async fn held(
             Some(_) => beyond = rate,
         }
     }
-    Ok(Some(held))
+    match held > 0.0 {
+        true => Ok(Some(held)),
+        false => Err(does_not_count(who, "it held no rate, however low")),
+    }
 }
 
 fn is_held(told: &Told, rate: f64) -> bool {
@@ -116,5 +123,36 @@ impl fmt::Display for Round {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one says that answers so many a second at most, and late beyond.
+    fn told(rate: f64, most: f64) -> Told {
+        let p99 = if rate > most { 500.0 } else { 1.0 };
+        Told {
+            per_second: rate.min(most),
+            latency: [0.5, 0.7, p99],
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rate_is_closed_in_upon_from_below() {
+        let asked = async |rate| Ok(Some(told(rate, 50_000.0)));
+        let held = held("ours", 100_000.0, asked).await.unwrap().unwrap();
+        assert!((48_400.0..=50_000.0).contains(&held), "{held}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_there_has_none_and_one_that_holds_none_is_no_figure() {
+        let lacking = held("oha", 100_000.0, async |_| Ok(None)).await;
+        assert!(lacking.unwrap().is_none());
+        let late = async |rate| Ok(Some(told(rate, 0.0)));
+        let error = held("k6", 100_000.0, late).await.unwrap_err().to_string();
+        assert!(error.contains("k6"), "{error}");
+        assert!(error.contains("it held no rate"), "{error}");
     }
 }

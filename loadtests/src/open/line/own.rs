@@ -36,23 +36,19 @@ impl Own {
         request: impl Fn() -> Request<Body>,
         read: impl AsyncFn(Response<Incoming>) -> Result<T, Outcome>,
     ) -> Result<T, Outcome> {
-        // One that was not read to the end of its answer is no use to another request.
-        let kept = self.open.take();
-        let is_new = kept.is_none();
-        let open = match kept {
-            Some(open) => open,
-            None => Open::by(&self.dial).await?,
-        };
-        if let Some(read) = self.once(open, &request, &read).await? {
-            return Ok(read);
+        loop {
+            // One that was not read to the end of its answer is no use to another request.
+            let (open, is_new) = match self.open.take() {
+                Some(open) => (open, false),
+                None => (Open::by(&self.dial).await?, true),
+            };
+            match self.once(open, &request, &read).await? {
+                Some(read) => return Ok(read),
+                None if is_new => return Err(Outcome::Reset),
+                // Closed between requests, as a server may at any time: not this one's loss.
+                None => {}
+            }
         }
-        if is_new {
-            return Err(Outcome::Reset);
-        }
-        // Closed between requests, as a server may at any time: not this one's loss.
-        let anew = Open::by(&self.dial).await?;
-        let read = self.once(anew, &request, &read).await?;
-        read.ok_or(Outcome::Reset)
     }
 
     /// None is that nothing was sent.
