@@ -93,9 +93,7 @@ fn rates(seen: &Seen) -> Measured {
                 rate,
                 |it| it.oha,
             ),
-            of_all("k6, constant-arrival-rate: the rate it held", rate, |it| {
-                it.k6
-            }),
+            of_all("k6, 64 users", rate, |it| it.k6),
             of_all("Goose's own loop, 64 users", rate, |it| Some(it.goose)),
             of_all("ours: the rate it held", rate, |it| Some(it.ours)),
             of_all(OF_OHA, Unit::Ratio, |it| Some(it.ours / it.oha?)),
