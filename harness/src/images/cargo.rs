@@ -51,6 +51,8 @@ fn command(workspace: &Path, target_dir: &Path, package: &str) -> Vec<String> {
         "env",
         // With `--target` given, they are not for build scripts and macros.
         "RUSTFLAGS=-C target-feature=+crt-static -C strip=symbols",
+        // They would be stripped.
+        "CARGO_PROFILE_RELEASE_DEBUG=false",
         &format!("CARGO_TARGET_DIR={}", target_dir.display()),
         "cargo",
         "build",

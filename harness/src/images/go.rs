@@ -125,6 +125,8 @@ impl<'a> Go<'a> {
         };
         let mut command = self.command(&["build", "-C", &main.display().to_string()]);
         command.extend(["-mod=mod", "-trimpath", "-buildvcs=false"].map(str::to_owned));
+        // The linker leaves debugging tables out: to make none saves a tenth of the time.
+        command.push("-gcflags=all=-dwarf=false".to_owned());
         command.push(format!("-ldflags={}", linker_flags(&programs.stamp)));
         command.push(format!("-o={}/", bin.display()));
         command.extend(packages);
@@ -175,8 +177,7 @@ impl<'a> Go<'a> {
             };
             replaced.insert(path.clone(), by);
         }
-        go_mod(module, &upstream, programs.directories.as_deref(), replaced)
-            .map_err(|why| self.unfit(&why))
+        go_mod(programs, module, &upstream, replaced).map_err(|why| self.unfit(&why))
     }
 
     async fn download(&self, module: &GoModule) -> Result<Downloaded, ImageError> {
@@ -271,12 +272,11 @@ fn linker_flags(stamp: &BTreeMap<String, String>) -> String {
 }
 
 /// A main module that requires `module` and replaces what its go.mod does, which Go
-/// heeds in main modules only. `replaced` goes before; `directories` is the version
-/// of what upstream replaces by directories of its repository.
+/// heeds in main modules only. `replaced` goes before.
 fn go_mod(
+    programs: &GoPrograms,
     module: &GoModule,
     upstream: &GoMod,
-    directories: Option<&str>,
     mut replaced: BTreeMap<String, String>,
 ) -> Result<String, String> {
     for GoReplace { old, new } in upstream.replace.iter().flatten() {
@@ -285,7 +285,7 @@ fn go_mod(
         }
         let left = [Some(old.path.as_str()), old.version.as_deref()];
         let left = left.into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let right = match (&new.version, directories) {
+        let right = match (&new.version, &programs.directories) {
             (Some(version), _) => format!("{} {version}", new.path),
             (None, Some(version)) => format!("{} {version}", old.path),
             (None, None) => {
@@ -302,8 +302,11 @@ fn go_mod(
         "module rehearsal\n\ngo {}\n\nrequire {path} {version}\n",
         upstream.go
     );
+    // Writing to a String cannot fail.
+    for (path, version) in &programs.require {
+        let _ = writeln!(text, "require {path} {version}");
+    }
     for (left, right) in replaced {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "replace {left} => {right}");
     }
     Ok(text)
@@ -337,6 +340,7 @@ fn write(file: &Path, content: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recipe::Build;
     use super::*;
 
     const KUBERNETES: &str = r#"{
@@ -347,18 +351,20 @@ mod tests {
         ]
     }"#;
 
-    fn kubernetes() -> (GoModule, GoMod) {
+    /// What becomes of it by a recipe that says this besides.
+    fn kubernetes(says: &str, replaced: BTreeMap<String, String>) -> Result<String, String> {
         let module = GoModule {
             path: "k8s.io/kubernetes".to_owned(),
             version: "v1.37.2".to_owned(),
         };
-        (module, serde_json::from_str(KUBERNETES).unwrap())
+        let programs = toml::from_str(&format!("programs = []\n{says}")).unwrap();
+        let upstream = serde_json::from_str(KUBERNETES).unwrap();
+        go_mod(&programs, &module, &upstream, replaced)
     }
 
     #[test]
     fn directories_become_published_modules() {
-        let (module, upstream) = kubernetes();
-        let text = go_mod(&module, &upstream, Some("v0.37.2"), BTreeMap::new()).unwrap();
+        let text = kubernetes("directories = \"v0.37.2\"", BTreeMap::new()).unwrap();
         assert_eq!(
             text,
             "module rehearsal\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v1.37.2\n\
@@ -369,8 +375,7 @@ mod tests {
 
     #[test]
     fn a_directory_without_a_version_is_named() {
-        let (module, upstream) = kubernetes();
-        let why = go_mod(&module, &upstream, None, BTreeMap::new()).unwrap_err();
+        let why = kubernetes("", BTreeMap::new()).unwrap_err();
         assert!(
             why.contains("replaces k8s.io/api by the directory"),
             "{why}"
@@ -379,18 +384,47 @@ mod tests {
 
     #[test]
     fn a_replacement_of_the_recipe_goes_before_upstreams() {
-        let (module, upstream) = kubernetes();
         let ours = BTreeMap::from([
             ("k8s.io/api".to_owned(), "./local-0".to_owned()),
             ("a.org/b".to_owned(), "d.org/b v2.0.0".to_owned()),
         ]);
-        let text = go_mod(&module, &upstream, None, ours).unwrap();
+        let text = kubernetes("", ours).unwrap();
         assert!(text.contains("replace k8s.io/api => ./local-0\n"), "{text}");
         assert!(
             text.contains("replace a.org/b => d.org/b v2.0.0\n"),
             "{text}"
         );
         assert!(!text.contains("c.org"), "{text}");
+    }
+
+    #[test]
+    fn what_a_recipe_requires_is_required() {
+        let says = "directories = \"v0.37.2\"\nrequire = { \"e.org/f\" = \"v3.0.0\" }";
+        let text = kubernetes(says, BTreeMap::new()).unwrap();
+        assert!(text.contains("require e.org/f v3.0.0\n"), "{text}");
+    }
+
+    /// Else they would compile again what Kubernetes has, for minutes.
+    #[test]
+    fn what_runs_beside_kubernetes_is_compiled_with_its_modules() {
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images");
+        let programs = |name: &str| match Recipe::read(&ours, name).unwrap().build {
+            Build::Dockerfile(built) => built.go.into_iter().next().unwrap(),
+            Build::Debian { .. } => unreachable!("{name} is of Go modules"),
+        };
+        let its = programs("kubernetes").directories.unwrap();
+        let metrics_server = programs("metrics-server").require;
+        assert!(!metrics_server.is_empty());
+        assert!(metrics_server.values().all(|version| *version == its));
+        let coredns = std::fs::read_to_string(ours.join("coredns/program/go.mod")).unwrap();
+        let k8s: Vec<_> = coredns
+            .lines()
+            .filter(|it| it.contains("k8s.io/"))
+            .collect();
+        assert!(
+            !k8s.is_empty() && k8s.iter().all(|line| line.ends_with(&its)),
+            "{k8s:?}"
+        );
     }
 
     #[test]
