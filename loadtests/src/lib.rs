@@ -8,14 +8,13 @@ pub mod compared;
 mod course;
 pub mod journeys;
 pub mod k6;
-pub mod open;
 pub mod outcome;
 pub mod perf;
 pub mod profile;
-pub mod raw_log;
 pub mod regression;
-pub mod result;
-pub mod run;
 pub mod shown;
 pub mod threshold;
-mod versions;
+
+pub use load_engine::{open, raw_log, result, run};
+
+use load_engine::versions;

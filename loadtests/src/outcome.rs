@@ -189,12 +189,12 @@ mod tests {
     use crate::threshold::{Threshold, judge_all};
 
     fn result(failures: &[(&str, u64)], requests: u64) -> LoadResult {
-        let mut block = Block {
+        let block = Block {
             requests,
             failed: failures.iter().map(|(_, count)| count).sum(),
+            latency: (1..=requests).map(|n| 1_000 * n).collect(),
             ..Block::default()
         };
-        (0..requests).for_each(|n| block.latency.record(1_000 * (n + 1)));
         let endpoint = Endpoint {
             blocks: BTreeMap::from([(0, block)]),
             failures: failures

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::outcome;
 use crate::raw_log::{Outcome, RawLogError, Reader, Record};
-use crate::result::{Block, LoadResult, Unread};
+use crate::result::{Counted, LoadResult, Unread};
 
 /// What cannot be shown.
 #[derive(Debug, Error, Diagnostic)]
@@ -78,7 +79,7 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
     let mut reader = Reader::open(path)?;
     let begun = reader.begun();
     let names = reader.names().to_vec();
-    let mut counted: BTreeMap<u16, Block> = BTreeMap::new();
+    let mut counted: BTreeMap<u16, Counted> = BTreeMap::new();
     let mut not_whole = None;
     for record in reader.by_ref() {
         match record {
@@ -87,10 +88,12 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
         }
     }
     let mut lines = vec![format!("raw log of a run begun {begun}")];
-    lines.extend(counted.iter().map(|(name, one)| {
+    lines.extend(counted.into_iter().filter_map(|(name, one)| {
+        let whole = one.endpoint()?.whole();
         let unnamed = || format!("name {name}");
-        let name = names.get(usize::from(*name)).cloned();
-        format!("  {}: {}", name.unwrap_or_else(unnamed), outcome::line(one))
+        let name = names.get(usize::from(name)).cloned();
+        let name = name.unwrap_or_else(unnamed);
+        Some(format!("  {name}: {}", outcome::line(&whole)))
     }));
     if let Some(missing @ 1..) = reader.missing() {
         lines.push(format!("{missing} more were not kept up with"));
@@ -98,18 +101,20 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
     Ok(Shown { lines, not_whole })
 }
 
-fn count(one: &mut Block, record: &Record) {
+/// All in one block.
+fn count(one: &mut Counted, record: &Record) {
+    let block = one.endpoint.blocks.entry(0).or_default();
     if record.outcome == Outcome::Dropped {
-        one.dropped += 1;
+        block.dropped += 1;
         return;
     }
-    one.requests += 1;
-    one.failed += u64::from(!matches!(
+    block.requests += 1;
+    block.failed += u64::from(!matches!(
         record.outcome,
         Outcome::Status { good: true, .. }
     ));
-    one.latency
-        .record(u64::from(record.lag) + u64::from(record.took));
+    let [lag, took] = [record.lag, record.took].map(|it| Duration::from_micros(it.into()));
+    one.took(0, lag + took, took);
 }
 
 #[cfg(test)]

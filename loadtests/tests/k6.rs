@@ -275,7 +275,8 @@ fn result() -> LoadResult {
             "http_req_failed" => block(name, &|it| it.failed += value),
             "http_req_duration" => {
                 let micros = point.duration().as_micros() as u64;
-                block(name, &|it| it.latency.record(micros));
+                let took: Distribution = [micros].into_iter().collect();
+                block(name, &|it| it.latency.add(&took));
             }
             "data_received" => block(name, &|it| it.received += value),
             "dropped_iterations" => block(name, &|it| it.dropped += value),

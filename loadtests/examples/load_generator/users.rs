@@ -1,12 +1,12 @@
 //! Goose's own loop: users who ask again as soon as they are answered, counted by Goose.
 
 use std::error::Error;
+use std::iter::repeat_n;
 
 use goose::config::GooseConfiguration;
 use goose::prelude::*;
 use loadtests::bench::GooseLoop;
 use loadtests::closed::Muted;
-use loadtests::result::Distribution;
 
 /// Has `users` ask for `url`, together `at_most` times a second; 0 is no bound.
 #[tokio::main]
@@ -29,18 +29,15 @@ pub async fn made(
         .register_scenario(Scenario::new("hello").register_transaction(asks))
         .execute()
         .await?;
-    let mut counted = GooseLoop {
+    let requests = metrics.requests.values();
+    let times = requests.clone().flat_map(|it| &it.raw_data.times_us);
+    Ok(GooseLoop {
         seconds: metrics.duration as f64,
-        failed: 0,
-        latency: Distribution::default(),
-    };
-    for request in metrics.requests.values() {
-        counted.failed += request.fail_count as u64;
-        for (micros, count) in &request.raw_data.times_us {
-            (0..*count).for_each(|_| counted.latency.record(*micros));
-        }
-    }
-    Ok(counted)
+        failed: requests.map(|it| it.fail_count as u64).sum(),
+        latency: times
+            .flat_map(|(micros, count)| repeat_n(*micros, *count))
+            .collect(),
+    })
 }
 
 async fn ask(user: &mut GooseUser) -> TransactionResult {

@@ -103,7 +103,7 @@ impl Bench {
             progress("load: the server stands still, once for each generator");
             stalls.push(stall::measure(&server, &generators).await?);
         }
-        progress("load: looks at the engine's memory for a minute");
+        progress("load: looks at the engine's memory for three minutes");
         let soak = soak::measure(&server, &generators).await?;
         let stopped = child.stop(STOP).await;
         stopped.map_err(BenchError::file("stop", &program))?;

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use prober::{cpu_of_this_process, micros};
+use prober::cpu_of_this_process;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::open::cores;
-use crate::result::{Distribution, Generator};
+use crate::result::{Distribution, Generator, count, growing};
 
 /// A task that has nothing to do but to be on time looks so often how late it is.
 const PULSE: Duration = Duration::from_millis(10);
@@ -62,16 +62,15 @@ impl Watch {
 
 /// How late each pulse was.
 async fn pulse(enough: CancellationToken) -> Distribution {
-    let mut lag = Distribution::default();
+    let mut lag = growing::<u32>();
     let mut ticks = interval(PULSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = tokio::select! {
             due = ticks.tick() => due,
-            () = enough.cancelled() => return lag,
+            () = enough.cancelled() => return lag.into(),
         };
-        let late = due.elapsed();
-        lag.record(micros(late));
+        count(&mut lag, due.elapsed());
     }
 }
 
@@ -89,12 +88,12 @@ fn bottleneck(lag: &Distribution, cores_used: f64, cores: u32) -> Option<String>
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use super::*;
 
     fn lags(micros: u64) -> Distribution {
-        let mut lag = Distribution::default();
-        (0..100).for_each(|_| lag.record(micros));
-        lag
+        repeat_n(micros, 100).collect()
     }
 
     #[test]

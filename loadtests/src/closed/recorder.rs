@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::open::Names;
 use crate::raw_log::{self, Sink};
-use crate::result::{Block, Endpoint};
+use crate::result::{Block, Counted, Endpoint};
 use crate::versions::Versions;
 
 /// One request that has ended.
@@ -62,7 +62,7 @@ struct State {
     begun_at: Timestamp,
     block: Duration,
     /// Since they were taken last.
-    endpoints: BTreeMap<&'static str, Endpoint>,
+    endpoints: BTreeMap<&'static str, Counted>,
     versions: Versions,
     log: Option<Log>,
 }
@@ -107,13 +107,12 @@ impl Recorder {
             log.put(&sample, since);
         }
         let number = since.as_nanos() / state.block.as_nanos();
-        let endpoint = state.endpoints.entry(sample.endpoint).or_default();
-        let block = endpoint
-            .blocks
-            .entry(u32::try_from(number).unwrap_or(u32::MAX))
-            .or_default();
-        count(block, &sample);
-        endpoint.service_time.record(micros(sample.took));
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let counted = state.endpoints.entry(sample.endpoint).or_default();
+        // A user sends when it means to: there is no other intended time.
+        counted.took(number, sample.took, sample.took);
+        let endpoint = &mut counted.endpoint;
+        count(endpoint.blocks.entry(number).or_default(), &sample);
         if let Ok(status) = sample.status {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
@@ -134,7 +133,7 @@ impl Recorder {
         let news = mem::take(&mut state.endpoints);
         drop(state);
         let news = news.into_iter();
-        let named = news.map(|(name, endpoint)| (name.to_owned(), endpoint));
+        let named = news.filter_map(|(name, counted)| Some((name.to_owned(), counted.endpoint()?)));
         (elapsed, named.collect())
     }
 
@@ -156,8 +155,6 @@ fn count(block: &mut Block, sample: &Sample) {
     block.requests += 1;
     block.failed += u64::from(sample.failure.is_some());
     block.received += sample.received;
-    // A user sends when it means to: there is no other intended time.
-    block.latency.record(micros(sample.took));
 }
 
 impl Log {

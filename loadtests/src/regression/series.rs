@@ -248,8 +248,8 @@ mod tests {
             for time in times {
                 block.requests += 1;
                 block.failed += u64::from(time % 7 == 0);
-                block.latency.record(*time);
             }
+            block.latency = times.iter().copied().collect();
         }
         endpoint
     }

@@ -234,14 +234,16 @@ impl<'a> Load<'a> {
             requests,
             ..Block::default()
         };
+        let mut latencies = Vec::with_capacity(requests as usize);
         for _ in 0..requests {
             // One draw for both: the low bits choose the latency, the high ones whether it fails.
             let bits = random.next_u64();
             let latency = median * self.lognormal[bits as usize % self.lognormal.len()];
-            block.latency.record(latency as u64);
+            latencies.push(latency as u64);
             let failed = (bits >> 32) as f64 / f64::from(u32::MAX) < FAILING;
             block.failed += u64::from(failed);
         }
+        block.latency = latencies.into_iter().collect();
         block
     }
 }

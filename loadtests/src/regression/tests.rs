@@ -151,7 +151,7 @@ fn with_few_requests(blocks: u32) -> Comparison {
         for block in endpoint.blocks.values_mut() {
             *block = Default::default();
             block.requests = 1;
-            block.latency.record(5_000);
+            block.latency = [5_000].into_iter().collect();
         }
     }
     compare_pairs(&pairs, &settings())

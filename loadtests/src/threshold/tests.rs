@@ -16,12 +16,12 @@ fn threshold(text: &str) -> Threshold {
 }
 
 fn block(millis: impl IntoIterator<Item = u64>) -> Block {
-    let mut block = Block::default();
-    for millis in millis {
-        block.requests += 1;
-        block.latency.record(millis * 1000);
+    let micros: Vec<u64> = millis.into_iter().map(|millis| millis * 1000).collect();
+    Block {
+        requests: micros.len() as u64,
+        latency: micros.into_iter().collect(),
+        ..Block::default()
     }
-    block
 }
 
 /// Of one block; so many of its failures were found by a check.

@@ -14,7 +14,7 @@ const OF_WRK: &str = "ours, as a share of wrk";
 pub(super) const OFF: &str = "stall, ours: p90, p95, p99 off the truth";
 pub(super) const PASSED: &str = "stall, ours: runs that p(99)<100ms passed";
 pub(super) const MEMORY: &str = "memory at 50,000 requests/s";
-pub(super) const GROWTH: &str = "memory: growth after the warm-up";
+pub(super) const GROWTH: &str = "memory: growth from minute 2 on";
 const FALSE_ALARMS: &str = "the same version: called regressed";
 const FOUND: &str = "p95 10 % slower: called regressed";
 const FALSE_ALARMS_ROUGH: &str = "the same on a rough machine";
@@ -149,7 +149,7 @@ fn off(seen: [f64; 3]) -> f64 {
 fn soak(seen: &Seen) -> Measured {
     let soak = &seen.soak;
     measured(
-        "load: one minute at 50,000 requests/s, the first 20 s not counted".into(),
+        "load: three minutes at 50,000 requests/s, the first not counted".into(),
         vec![
             Series::new(
                 "answered meanwhile",

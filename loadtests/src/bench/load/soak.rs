@@ -11,11 +11,11 @@ use crate::bench::memory::resident_mebibytes;
 use crate::result::LoadResult;
 
 const PER_SECOND: u32 = 50_000;
-const SECONDS: u32 = 60;
+const SECONDS: u32 = 180;
 const IN_FLIGHT: u32 = 10_000;
 
-/// Connections are made, buffers grow to their size.
-const WARM_UP_SECONDS: usize = 20;
+/// Connections are made, buffers grow to their size: what counts is from minute 2 on.
+const WARM_UP_SECONDS: usize = 60;
 
 /// Drain and summing up included.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// What a run held.
 #[derive(Clone, Debug)]
 pub struct Soak {
-    /// After the warm-up, once a second, MiB; empty where that cannot be told.
+    /// From minute 2 on, once a second, MiB; empty where that cannot be told.
     pub mebibytes: Vec<f64>,
     /// Answers a second.
     pub per_second: f64,

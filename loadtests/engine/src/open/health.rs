@@ -65,12 +65,12 @@ pub fn cores() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use super::*;
 
     fn lag(micros: u64) -> Distribution {
-        let mut lag = Distribution::default();
-        (0..100).for_each(|_| lag.record(micros));
-        lag
+        repeat_n(micros, 100).collect()
     }
 
     fn health(lag: &Distribution) -> Health<'_> {

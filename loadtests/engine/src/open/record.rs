@@ -1,6 +1,5 @@
 //! What a worker counts.
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 
 use super::requests::Requests;
 use crate::raw_log::{self, Sink};
-use crate::result::{CHECK, Endpoint};
+use crate::result::{CHECK, Counted, count, growing};
 use crate::versions::Versions;
 
 /// How a request ended that was set about.
@@ -67,15 +66,6 @@ pub struct Counts {
     pub without_port: u64,
     /// Which answered.
     pub versions: Versions,
-}
-
-/// What was counted of one endpoint. Its times are in histograms of all buckets, the fastest
-/// there are to count in.
-pub struct Counted {
-    endpoint: Endpoint,
-    /// By block.
-    latency: BTreeMap<u32, Histogram<u32>>,
-    service_time: Histogram<u32>,
 }
 
 /// Counts what becomes of arrivals.
@@ -134,16 +124,9 @@ impl Recorder {
         let (lag, took) = (sent - arrival.due, now - sent);
         count(&mut self.counts.lag, lag);
         let block = self.block_of(arrival);
-        let Counted {
-            endpoint,
-            latency,
-            service_time,
-        } = self.counts.of(ready.name);
-        count(service_time, took);
-        count(
-            latency.entry(block).or_insert_with(histogram),
-            now - arrival.due,
-        );
+        let counted = self.counts.of(ready.name);
+        counted.took(block, now - arrival.due, took);
+        let endpoint = &mut counted.endpoint;
         if let Some(status) = ending.status {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
@@ -196,7 +179,7 @@ impl Default for Counts {
     fn default() -> Counts {
         Counts {
             endpoints: Vec::new(),
-            lag: histogram(),
+            lag: growing(),
             without_port: 0,
             versions: Versions::default(),
         }
@@ -211,41 +194,6 @@ impl Counts {
         }
         &mut self.endpoints[at]
     }
-}
-
-impl Default for Counted {
-    fn default() -> Counted {
-        Counted {
-            endpoint: Endpoint::default(),
-            latency: BTreeMap::new(),
-            service_time: histogram(),
-        }
-    }
-}
-
-impl Counted {
-    /// In the result's own form; none where nothing was counted.
-    pub fn endpoint(self) -> Option<Endpoint> {
-        let mut endpoint = self.endpoint;
-        if endpoint.blocks.is_empty() {
-            return None;
-        }
-        for (block, latency) in self.latency {
-            endpoint.blocks.entry(block).or_default().latency = latency.into();
-        }
-        endpoint.service_time = self.service_time.into();
-        Some(endpoint)
-    }
-}
-
-fn histogram() -> Histogram<u32> {
-    let grows = Histogram::new(3);
-    grows.expect("three digits are among those a histogram may have")
-}
-
-fn count(histogram: &mut Histogram<u32>, time: Duration) {
-    let recorded = histogram.record(micros(time));
-    recorded.expect("a histogram that grows holds any value");
 }
 
 fn logged(ending: &Ending) -> raw_log::Outcome {

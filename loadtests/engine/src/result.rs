@@ -4,18 +4,21 @@
 //! blocks (a run, a run without its warm-up, a resampled run) is exact.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod counted;
 mod distribution;
 mod file;
 
 use crate::open::OTHER;
 use crate::versions::Versions;
-pub use distribution::Distribution;
-pub(crate) use file::Schema;
+pub use counted::Counted;
+pub use distribution::{Distribution, count, growing};
+pub use file::Schema;
 pub use file::{Unread, Unwritten};
 
 /// The form's number. A file of another one is refused, never guessed at.
@@ -26,7 +29,7 @@ pub const SCHEMA: u32 = 1;
 const BLOCKS_AT_MOST: u64 = 120;
 
 /// How long a block is of a run that takes so long: whole seconds.
-pub(crate) fn block_of(takes: Duration) -> Duration {
+pub fn block_of(takes: Duration) -> Duration {
     let seconds = takes.as_secs_f64().ceil() as u64;
     Duration::from_secs(seconds.div_ceil(BLOCKS_AT_MOST).max(1))
 }
@@ -152,7 +155,7 @@ pub struct Block {
 impl Fingerprint {
     /// The same, of a run in which these versions answered. Of a target that says none, they
     /// are what they were.
-    pub(crate) fn answered_in(self, versions: Versions) -> Fingerprint {
+    pub fn answered_in(self, versions: Versions) -> Fingerprint {
         let versions = versions.by_service();
         match versions.is_empty() {
             true => self,
@@ -164,9 +167,7 @@ impl Fingerprint {
 impl Endpoint {
     /// All blocks together.
     pub fn whole(&self) -> Block {
-        let mut whole = Block::default();
-        self.blocks.values().for_each(|block| whole.add(block));
-        whole
+        self.blocks.values().sum()
     }
 
     /// How many answers came with a good status, and said what is not so.
@@ -207,11 +208,7 @@ impl Endpoint {
 impl Block {
     /// Adds another one's counts.
     pub fn add(&mut self, other: &Block) {
-        self.requests += other.requests;
-        self.failed += other.failed;
-        self.dropped += other.dropped;
-        self.received += other.received;
-        self.latency.add(&other.latency);
+        *self = [&*self, other].into_iter().sum();
     }
 
     /// The share that failed, 0 to 1; none where nothing was sent.
@@ -220,14 +217,27 @@ impl Block {
     }
 }
 
+impl<'a> Sum<&'a Block> for Block {
+    fn sum<I: Iterator<Item = &'a Block>>(blocks: I) -> Block {
+        let mut sum = Block::default();
+        let mut latency = growing();
+        for block in blocks {
+            sum.requests += block.requests;
+            sum.failed += block.failed;
+            sum.dropped += block.dropped;
+            sum.received += block.received;
+            block.latency.add_to(&mut latency);
+        }
+        sum.latency = latency.into();
+        sum
+    }
+}
+
 impl LoadResult {
     /// All endpoints together.
     pub fn whole(&self) -> Block {
-        let mut whole = Block::default();
-        for endpoint in self.endpoints.values() {
-            whole.add(&endpoint.whole());
-        }
-        whole
+        let endpoints = self.endpoints.values();
+        endpoints.flat_map(|it| it.blocks.values()).sum()
     }
 
     /// How many blocks there are, from the run's begin to the last one with an arrival.
@@ -247,6 +257,8 @@ impl LoadResult {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -261,5 +273,21 @@ mod tests {
         assert_eq!(one.failures.len(), REASONS_AT_MOST + 1);
         assert_eq!(one.failures[&expired(0)], 3);
         assert_eq!(one.failures.values().sum::<u64>(), 2002);
+    }
+
+    proptest! {
+        /// A result that was written is the one that is read, to the last bit.
+        #[test]
+        fn a_number_is_read_as_it_was_written(cores_used in 0.0f64..64.0) {
+            let generator = Generator {
+                cores_used,
+                cores: 64,
+                lag: Distribution::default(),
+                bottleneck: None,
+            };
+            let written = serde_json::to_string(&generator).unwrap();
+            let read: Generator = serde_json::from_str(&written).unwrap();
+            prop_assert_eq!(read, generator);
+        }
     }
 }

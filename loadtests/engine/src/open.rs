@@ -37,7 +37,7 @@ pub use crate::run::{Run, Session};
 mod alarm;
 mod busy;
 mod collected;
-pub(crate) mod files;
+pub mod files;
 mod health;
 mod line;
 mod names;
@@ -50,7 +50,7 @@ mod timer;
 mod worker;
 
 pub use files::TooFewFiles;
-pub(crate) use health::cores;
+pub use health::cores;
 pub use names::{NAMES_AT_MOST, Names, OTHER};
 pub use plan::{Check, Connections, Holds, Plan, PlanError, Template};
 pub use schedule::{Schedule, Stage};

@@ -55,7 +55,8 @@ pub enum Unread {
 
 /// What is looked at first: the rest of another schema is not understood.
 #[derive(Deserialize)]
-pub(crate) struct Schema {
+pub struct Schema {
+    /// Its number.
     pub schema: u32,
 }
 
