@@ -16,12 +16,13 @@ use kube::api::{AttachParams, AttachedProcess, DeleteParams, PostParams};
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::chain;
 use crate::helper_pod::{self, looked_at, quantities};
+use crate::router::accepted;
 use crate::wait::{self, WaitError};
 
 mod trunk;
@@ -180,22 +181,15 @@ fn at_once() -> DeleteParams {
 
 /// Forwards what is accepted, until it is told to stop; then nothing of it is left.
 async fn forward_all(listener: TcpListener, exit: Arc<Exit>, stop: CancellationToken) {
-    const OUT_OF_FILES: Duration = Duration::from_millis(100);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((client, _)) => {
-                    let exit = exit.clone();
-                    connections.spawn(async move { exit.serve(client).await });
-                }
-                Err(error) => {
-                    exit.failed(format!("cannot accept a connection: {error}"));
-                    sleep(OUT_OF_FILES).await;
-                }
-            },
+            (client, _) = accepted(&listener), if connections.len() < CONNECTIONS => {
+                let exit = exit.clone();
+                connections.spawn(async move { exit.serve(client).await });
+            }
         }
     }
     connections.shutdown().await;

@@ -6,19 +6,24 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::{Instant, timeout};
 
 use super::context::files_below;
 use super::recipe::Recipe;
 use super::schema::{GoModule, GoPrograms, ModuleFiles, Replacement};
 use super::{ImageError, Workshop};
+use crate::duration::human;
 use crate::provision::OLDEST_GO;
 use crate::{subprocess, tools};
 
 /// Kubernetes' seven programs take 7 min on two cores, and longer where these are busy.
 const COMPILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
+
+const SAID_EVERY: Duration = Duration::from_secs(15);
 
 /// A module and its go.mod.
 const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -130,7 +135,8 @@ impl<'a> Go<'a> {
         command.push(format!("-ldflags={}", linker_flags(&programs.stamp)));
         command.push(format!("-o={}/", bin.display()));
         command.extend(packages);
-        let compiled = subprocess::run(&command, COMPILE_DEADLINE, progress).await;
+        let compiling = subprocess::run(&command, COMPILE_DEADLINE, progress);
+        let compiled = told_of(compiling, progress).await;
         compiled.map_err(|source| self.failed(source))
     }
 
@@ -228,6 +234,21 @@ impl<'a> Go<'a> {
     }
 }
 
+/// Go says nothing while it compiles, for minutes: how long it has been at it is said instead.
+async fn told_of<T>(compiling: impl Future<Output = T>, progress: &(dyn Fn(&str) + Sync)) -> T {
+    let begun = Instant::now();
+    let mut compiling = pin!(compiling);
+    loop {
+        match timeout(SAID_EVERY, &mut compiling).await {
+            Ok(compiled) => return compiled,
+            Err(_) => {
+                let so_far = human(begun.elapsed().as_millis() as u64);
+                progress(&format!("compiling, {so_far} so far"));
+            }
+        }
+    }
+}
+
 fn cache(workshop: &Workshop) -> PathBuf {
     workshop.state_dir.join("images/go-cache")
 }
@@ -272,7 +293,9 @@ fn linker_flags(stamp: &BTreeMap<String, String>) -> String {
 }
 
 /// A main module that requires `module` and replaces what its go.mod does, which Go
-/// heeds in main modules only. `replaced` goes before.
+/// heeds in main modules only. `replaced` goes before, and what the recipe requires itself: a
+/// module that is replaced goes by the version it is replaced in, and what was compiled of it
+/// is another than of the same module that is required.
 fn go_mod(
     programs: &GoPrograms,
     module: &GoModule,
@@ -280,7 +303,7 @@ fn go_mod(
     mut replaced: BTreeMap<String, String>,
 ) -> Result<String, String> {
     for GoReplace { old, new } in upstream.replace.iter().flatten() {
-        if replaced.contains_key(&old.path) {
+        if replaced.contains_key(&old.path) || programs.require.contains_key(&old.path) {
             continue;
         }
         let left = [Some(old.path.as_str()), old.version.as_deref()];
@@ -398,10 +421,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_recipe_requires_is_required() {
-        let says = "directories = \"v0.37.2\"\nrequire = { \"e.org/f\" = \"v3.0.0\" }";
+    fn what_a_recipe_requires_is_required_and_not_replaced() {
+        let says = "require = { \"e.org/f\" = \"v3.0.0\", \"k8s.io/api\" = \"v0.37.2\" }";
         let text = kubernetes(says, BTreeMap::new()).unwrap();
         assert!(text.contains("require e.org/f v3.0.0\n"), "{text}");
+        assert!(text.contains("require k8s.io/api v0.37.2\n"), "{text}");
+        assert!(!text.contains("replace k8s.io"), "{text}");
     }
 
     /// Else they would compile again what Kubernetes has, for minutes.
@@ -424,6 +449,19 @@ mod tests {
         assert!(
             !k8s.is_empty() && k8s.iter().all(|line| line.ends_with(&its)),
             "{k8s:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_compilation_is_told_of() {
+        let said = std::sync::Mutex::new(Vec::new());
+        let progress = |line: &str| said.lock().unwrap().push(line.to_owned());
+        let minute = tokio::time::sleep(Duration::from_secs(40));
+        told_of(minute, &progress).await;
+        let said = said.into_inner().unwrap();
+        assert_eq!(
+            said,
+            ["compiling, 15.0 s so far", "compiling, 30.0 s so far"]
         );
     }
 

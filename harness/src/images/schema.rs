@@ -62,8 +62,9 @@ pub(super) struct GoPrograms {
     /// The version that stands for the directories by which the module's go.mod
     /// replaces others.
     pub directories: Option<String>,
-    /// Modules it is compiled with in this version at least, by their path: with those of another
-    /// image, what that has compiled is not compiled again.
+    /// Modules it is compiled with in this version at least, by their path, whatever its go.mod
+    /// replaces them by: with those of another image, what that has compiled is not compiled
+    /// again.
     #[serde(default)]
     pub require: BTreeMap<String, String>,
     /// Variables, and the text that the linker sets each to.
