@@ -15,15 +15,24 @@ pub struct Busy {
     since: Instant,
     busy: Duration,
     is_full: bool,
+    /// How long the thread has been busy in all.
+    total: fn() -> Duration,
 }
 
 impl Busy {
-    /// From now on.
+    /// From now on, as the runtime counts.
     pub fn from_now() -> Busy {
+        Busy::by(|| Handle::current().metrics().worker_total_busy_duration(0))
+    }
+
+    /// From now on, as is told: the runtime counts by the machine's clock, also where all else
+    /// goes by one that a test has in its hand.
+    pub fn by(total: fn() -> Duration) -> Busy {
         Busy {
             since: Instant::now(),
             busy: total(),
             is_full: false,
+            total,
         }
     }
 
@@ -31,17 +40,13 @@ impl Busy {
     pub fn is_full(&mut self) -> bool {
         let elapsed = self.since.elapsed();
         if elapsed >= WINDOW {
-            let busy = total().saturating_sub(self.busy);
+            let busy = (self.total)().saturating_sub(self.busy);
             self.is_full = busy.as_secs_f64() > FULL * elapsed.as_secs_f64();
             self.since += elapsed;
             self.busy += busy;
         }
         self.is_full
     }
-}
-
-fn total() -> Duration {
-    Handle::current().metrics().worker_total_busy_duration(0)
 }
 
 #[cfg(test)]

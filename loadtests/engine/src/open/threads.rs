@@ -9,6 +9,7 @@ use prober::cpu_of_this_thread;
 use tokio::runtime::{self, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::busy::Busy;
 use super::timer::Timer;
 use super::worker::Share;
 
@@ -58,7 +59,7 @@ fn work(share: Share, abandon: &CancellationToken) -> io::Result<f64> {
     // A part of the load is not the load: without this one the others end too.
     let runtime = runtime.inspect_err(|_| share.job.stop.cancel())?;
     runtime.block_on(async {
-        let working = share.work(Timer::finest());
+        let working = share.work(Timer::finest(), Busy::from_now());
         let _or_abandoned = abandon.run_until_cancelled(working).await;
     });
     Ok(cpu_of_this_thread() / begin.elapsed().as_secs_f64())

@@ -78,7 +78,7 @@ pub struct Share {
 impl Share {
     /// Does all of it, on a runtime of one thread (`LocalRuntime`), which then is to be dropped
     /// with all that is left on it. Returns when nothing is due and nothing in flight any more.
-    pub async fn work(self, timer: Timer) {
+    pub async fn work(self, timer: Timer, busy: Busy) {
         let recorder = Recorder::new(self.job.block, self.log);
         let worker = Rc::new(Worker {
             job: self.job,
@@ -93,7 +93,7 @@ impl Share {
             all_ended: Notify::new(),
             counts: self.counts,
         });
-        worker.clone().run(self.number, timer).await;
+        worker.clone().run(self.number, timer, busy).await;
         worker.hand_on();
     }
 }
@@ -126,9 +126,9 @@ struct Slot {
 }
 
 impl Worker {
-    async fn run(self: Rc<Self>, number: usize, timer: Timer) {
+    async fn run(self: Rc<Self>, number: usize, timer: Timer, busy: Busy) {
         spawn_local(self.clone().hand_on_once_a_second());
-        spawn_local(self.clone().grow());
+        spawn_local(self.clone().grow(busy));
         let stop = &self.job.stop;
         let pacing = stop.run_until_cancelled(self.set_about_all(number, &timer));
         let _or_stopped = pacing.await;
@@ -193,8 +193,7 @@ impl Worker {
     }
 
     /// Makes slots, one after the other as long as arrivals wait.
-    async fn grow(self: Rc<Self>) {
-        let mut busy = Busy::from_now();
+    async fn grow(self: Rc<Self>, mut busy: Busy) {
         loop {
             self.too_few_slots.notified().await;
             loop {

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::open::busy::Busy;
 use crate::open::collected::Collected;
 use crate::open::line::Dial;
 use crate::open::requests::Requests;
@@ -81,7 +82,7 @@ async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Coll
         log: None,
         counts,
     };
-    share.work(Timer::Coarse).await;
+    share.work(Timer::Coarse, Busy::by(|| Duration::ZERO)).await;
     while let Ok(counts) = counted.try_recv() {
         collected.add(counts);
     }
