@@ -103,18 +103,12 @@ fn raw_log(path: &Path) -> Result<Shown, NotShown> {
 
 /// All in one block.
 fn count(one: &mut Counted, record: &Record) {
-    let block = one.endpoint.blocks.entry(0).or_default();
     if record.outcome == Outcome::Dropped {
-        block.dropped += 1;
-        return;
+        return one.dropped(0);
     }
-    block.requests += 1;
-    block.failed += u64::from(!matches!(
-        record.outcome,
-        Outcome::Status { good: true, .. }
-    ));
     let [lag, took] = [record.lag, record.took].map(|it| Duration::from_micros(it.into()));
-    one.took(0, lag + took, took);
+    let good = matches!(record.outcome, Outcome::Status { good: true, .. });
+    one.ended(0, (lag + took, took), record.received.into(), !good);
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::open::Names;
 use crate::raw_log::{self, Sink};
-use crate::result::{Block, Counted, Endpoint};
+use crate::result::{Counted, Endpoint};
 use crate::versions::Versions;
 
 /// One request that has ended.
@@ -110,9 +110,9 @@ impl Recorder {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let counted = state.endpoints.entry(sample.endpoint).or_default();
         // A user sends when it means to: there is no other intended time.
-        counted.took(number, sample.took, sample.took);
+        let (times, failed) = ((sample.took, sample.took), sample.failure.is_some());
+        counted.ended(number, times, sample.received, failed);
         let endpoint = &mut counted.endpoint;
-        count(endpoint.blocks.entry(number).or_default(), &sample);
         if let Ok(status) = sample.status {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
@@ -151,12 +151,6 @@ impl Recorder {
     }
 }
 
-fn count(block: &mut Block, sample: &Sample) {
-    block.requests += 1;
-    block.failed += u64::from(sample.failure.is_some());
-    block.received += sample.received;
-}
-
 impl Log {
     fn put(&mut self, sample: &Sample, since: Duration) {
         let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -192,6 +186,7 @@ impl Unanswered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::Block;
 
     fn sample(sent: Instant, failure: Option<&str>) -> Sample {
         Sample {

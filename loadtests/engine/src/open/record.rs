@@ -100,8 +100,7 @@ impl Recorder {
         let lag = arrival.due.elapsed();
         count(&mut self.counts.lag, lag);
         let block = self.block_of(arrival);
-        let counted = self.counts.of(name);
-        counted.endpoint.blocks.entry(block).or_default().dropped += 1;
+        self.counts.of(name).dropped(block);
         self.log(
             arrival,
             name,
@@ -125,16 +124,13 @@ impl Recorder {
         count(&mut self.counts.lag, lag);
         let block = self.block_of(arrival);
         let counted = self.counts.of(ready.name);
-        counted.took(block, now - arrival.due, took);
+        let (times, failed) = ((now - arrival.due, took), ending.failure.is_some());
+        counted.ended(block, times, ending.received, failed);
         let endpoint = &mut counted.endpoint;
         if let Some(status) = ending.status {
             *endpoint.statuses.entry(status).or_default() += 1;
         }
-        let counts = endpoint.blocks.entry(block).or_default();
-        counts.requests += 1;
-        counts.received += ending.received;
         if let Some(failure) = &ending.failure {
-            counts.failed += 1;
             let check = ready.template.check.as_ref();
             let why = match failure {
                 Failure::Outcome(outcome) => outcome.to_string(),

@@ -29,10 +29,26 @@ impl Default for Counted {
 }
 
 impl Counted {
-    /// Counts the times of a request that has ended.
-    pub fn took(&mut self, block: u32, latency: Duration, service_time: Duration) {
+    /// Counts a request that has ended, and was answered with so many bytes of a body. What was
+    /// wrong where it failed is its engine's to say.
+    pub fn ended(
+        &mut self,
+        block: u32,
+        (latency, service_time): (Duration, Duration),
+        received: u64,
+        failed: bool,
+    ) {
         count(self.latency.entry(block).or_insert_with(growing), latency);
         count(&mut self.service_time, service_time);
+        let block = self.endpoint.blocks.entry(block).or_default();
+        block.requests += 1;
+        block.failed += u64::from(failed);
+        block.received += received;
+    }
+
+    /// Counts a request that was due, and not sent.
+    pub fn dropped(&mut self, block: u32) {
+        self.endpoint.blocks.entry(block).or_default().dropped += 1;
     }
 
     /// In the result's own form; none where nothing was counted.
