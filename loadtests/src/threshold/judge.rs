@@ -152,25 +152,26 @@ impl Threshold {
 /// Times in milliseconds; none of nothing.
 pub(crate) fn millis(times: &Distribution, statistic: Statistic) -> Option<f64> {
     let histogram = times.histogram();
+    let at_percentile = |percentile| {
+        histogram.value_at_quantile(quantile(percentile, histogram.len() as f64)) as f64
+    };
     let micros = match statistic {
         _ if histogram.is_empty() => return None,
         Statistic::Average => histogram.mean(),
         Statistic::Min => histogram.min() as f64,
         Statistic::Max => histogram.max() as f64,
-        Statistic::Median => at_percentile(times, 50.0)?,
-        Statistic::Percentile(percentile) => at_percentile(times, percentile)?,
+        Statistic::Median => at_percentile(50.0),
+        Statistic::Percentile(percentile) => at_percentile(percentile),
         Statistic::Count | Statistic::Rate => return None,
     };
     Some(micros / 1000.0)
 }
 
-/// The time at rank ⌈N/100 · n⌉, in microseconds.
-fn at_percentile(times: &Distribution, percentile: f64) -> Option<f64> {
-    let count = times.count() as f64;
+/// The quantile, 0 to 1, at which a histogram of `count` times has rank ⌈N/100 · count⌉.
+fn quantile(percentile: f64, count: f64) -> f64 {
     // 99.9 % of 41,000 is 40,959 and a rounding error: that is not yet the next rank.
     let rank = percentile * count / 100.0 * (1.0 - 4.0 * f64::EPSILON);
     let rank = rank.ceil().max(1.0);
     // From the middle between two ranks no rounding leads to another one.
-    let micros = times.quantile((rank - 0.5) / count)?;
-    Some(micros as f64)
+    (rank - 0.5) / count
 }
