@@ -265,8 +265,6 @@ impl Exit {
 
     /// Forwards one client's connection.
     async fn serve(&self, mut client: TcpStream) {
-        // Small answers are not to wait for more; a socket that cannot be told has ended.
-        let _ = client.set_nodelay(true);
         let (from_client, to_client) = client.split();
         if let Err(why) = self.forward(from_client, to_client).await {
             self.failed(why);
