@@ -437,19 +437,25 @@ mod tests {
             Build::Dockerfile(built) => built.go.into_iter().next().unwrap(),
             Build::Debian { .. } => unreachable!("{name} is of Go modules"),
         };
-        let its = programs("kubernetes").directories.unwrap();
+        let kubernetes = programs("kubernetes");
+        let its = kubernetes.directories.unwrap();
         let metrics_server = programs("metrics-server").require;
         assert!(!metrics_server.is_empty());
         assert!(metrics_server.values().all(|version| *version == its));
         let coredns = std::fs::read_to_string(ours.join("coredns/program/go.mod")).unwrap();
-        let k8s: Vec<_> = coredns
+        let (_, coredns) = coredns.split_once("require (").unwrap();
+        let coredns: BTreeMap<_, _> = coredns
             .lines()
-            .filter(|it| it.contains("k8s.io/"))
+            .filter_map(|line| line.trim().split_once(' '))
+            .map(|(path, version)| (path.to_owned(), version.to_owned()))
             .collect();
-        assert!(
-            !k8s.is_empty() && k8s.iter().all(|line| line.ends_with(&its)),
-            "{k8s:?}"
-        );
+        let k8s = coredns
+            .iter()
+            .filter(|(path, _)| path.starts_with("k8s.io/"));
+        assert!(k8s.clone().count() > 0 && k8s.clone().all(|(_, version)| *version == its));
+        for (path, version) in metrics_server.iter().chain(&coredns) {
+            assert_eq!(kubernetes.require.get(path), Some(version), "{path}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
