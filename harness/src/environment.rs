@@ -95,7 +95,15 @@ impl ClusterPlace {
     /// # Errors
     /// As [`Cluster::open`].
     pub async fn open(&self) -> Result<Cluster, ClusterError> {
-        Cluster::open(&self.kubeconfig, &self.context, &self.namespace).await
+        self.open_in(&self.namespace).await
+    }
+
+    /// The cluster, for work in another namespace than the release's.
+    ///
+    /// # Errors
+    /// As [`Cluster::open`].
+    pub async fn open_in(&self, namespace: &str) -> Result<Cluster, ClusterError> {
+        Cluster::open(&self.kubeconfig, &self.context, namespace).await
     }
 }
 

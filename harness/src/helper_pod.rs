@@ -95,7 +95,7 @@ pub async fn looked_at(pods: Api<Pod>, name: String) -> Observation<()> {
 }
 
 /// Whether the pod runs, else in its own words why not.
-fn state(pod: &Pod) -> Observation<()> {
+pub fn state(pod: &Pod) -> Observation<()> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
     let phase = phase.unwrap_or_default();
     let has_ended = matches!(phase.as_str(), "Failed" | "Succeeded");

@@ -132,6 +132,24 @@ pub async fn ensure(
     }
 }
 
+/// Sees to it that the nodes of a kind cluster have the image `name`, and tells its reference,
+/// as pods name it.
+///
+/// # Errors
+/// [`ImageError`].
+pub async fn on_nodes(
+    engine: &Engine,
+    workshop: &Workshop,
+    cluster: &str,
+    name: &str,
+    supply: Supply,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<String, ImageError> {
+    let image = ensure(engine, workshop, name, supply, progress).await?;
+    load(engine, cluster, &[ForNodes::as_it_is(&image)], progress).await?;
+    Ok(image.to_string())
+}
+
 /// An image that had to be built, by us or by somebody we waited for.
 fn reference_of(
     recipe: &Recipe,

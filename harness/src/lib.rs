@@ -18,6 +18,7 @@ pub mod file_lock;
 mod helper_pod;
 pub mod home;
 pub mod images;
+pub mod indexed_job;
 pub mod interrupts;
 pub mod kind;
 pub mod ledger;

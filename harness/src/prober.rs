@@ -10,5 +10,5 @@ mod outside;
 mod seen;
 
 pub use ::prober::*;
-pub use inside::{Inside, InsideError, MONITORING, close_all, image, service};
+pub use inside::{Inside, InsideError, MONITORING, PART, close_all, service};
 pub use outside::{Outside, through};

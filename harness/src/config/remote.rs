@@ -31,6 +31,9 @@ pub struct RemoteTarget {
     /// An image that the nodes have or can pull, with a shell and `nc` or `bash`, for
     /// looking from inside; none does without.
     pub shell_image: Option<String>,
+    /// The image of a load generator, that the nodes have or can pull; none has load made by
+    /// this machine alone.
+    pub generator_image: Option<String>,
     /// Whether real users are on it: then nothing but reading is ever done there.
     pub production: bool,
     /// What is permitted there beyond reading.
@@ -66,7 +69,7 @@ pub enum Action {
     Orders,
     /// As many requests at once as it takes to be limited.
     Burst,
-    /// A pod in the namespace `default`, for looking from inside.
+    /// Pods in the namespace `default`, for looking, and load, from inside.
     Inside,
     /// Load, with portfolios and orders of its own.
     Load,
@@ -104,6 +107,10 @@ pub(super) fn judge(target: &schema::Target) -> Result<RemoteTarget, Fault> {
         values: values.get_ref().clone(),
         base: judge_base(kind, target)?,
         shell_image: target.shell_image.as_ref().map(|it| it.get_ref().clone()),
+        generator_image: target
+            .generator_image
+            .as_ref()
+            .map(|it| it.get_ref().clone()),
         production,
         allow: judge_allow(allow, production)?,
         max_rate: judge_max_rate(allow, target.max_rate.as_ref())?,

@@ -19,9 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::seen::Seen;
 use crate::chain;
-use crate::engine::Engine;
 use crate::helper_pod::{self, looked_at, quantities};
-use crate::images::{self, ForNodes, ImageError, Supply, Workshop};
 use crate::wait::{self, Observation, WaitError};
 
 /// Where the prober's pod lives. The platform's network policies let this namespace ask every
@@ -30,7 +28,8 @@ use crate::wait::{self, Observation, WaitError};
 /// caller's Service would send it requests.
 pub const MONITORING: &str = "trii-monitoring";
 
-const PART: &str = "prober";
+/// The name of its image, and of what its pods are for.
+pub const PART: &str = "prober";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// For a log that broke off to be asked for again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -40,23 +39,6 @@ const DELETE: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// To be scheduled and started, in its lifetime.
 const START: Duration = Duration::from_secs(120);
-
-/// Sees to it that the nodes of a kind cluster have the prober's image, and tells its name.
-///
-/// # Errors
-/// [`ImageError`].
-pub async fn image(
-    engine: &Engine,
-    workshop: &Workshop,
-    cluster: &str,
-    supply: Supply,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<String, ImageError> {
-    let image = images::ensure(engine, workshop, PART, supply, progress).await?;
-    let wanted = ForNodes::as_it_is(&image);
-    images::load(engine, cluster, &[wanted], progress).await?;
-    Ok(image.to_string())
-}
 
 /// A Service's path, as pods of any namespace reach it.
 pub fn service(name: &str, namespace: &str, port: u16, path: &str) -> Target {

@@ -126,7 +126,15 @@ async fn bring(
         known_as: release::image(version),
     });
     images::load(engine, cluster, &named, progress).await?;
-    prober::image(engine, workshop, cluster, Supply::Auto, progress).await
+    images::on_nodes(
+        engine,
+        workshop,
+        cluster,
+        prober::PART,
+        Supply::Auto,
+        progress,
+    )
+    .await
 }
 
 /// The configured thresholds, and times that let many releases be made in minutes.

@@ -1,0 +1,176 @@
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cluster::mock::{Asked, Server};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn wanted(pods: usize) -> Wanted {
+    Wanted {
+        part: "generator",
+        image: "generator:1".into(),
+        variable: ("LOAD_ORDER", "{}".into()),
+        pods,
+        lifetime: Duration::from_secs(90),
+        grace: Duration::from_secs(12),
+    }
+}
+
+fn created() -> Value {
+    json!({"kind": "Job", "apiVersion": "batch/v1",
+        "metadata": {"name": "generator-a", "uid": "u"}})
+}
+
+fn pod(number: usize, phase: &str) -> Value {
+    json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": phase}, "metadata": {
+        "name": format!("generator-a-{number}-x"), "annotations": {INDEX: number.to_string()}}})
+}
+
+fn list(items: Vec<Value>) -> Value {
+    json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
+}
+
+/// Two pods that run until the Job is deleted; each says its `logs`, the last one again.
+fn cluster(logs: Vec<String>) -> Server {
+    let (asked_for_log, deleted) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    Server::new(move |asked: &Asked| {
+        let phase = match deleted.load(SeqCst) {
+            0 => "Running",
+            _ => "Succeeded",
+        };
+        match (asked.method.as_str(), asked.path.as_str()) {
+            ("POST", _) => (201, created()),
+            ("DELETE", _) => {
+                deleted.store(1, SeqCst);
+                (200, created())
+            }
+            (_, path) if path.ends_with("/log") => {
+                let times = asked_for_log.fetch_add(1, SeqCst) / 2;
+                (200, logs[times.min(logs.len() - 1)].clone().into())
+            }
+            // Not in the order of their numbers.
+            (_, path) if path.ends_with("/pods") => (200, list(vec![pod(1, phase), pod(0, phase)])),
+            (_, path) => (200, pod(usize::from(path.contains("-1-")), phase)),
+        }
+    })
+}
+
+async fn start(server: &Server) -> Result<IndexedJob, IndexedJobError> {
+    let cluster = server.cluster("trii-monitoring");
+    let started =
+        tokio::spawn(async move { IndexedJob::start(&cluster, &wanted(2), DEADLINE).await });
+    started.await.unwrap()
+}
+
+async fn is_deleted(server: &Server) {
+    let seen = wait::until("the Job is deleted", DEADLINE, LOOK_EVERY, async || {
+        let requests = server.requests();
+        match requests.iter().find(|asked| asked.method == "DELETE") {
+            Some(asked) => Observation::Ready(asked.clone()),
+            None => Observation::NotYet(format!("{requests:?}")),
+        }
+    });
+    let asked = seen.await.unwrap();
+    assert!(asked.path.ends_with("/jobs/generator-a"), "{}", asked.path);
+    assert_eq!(asked.body["propagationPolicy"], "Background");
+}
+
+#[tokio::test]
+async fn each_is_heard_by_its_number_to_its_end() {
+    let server = cluster(vec!["one\n".into(), "one\ntwo\n".into()]);
+    let mut job = start(&server).await.unwrap();
+    assert_eq!(job.pods, ["generator-a-0-x", "generator-a-1-x"]);
+    let mut heard = [Vec::new(), Vec::new()];
+    let mut ended = false;
+    while let Some((number, it)) = job.next().await {
+        heard[number].push(it);
+        if !ended && heard.iter().all(|of| of.len() >= 3) {
+            job.end().await.unwrap();
+            ended = true;
+        }
+    }
+    let line = |line: &str| Heard::Line(line.into());
+    for of in heard {
+        assert_eq!(of[..3], [line("one"), line("one"), line("two")]);
+        assert_eq!(of.last(), Some(&Heard::Ended("Succeeded".into())));
+    }
+    is_deleted(&server).await;
+}
+
+#[tokio::test]
+async fn its_pods_are_restricted_bounded_and_found() {
+    let server = cluster(vec![String::new()]);
+    drop(start(&server).await.unwrap());
+    is_deleted(&server).await;
+    let job = server.requests()[0].body.clone();
+    let path = &server.requests()[0].path;
+    assert_eq!(path, "/apis/batch/v1/namespaces/trii-monitoring/jobs");
+    let owner = job["metadata"]["labels"]["trii.rehearsal/owner"].clone();
+    assert_eq!(owner.as_str().unwrap().len(), 16);
+    let job = job.to_string().replace(owner.as_str().unwrap(), "ours");
+    let job: Value = serde_json::from_str(&job).unwrap();
+    insta::assert_json_snapshot!(job);
+}
+
+#[tokio::test]
+async fn one_that_ends_before_all_run_is_quoted_and_all_are_deleted() {
+    let server = Server::new(|asked: &Asked| match asked.method.as_str() {
+        "POST" => (201, created()),
+        _ if asked.path.ends_with("/log") => {
+            (200, "load-generator: LOAD_ORDER is no order\n".into())
+        }
+        _ if asked.path.ends_with("/pods") => {
+            (200, list(vec![pod(0, "Running"), pod(1, "Failed")]))
+        }
+        _ => (200, created()),
+    });
+    let error = start(&server).await.err().unwrap().to_string();
+    insta::assert_snapshot!(error, @"all 2 pods of the Job trii-monitoring/generator-a run: it never will be: generator-a-1-x: Failed; it said: load-generator: LOAD_ORDER is no order");
+    is_deleted(&server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_has_no_room_is_named() {
+    let server = Server::new(|asked: &Asked| match asked.method.as_str() {
+        "POST" => (201, created()),
+        _ if asked.path.ends_with("/events") => {
+            let event = json!({"metadata": {"name": "e"}, "involvedObject": {},
+                "reason": "FailedCreate", "message": "exceeded quota: small, requested: cpu=400m"});
+            (200, list(vec![event]))
+        }
+        _ if asked.path.ends_with("/pods") => (200, list(vec![pod(0, "Running")])),
+        _ => (200, created()),
+    });
+    let cluster = server.cluster("trii-monitoring");
+    let error = IndexedJob::start(&cluster, &wanted(2), DEADLINE).await;
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("1 of 2 run"), "{error}");
+    assert!(error.contains("exceeded quota: small"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_takes_no_job_says_so() {
+    let forbidden = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+        "reason": "Forbidden", "message": "jobs.batch is forbidden"});
+    let server = Server::new(move |_| (403, forbidden.clone()));
+    let error = start(&server).await.err().unwrap();
+    assert!(matches!(&error, IndexedJobError::Create { why, .. } if why.contains("forbidden")));
+}
+
+#[tokio::test]
+async fn those_that_were_left_are_swept_by_their_labels() {
+    let server = Server::new(|_| (200, list(vec![])));
+    end_all(&server.cluster("trii-monitoring"), "generator")
+        .await
+        .unwrap();
+    let asked = &server.requests()[0];
+    assert_eq!(asked.method, "DELETE");
+    assert!(
+        asked.query.contains("trii.rehearsal%2Fpart%3Dgenerator%2C"),
+        "{}",
+        asked.query
+    );
+}
