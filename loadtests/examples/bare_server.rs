@@ -23,13 +23,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?
         .block_on(async {
             let socket = TcpSocket::new_v4()?;
+            // Every connection that is taken inherits it.
+            socket.set_nodelay(true)?;
             socket.bind(address)?;
             let listener = socket.listen(BACKLOG)?;
             let address = listener.local_addr()?;
             println!(r#"{{"message":"listening","address":"{address}"}}"#);
             loop {
                 let (connection, _) = listener.accept().await?;
-                connection.set_nodelay(true)?;
                 // One that breaks is the client's to tell of.
                 tokio::spawn(answer(connection));
             }
@@ -37,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn answer(mut connection: TcpStream) -> io::Result<()> {
-    let mut asked = Vec::with_capacity(4096);
+    let mut asked = Vec::with_capacity(512);
     while connection.read_buf(&mut asked).await? > 0 {
         while let Some(end) = asked
             .windows(HEAD_ENDS.len())
