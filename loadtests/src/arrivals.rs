@@ -1,27 +1,22 @@
-//! What arrivals of an open profile ask: quotes, as anybody may.
+//! Arrivals on the platform: made here, or by several generators in its cluster.
 //!
 //! Users who wait for an answer before they ask again are [`journeys`](crate::journeys)'.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use harness::config::load::{Load, Stage};
-use hyper::body::Bytes;
-use hyper::{HeaderMap, Method};
+use load_generator::order::Order;
 use miette::Diagnostic;
-use serde_json::Value;
+use prober::Target;
 use thiserror::Error;
 
 use crate::closed::Reach;
 use crate::course::Course;
-use crate::journeys::answer::price;
-use crate::open::{self, Check, OpenError, Plan, Template};
+use crate::generators::{Crew, GeneratorsError};
+use crate::open::{self, OpenError};
 use crate::result::Engine;
 use crate::run::{Run, Session};
 use crate::threshold::Threshold;
-
-/// What the platform is seeded with.
-const SYMBOLS: [&str; 4] = ["ECOPETROL", "ISA", "GEB", "CIBEST"];
 
 /// What is asked of the platform, and how.
 pub struct Asked<'a> {
@@ -35,6 +30,8 @@ pub struct Asked<'a> {
     pub max_in_flight: u32,
     /// Those that end a run do so.
     pub thresholds: &'a [Threshold],
+    /// Who makes them in the cluster; none is this process.
+    pub crew: Option<&'a Crew>,
 }
 
 /// Why there is no result.
@@ -48,6 +45,10 @@ pub enum ArrivalsError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Open(#[from] OpenError),
+    /// The generators in the cluster did not make it.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Generators(#[from] GeneratorsError),
 }
 
 /// Puts the load on, to its end, until it is called off, or a threshold ends it.
@@ -59,23 +60,33 @@ pub async fn run(
     session: Session,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Run, ArrivalsError> {
-    let plan = plan(&asked)?;
+    let order = order(&asked)?;
     let mut course = Course::of(Engine::Open, asked.thresholds, progress);
+    if let Some(crew) = asked.crew {
+        return Ok(crew.run(&order, session, &mut course, progress).await?);
+    }
+    let plan = order.plan(0);
     let run = open::run(&plan, session, |now| {
         course.goes_on(now.elapsed, now.endpoints)
     });
     Ok(run.await?)
 }
 
-fn plan(asked: &Asked<'_>) -> std::io::Result<Plan> {
+fn order(asked: &Asked<'_>) -> std::io::Result<Order> {
     let Asked { reach, load, .. } = asked;
-    let target = harness::prober::through(reach.entry, reach.api_host, "/market-data")?;
+    let outside = harness::prober::through(reach.entry, reach.api_host, "/market-data")?;
+    let inside = asked.crew.map(|crew| crew.ingress.clone());
     let most = reach.max_rate.map_or(u32::MAX, NonZeroU32::get);
-    Ok(Plan {
+    Ok(Order {
+        target: Target {
+            connect: inside.or(outside.connect),
+            ..outside
+        },
+        stages: lines(asked.stages, most),
         timeout: load.request_timeout,
         drain: load.drain,
         max_in_flight: asked.max_in_flight as usize,
-        ..Plan::of(target, lines(asked.stages, most), templates())
+        generators: asked.crew.map_or(1, |crew| crew.generators),
     })
 }
 
@@ -95,62 +106,9 @@ fn lines(stages: &[Stage], most: u32) -> Vec<open::Stage> {
     lines
 }
 
-fn templates() -> Vec<Template> {
-    let one = |path: &dyn Fn(&str) -> String| SYMBOLS.map(path).to_vec();
-    vec![
-        template(
-            "GET /market-data/quotes",
-            6,
-            vec!["/quotes".to_owned()],
-            is_list_of_quotes,
-        ),
-        template(
-            "GET /market-data/quotes/{symbol}",
-            3,
-            one(&|symbol| format!("/quotes/{symbol}")),
-            |answer| price(&answer["price"]).is_some(),
-        ),
-        template(
-            "GET /market-data/quotes/{symbol}/history",
-            1,
-            one(&|symbol| format!("/quotes/{symbol}/history?limit=50")),
-            is_list_of_quotes,
-        ),
-    ]
-}
-
-fn template(
-    name: &str,
-    weight: u32,
-    paths: Vec<String>,
-    holds: impl Fn(&Value) -> bool + Send + Sync + 'static,
-) -> Template {
-    let reads = move |body: &[u8]| serde_json::from_slice(body).is_ok_and(|answer| holds(&answer));
-    Template {
-        name: name.to_owned(),
-        weight,
-        method: Method::GET,
-        paths,
-        headers: HeaderMap::new(),
-        body: Bytes::new(),
-        good: Vec::new(),
-        check: Some(Check {
-            claim: "prices that are numbers above 0".to_owned(),
-            holds: Arc::new(reads),
-        }),
-    }
-}
-
-fn is_list_of_quotes(answer: &Value) -> bool {
-    let quotes = answer.as_array().filter(|quotes| !quotes.is_empty());
-    quotes.is_some_and(|quotes| quotes.iter().all(|it| price(&it["price"]).is_some()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use serde_json::json;
 
     use super::*;
 
@@ -177,18 +135,5 @@ mod tests {
     fn a_target_bounds_every_rate() {
         let bounded = lines(&[stage(500, 10), stage(500, 10)], 100);
         assert!(bounded.iter().all(|it| it.to <= 100.0 && it.from <= 100.0));
-    }
-
-    #[test]
-    fn only_prices_are_good_answers() {
-        assert!(is_list_of_quotes(&json!([{"price": "1.50"}])));
-        for wrong in [
-            json!([]),
-            json!({}),
-            json!([{"price": "dear"}]),
-            json!([{}]),
-        ] {
-            assert!(!is_list_of_quotes(&wrong), "{wrong}");
-        }
     }
 }

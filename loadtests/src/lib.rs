@@ -6,6 +6,7 @@ pub mod bench;
 pub mod closed;
 pub mod compared;
 mod course;
+pub mod generators;
 pub mod journeys;
 pub mod k6;
 pub mod outcome;

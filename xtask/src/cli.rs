@@ -325,6 +325,11 @@ pub struct LoadRun {
     /// Also write the result as k6's option of that name does
     #[arg(long, value_name = "FILE")]
     pub summary_export: Option<PathBuf>,
+    /// Have N pods of the environment's cluster make the arrivals together, where this machine
+    /// alone does not make enough: docs/load.md
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub generators: Option<u16>,
     #[command(flatten)]
     pub named: Named,
 }

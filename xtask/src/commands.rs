@@ -10,6 +10,7 @@ mod e2e;
 mod images;
 mod load;
 mod load_compare;
+mod load_crew;
 mod load_files;
 mod load_show;
 mod perf;

@@ -107,8 +107,32 @@ fn a_profile_that_cannot_be_run_is_refused_before_anything_is_made() {
     let good = include_str!("../../harness.toml");
     let config = good.replacen("p(95)<1000", "p(95)<<1000", 1);
     std::fs::write(folder.path().join("harness.toml"), config).unwrap();
-    let cases: [(&str, &[&str]); 2] = [
+    let cases: [(&str, &[&str]); 4] = [
         ("known", &["load", "run", "smok", "--target", "local"]),
+        (
+            "for-generators",
+            &[
+                "load",
+                "run",
+                "soak",
+                "--generators",
+                "2",
+                "--target",
+                "local",
+            ],
+        ),
+        (
+            "logged-by-generators",
+            &[
+                "load",
+                "run",
+                "steady",
+                "--generators",
+                "2",
+                "--out",
+                "json=points.json",
+            ],
+        ),
         (
             "judged",
             &["load", "run", "soak", "--config", "harness.toml"],
@@ -180,17 +204,51 @@ fn runs_that_cannot_be_compared_are_not_made() {
     insta::assert_snapshot!("perf-of-nothing", said);
 }
 
-#[test]
-fn load_on_a_target_that_does_not_allow_it_is_refused_before_that_is_reached() {
-    let folder = tempfile::tempdir().unwrap();
+/// A configuration with a target `staging` that has these keys, too.
+fn with_staging(folder: &Path, keys: &str) {
     let staging = "[targets.staging]\nkind = \"remote\"\ncontext = \"staging\"\n\
          server = \"https://10.0.0.1:6443\"\nkubeconfig = \"/nowhere/config\"\n\
          namespace = \"trii-platform\"\nvalues = []\n\
          site_url = \"https://staging.trii.co\"\napi_url = \"https://staging-api.trii.co\"\n\
-         production = false\nallow = [\"orders\"]\n\n[platform]\n";
+         production = false\n";
     let good = include_str!("../../harness.toml");
-    let config = good.replacen("[platform]\n", staging, 1);
-    std::fs::write(folder.path().join("harness.toml"), config).unwrap();
+    let config = good.replacen(
+        "[platform]\n",
+        &format!("{staging}{keys}\n\n[platform]\n"),
+        1,
+    );
+    std::fs::write(folder.join("harness.toml"), config).unwrap();
+}
+
+#[test]
+fn generators_on_a_target_that_lacks_them_are_refused_before_that_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = ["load", "run", "steady", "--generators", "2"];
+    let there = ["--target", "staging", "--config", "harness.toml"];
+    for (keys, code, words) in [
+        (
+            "allow = [\"load\"]\nmax_rate = 50",
+            4,
+            "the target staging does not allow \"inside\"",
+        ),
+        (
+            "allow = [\"load\", \"inside\"]\nmax_rate = 50",
+            2,
+            "the target staging has no generator_image",
+        ),
+    ] {
+        with_staging(folder.path(), keys);
+        let said = xtask(folder.path(), &[&load[..], &there].concat());
+        assert!(said.starts_with(&format!("exit code {code}")), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!folder.path().join("home").exists());
+}
+
+#[test]
+fn load_on_a_target_that_does_not_allow_it_is_refused_before_that_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    with_staging(folder.path(), "allow = [\"orders\"]");
     let load = ["load", "run", "smoke", "--target", "staging"];
     let said = xtask(
         folder.path(),

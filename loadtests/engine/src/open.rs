@@ -52,7 +52,7 @@ mod worker;
 pub use files::TooFewFiles;
 pub use health::cores;
 pub use names::{NAMES_AT_MOST, Names, OTHER};
-pub use plan::{Check, Connections, Holds, Plan, PlanError, Template};
+pub use plan::{Check, Connections, Holds, Part, Plan, PlanError, Template};
 pub use schedule::{Schedule, Stage};
 
 use collected::Collected;
@@ -121,8 +121,9 @@ pub async fn run(
     let used_before = cpu_of_this_process();
     let stop = session.stop.child_token();
     let mut job = job(plan, stop.clone()).await?;
-    job.begin = Instant::now() + LEAD;
-    let (begin, begun) = (job.begin, Timestamp::now() + LEAD);
+    let begun = session.begin.unwrap_or_else(|| Timestamp::now() + LEAD);
+    let begin = monotonic(begun);
+    job.begin = begin;
     let writer = session.raw_log.as_deref();
     let writer = writer.map(|path| Writer::create(path, begun, job.requests.names()));
     let writer = writer.transpose()?;
@@ -193,11 +194,20 @@ async fn job(plan: &Plan, stop: CancellationToken) -> Result<Job, OpenError> {
         connections: plan.connections,
         timeout: plan.timeout,
         drain: plan.drain,
-        workers: plan.workers,
+        workers: plan.workers * plan.part.of,
         dial: dial(plan).await?,
         begin: Instant::now(),
         stop,
     })
+}
+
+/// The moment, by the clock that nobody sets; one that has passed is in the past there too.
+fn monotonic(at: Timestamp) -> Instant {
+    let (now, left) = (Instant::now(), at.duration_since(Timestamp::now()));
+    match left.is_negative() {
+        false => now + left.unsigned_abs(),
+        true => now.checked_sub(left.unsigned_abs()).unwrap_or(now),
+    }
 }
 
 async fn dial(plan: &Plan) -> Result<Dial, StartError> {
@@ -219,14 +229,14 @@ fn shares(
     writer: Option<&Writer>,
     counts: &tokio::sync::mpsc::UnboundedSender<Counts>,
 ) -> Vec<Share> {
-    let (each, left) = (
-        plan.max_in_flight / plan.workers,
-        plan.max_in_flight % plan.workers,
-    );
     let shares = (0..plan.workers).map(|number| Share {
         job: job.clone(),
-        number,
-        bound: each + usize::from(number < left),
+        number: plan.part.number * plan.workers + number,
+        bound: (Part {
+            number,
+            of: plan.workers,
+        })
+        .share(plan.max_in_flight),
         log: writer.map(Writer::sink),
         counts: counts.clone(),
     });

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod counted;
 mod distribution;
 mod file;
+mod together;
 
 use crate::open::OTHER;
 use crate::versions::Versions;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::raw_log::{RawLogError, Written};
@@ -14,6 +15,8 @@ pub struct Session {
     pub run: String,
     /// What results must share to be compared; the versions are those that answer.
     pub fingerprint: Fingerprint,
+    /// When the first arrival is due, where that is agreed on with others; none is at once.
+    pub begin: Option<Timestamp>,
     /// Cancelled, it ends the run: nothing is due any more at once, and what is in flight is
     /// given some time to drain.
     pub stop: CancellationToken,

@@ -1,9 +1,6 @@
 //! What an answer says, and whether it may be right.
 
-use std::str::FromStr;
-
 use jiff::Timestamp;
-use rust_decimal::Decimal;
 use serde_json::Value;
 
 /// The claim that did not hold, as failures are named by it.
@@ -15,16 +12,6 @@ pub(super) fn claim(claim: Wrong, holds: bool) -> Result<(), Wrong> {
         true => Ok(()),
         false => Err(claim),
     }
-}
-
-/// A sum of money: exact, and so a string in JSON.
-pub(super) fn money(json: &Value) -> Option<Decimal> {
-    Decimal::from_str(json.as_str()?).ok()
-}
-
-/// A price: money, and more than none.
-pub(crate) fn price(json: &Value) -> Option<Decimal> {
-    money(json).filter(|price| *price > Decimal::ZERO)
 }
 
 /// A moment (RFC 3339).
@@ -47,21 +34,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_price_is_a_decimal_above_nothing() {
-        assert_eq!(price(&json!("118.80")), Some(Decimal::new(11_880, 2)));
-        for wrong in [
-            json!("0"),
-            json!("-1"),
-            json!("NaN"),
-            json!("cheap"),
-            json!(1.5),
-            json!(null),
-        ] {
-            assert_eq!(price(&wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn what_is_not_among_the_positions_is_not_held() {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
 use jiff::Timestamp;
+use load_generator::money::price;
 use serde_json::Value;
 
-use super::answer::{Wrong, claim, moment, price};
+use super::answer::{Wrong, claim, moment};
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
 use crate::closed::Ground;

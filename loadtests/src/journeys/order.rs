@@ -7,10 +7,11 @@ use std::sync::Arc;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
 use harness::environment::SEEDED_SYMBOL;
+use load_generator::money::{money, price};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::answer::{Wrong, claim, held, money, price};
+use super::answer::{Wrong, claim, held};
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
 use crate::closed::Ground;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
 use harness::environment::DEMO_INVESTOR;
+use load_generator::money::money;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::answer::{Wrong, claim, money};
+use super::answer::{Wrong, claim};
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
 use crate::closed::Ground;

@@ -12,8 +12,9 @@ use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::run::event::{Failure, Happening, Stage, StageResult};
 use harness::run::{Run, RunFolderError, this_host};
-use loadtests::arrivals::{self, Asked};
+use loadtests::arrivals::{self, ArrivalsError, Asked};
 use loadtests::closed::{self, Attack, Reach};
+use loadtests::generators::GeneratorsError;
 use loadtests::perf::Turn;
 use loadtests::result::Fingerprint;
 use loadtests::run::{Run as Loaded, Session};
@@ -22,8 +23,8 @@ use loadtests::{outcome, profile};
 use tokio_util::sync::CancellationToken;
 
 use super::load_files::Files;
-use super::remote;
 use super::workplace::{Workplace, conclude, interrupts};
+use super::{load_crew, remote};
 use crate::cli::{LoadRun, Named};
 use crate::problem::Problem;
 
@@ -39,6 +40,8 @@ pub struct Order<'a> {
     pub out: Option<&'a Path>,
     /// Where k6's summary is wanted as well.
     pub summary_export: Option<&'a Path>,
+    /// How many generators of the cluster make it; none is this process.
+    pub generators: Option<u16>,
     /// Which of several it is in its run.
     pub turn: Option<Turn>,
 }
@@ -90,19 +93,27 @@ pub async fn run(arguments: LoadRun) -> Result<ExitCode, Problem> {
     let profile = place.config.profile(&arguments.profile);
     let (profile_name, profile) = profile.map_err(Problem::usage)?;
     let thresholds = profile::thresholds(&place.config, profile).map_err(Problem::usage)?;
+    load_crew::check(&arguments, profile)?;
     let order = Order {
         name: profile_name,
         profile,
         thresholds: &thresholds,
         out: arguments.out.as_deref(),
         summary_export: arguments.summary_export.as_deref(),
+        generators: arguments.generators,
         turn: None,
     };
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;
     if let Some(site) = remote::site(&place) {
+        if order.generators.is_some() {
+            load_crew::check_remote(site)?;
+        }
         return remote::load(&place, site, &order, common).await;
     }
     let (environment, secrets) = place.environment(&arguments.named)?;
+    if order.generators.is_some() {
+        load_crew::check_environment(&environment)?;
+    }
     let mut interrupts = interrupts()?;
     let why = "which is up";
     let mut run = place.start_run_on("load", &environment.target, name, why)?;
@@ -153,7 +164,9 @@ pub async fn stage(
         run: order.id(run),
         fingerprint: fingerprint(place, order, ground),
         stop: CancellationToken::new(),
-        raw_log: Some(files.raw_log.clone()),
+        // Each of several generators would have one of its own.
+        raw_log: order.generators.is_none().then(|| files.raw_log.clone()),
+        begin: None,
     };
     let (loaded, interrupted) = load(run, place, order, ground, &users, session, interrupts).await;
     let loaded = match (loaded, interrupted) {
@@ -234,10 +247,14 @@ async fn load(
     };
     progress("called off: what is in flight is waited for; once more leaves at once");
     stop.cancel();
-    tokio::select! {
-        loaded = loading => (Some(loaded), Some(code)),
-        _ = interrupts.next() => (None, Some(code)),
+    let loaded = tokio::select! {
+        loaded = loading => return (Some(loaded), Some(code)),
+        _ = interrupts.next() => None,
+    };
+    if order.generators.is_some() {
+        load_crew::dismiss(ground.environment).await;
     }
+    (loaded, Some(code))
 }
 
 /// What its result can be compared with; the versions are those that answer.
@@ -278,15 +295,29 @@ async fn put_on(
             max_in_flight,
         } => {
             let run = session.run.clone();
+            let gathering = async {
+                let environment = ground.environment;
+                let count = order.generators?;
+                Some(load_crew::gather(place, environment, count, progress).await)
+            };
+            let gathered = session.stop.run_until_cancelled(gathering).await;
+            let Some(crew) = gathered else {
+                return Err(ended_badly(&GeneratorsError::CalledOff));
+            };
+            let crew = crew.transpose()?;
             let asked = Asked {
                 reach: &reach(&run, place, ground),
                 load,
                 stages,
                 max_in_flight: *max_in_flight,
                 thresholds: order.thresholds,
+                crew: crew.as_ref(),
             };
             let loaded = arrivals::run(asked, session, progress).await;
-            loaded.map_err(|error| ended_badly(&error))
+            loaded.map_err(|error| match (&error, &crew) {
+                (ArrivalsError::Generators(_), Some(crew)) => load_crew::failed(crew, &error),
+                _ => ended_badly(&error),
+            })
         }
     }
 }

@@ -99,6 +99,7 @@ pub async fn run(arguments: cli::Perf) -> Result<ExitCode, Problem> {
             thresholds: &thresholds,
             out: None,
             summary_export: None,
+            generators: None,
             turn: None,
         },
         purpose: Purpose::of(&arguments, &place.workspace)?,

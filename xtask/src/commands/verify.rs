@@ -25,8 +25,8 @@ use super::blue_green_ground::{self, Prepared};
 use super::workplace::Workplace;
 use crate::problem::Problem;
 
-/// Where the way into the cluster begins.
-const NAMESPACE: &str = "default";
+/// Where our pods are that look at the platform from inside its cluster.
+pub const NAMESPACE: &str = "default";
 
 /// From asking for a pod inside the cluster until it runs.
 const TUNNEL_DEADLINE: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! What takes an engine, and what the engine has afterwards.
 
 mod faults;
+mod load;
 mod remote;
 mod scenarios;
 mod stages;

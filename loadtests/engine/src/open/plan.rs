@@ -31,6 +31,27 @@ pub struct Plan {
     pub drain: Duration,
     /// How many threads make the load, each with its share of the arrivals and of the bound.
     pub workers: usize,
+    /// Which of the arrivals are this generator's.
+    pub part: Part,
+}
+
+/// One of several generators that make a load together, each every so many-eth arrival of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which, from 0.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl Part {
+    /// The only generator.
+    pub const WHOLE: Part = Part { number: 0, of: 1 };
+
+    /// Its share of a bound that is for all of them together.
+    pub fn share(self, bound: usize) -> usize {
+        bound / self.of + usize::from(self.number < bound % self.of)
+    }
 }
 
 /// By which connections the load comes.
@@ -121,6 +142,7 @@ impl Plan {
             max_in_flight: (unanswered.ceil() as usize + 16).min(10_000),
             drain: Duration::from_secs(10),
             workers: 1,
+            part: Part::WHOLE,
         }
     }
 
@@ -143,6 +165,9 @@ impl Plan {
         }
         if self.workers == 0 {
             return wrong("workers", "is 0: nobody would ask");
+        }
+        if self.part.number >= self.part.of {
+            return wrong("part", "is beyond the number of generators");
         }
         if self.max_in_flight < self.workers {
             return wrong("max_in_flight", "leaves none to some of the workers");

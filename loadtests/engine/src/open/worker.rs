@@ -55,6 +55,7 @@ pub struct Job {
     pub timeout: Duration,
     pub drain: Duration,
     pub block: Duration,
+    /// Of all generators together.
     pub workers: usize,
     pub dial: Dial,
     /// The first arrival's time.
@@ -66,7 +67,7 @@ pub struct Job {
 /// One worker's share.
 pub struct Share {
     pub job: Arc<Job>,
-    /// Of the workers, from 0: every so many-eth arrival is its.
+    /// Of all workers, from 0: every so many-eth arrival is its.
     pub number: usize,
     /// In flight at most.
     pub bound: usize,

@@ -2,12 +2,16 @@
 //! staging.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
 use harness::home::Home;
+use harness::images::{self, Supply, Workshop};
 use harness::tiers::ground;
+use loadtests::generators::PART;
+use loadtests::result::LoadResult;
 
+use super::engine;
 use crate::rig::{E2E, Ended, Rig};
 
 const STAGING: [&str; 2] = ["--target", "staging"];
@@ -27,6 +31,14 @@ fn shared() -> Environment {
     let home = Home::new(variable(ground::HOME));
     let name = variable(ground::ENVIRONMENT).parse().unwrap();
     EnvironmentFolder::of(&home, &name).read(&name).unwrap()
+}
+
+async fn generator_image(place: &ClusterPlace) -> String {
+    let home = Home::new(std::env::var(ground::HOME).unwrap());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (engine, workshop) = (engine().await, Workshop::of(&workspace, &home));
+    let brought = images::on_nodes(&engine, &workshop, &place.name, PART, Supply::Auto, &|_| ());
+    brought.await.unwrap()
 }
 
 impl Staging {
@@ -169,6 +181,42 @@ fn a_colour_is_released_where_that_is_allowed_and_told_of_everywhere() {
         "it is not in the audit:\n{after}"
     );
     staging.run(&["smoke"]).expect_code(0);
+}
+
+/// Made here, by generators in its cluster, and again for a baseline.
+#[tokio::test]
+async fn it_is_put_under_load_at_no_more_than_its_rate() {
+    let staging = Staging::new();
+    let image = generator_image(&staging.place).await;
+    let allowed =
+        format!("allow = [\"load\", \"inside\"]\nmax_rate = 40\ngenerator_image = {image:?}");
+    let staging = staging.change("allow = [] # nothing", &allowed).change(
+        "{ rate = 90, seconds = 150 }",
+        "{ rate = 90, seconds = 13 }",
+    );
+    let steady = ["load", "run", "steady"];
+    for generators in [&[][..], &["--generators", "2"]] {
+        let ended = staging.run(&[&steady[..], generators].concat());
+        let folder = staging.rig.run_folder("load").unwrap();
+        let result = LoadResult::read(&folder.join("load-steady.json")).unwrap();
+        // On a machine that does much else beside it, it must say so.
+        let code = match result.generator.bottleneck {
+            None => 0,
+            Some(_) => 5,
+        };
+        ended
+            .expect_code(code)
+            .expect_words("at most 40 requests/s, as the target says");
+        let whole = result.whole();
+        let counted = (whole.requests, whole.failed, whole.dropped);
+        assert_eq!(counted, (520, 0, 0), "{generators:?}");
+        assert_eq!(result.fingerprint.target, "staging");
+    }
+    let baseline = staging.rig.home().join("staging.json");
+    let save = ["perf", "--runs", "1", "--save", baseline.to_str().unwrap()];
+    let code = staging.run(&save).status.code();
+    assert!(matches!(code, Some(0 | 5)), "{code:?}");
+    assert_eq!(code == Some(0), baseline.exists());
 }
 
 #[test]

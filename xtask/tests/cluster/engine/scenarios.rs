@@ -13,7 +13,7 @@ use crate::rig::{Ended, Rig};
 const AT_MOST: Duration = Duration::from_secs(1100);
 
 /// The environment that the tier has up.
-fn shared() -> Rig {
+pub fn shared() -> Rig {
     let variable = |name| {
         std::env::var(name)
             .unwrap_or_else(|_| panic!("run it by `cargo xtask test --tier cluster`: {name}"))
