@@ -87,14 +87,38 @@ pub fn paired(measured: Vec<(Turn, LoadResult)>) -> Vec<(LoadResult, LoadResult)
     of(Side::A).zip(of(Side::B)).collect()
 }
 
-/// Why a run makes those to come pointless: nothing can be held against it.
-pub fn ends_it(turn: Turn, result: &LoadResult, settings: &Settings) -> Option<Comparison> {
-    let why = unfit(result, settings.warm_up_blocks)?;
+/// Why a run makes those to come pointless: nothing can be held against it. `version` is the
+/// one that was brought for it, where one was.
+pub fn ends_it(
+    turn: Turn,
+    version: Option<&str>,
+    result: &LoadResult,
+    settings: &Settings,
+) -> Option<Comparison> {
+    let why = unfit(result, settings.warm_up_blocks)
+        .or_else(|| version.and_then(|version| of_another(result, version)))?;
     Some(Comparison {
         of: "runs that were not all made".to_owned(),
         obstacles: vec![format!("{turn}: {why}")],
         rows: Vec::new(),
     })
+}
+
+/// That none of those that answered did so in `version`. Where some do, their endpoints are
+/// compared; those of the others are the same on both sides.
+fn of_another(result: &LoadResult, version: &str) -> Option<String> {
+    let answered = &result.fingerprint.versions;
+    let is_it = |versions: &String| versions.split(", ").any(|it| it == version);
+    if answered.is_empty() || answered.values().any(is_it) {
+        return None;
+    }
+    let answered = answered.iter();
+    let answered: Vec<String> = answered.map(|(of, it)| format!("{of} {it}")).collect();
+    Some(format!(
+        "{version} was brought, and only {} answered: a service that is released blue-green keeps \
+         its live version; `perf --save` before its release and `perf --against` after it compare it",
+        answered.join(", ")
+    ))
 }
 
 /// What a command ends with. A regression says more than a threshold that some run broke, and
@@ -244,11 +268,35 @@ mod tests {
         .remove(0)
         .0;
         let turn = in_turn(3)[2];
-        assert_eq!(ends_it(turn, &run, &Settings::default()), None);
+        assert_eq!(ends_it(turn, None, &run, &Settings::default()), None);
         run.generator.bottleneck = Some("0.99 of 1 core".into());
-        let comparison = ends_it(turn, &run, &Settings::default()).unwrap();
+        let comparison = ends_it(turn, None, &run, &Settings::default()).unwrap();
         assert_eq!(comparison.verdict(), Verdict::NotComparable);
         assert!(comparison.obstacles[0].starts_with("B's run 2: "));
+    }
+
+    /// Two sides that the same version answered would be told to be unchanged.
+    #[test]
+    fn a_run_that_another_version_answered_ends_it() {
+        let one = Simulation {
+            pairs: 1,
+            ..Simulation::default()
+        };
+        let (mut run, _) = made_up_pairs(&one).remove(0);
+        let ends = |run: &LoadResult, version| {
+            let ended = ends_it(in_turn(1)[1], Some(version), run, &Settings::default());
+            ended.map(|comparison| comparison.obstacles.join("; "))
+        };
+        let answered = [("gateway", "v1"), ("market-data", "v1, v2")];
+        run.fingerprint.versions = answered
+            .map(|(service, version)| (service.into(), version.into()))
+            .into();
+        assert_eq!(ends(&run, "v1"), None);
+        assert_eq!(ends(&run, "v2"), None, "some of it is of that version");
+        insta::assert_snapshot!(ends(&run, "v3").unwrap(), @"B's run 1: v3 was brought, and only gateway v1, market-data v1, v2 answered: a service that is released blue-green keeps its live version; `perf --save` before its release and `perf --against` after it compare it");
+        // A target that says no versions cannot be held to any.
+        run.fingerprint.versions.clear();
+        assert_eq!(ends(&run, "v3"), None);
     }
 
     #[test]

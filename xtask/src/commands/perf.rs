@@ -214,7 +214,7 @@ pub async fn course(
         {
             return Ok(Err(perf::comes_to(code, &made.codes)));
         }
-        made.ended = perf::ends_it(*turn, &result, &Settings::default());
+        made.ended = perf::ends_it(*turn, version, &result, &Settings::default());
         made.results.push((*turn, result));
         if made.ended.is_some() {
             break;
