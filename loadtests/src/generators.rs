@@ -104,11 +104,11 @@ impl Crew {
         let job = session.stop.run_until_cancelled(starting).await;
         let job = job.ok_or(GeneratorsError::CalledOff)??;
         let mut listening = Listening::to(job, self.generators);
-        listening.hear_ready(&session.stop).await?;
-        let begin = Timestamp::now() + LEAD;
-        listening.job.tell(&begin.to_string()).await?;
-        let aborted = listening.hear_all(&session.stop, course).await?;
-        listening.job.end().await?;
+        let loaded = listening.load(&session.stop, course).await;
+        // Whatever became of it; what it was says more than that it is still there.
+        let ended = listening.job.end().await;
+        let aborted = loaded?;
+        ended?;
         Ok(Run {
             result: listening.result(session, aborted),
             raw_log: None,
@@ -173,6 +173,18 @@ impl Listening {
                 .take(generators)
                 .collect(),
         }
+    }
+
+    /// From when they are ready until all have said what they measured.
+    async fn load(
+        &mut self,
+        stop: &CancellationToken,
+        course: &mut Course<'_>,
+    ) -> Result<Option<String>, GeneratorsError> {
+        self.hear_ready(stop).await?;
+        let begin = Timestamp::now() + LEAD;
+        self.job.tell(&begin.to_string()).await?;
+        self.hear_all(stop, course).await
     }
 
     async fn hear_ready(&mut self, stop: &CancellationToken) -> Result<(), GeneratorsError> {

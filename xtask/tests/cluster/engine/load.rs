@@ -86,11 +86,16 @@ impl There {
 #[tokio::test]
 async fn together_they_make_every_arrival_once() {
     let rig = rig(10);
-    load(&rig)
-        .ends_within(AT_MOST)
-        .expect_code(0)
-        .expect_words("3 generators start in the cluster");
+    let ended = load(&rig).ends_within(AT_MOST);
     let result = result(&rig);
+    // On a machine that does much else beside it, it must say so.
+    let code = match result.generator.bottleneck {
+        None => 0,
+        Some(_) => 5,
+    };
+    ended
+        .expect_code(code)
+        .expect_words("3 generators start in the cluster");
     assert_eq!(result.ended, Ended::Whole);
     let whole = result.whole();
     assert_eq!((whole.requests, whole.failed, whole.dropped), (2400, 0, 0));
