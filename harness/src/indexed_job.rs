@@ -127,7 +127,7 @@ pub enum IndexedJobError {
 /// A Job whose pods run. It is deleted by [`IndexedJob::end`], and when this is dropped; where
 /// that cannot be, the cluster ends it when its lifetime is up.
 pub struct IndexedJob {
-    place: Place,
+    owned: Owned,
     /// By their number.
     pods: Vec<String>,
     /// A line is on its way as long as these are there.
@@ -137,10 +137,16 @@ pub struct IndexedJob {
     _reading: JoinSet<()>,
 }
 
+/// The Job.
 #[derive(Clone)]
 struct Place {
     cluster: Cluster,
     job: String,
+}
+
+/// A Job that is deleted when this is dropped, unless it was before.
+struct Owned {
+    place: Place,
     deleted: bool,
 }
 
@@ -166,33 +172,33 @@ impl IndexedJob {
             namespace: cluster.namespace.clone(),
             why,
         })?;
-        let mut deleted_when_dropped = OnDrop(Place {
-            cluster: cluster.clone(),
-            job: created.name_any(),
+        let mut owned = Owned {
+            place: Place {
+                cluster: cluster.clone(),
+                job: created.name_any(),
+            },
             deleted: false,
-        });
-        let left = end.saturating_duration_since(Instant::now());
-        let pods = deleted_when_dropped.0.running(&created, wanted, left).await;
-        let pods = match pods {
-            Ok(pods) => pods,
-            Err(wait) => {
-                let said = deleted_when_dropped.0.said().await;
-                return Err(IndexedJobError::Start { wait, said });
-            }
         };
-        let place = deleted_when_dropped.0.clone();
-        deleted_when_dropped.0.deleted = true;
-        Ok(IndexedJob::of(place, pods))
+        let left = end.saturating_duration_since(Instant::now());
+        match owned.place.running(&created, wanted, left).await {
+            Ok(pods) => Ok(IndexedJob::of(owned, pods)),
+            Err(wait) => {
+                let said = owned.place.said().await;
+                // What the caller has to know is why it failed.
+                let _ = owned.delete().await;
+                Err(IndexedJobError::Start { wait, said })
+            }
+        }
     }
 
-    fn of(place: Place, pods: Vec<String>) -> IndexedJob {
+    fn of(owned: Owned, pods: Vec<String>) -> IndexedJob {
         let (say, heard) = channel(64);
         let mut reading = JoinSet::new();
         for (number, pod) in pods.iter().enumerate() {
-            reading.spawn(follow(place.pods(), pod.clone(), number, say.clone()));
+            reading.spawn(follow(owned.place.pods(), pod.clone(), number, say.clone()));
         }
         IndexedJob {
-            place,
+            owned,
             pods,
             told: Vec::new(),
             heard,
@@ -205,7 +211,7 @@ impl IndexedJob {
     /// # Errors
     /// [`IndexedJobError::Tell`].
     pub async fn tell(&mut self, line: &str) -> Result<(), IndexedJobError> {
-        let pods = self.place.pods();
+        let pods = self.owned.place.pods();
         let line = format!("{line}\n");
         let telling = self.pods.iter().map(|pod| tell(&pods, pod, &line));
         self.told = try_join_all(telling).await?;
@@ -222,25 +228,22 @@ impl IndexedJob {
     /// # Errors
     /// [`IndexedJobError::Delete`].
     pub async fn end(&mut self) -> Result<(), IndexedJobError> {
+        self.owned.delete().await
+    }
+}
+
+impl Owned {
+    async fn delete(&mut self) -> Result<(), IndexedJobError> {
         self.place.delete().await?;
-        self.place.deleted = true;
+        self.deleted = true;
         Ok(())
     }
 }
 
-impl Drop for IndexedJob {
+impl Drop for Owned {
     fn drop(&mut self) {
-        drop(OnDrop(self.place.clone()));
-    }
-}
-
-/// Deletes a Job that nobody else has.
-struct OnDrop(Place);
-
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        let place = self.0.clone();
-        if let (false, Ok(runtime)) = (place.deleted, tokio::runtime::Handle::try_current()) {
+        let place = self.place.clone();
+        if let (false, Ok(runtime)) = (self.deleted, tokio::runtime::Handle::try_current()) {
             // Nobody is left to be told; the Job's own end is near.
             runtime.spawn(async move { drop(place.delete().await) });
         }

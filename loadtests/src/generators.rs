@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use harness::cluster::Cluster;
-use harness::indexed_job::{Heard, IndexedJob, IndexedJobError, Wanted};
+use harness::indexed_job::{self, Heard, IndexedJob, IndexedJobError, Wanted};
 use jiff::Timestamp;
 use load_generator::order::Order;
 use load_generator::said::Said;
@@ -101,8 +101,12 @@ impl Crew {
         ));
         let wanted = self.wanted(order);
         let starting = IndexedJob::start(&self.cluster, &wanted, START);
-        let job = session.stop.run_until_cancelled(starting).await;
-        let job = job.ok_or(GeneratorsError::CalledOff)??;
+        let Some(started) = session.stop.run_until_cancelled(starting).await else {
+            // It may have been created: this process may end before what drops it is through.
+            indexed_job::end_all(&self.cluster, PART).await?;
+            return Err(GeneratorsError::CalledOff);
+        };
+        let job = started?;
         let mut listening = Listening::to(job, self.generators);
         let loaded = listening.load(&session.stop, course).await;
         // Whatever became of it; what it was says more than that it is still there.

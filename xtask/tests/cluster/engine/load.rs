@@ -133,6 +133,19 @@ async fn called_off_they_drain_and_what_they_measured_is_kept() {
 }
 
 #[tokio::test]
+async fn called_off_while_they_start_they_are_gone() {
+    let rig = rig(600);
+    let mut course = load(&rig);
+    course.says("3 generators start in the cluster");
+    course.signal(Signal::SIGINT);
+    course
+        .ends_within(AT_MOST)
+        .expect_code(130)
+        .expect_words("called off before the load began");
+    There::of(&rig).await.is_left().await;
+}
+
+#[tokio::test]
 async fn without_one_of_them_there_is_no_result() {
     let rig = rig(600);
     let mut course = load(&rig);
