@@ -53,6 +53,9 @@ pub struct Identity {
 pub enum Outcome {
     /// An answer, whole.
     Status(u16),
+    /// The same, of a status that is not good, and what it says is wrong: the `detail` of its
+    /// problem document (RFC 9457).
+    Problem(u16, String),
     /// Nothing listens.
     Refused,
     /// The connection ended before the whole answer was there. On a kept connection also: the
@@ -84,9 +87,19 @@ impl Answer {
 
     /// The version that answered, whatever the status.
     pub fn version(&self) -> Option<&str> {
-        let answered = matches!(self.outcome, Outcome::Status(_));
+        let answered = self.outcome.status().is_some();
         let version = self.by.as_ref().map(|by| by.version.as_str());
         version.filter(|version| answered && !version.is_empty())
+    }
+}
+
+impl Outcome {
+    /// Of a whole answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Outcome::Status(status) | Outcome::Problem(status, _) => Some(*status),
+            _ => None,
+        }
     }
 }
 
@@ -94,6 +107,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Status(status) => write!(f, "status {status}"),
+            Outcome::Problem(status, detail) => write!(f, "status {status} ({detail})"),
             Outcome::Refused => f.write_str("connection refused"),
             Outcome::Reset => f.write_str("connection reset"),
             Outcome::TimedOut => f.write_str("timed out"),
@@ -105,11 +119,12 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// As it is written down: a status as a number, anything else as a word, and its reason.
+/// As it is written down: a status as a number, anything else as a word; and its reason.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
     Status(u16),
+    Problem(u16, String),
     Word(String),
     Because(String, String),
 }
@@ -119,6 +134,7 @@ impl From<Outcome> for Written {
         let because = |word: &str, why| Written::Because(word.to_owned(), why);
         match outcome {
             Outcome::Status(status) => Written::Status(status),
+            Outcome::Problem(status, detail) => Written::Problem(status, detail),
             Outcome::Refused => Written::Word("refused".into()),
             Outcome::Reset => Written::Word("reset".into()),
             Outcome::TimedOut => Written::Word("timed-out".into()),
@@ -135,6 +151,7 @@ impl From<Written> for Outcome {
     fn from(written: Written) -> Outcome {
         let (word, why) = match written {
             Written::Status(status) => return Outcome::Status(status),
+            Written::Problem(status, detail) => return Outcome::Problem(status, detail),
             Written::Word(word) => (word, String::new()),
             Written::Because(word, why) => (word, why),
         };

@@ -70,10 +70,14 @@ impl Connection {
     }
 }
 
-/// Reads a body to its end.
-pub async fn drain(mut body: Incoming) -> Result<(), Outcome> {
+/// Reads a body to its end, and returns so many bytes of its beginning.
+pub async fn read(mut body: Incoming, at_most: usize) -> Result<Vec<u8>, Outcome> {
+    let mut beginning = Vec::new();
     while let Some(frame) = body.frame().await {
-        frame.map_err(|error| of_http(&error))?;
+        let frame = frame.map_err(|error| of_http(&error))?;
+        let data = frame.data_ref().map_or(&[][..], |data| &data[..]);
+        let room = at_most - beginning.len();
+        beginning.extend_from_slice(&data[..room.min(data.len())]);
     }
-    Ok(())
+    Ok(beginning)
 }

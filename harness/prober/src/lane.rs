@@ -9,6 +9,7 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request, Uri};
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -16,10 +17,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Answer, Identity, On, Outcome};
 use crate::clock::micros;
-use crate::connection::{Connection, drain};
+use crate::connection::{Connection, read};
 use crate::probing::{Shared, StartError};
 use crate::spec::{Connections, Lane};
 use crate::way::{HTTP_1_1, Way};
+
+/// More bytes than any problem document has.
+const PROBLEM: usize = 4096;
 
 /// A lane at work.
 pub struct Asker {
@@ -105,15 +109,14 @@ impl Asker {
         let deadline = due + self.lane.timeout();
         let exchanged = timeout_at(deadline.into(), self.exchange(&mut trace)).await;
         let outcome = match exchanged {
-            Ok(Ok(status)) => Outcome::Status(status),
-            Ok(Err(outcome)) => outcome,
+            Ok(Ok(outcome) | Err(outcome)) => outcome,
             Err(_) => Outcome::TimedOut,
         };
         self.tell(due, (sent_after, due.elapsed()), outcome, trace);
     }
 
     /// Sends one request, once, and reads the whole answer.
-    async fn exchange(&self, trace: &mut Trace) -> Result<u16, Outcome> {
+    async fn exchange(&self, trace: &mut Trace) -> Result<Outcome, Outcome> {
         loop {
             let mut connection = match self.take() {
                 Some(idle) => idle,
@@ -135,9 +138,16 @@ impl Asker {
             let by = identity(response.headers()).map(|by| self.shared.known(by));
             (trace.by, connection.by) = (by.clone(), by);
             let status = response.status().as_u16();
-            drain(response.into_body()).await?;
+            let said = match self.lane.is_good(status) {
+                true => 0,
+                false => PROBLEM,
+            };
+            let said = read(response.into_body(), said).await?;
             self.keep(connection);
-            return Ok(status);
+            return Ok(match detail(&said) {
+                Some(detail) => Outcome::Problem(status, detail),
+                None => Outcome::Status(status),
+            });
         }
     }
 
@@ -186,7 +196,9 @@ impl Asker {
         outcome: Outcome,
         trace: Trace,
     ) {
-        let good = matches!(outcome, Outcome::Status(status) if self.lane.is_good(status));
+        let good = outcome
+            .status()
+            .is_some_and(|status| self.lane.is_good(status));
         self.shared.tell(Answer {
             lane: self.name.clone(),
             intended: self.shared.clock.micros(due),
@@ -198,6 +210,17 @@ impl Asker {
             on: trace.on,
         });
     }
+}
+
+/// What a problem document says is wrong (RFC 9457, section 3.1.4); none where it is no such
+/// document.
+fn detail(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    let problem: Problem = serde_json::from_slice(body).ok()?;
+    Some(problem.detail)
 }
 
 /// Who signed an answer; none where nobody did.

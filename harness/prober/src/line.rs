@@ -11,8 +11,8 @@
 //! - *ready*: when it began, in microseconds since the Unix epoch, and the lanes' names.
 //! - *by*: who answers, from now on known by its number.
 //! - an answer: the lane (its place among the names); when it was due, in microseconds after
-//!   the beginning; how much later it was set about; how long it took; a status, or a word (with
-//!   a reason: a pair); whether that is good; who answered, or null; the connection, or 0 where
+//!   the beginning; how much later it was set about; how long it took; a status, or a word (either
+//!   with a reason: a pair); whether that is good; who answered, or null; the connection, or 0 where
 //!   none came about; which of the requests on it. About 60 bytes.
 //! - *end*: when, and the prober's [`Lag`].
 //!
@@ -298,6 +298,10 @@ mod tests {
         vec![
             answer(Outcome::Status(200), Some("blue-1")),
             answer(Outcome::Status(503), Some("blue-2")),
+            answer(
+                Outcome::Problem(503, "the database does not answer".into()),
+                Some("blue-2"),
+            ),
             answer(Outcome::Reset, Some("blue-1")),
             answer(Outcome::Refused, None),
             answer(Outcome::TimedOut, None),

@@ -210,6 +210,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
     let outcome = prop::sample::select(vec![
         Outcome::Status(200),
         Outcome::Status(503),
+        Outcome::Problem(503, "no database".into()),
         Outcome::Reset,
         Outcome::TimedOut,
         Outcome::Dropped,

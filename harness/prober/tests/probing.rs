@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prober::{Answer, Lane, Outcome, Spec, Target};
-use support::{Manner, Server, certificate, count, probe};
+use support::{Manner, Server, certificate, count, probe, probe_all};
 use tokio::time::{Instant, timeout};
 
 const OK: Outcome = Outcome::Status(200);
@@ -171,6 +171,29 @@ async fn a_status_is_good_or_bad_as_the_lane_says() {
 }
 
 #[tokio::test]
+async fn a_bad_answer_is_told_of_in_its_own_words() {
+    let says_why = r#"{"title":"Service Unavailable","detail":"no database"}"#;
+    let in_its_words = Outcome::Problem(503, "no database".into());
+    let too_long = format!(r#"{{"detail":"{}"}}"#, "long ".repeat(1000));
+    for (document, told) in [
+        (says_why, in_its_words),
+        (r#"{"title":"Service Unavailable"}"#, Outcome::Status(503)),
+        ("no document", Outcome::Status(503)),
+        (too_long.leak(), Outcome::Status(503)),
+    ] {
+        let server = Server::start(Manner::Unavailable(document)).await;
+        let (answers, _) = probe(Lane::pooled(server.target(), 50.0, 1), 0.1).await;
+        assert_eq!(count(&answers, &told), 5, "{document}");
+        assert!(
+            answers
+                .iter()
+                .all(|it| it.failed() && it.version().is_some())
+        );
+        assert_eq!(connections(&answers).len(), 1, "it is kept as any");
+    }
+}
+
+#[tokio::test]
 async fn a_stall_shows_in_every_request_that_was_due_in_it() {
     let thaw = Instant::now() + Duration::from_secs(1);
     let server = Server::start(Manner::FrozenUntil(thaw)).await;
@@ -206,10 +229,14 @@ async fn a_rate_beyond_its_means_is_a_falling_behind() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target::of(format!("http://{}/", listener.local_addr().unwrap()));
     drop(listener);
-    let mut lane = Lane::new_connection(target, 100_000.0);
-    lane.max_in_flight = 1_000_000;
-    let (_, lag) = probe(lane, 0.2).await;
-    assert_eq!((lag.due, lag.dropped), (20_000, 0));
+    // A fast machine is refused 100,000 times a second, and none ten times as often.
+    let lanes = (0..10).map(|number| Lane {
+        name: format!("lane-{number}"),
+        max_in_flight: 1_000_000,
+        ..Lane::new_connection(target.clone(), 100_000.0)
+    });
+    let (_, lag) = probe_all(lanes.collect(), 0.1).await;
+    assert_eq!((lag.due, lag.dropped), (100_000, 0));
     assert!(lag.fell_behind().is_some(), "{lag:?}");
     assert!(lag.cpu_seconds > 0.01, "{lag:?}");
 }

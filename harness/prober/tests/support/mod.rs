@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum Manner {
     /// Answers with this status.
     Status(u16),
+    /// Answers with 503 and this document.
+    Unavailable(&'static str),
     /// Answers so many, then closes without a word.
     ThenClose(usize),
     /// Answers each with `Connection: close`.
@@ -111,8 +113,13 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner) 
         if !read_request(&mut stream).await {
             return;
         }
+        let body = match manner {
+            Manner::Unavailable(document) => document,
+            _ => "hello",
+        };
         let (status, more, last) = match manner {
             Manner::Status(status) => (status, "", false),
+            Manner::Unavailable(_) => (503, "", false),
             Manner::ThenClose(many) => (200, "", served + 1 == many),
             Manner::SaysClose => (200, "connection: close\r\n", true),
             Manner::ThenCutOff(many) if served == many => return,
@@ -137,7 +144,8 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner) 
         };
         let answer = format!(
             "HTTP/1.1 {status} Whatever\r\nx-trii-service: market-data-service\r\n\
-             x-trii-version: v2.1.0\r\nx-trii-instance: pod-1\r\n{more}content-length: 5\r\n\r\nhello"
+             x-trii-version: v2.1.0\r\nx-trii-instance: pod-1\r\n{more}content-length: {}\r\n\r\n{body}",
+            body.len()
         );
         if stream.write_all(answer.as_bytes()).await.is_err() || last {
             return;
@@ -158,7 +166,11 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> bool {
 
 /// Asks for `seconds` on this lane alone.
 pub async fn probe(lane: Lane, seconds: f64) -> (Vec<Answer>, Lag) {
-    let lanes = vec![lane];
+    probe_all(vec![lane], seconds).await
+}
+
+/// Asks for `seconds` on these lanes.
+pub async fn probe_all(lanes: Vec<Lane>, seconds: f64) -> (Vec<Answer>, Lag) {
     let (probing, mut answers) = prober::start(&Spec { lanes, seconds }).await.unwrap();
     let all = timeout(PATIENCE, async {
         let mut all = Vec::new();

@@ -202,7 +202,7 @@ fn logged(ending: &Ending) -> raw_log::Outcome {
             Outcome::Tls(_) => raw_log::Outcome::Tls,
             Outcome::Protocol(_) => raw_log::Outcome::Protocol,
             Outcome::Dropped => raw_log::Outcome::Dropped,
-            Outcome::Status(status) => raw_log::Outcome::Status {
+            Outcome::Status(status) | Outcome::Problem(status, _) => raw_log::Outcome::Status {
                 status: *status,
                 good: false,
             },
