@@ -103,7 +103,7 @@ impl Bench {
             progress("load: the server stands still, once for each generator");
             stalls.push(stall::measure(&server, &generators).await?);
         }
-        progress("load: looks at the engine's memory for three minutes");
+        progress("load: looks at the engine's memory for four minutes");
         let soak = soak::measure(&server, &generators).await?;
         let stopped = child.stop(STOP).await;
         stopped.map_err(BenchError::file("stop", &program))?;

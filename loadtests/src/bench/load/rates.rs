@@ -25,6 +25,11 @@ const IN_TIME: f64 = 20.0;
 /// The engine's bound of requests in flight. It opens as many connections as it needs.
 const IN_FLIGHT: usize = 2_000;
 
+/// More than the engine can make, as a multiple of what wrk does.
+const TOO_MUCH: f64 = 1.5;
+/// Its bound then: as many are always in flight, and the rest is dropped and counted.
+const ALWAYS_IN_FLIGHT: usize = 2 * CONNECTIONS as usize;
+
 /// What each sustained in one round, in answers a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
@@ -40,13 +45,16 @@ pub struct Round {
     pub goose: f64,
     /// As oha.
     pub ours: f64,
+    /// As many as it can when asked for more.
+    pub ours_at_most: f64,
 }
 
 /// Has each make as much load as it can, one after the other.
 ///
-/// wrk, k6 and Goose ask again as soon as they are answered. oha and the engine have an open model:
-/// they are asked for ever closer rates, and hold one that they answer in time. k6 has one too, but
-/// holds a quarter of what its users take: the higher of the two is what the engine is held against.
+/// wrk, k6 and Goose ask again as soon as they are answered: beside them stands what the engine
+/// answers when it is asked for more than it can. oha and the engine have an open model: they are
+/// asked for ever closer rates too, and hold one that they answer in time. k6 has such a model, but
+/// holds a quarter of what its users take.
 pub async fn measure(
     server: &Server,
     wrk: &Wrk,
@@ -63,6 +71,8 @@ pub async fn measure(
         let arrivals = generators.arrivals(url, rate, TRY_SECONDS, IN_FLIGHT);
         Ok(Some(Told::by_arrivals(&arrivals.await?)))
     };
+    let too_much = generators.arrivals(url, TOO_MUCH * most, SECONDS, ALWAYS_IN_FLIGHT);
+    let at_most = Told::by_arrivals(&too_much.await?).per_second;
     let k6 = generators.k6(url, users, SECONDS).await?;
     let goose = generators.goose(url, CONNECTIONS, SECONDS, 0).await?;
     Ok(Round {
@@ -72,6 +82,7 @@ pub async fn measure(
         k6: k6.map(|told| told.per_second),
         goose: goose.per_second,
         ours: held("the engine", most, ours).await?.unwrap_or_default(),
+        ours_at_most: at_most,
     })
 }
 
@@ -107,9 +118,16 @@ fn is_held(told: &Told, rate: f64) -> bool {
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Round {
-            wrk, goose, ours, ..
+            wrk,
+            goose,
+            ours,
+            ours_at_most,
+            ..
         } = self;
-        write!(f, "ours {ours:.0}/s, wrk {wrk:.0}/s, Goose {goose:.0}/s")?;
+        write!(
+            f,
+            "ours {ours:.0}/s held, {ours_at_most:.0}/s at most, wrk {wrk:.0}/s, Goose {goose:.0}/s"
+        )?;
         for (name, rate) in [("oha", self.oha), ("k6", self.k6)] {
             if let Some(rate) = rate {
                 write!(f, ", {name} {rate:.0}/s")?;

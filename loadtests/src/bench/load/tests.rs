@@ -16,6 +16,7 @@ fn seen() -> Seen {
         k6: Some(9_000.0),
         goose: 12_000.0,
         ours: 85_000.0,
+        ours_at_most: 90_000.0,
     };
     let stall = stall::Round {
         ours: [1_003.0, 1_502.0, 1_901.0],
