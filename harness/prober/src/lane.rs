@@ -22,8 +22,9 @@ use crate::probing::{Shared, StartError};
 use crate::spec::{Connections, Lane};
 use crate::way::{HTTP_1_1, Way};
 
-/// More bytes than any problem document has.
-const PROBLEM: usize = 4096;
+/// More bytes than the platform's problem documents have. A longer one is not told: each bad
+/// answer is a line of a pod's log, which is kept up to a size only.
+const PROBLEM: usize = 512;
 
 /// A lane at work.
 pub struct Asker {
@@ -138,15 +139,13 @@ impl Asker {
             let by = identity(response.headers()).map(|by| self.shared.known(by));
             (trace.by, connection.by) = (by.clone(), by);
             let status = response.status().as_u16();
-            let said = match self.lane.is_good(status) {
-                true => 0,
-                false => PROBLEM,
-            };
-            let said = read(response.into_body(), said).await?;
+            let is_good = self.lane.is_good(status);
+            let kept = if is_good { 0 } else { PROBLEM };
+            let said = read(response.into_body(), kept).await?;
             self.keep(connection);
-            return Ok(match detail(&said) {
-                Some(detail) => Outcome::Problem(status, detail),
-                None => Outcome::Status(status),
+            return Ok(match is_good {
+                true => Outcome::Status(status),
+                false => bad(status, &said),
             });
         }
     }
@@ -212,15 +211,16 @@ impl Asker {
     }
 }
 
-/// What a problem document says is wrong (RFC 9457, section 3.1.4); none where it is no such
-/// document.
-fn detail(body: &[u8]) -> Option<String> {
+/// A bad answer, in its own words where it is a problem document (RFC 9457, section 3.1.4).
+fn bad(status: u16, body: &[u8]) -> Outcome {
     #[derive(Deserialize)]
     struct Problem {
         detail: String,
     }
-    let problem: Problem = serde_json::from_slice(body).ok()?;
-    Some(problem.detail)
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => Outcome::Problem(status, problem.detail),
+        Err(_) => Outcome::Status(status),
+    }
 }
 
 /// Who signed an answer; none where nobody did.
