@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 
 use crate::bring_up::{containers, directory};
@@ -43,7 +44,7 @@ async fn recorded(home: &Home, is_due: impl Fn(&ProcessIdentity) -> bool) -> Vec
     for of_one_kind in entries.chunk_by(|one, other| order(&one.resource) == order(&other.resource))
     {
         // At once: what does not answer is waited for only once.
-        let removed = of_one_kind.iter().map(|entry| remove(&entry.resource));
+        let removed = of_one_kind.iter().map(remove);
         let removed = futures::future::join_all(removed).await;
         for (Entry { id, resource, .. }, removed) in of_one_kind.iter().zip(removed) {
             match removed {
@@ -66,7 +67,8 @@ fn order(resource: &Resource) -> u8 {
     }
 }
 
-async fn remove(resource: &Resource) -> Result<(), String> {
+async fn remove(entry: &Entry) -> Result<(), String> {
+    let resource = &entry.resource;
     match resource {
         Resource::Directory { path } => directory::remove(path).await,
         Resource::Process { identity, .. } => end(identity).await,
@@ -75,9 +77,45 @@ async fn remove(resource: &Resource) -> Result<(), String> {
         | Resource::Network { engine, .. } => {
             let engine = Engine::at(engine).await;
             let engine = engine.map_err(|error| error.to_string())?;
+            settled(&engine, entry).await;
             remove_from(&engine, resource).await
         }
     }
+}
+
+/// An engine goes on with a request whose asker has died. This long after the request was
+/// written down it is done with it.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Waits until the engine has what it may still be making, or is not making it.
+async fn settled(engine: &Engine, entry: &Entry) {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    let age = Timestamp::now().duration_since(entry.at);
+    // A clock that was set back makes it no older.
+    let age = Duration::try_from(age).unwrap_or_default();
+    let there = wait::until(
+        "the engine has made what it was asked for",
+        SETTLED.saturating_sub(age),
+        LOOK_EVERY,
+        async || match is_absent(engine, &entry.resource).await {
+            true => Observation::NotYet("it is not there".into()),
+            false => Observation::Ready(()),
+        },
+    );
+    // What was not made in that time was never asked for.
+    let _ = there.await;
+}
+
+/// Whether the engine says that it has no such thing. A cluster is never absent: its
+/// removal waits for whoever still makes a node.
+async fn is_absent(engine: &Engine, resource: &Resource) -> bool {
+    let docker = engine.client();
+    let inspected = match resource {
+        Resource::Container { name, .. } => docker.inspect_container(name, None).await.map(drop),
+        Resource::Network { name, .. } => docker.inspect_network(name, None).await.map(drop),
+        Resource::Cluster { .. } | Resource::Directory { .. } | Resource::Process { .. } => Ok(()),
+    };
+    inspected.is_err_and(|error| containers::refusal(&error) == Some(404))
 }
 
 /// Removes what the engine has; what it does not have, or never could, is removed.

@@ -9,12 +9,17 @@ mod engine {
     use std::sync::Mutex;
     use std::time::{Duration, Instant};
 
-    use bollard::models::PortBinding;
+    use bollard::models::{NetworkCreateRequest, PortBinding};
     use bollard::query_parameters::RemoveImageOptionsBuilder;
     use harness::engine::{Candidate, Engine, Origin, PATIENCE};
+    use harness::home::Home;
     use harness::images::{self, Had, ImageError, Supply, Workshop};
+    use harness::ledger::{Entry, Ledger, Resource};
+    use harness::process::identity::ProcessIdentity;
     use harness::provision::{self, Need, Places, Plan, Stopped};
+    use harness::sweep;
     use harness::tools;
+    use jiff::Timestamp;
     use tempfile::TempDir;
     use testcontainers::core::{ContainerRequest, IntoContainerPort};
     use testcontainers::runners::AsyncRunner;
@@ -507,5 +512,66 @@ mod engine {
             panic!("{error:?}");
         };
         assert!(last_lines.contains("the last words"), "{error}");
+    }
+
+    /// What a dead owner asked an engine for so long ago.
+    fn asked_for(home: &Home, resource: &Resource, ago: Duration) {
+        let entry = Entry {
+            id: "asked-for".into(),
+            at: Timestamp::now() - ago,
+            environment: "gone".into(),
+            owner: ProcessIdentity {
+                pid: std::process::id(),
+                started: 0,
+            },
+            resource: resource.clone(),
+        };
+        let mut line = serde_json::to_value(entry).unwrap();
+        line["act"] = "made".into();
+        let ledger = home.ledger();
+        std::fs::create_dir_all(ledger.parent().unwrap()).unwrap();
+        std::fs::write(ledger, format!("{line}\n")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_engine_makes_after_its_asker_died_is_taken_away() {
+        let engine = engine().await;
+        let folder = TempDir::new().unwrap();
+        let home = Home::new(folder.path());
+        let name = format!("trii-late-{:08x}", rand::random::<u32>());
+        let network = Resource::Network {
+            name: name.clone(),
+            engine: engine.host.clone(),
+        };
+        asked_for(&home, &network, Duration::ZERO);
+        let made = async {
+            // The sweep has looked by then.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let request = NetworkCreateRequest {
+                name: name.clone(),
+                ..NetworkCreateRequest::default()
+            };
+            engine.client().create_network(request).await.unwrap();
+        };
+        let (left, ()) = tokio::join!(sweep::dead_owners(&home), made);
+        assert_eq!(left, [] as [String; 0]);
+        let removed = engine.client().remove_network(&name).await;
+        removed.expect_err("it is gone already");
+        assert_eq!(Ledger::at(home.ledger()).open_entries().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_an_engine_was_asked_for_long_ago_is_not_waited_for() {
+        let engine = engine().await;
+        let folder = TempDir::new().unwrap();
+        let home = Home::new(folder.path());
+        let container = Resource::Container {
+            name: "trii-never-made".into(),
+            engine: engine.host.clone(),
+        };
+        asked_for(&home, &container, Duration::from_secs(60));
+        let swept = tokio::time::timeout(Duration::from_secs(5), sweep::dead_owners(&home));
+        assert_eq!(swept.await.unwrap(), [] as [String; 0]);
+        assert_eq!(Ledger::at(home.ledger()).open_entries().unwrap(), []);
     }
 }
