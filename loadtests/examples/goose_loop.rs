@@ -1,4 +1,5 @@
-//! Goose's own loop: users who ask again as soon as they are answered, counted by Goose.
+//! Goose's own loop: users who ask again as soon as they are answered, counted by Goose; what
+//! `cargo xtask bench load` has the engine beside. Prints what was counted, as JSON.
 
 use std::error::Error;
 use std::iter::repeat_n;
@@ -8,9 +9,21 @@ use goose::prelude::*;
 use loadtests::bench::GooseLoop;
 use loadtests::closed::Muted;
 
-/// Has `users` ask for `url`, together `at_most` times a second; 0 is no bound.
+const USAGE: &str = "usage: goose_loop URL USERS SECONDS PER_SECOND_AT_MOST (0 is no bound)";
+
 #[tokio::main]
-pub async fn made(
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [url, users, seconds, at_most] = &arguments[..] else {
+        return Err(USAGE.into());
+    };
+    let counted = made(url, users, seconds, at_most).await?;
+    println!("{}", serde_json::to_string(&counted)?);
+    Ok(())
+}
+
+/// Has `users` ask for `url`, together `at_most` times a second.
+async fn made(
     url: &str,
     users: &str,
     seconds: &str,

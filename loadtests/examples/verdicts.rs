@@ -1,12 +1,11 @@
-//! How often the regression verdicts are right.
+//! How often the regression verdicts are right, by made-up runs: of one version against itself,
+//! of one that is 10 % slower, and both again on a machine that does as it likes. Prints the
+//! rates, as JSON, for `cargo xtask bench load`.
 
 use loadtests::bench::VerdictRates;
 use loadtests::regression::{Noise, Settings, Simulation, simulate};
 
-/// By made-up runs: of one version against itself, of one that is 10 % slower, and both again
-/// on a machine that does as it likes.
-pub fn counted() -> VerdictRates {
-    let settings = Settings::default();
+fn main() -> serde_json::Result<()> {
     let calm = Simulation::default();
     let rough = Simulation {
         noise: Noise {
@@ -20,11 +19,13 @@ pub fn counted() -> VerdictRates {
         slower: 1.1,
         ..simulation
     };
-    let rates = |simulation| simulate(&simulation, &settings);
-    VerdictRates {
+    let rates = |simulation| simulate(&simulation, &Settings::default());
+    let counted = VerdictRates {
         same: rates(calm),
         slower: rates(slower(calm)),
         same_but_rough: rates(rough),
         slower_but_rough: rates(slower(rough)),
-    }
+    };
+    println!("{}", serde_json::to_string(&counted)?);
+    Ok(())
 }

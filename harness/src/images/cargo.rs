@@ -7,7 +7,7 @@ use super::schema::CargoProgram;
 use super::{ImageError, Workshop};
 use crate::subprocess;
 
-/// All the platform's dependencies, in release mode, on two busy cores.
+/// All the platform's dependencies, optimised, on two busy cores.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
 
 /// Compiles it and tells where the binary is.
@@ -28,7 +28,7 @@ pub(super) async fn build(
     // A directory of its own: other flags would have everything compiled again.
     let target_dir = workshop.state_dir.join("images/cargo");
     subprocess::run(
-        &command(workspace, &target_dir, &program.package),
+        &command(workspace, &target_dir, program),
         DEADLINE,
         progress,
     )
@@ -39,24 +39,26 @@ pub(super) async fn build(
     })?;
     Ok(target_dir
         .join(triple())
-        .join("release")
+        .join(&program.profile)
         .join(&program.package))
 }
 
 /// A static program of the GNU target resolves names (its C library has the
 /// resolvers for files and DNS built in since 2.34) and needs no other target installed.
-fn command(workspace: &Path, target_dir: &Path, package: &str) -> Vec<String> {
+fn command(workspace: &Path, target_dir: &Path, program: &CargoProgram) -> Vec<String> {
     let manifest = workspace.join("Cargo.toml");
+    let (package, profile) = (program.package.as_str(), program.profile.as_str());
     [
         "env",
         // With `--target` given, they are not for build scripts and macros.
         "RUSTFLAGS=-C target-feature=+crt-static -C strip=symbols",
         // They would be stripped.
-        "CARGO_PROFILE_RELEASE_DEBUG=false",
+        &format!("CARGO_PROFILE_{}_DEBUG=false", profile.to_uppercase()),
         &format!("CARGO_TARGET_DIR={}", target_dir.display()),
         "cargo",
         "build",
-        "--release",
+        "--profile",
+        profile,
         "--locked",
         "--manifest-path",
         &manifest.display().to_string(),

@@ -99,8 +99,15 @@ pub(super) enum Replacement {
 #[serde(deny_unknown_fields)]
 pub(super) struct CargoProgram {
     pub package: String,
+    /// Of cargo's.
+    #[serde(default = "release")]
+    pub profile: String,
     /// Files and directories of the workspace that it is made of.
     pub sources: Vec<PathBuf>,
+}
+
+fn release() -> String {
+    "release".to_owned()
 }
 
 /// Files that a Go module carries, copied into the context.

@@ -45,6 +45,7 @@ mod plan;
 mod record;
 mod requests;
 mod schedule;
+mod slots;
 mod threads;
 mod timer;
 mod worker;

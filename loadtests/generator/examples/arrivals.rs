@@ -1,37 +1,38 @@
-//! The open-model engine.
+//! The open-model engine on whatever answers at a URL, by one worker, until SIGTERM: what
+//! `cargo xtask bench load` measures. Prints what it measured, as JSON.
 
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
-use loadtests::open::{Plan, Session, Stage, Template, run};
-use loadtests::result::LoadResult;
+use load_engine::open::{Plan, Session, Stage, Template, run};
 use prober::Target;
-use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Puts arrivals on `url` by one worker, at most `in_flight` of them at once, until SIGTERM.
-pub fn made(
-    url: &str,
-    per_second: f64,
-    seconds: u64,
-    in_flight: usize,
-) -> Result<LoadResult, Box<dyn Error>> {
-    let stage = Stage::constant(per_second, Duration::from_secs(seconds));
+const USAGE: &str = "usage: arrivals URL PER_SECOND SECONDS IN_FLIGHT";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [url, per_second, seconds, in_flight] = &arguments[..] else {
+        return Err(USAGE.into());
+    };
+    let lasts = Duration::from_secs(seconds.parse()?);
+    let stage = Stage::constant(per_second.parse()?, lasts);
     let mut plan = Plan::of(Target::of(url), vec![stage], vec![Template::get("/")]);
-    plan.max_in_flight = in_flight;
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let run = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())?;
-        let session = Session::default();
-        let stop = session.stop.clone();
-        let mut running = pin!(run(&plan, session, |_| ControlFlow::Continue(())));
-        tokio::select! {
-            run = &mut running => return Ok::<_, Box<dyn Error>>(run?),
-            _ = terminated.recv() => stop.cancel(),
+    plan.max_in_flight = in_flight.parse()?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let session = Session::default();
+    let stop = session.stop.clone();
+    let mut running = pin!(run(&plan, session, |_| ControlFlow::Continue(())));
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        _ = terminated.recv() => {
+            stop.cancel();
+            running.await
         }
-        Ok(running.await?)
-    })?;
-    Ok(run.result)
+    };
+    println!("{}", serde_json::to_string(&ended?.result)?);
+    Ok(())
 }

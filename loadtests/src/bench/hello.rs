@@ -11,7 +11,7 @@ use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use super::cores::Core;
 use super::error::BenchError;
-use super::release;
+use super::release::{self, RELEASE};
 
 const LISTENS: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -59,12 +59,8 @@ fn cpu_time(process: u32) -> Option<Duration> {
 
 /// Has cargo build it as the platform is released, and returns the binary.
 pub async fn build(workspace: &Path) -> Result<PathBuf, BenchError> {
-    release::build(
-        workspace,
-        &["--package=platform", "--example=hello"],
-        "hello",
-    )
-    .await
+    let hello = ["--package=platform", "--example=hello"];
+    release::build(workspace, RELEASE, &hello, "hello").await
 }
 
 /// Starts it on `core`.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::cores::Cores;
 use super::error::BenchError;
 use super::hello;
-use super::release;
+use super::release::{self, GENERATOR, RELEASE};
 use super::results::Measured;
 use super::scratch::Scratch;
 use super::wrk::Wrk;
@@ -92,8 +92,8 @@ impl Bench {
         progress("load: builds what is measured: minutes, the first time");
         let folder = scratch.root();
         let generators = self.generators(plan, folder.clone(), progress).await?;
-        let example = ["--package=loadtests", "--example=bare_server"];
-        let program = release::build(&plan.workspace, &example, "bare_server").await?;
+        let program = example(plan, "bare_server").await?;
+        let verdicts = example(plan, "verdicts").await?;
         let (mut child, server) = hello::start(&self.cores.server, &program, &folder).await?;
         let (mut rates, mut stalls) = (Vec::new(), Vec::new());
         for round in 1..=plan.rounds {
@@ -108,11 +108,9 @@ impl Bench {
         let stopped = child.stop(STOP).await;
         stopped.map_err(BenchError::file("stop", &program))?;
         progress("load: has the regression verdicts judge what is made up");
-        let said = generators
-            .run(&generators.ours, &["verdicts"], VERDICTS_SECONDS)
-            .await?;
-        let verdicts = serde_json::from_str(&said);
-        let verdicts = verdicts.map_err(|error| does_not_count("the verdicts", error))?;
+        let said = generators.run(&verdicts, &[], VERDICTS_SECONDS).await?;
+        let rates_of_verdicts = serde_json::from_str(&said);
+        let verdicts = rates_of_verdicts.map_err(|error| does_not_count("the verdicts", error))?;
         Ok(judge::judge(&Seen {
             rates,
             stalls,
@@ -130,13 +128,21 @@ impl Bench {
     ) -> Result<Generators, BenchError> {
         std::fs::create_dir_all(&folder).map_err(BenchError::file("make", &folder))?;
         let tools = plan.home.tools();
-        let example = ["--package=loadtests", "--example=load_generator"];
+        let ours = ["--package=load-generator", "--example=arrivals"];
         Ok(Generators {
-            ours: release::build(&plan.workspace, &example, "load_generator").await?,
+            ours: release::build(&plan.workspace, GENERATOR, &ours, "arrivals").await?,
+            goose: example(plan, "goose_loop").await?,
             oha: peers::oha(&tools, progress).await,
             k6: peers::k6(&tools, progress).await,
             core: self.cores.generator.clone(),
             folder,
         })
     }
+}
+
+/// Of this package's.
+async fn example(plan: &Plan, name: &'static str) -> Result<PathBuf, BenchError> {
+    let chosen = format!("--example={name}");
+    let target = ["--package=loadtests", &chosen];
+    release::build(&plan.workspace, RELEASE, &target, name).await
 }

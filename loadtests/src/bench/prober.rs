@@ -15,7 +15,7 @@ use harness::subprocess;
 use super::cores::Cores;
 use super::error::BenchError;
 use super::hello;
-use super::release;
+use super::release::{self, RELEASE};
 use super::results::Measured;
 use super::scratch::Scratch;
 use super::series::{Series, Unit};
@@ -70,7 +70,8 @@ impl Bench {
     ) -> Result<Measured, BenchError> {
         progress("prober: builds what is measured: minutes, the first time");
         let program = hello::build(&plan.workspace).await?;
-        let prober = release::build(&plan.workspace, &["--package=prober"], "prober").await?;
+        let prober = ["--package=prober"];
+        let prober = release::build(&plan.workspace, RELEASE, &prober, "prober").await?;
         let (mut child, server) =
             hello::start(&self.cores.server, &program, &scratch.root()).await?;
         let mut rounds = Vec::new();

@@ -12,9 +12,16 @@ use super::error::BenchError;
 /// A cold build of all that the platform is made of.
 const BUILD: Duration = Duration::from_secs(30 * 60);
 
-/// Has cargo build `target` (options that choose it) and returns the executable `name`.
+/// Of cargo's, as programs are released.
+pub const RELEASE: &str = "release";
+/// Of cargo's, as what makes load is.
+pub const GENERATOR: &str = "generator";
+
+/// Has cargo build `target` (options that choose it) by `profile`, and returns the executable
+/// `name`.
 pub async fn build(
     workspace: &Path,
+    profile: &str,
     target: &[&str],
     name: &'static str,
 ) -> Result<PathBuf, BenchError> {
@@ -23,7 +30,8 @@ pub async fn build(
     let common = [
         cargo.as_str(),
         "build",
-        "--release",
+        "--profile",
+        profile,
         "--locked",
         "--message-format=json-render-diagnostics",
         "--manifest-path",
@@ -44,7 +52,7 @@ pub async fn build(
     let built = built.into_inner().ok().flatten();
     built.ok_or_else(|| BenchError::NoExecutable {
         name,
-        command: format!("cargo build --release {}", target.join(" ")),
+        command: format!("cargo build --profile {profile} {}", target.join(" ")),
     })
 }
 

@@ -1,8 +1,7 @@
 //! A worker: has its share of the arrivals set about when they are due, each on its own.
 //!
 //! It is one thread. A *slot* is a task that has one request in flight at most. An arrival that
-//! is due goes to the slot that has been idle for the shortest time, whose memory is still at
-//! hand: connections that only a burst needed are left alone. Where none is idle, one more slot
+//! is due goes to one that is idle, if there is one. Where none is, one more slot
 //! is made in each turn of the thread's loop, after what has been answered meanwhile was looked
 //! at; while the thread has no time to spare, none. To make a connection costs as much as several
 //! requests, and each request costs more the more of them there are: a thread that made them
@@ -15,7 +14,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -36,12 +34,16 @@ use super::plan::Connections;
 use super::record::{Arrival, Counts, Ending, Failure, Recorder};
 use super::requests::Requests;
 use super::schedule::Schedule;
+use super::slots::Slots;
 use super::timer::Timer;
 use crate::raw_log::Sink;
 
 /// Arrivals that are due within this of each other may be set about together: to wake for each
 /// alone would cost more than it is late.
 const TOGETHER: Duration = Duration::from_micros(100);
+/// The same where the thread has no time to spare: so the server, too, is woken for more at once,
+/// which costs whoever wakes it as much as a request does.
+const TOGETHER_WHEN_FULL: Duration = Duration::from_micros(400);
 /// A thread that is behind has so long to catch up, until it is looked again.
 const CATCHES_UP: Duration = Duration::from_millis(10);
 /// How often counts are handed on.
@@ -83,9 +85,9 @@ impl Share {
         let recorder = Recorder::new(self.job.block, self.log);
         let worker = Rc::new(Worker {
             job: self.job,
+            busy: RefCell::new(busy),
             bound: self.bound,
             slots: RefCell::default(),
-            idle: RefCell::default(),
             waiting: RefCell::default(),
             too_few_slots: Notify::new(),
             shared: RefCell::default(),
@@ -94,17 +96,16 @@ impl Share {
             all_ended: Notify::new(),
             counts: self.counts,
         });
-        worker.clone().run(self.number, timer, busy).await;
+        worker.clone().run(self.number, timer).await;
         worker.hand_on();
     }
 }
 
 struct Worker {
     job: Arc<Job>,
+    busy: RefCell<Busy>,
     bound: usize,
-    slots: RefCell<Vec<Slot>>,
-    /// Those without an arrival, the longest idle first.
-    idle: RefCell<Vec<usize>>,
+    slots: RefCell<Slots>,
     /// Due, for the next slot that is free; none while one is idle.
     waiting: RefCell<VecDeque<Arrival>>,
     too_few_slots: Notify,
@@ -117,19 +118,10 @@ struct Worker {
     counts: UnboundedSender<Counts>,
 }
 
-/// What is known of a slot.
-#[derive(Default)]
-struct Slot {
-    arrival: Option<Arrival>,
-    /// When it was set about.
-    sent: Option<Instant>,
-    waker: Option<Waker>,
-}
-
 impl Worker {
-    async fn run(self: Rc<Self>, number: usize, timer: Timer, busy: Busy) {
+    async fn run(self: Rc<Self>, number: usize, timer: Timer) {
         spawn_local(self.clone().hand_on_once_a_second());
-        spawn_local(self.clone().grow(busy));
+        spawn_local(self.clone().grow());
         let stop = &self.job.stop;
         let pacing = stop.run_until_cancelled(self.set_about_all(number, &timer));
         let _or_stopped = pacing.await;
@@ -160,7 +152,11 @@ impl Worker {
                 now = Instant::now();
             }
             if due > now {
-                timer.until(due.max(now + TOGETHER)).await;
+                let together = match self.is_full() {
+                    true => TOGETHER_WHEN_FULL,
+                    false => TOGETHER,
+                };
+                timer.until(due.max(now + together)).await;
                 now = Instant::now();
             }
             self.set_about(Arrival {
@@ -172,19 +168,18 @@ impl Worker {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.busy.borrow_mut().is_full()
+    }
+
     fn set_about(&self, arrival: Arrival) {
-        let idle = self.idle.borrow_mut().pop();
-        if let Some(number) = idle {
-            let slot = &mut self.slots.borrow_mut()[number];
-            slot.arrival = Some(arrival);
-            if let Some(waker) = &slot.waker {
-                waker.wake_by_ref();
-            }
+        let mut slots = self.slots.borrow_mut();
+        if slots.give(arrival) {
             return;
         }
         // Every slot is busy.
         let mut waiting = self.waiting.borrow_mut();
-        if self.slots.borrow().len() + waiting.len() < self.bound {
+        if slots.count() + waiting.len() < self.bound {
             waiting.push_back(arrival);
             self.too_few_slots.notify_one();
         } else {
@@ -194,23 +189,19 @@ impl Worker {
     }
 
     /// Makes slots, one after the other as long as arrivals wait.
-    async fn grow(self: Rc<Self>, mut busy: Busy) {
+    async fn grow(self: Rc<Self>) {
         loop {
             self.too_few_slots.notified().await;
             loop {
-                while busy.is_full() && !self.slots.borrow().is_empty() {
+                while self.is_full() && self.slots.borrow().count() > 0 {
                     sleep(CATCHES_UP).await;
                 }
                 yield_now().await;
                 let Some(arrival) = self.waiting.borrow_mut().pop_front() else {
                     break;
                 };
-                let mut slots = self.slots.borrow_mut();
-                slots.push(Slot {
-                    arrival: Some(arrival),
-                    ..Slot::default()
-                });
-                spawn_local(self.clone().serve(slots.len() - 1));
+                let slot = self.slots.borrow_mut().add(arrival);
+                spawn_local(self.clone().serve(slot));
             }
         }
     }
@@ -220,9 +211,8 @@ impl Worker {
         let mut line = self.line(slot);
         let mut alarm = Alarm::default();
         loop {
-            let arrival = self.given(slot).await;
-            let sent = Instant::now();
-            self.slots.borrow_mut()[slot].sent = Some(sent);
+            let given = poll_fn(|context| self.slots.borrow_mut().poll_given(slot, context));
+            let (arrival, sent) = given.await;
             let deadline = arrival.due + self.job.timeout;
             let asking = pin!(ask(&mut line, &self.job.requests, arrival, &self.recorder));
             let asked = alarm.within(deadline, asking).await;
@@ -238,10 +228,7 @@ impl Worker {
     /// Has a slot take who has waited longest, else be idle.
     fn free(&self, slot: usize) {
         let next = self.waiting.borrow_mut().pop_front();
-        if next.is_none() {
-            self.idle.borrow_mut().push(slot);
-        }
-        self.slots.borrow_mut()[slot].arrival = next;
+        self.slots.borrow_mut().free(slot, next);
     }
 
     /// The connection of a slot: HTTP/2's is several slots'.
@@ -260,24 +247,6 @@ impl Worker {
         Line::Shared(shared[number].clone())
     }
 
-    /// The arrival that a slot is given next.
-    async fn given(&self, slot: usize) -> Arrival {
-        poll_fn(|context| {
-            let slot = &mut self.slots.borrow_mut()[slot];
-            match slot.arrival {
-                Some(arrival) => Poll::Ready(arrival),
-                None => {
-                    match &mut slot.waker {
-                        Some(waker) => waker.clone_from(context.waker()),
-                        none => *none = Some(context.waker().clone()),
-                    }
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-
     fn ended(&self, arrival: Arrival, sent: Instant, ending: Result<Ending, Outcome>) {
         let mut recorder = self.recorder.borrow_mut();
         let requests = &self.job.requests;
@@ -292,7 +261,7 @@ impl Worker {
     }
 
     fn all_idle(&self) -> bool {
-        self.idle.borrow().len() == self.slots.borrow().len() && self.waiting.borrow().is_empty()
+        self.slots.borrow().are_idle() && self.waiting.borrow().is_empty()
     }
 
     /// Counts as failed what is still in flight.
@@ -300,13 +269,12 @@ impl Worker {
         let now = Instant::now();
         let mut recorder = self.recorder.borrow_mut();
         let slots = self.slots.borrow();
-        let sent = slots
-            .iter()
-            .filter_map(|slot| Some((slot.arrival?, slot.sent.unwrap_or(now))));
         let waiting = self.waiting.borrow();
-        for (arrival, sent) in sent.chain(waiting.iter().map(|arrival| (*arrival, now))) {
+        let waiting = waiting.iter().map(|arrival| (*arrival, None));
+        for (arrival, sent) in slots.in_flight().chain(waiting) {
             let ending = Ending::failed(Failure::Unanswered);
-            recorder.ended(&self.job.requests, arrival, sent.max(arrival.due), ending);
+            let sent = sent.unwrap_or(now).max(arrival.due);
+            recorder.ended(&self.job.requests, arrival, sent, ending);
         }
     }
 

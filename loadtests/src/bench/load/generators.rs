@@ -23,8 +23,10 @@ pub struct Generators {
     pub core: Core,
     /// Where they run.
     pub folder: PathBuf,
-    /// The engine and Goose's loop (`examples/load_generator`).
+    /// The engine.
     pub ours: PathBuf,
+    /// Goose's own loop.
+    pub goose: PathBuf,
     pub oha: Peer,
     pub k6: Peer,
 }
@@ -69,7 +71,7 @@ impl Generators {
             seconds.to_string(),
             in_flight.to_string(),
         ];
-        let arguments = ["arrivals", url, &rate, &lasts, &bound];
+        let arguments = [url, &rate, &lasts, &bound];
         let said = self.run(&self.ours, &arguments, seconds).await?;
         serde_json::from_str(&said).map_err(|error| does_not_count("the engine", error))
     }
@@ -84,8 +86,8 @@ impl Generators {
         at_most: u32,
     ) -> Result<Told, BenchError> {
         let [users, lasts, at_most] = [users.to_string(), seconds.to_string(), at_most.to_string()];
-        let arguments = ["users", url, &users, &lasts, &at_most];
-        let said = self.run(&self.ours, &arguments, seconds).await?;
+        let arguments = [url, &users, &lasts, &at_most];
+        let said = self.run(&self.goose, &arguments, seconds).await?;
         let counted: GooseLoop =
             serde_json::from_str(&said).map_err(|error| does_not_count("Goose", error))?;
         Told::by_goose(&counted).map_err(|reason| does_not_count("Goose", reason))

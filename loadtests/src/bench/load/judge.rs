@@ -96,7 +96,7 @@ fn rates(seen: &Seen) -> Measured {
             of_all("k6, 64 users", rate, |it| it.k6),
             of_all("Goose's own loop, 64 users", rate, |it| Some(it.goose)),
             of_all("ours: the rate it held", rate, |it| Some(it.ours)),
-            of_all("ours, asked for more than it can", rate, |it| {
+            of_all("ours, asked for wrk's rate", rate, |it| {
                 Some(it.ours_at_most)
             }),
             of_all(OF_OHA, Unit::Ratio, |it| Some(it.ours / it.oha?)),

@@ -25,10 +25,9 @@ const IN_TIME: f64 = 20.0;
 /// The engine's bound of requests in flight. It opens as many connections as it needs.
 const IN_FLIGHT: usize = 2_000;
 
-/// More than the engine can make, as a multiple of what wrk does.
-const TOO_MUCH: f64 = 1.5;
-/// Its bound then: as many are always in flight, and the rest is dropped and counted.
-const ALWAYS_IN_FLIGHT: usize = 2 * CONNECTIONS as usize;
+/// Its bound where it is asked for more than it can: as many are always in flight, and the rest
+/// is dropped and counted.
+const ALWAYS_IN_FLIGHT: usize = 4 * CONNECTIONS as usize;
 
 /// What each sustained in one round, in answers a second.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +44,14 @@ pub struct Round {
     pub goose: f64,
     /// As oha.
     pub ours: f64,
-    /// As many as it can when asked for more.
+    /// As many as it can when asked for wrk's rate.
     pub ours_at_most: f64,
 }
 
 /// Has each make as much load as it can, one after the other.
 ///
 /// wrk, k6 and Goose ask again as soon as they are answered: beside them stands what the engine
-/// answers when it is asked for more than it can. oha and the engine have an open model: they are
+/// answers when it is asked for wrk's rate. oha and the engine have an open model: they are
 /// asked for ever closer rates too, and hold one that they answer in time. k6 has such a model, but
 /// holds a quarter of what its users take.
 pub async fn measure(
@@ -71,8 +70,8 @@ pub async fn measure(
         let arrivals = generators.arrivals(url, rate, TRY_SECONDS, IN_FLIGHT);
         Ok(Some(Told::by_arrivals(&arrivals.await?)))
     };
-    let too_much = generators.arrivals(url, TOO_MUCH * most, SECONDS, ALWAYS_IN_FLIGHT);
-    let at_most = Told::by_arrivals(&too_much.await?).per_second;
+    let as_wrk = generators.arrivals(url, most, SECONDS, ALWAYS_IN_FLIGHT);
+    let at_most = Told::by_arrivals(&as_wrk.await?).per_second;
     let k6 = generators.k6(url, users, SECONDS).await?;
     let goose = generators.goose(url, CONNECTIONS, SECONDS, 0).await?;
     Ok(Round {

@@ -46,9 +46,9 @@ impl Soak {
 pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, BenchError> {
     let log = generators.folder.join("soak.log");
     let [rate, lasts, bound] = [PER_SECOND, SECONDS, IN_FLIGHT].map(|it| it.to_string());
-    let arguments = ["arrivals", &server.url, &rate, &lasts, &bound];
+    let arguments = [server.url.as_str(), &rate, &lasts, &bound];
     let core = &generators.core;
-    let mut generator = core.start("load_generator", &generators.ours, &arguments, &[], &log)?;
+    let mut generator = core.start("arrivals", &generators.ours, &arguments, &[], &log)?;
     let mut mebibytes = Vec::new();
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
