@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::generators::{Generators, does_not_count};
+use super::stall::stands_still;
 use crate::bench::error::BenchError;
 use crate::bench::hello::Server;
 use crate::bench::memory::resident_mebibytes;
@@ -12,12 +13,14 @@ use crate::result::LoadResult;
 
 const PER_SECOND: u32 = 50_000;
 const SECONDS: u32 = 3600;
-const IN_FLIGHT: u32 = 10_000;
+const IN_FLIGHT: u32 = 2_000;
 
 /// Of the hour, what is looked at. The run is that of the hour all the same: how long its blocks
 /// are goes by what it is asked for.
 const LOOKED_AT_SECONDS: usize = 240;
-/// Connections are made, buffers grow to their size: what counts is from minute 2 on.
+/// Connections are made, buffers grow to their size: what counts is from minute 2 on. The server
+/// stands still meanwhile: as many connections are made as the bound allows, and not one by one
+/// with each pause that the machine makes later.
 const WARM_UP_SECONDS: usize = 120;
 
 /// Drain and summing up included.
@@ -28,7 +31,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(30);
 pub struct Soak {
     /// From minute 2 on, once a second, MiB; empty where that cannot be told.
     pub mebibytes: Vec<f64>,
-    /// Answers a second.
+    /// Answers a second, from minute 2 on.
     pub per_second: f64,
 }
 
@@ -52,10 +55,13 @@ pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, B
     let mut mebibytes = Vec::new();
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for _ in 0..LOOKED_AT_SECONDS {
-        seconds.tick().await;
-        mebibytes.extend(resident_mebibytes(generator.pid()));
-    }
+    let looks = async {
+        for _ in 0..LOOKED_AT_SECONDS {
+            seconds.tick().await;
+            mebibytes.extend(resident_mebibytes(generator.pid()));
+        }
+    };
+    let ((), stood_still) = tokio::join!(looks, stands_still(server));
     let ended = generator.stop(ENDS_WITHIN).await;
     let said = std::fs::read_to_string(&log).map_err(BenchError::file("read", &log))?;
     let result: Result<LoadResult, _> = serde_json::from_str(said.trim());
@@ -63,6 +69,7 @@ pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, B
         let reason = format!("{error}; it ended with {ended:?} and said: {said}");
         does_not_count("the engine", reason)
     })?;
+    stood_still?;
     mebibytes.drain(..WARM_UP_SECONDS.min(mebibytes.len()));
     Ok(Soak {
         mebibytes,
@@ -70,11 +77,14 @@ pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, B
     })
 }
 
-/// Of the blocks before the last, which was broken off.
+/// From minute 2 on, to the last block, which was broken off. 0 where it ended before.
 fn per_second(result: &LoadResult) -> f64 {
-    let last = result.blocks().saturating_sub(1);
+    let last = u64::from(result.blocks().saturating_sub(1));
+    let first = last.min(WARM_UP_SECONDS as u64 * 1000 / result.block_millis);
     let endpoints = result.endpoints.values();
-    let whole = endpoints.flat_map(|endpoint| endpoint.blocks.range(..last));
-    let requests: u64 = whole.map(|(_, block)| block.requests).sum();
-    requests as f64 * 1e3 / (u64::from(last) * result.block_millis) as f64
+    let blocks = endpoints.flat_map(|endpoint| &endpoint.blocks);
+    let counted = blocks.filter(|(number, _)| (first..last).contains(&u64::from(**number)));
+    let requests: u64 = counted.map(|(_, block)| block.requests).sum();
+    let millis = ((last - first) * result.block_millis).max(1);
+    requests as f64 * 1e3 / millis as f64
 }

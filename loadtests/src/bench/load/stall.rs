@@ -69,15 +69,17 @@ async fn while_it_stalls<T>(
     server: &Server,
     load: impl Future<Output = Result<T, BenchError>>,
 ) -> Result<T, BenchError> {
-    let stalls = async {
-        sleep(BEFORE).await;
-        signal(server, Signal::SIGSTOP)?;
-        sleep(STALL).await;
-        signal(server, Signal::SIGCONT)
-    };
-    let (loaded, stalled) = tokio::join!(load, stalls);
+    let (loaded, stalled) = tokio::join!(load, stands_still(server));
     stalled?;
     loaded
+}
+
+/// Has the server stand still, once a load has begun.
+pub async fn stands_still(server: &Server) -> Result<(), BenchError> {
+    sleep(BEFORE).await;
+    signal(server, Signal::SIGSTOP)?;
+    sleep(STALL).await;
+    signal(server, Signal::SIGCONT)
 }
 
 fn signal(server: &Server, signal: Signal) -> Result<(), BenchError> {
