@@ -1,12 +1,11 @@
 //! A worker: has its share of the arrivals set about when they are due, each on its own.
 //!
-//! It is one thread. A *slot* is a task that has one request in flight at most. An arrival that
-//! is due goes to one that is idle, if there is one. Where none is, one more slot
-//! is made in each turn of the thread's loop, after what has been answered meanwhile was looked
-//! at; while the thread has no time to spare, none. To make a connection costs as much as several
-//! requests, and each request costs more the more of them there are: a thread that made them
-//! instead of reading the answers that free those it has would never catch up. At the bound an
-//! arrival is dropped.
+//! It is one thread. An arrival that is due goes to a [slot](super::slots) that is idle. Where
+//! none is, one more is made in each turn of the thread's loop, after what has been answered
+//! meanwhile was looked at; while the thread has no time to spare, none. To make a connection
+//! costs as much as several requests, and each request costs more the more of them there are: a
+//! thread that made them instead of reading the answers that free those it has would never catch
+//! up. At the bound an arrival is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -79,12 +79,11 @@ pub async fn measure(server: &Server, generators: &Generators) -> Result<Soak, B
 
 /// From minute 2 on, to the last block, which was broken off. 0 where it ended before.
 fn per_second(result: &LoadResult) -> f64 {
-    let last = u64::from(result.blocks().saturating_sub(1));
-    let first = last.min(WARM_UP_SECONDS as u64 * 1000 / result.block_millis);
+    let last = result.blocks().saturating_sub(1);
+    let first = last.min(WARM_UP_SECONDS as u32 * 1000 / result.block_millis as u32);
     let endpoints = result.endpoints.values();
-    let blocks = endpoints.flat_map(|endpoint| &endpoint.blocks);
-    let counted = blocks.filter(|(number, _)| (first..last).contains(&u64::from(**number)));
-    let requests: u64 = counted.map(|(_, block)| block.requests).sum();
-    let millis = ((last - first) * result.block_millis).max(1);
+    let whole = endpoints.flat_map(|endpoint| endpoint.blocks.range(first..last));
+    let requests: u64 = whole.map(|(_, block)| block.requests).sum();
+    let millis = (u64::from(last - first) * result.block_millis).max(1);
     requests as f64 * 1e3 / millis as f64
 }
