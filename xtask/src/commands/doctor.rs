@@ -7,6 +7,7 @@ use harness::provision::Need;
 
 use super::workplace::{Workplace, print_json};
 use crate::cli::Doctor;
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// Says what this machine has and lacks.
@@ -16,7 +17,9 @@ pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
         place.provision(&Need::ALL).await?;
     }
     let targets = &place.config.targets;
-    let findings = doctor::examine(place.home.root(), &place.home.tools(), targets).await;
+    let tools_dir = place.home.tools();
+    let findings = doctor::examine(place.home.root(), &tools_dir, targets);
+    let findings = Console::waiting("looking at this machine", findings).await;
     if arguments.common.json {
         print_json(&findings)?;
     } else {
@@ -25,7 +28,7 @@ pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
         }
     }
     // What is missing may be something that this target does without.
-    match preflight::look(place.target(), &place.home.tools()).await {
+    match preflight::look(place.target(), &tools_dir).await {
         Ok(_) => {
             say!(
                 "the target {} can be stood up: cargo xtask e2e",

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::remote;
 use super::workplace::{Workplace, home, print_json};
 use crate::cli::{Down, Named};
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// Takes environments down.
@@ -22,17 +23,20 @@ pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
     }
     let home = home(&common.places)?;
     let target = common.target.as_deref();
-    let mut down = match arguments.all {
-        true => {
-            // What a benchmark that was killed left is in a home of its own.
-            let mut all = down::all(&home, target).await;
-            let of_benchmarks = down::all(&scratch_home(&home), target).await;
-            all.ended.extend(of_benchmarks.ended);
-            all.left.extend(of_benchmarks.left);
-            all
+    let taking_down = async {
+        match arguments.all {
+            true => {
+                // What a benchmark that was killed left is in a home of its own.
+                let mut all = down::all(&home, target).await;
+                let of_benchmarks = down::all(&scratch_home(&home), target).await;
+                all.ended.extend(of_benchmarks.ended);
+                all.left.extend(of_benchmarks.left);
+                all
+            }
+            false => down::one(&home, name, target).await,
         }
-        false => down::one(&home, name, target).await,
     };
+    let mut down = Console::waiting("taking down what is up", taking_down).await;
     for name in &down.ended {
         say!("{name} is down");
     }

@@ -1,7 +1,5 @@
 //! `cargo xtask images`.
 
-use std::sync::Mutex;
-
 use harness::engine::{Engine, PATIENCE};
 use harness::exit::ExitCode;
 use harness::images::{self, ForNodes, Had, ImageReference, Listed, Workshop};
@@ -31,7 +29,9 @@ pub async fn run(arguments: Images) -> Result<ExitCode, Problem> {
 
 async fn list(place: ImagesPlace) -> Result<(), Problem> {
     let engine = engine().await?;
-    let listed = images::list(&engine, &workshop(&place.places)?).await;
+    let workshop = workshop(&place.places)?;
+    let listed = images::list(&engine, &workshop);
+    let listed = Console::waiting("looking for each image", listed).await;
     let listed = listed.map_err(Problem::no_environment)?;
     if place.json {
         return print_json(&listed);
@@ -107,12 +107,8 @@ fn workshop(places: &Places) -> Result<Workshop, Problem> {
 }
 
 fn progress() -> impl Fn(&str) + Sync {
-    let console = Mutex::new(Console::new());
-    move |text: &str| {
-        if let Ok(mut console) = console.lock() {
-            console.progress(Stage::Provision, text);
-        }
-    }
+    let console = Console::new();
+    move |text: &str| console.progress(Stage::Provision, text)
 }
 
 /// `name  here?  size  hash  where from`.

@@ -6,6 +6,7 @@ use harness::status::{self, Condition};
 
 use super::workplace::{home, print_json};
 use crate::cli::Status;
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// Shows the environments that are up.
@@ -15,7 +16,8 @@ pub async fn run(arguments: Status) -> Result<ExitCode, Problem> {
     let mut all = Vec::new();
     for name in EnvironmentFolder::all(&home) {
         if arguments.name.as_ref().is_none_or(|wanted| *wanted == name) {
-            all.push(status::of(&home, &name).await);
+            let what = format!("asking {name} how it is");
+            all.push(Console::waiting(&what, status::of(&home, &name)).await);
         }
     }
     if let Some(target) = &common.target {

@@ -10,7 +10,7 @@ use harness::home::Home;
 use harness::interrupts::Interrupts;
 use harness::kind::inputs;
 use harness::preflight;
-use harness::provision::{Need, Places as ProvisionPlaces, Plan};
+use harness::provision::{Need, Places as ProvisionPlaces, Plan, Told};
 use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 use harness::supervisor::Order;
@@ -171,11 +171,10 @@ impl Workplace {
         };
         let plan = Plan::for_needs(needs, places).await;
         say!("{}", plan.describe());
-        let console = std::sync::Mutex::new(Console::new());
-        plan.apply(|text| {
-            if let Ok(mut console) = console.lock() {
-                console.progress(Stage::Provision, text);
-            }
+        let console = Console::new();
+        plan.apply(|told| match told {
+            Told::Line(text) => console.progress(Stage::Provision, text),
+            Told::Ended(step, took) => console.ended(Stage::Provision, step, took),
         })
         .await
         .map_err(Problem::no_environment)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -331,6 +331,20 @@ impl Course<'_> {
         });
         meanwhile();
         self.signal(Signal::SIGCONT);
+    }
+
+    /// How long it said nothing, at the most, until it ended.
+    pub fn longest_silence(&mut self) -> Duration {
+        let (mut longest, mut since, mut said) = (Duration::ZERO, Instant::now(), 0);
+        eventually("the command ends", UP, || {
+            let length = self.stderr().len();
+            longest = longest.max(since.elapsed());
+            if length != said {
+                (since, said) = (Instant::now(), length);
+            }
+            let status = self.child.try_wait().unwrap();
+            status.map(|_| longest).ok_or_else(|| self.stderr())
+        })
     }
 
     pub fn stderr(&self) -> String {
