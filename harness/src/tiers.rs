@@ -1,14 +1,18 @@
 //! The project's own tests, in tiers by what they need.
 //!
 //! A test's tier is the name of its binary: `containers` and `cluster` are integration
-//! tests of these names, all others are `fast`. Within both, what needs an engine is in a
-//! module called `engine`.
+//! tests of these names, all others are `fast`. Within both, a module's name tells what
+//! its tests need besides: [`Requirement`].
 
 pub mod ground;
+mod requirement;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use miette::Diagnostic;
 use nix::sys::signal::{Signal, killpg};
@@ -17,7 +21,8 @@ use quick_junit::{Report, TestCaseStatus};
 use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::process::Command;
+use tokio::io::AsyncReadExt;
+use tokio::process::{ChildStderr, Command};
 
 use crate::engine::{self, Engine};
 use crate::exit::ExitCode;
@@ -29,6 +34,7 @@ use crate::run::event::Failure;
 use crate::supervisor::Order;
 use crate::tools;
 use ground::Ground;
+use requirement::Requirement;
 
 /// By what its tests need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -129,8 +135,14 @@ pub struct TestPlan {
     no_engine: Option<String>,
     /// Without what clusters take besides an engine: what is missing.
     no_cluster: Option<String>,
+    /// Why no test can stand before the engine's socket.
+    no_socket: Option<String>,
+    /// Why no test can mount a file system.
+    no_mount: Option<String>,
     /// What a whole tier lacks.
     missing: BTreeMap<Tier, String>,
+    /// Whether what cannot be run here is a failure: pipelines are to run every test.
+    strict: bool,
 }
 
 impl TestPlan {
@@ -138,6 +150,7 @@ impl TestPlan {
     pub async fn look(tiers: &[Tier], tools_dir: &Path) -> (TestPlan, Option<Engine>) {
         let mut plan = TestPlan {
             tiers: tiers.to_vec(),
+            strict: is_pipeline(std::env::var_os("CI").as_deref()),
             ..TestPlan::default()
         };
         for tier in tiers {
@@ -152,8 +165,12 @@ impl TestPlan {
         let lacking = preflight::missing_tools(tools_dir);
         let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
         plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
+        plan.no_mount = requirement::no_mount().await;
         match Engine::find(engine::PATIENCE).await {
-            Ok(engine) => (plan, Some(engine)),
+            Ok(engine) => {
+                plan.no_socket = requirement::no_socket(&engine);
+                (plan, Some(engine))
+            }
             Err(none) => {
                 plan.no_engine = Some(none.in_short());
                 (plan, None)
@@ -183,11 +200,12 @@ impl TestPlan {
             .collect();
         let mut filter = wanted.join(" or ");
         for tier in tiers {
-            let left_out = |test: &Listed| test.tier == *tier && self.leaves_out(test);
-            if there.iter().any(left_out) {
-                let binary = tier.name();
-                filter =
-                    format!("({filter}) and not (binary(={binary}) and test(/{NEEDS_ENGINE}/))");
+            for requirement in Requirement::ALL {
+                let left_out = |test: &Listed| test.tier == *tier && requirement.is_of(&test.name);
+                if self.lacks(*tier, requirement).is_some() && there.iter().any(left_out) {
+                    let left_out = requirement.filter(tier.name());
+                    filter = format!("({filter}) and not {left_out}");
+                }
             }
         }
         filter
@@ -201,14 +219,27 @@ impl TestPlan {
 
     /// Whether the test is run.
     fn selects(&self, test: &Listed) -> bool {
-        self.tiers.contains(&test.tier)
-            && self.not_run(test.tier).is_none()
-            && !self.leaves_out(test)
+        self.tiers.contains(&test.tier) && self.left_out(test).is_none()
     }
 
-    fn leaves_out(&self, test: &Listed) -> bool {
-        let in_engine = test.name.starts_with("engine::") || test.name.contains("::engine::");
-        in_engine && self.no_ground(test.tier).is_some()
+    /// Why the test cannot be run here, if it cannot.
+    fn left_out(&self, test: &Listed) -> Option<String> {
+        let lacks = |requirement: Requirement| match requirement.is_of(&test.name) {
+            true => self.lacks(test.tier, requirement),
+            false => None,
+        };
+        self.not_run(test.tier)
+            .or_else(|| Requirement::ALL.into_iter().find_map(lacks))
+    }
+
+    /// Why no test of the tier has what it requires, if none has.
+    fn lacks(&self, tier: Tier, requirement: Requirement) -> Option<String> {
+        match (tier, requirement) {
+            (Tier::Fast, _) => None,
+            (_, Requirement::Engine) => self.no_ground(tier),
+            (_, Requirement::Socket) => self.no_socket.clone(),
+            (_, Requirement::Mount) => self.no_mount.clone(),
+        }
     }
 
     /// Why what needs an engine is not run in this tier, if it is not.
@@ -258,8 +289,10 @@ pub fn path_with(tools_dir: &Path) -> (String, String) {
     ("PATH".into(), joined.to_string_lossy().into_owned())
 }
 
-/// The names of tests that need an engine, as a regular expression.
-const NEEDS_ENGINE: &str = "(^|::)engine::";
+/// Whether `CI`, which pipelines set (GitHub, GitLab and others to `true`), says so.
+fn is_pipeline(ci: Option<&OsStr>) -> bool {
+    ci.is_some_and(|ci| !ci.is_empty() && ci != "0" && ci != "false")
+}
 
 /// A test that there is.
 struct Listed {
@@ -277,8 +310,15 @@ pub struct Tally {
     pub failed: usize,
     /// Tests that are run by hand only.
     pub ignored: usize,
-    /// Tests that could not be run here.
-    pub left_out: usize,
+    /// Tests that could not be run here, by name, under the reason.
+    pub left_out: BTreeMap<String, Vec<String>>,
+}
+
+impl Tally {
+    /// How many could not be run here.
+    fn left_out(&self) -> usize {
+        self.left_out.values().map(Vec::len).sum()
+    }
 }
 
 /// What came of the tests.
@@ -287,8 +327,8 @@ pub struct Outcome {
     plan: TestPlan,
     /// What came of each tier.
     pub tallies: BTreeMap<Tier, Tally>,
-    /// nextest's own exit code.
-    pub exit_code: ExitCode,
+    /// What nextest came to.
+    ran: ExitCode,
 }
 
 /// What the tests of the cluster tier are given, where they have a cluster.
@@ -301,6 +341,15 @@ pub struct ClusterOrder<'a> {
     pub progress: &'a (dyn Fn(&str) + Sync),
 }
 
+/// Who is told how far the tests are.
+#[derive(Clone, Copy)]
+pub struct Audience<'a> {
+    /// What is waited for from now on.
+    pub waiting: &'a (dyn Fn(&str) + Sync),
+    /// cargo or nextest has said something itself.
+    pub heard: &'a (dyn Fn() + Sync),
+}
+
 /// Runs nextest for a plan, its output passed through: first what needs no cluster, then
 /// with one that is stood up for it, the rest.
 pub async fn run(
@@ -309,20 +358,22 @@ pub async fn run(
     workspace: &Path,
     environment: &[(String, String)],
     cluster: Option<ClusterOrder<'_>>,
+    audience: Audience<'_>,
     interrupts: &mut Interrupts,
 ) -> Result<Outcome, TestsError> {
     if plan.tiers.contains(&Tier::Containers)
-        && let Some(code) = build_platform(workspace, interrupts).await?
+        && let Some(code) = build_platform(workspace, audience, interrupts).await?
     {
         return Ok(Outcome::called_off(plan, code));
     }
-    let (there, target) = match list(nextest, workspace, interrupts).await? {
+    let (there, target) = match list(nextest, workspace, audience, interrupts).await? {
         Ok(listed) => listed,
         Err(code) => return Ok(Outcome::called_off(plan, code)),
     };
     let mut part = Part {
         nextest,
         workspace,
+        audience,
         junit: target.join("nextest/default/junit.xml"),
         environment: environment.to_vec(),
         tallies: not_run(&plan, &there),
@@ -337,7 +388,7 @@ pub async fn run(
             .await?;
     }
     Ok(Outcome {
-        exit_code: part.exit_code.unwrap_or(ExitCode::NoEnvironment),
+        ran: part.exit_code.unwrap_or(ExitCode::NoEnvironment),
         tallies: part.tallies,
         plan,
     })
@@ -347,6 +398,7 @@ pub async fn run(
 struct Part<'a> {
     nextest: &'a Path,
     workspace: &'a Path,
+    audience: Audience<'a>,
     junit: PathBuf,
     environment: Vec<(String, String)>,
     tallies: BTreeMap<Tier, Tally>,
@@ -367,10 +419,7 @@ impl Part<'_> {
         // An old one must not be taken for this run's.
         let _ = std::fs::remove_file(&self.junit);
         let filter = plan.filter(there, tiers);
-        let Part {
-            nextest, workspace, ..
-        } = *self;
-        let code = execute(nextest, workspace, &filter, &self.environment, interrupts).await?;
+        let code = self.execute(&filter, interrupts).await?;
         if self.junit.exists() {
             add_results(&self.junit, &mut self.tallies)?;
         }
@@ -379,6 +428,28 @@ impl Part<'_> {
             _ => Some(code),
         };
         Ok(())
+    }
+
+    async fn execute(
+        &self,
+        filter: &str,
+        interrupts: &mut Interrupts,
+    ) -> Result<ExitCode, TestsError> {
+        let mut child = command(self.nextest, self.workspace, "run")
+            .args(["--filterset", filter])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stderr(stderr())
+            .spawn()
+            .map_err(|source| run_error(self.nextest, source))?;
+        (self.audience.waiting)("running the tests");
+        let (group, stderr) = (child.id(), child.stderr.take());
+        let ended = passing_on(stderr, self.audience, child.wait());
+        let ended = passing_signals_on(ended, group, interrupts).await;
+        match ended.map_err(|source| run_error(self.nextest, source))? {
+            (_, Some(code)) => Ok(code),
+            (status, None) if status.success() => Ok(ExitCode::Held),
+            (_, None) => Ok(ExitCode::CheckFailed),
+        }
     }
 
     async fn run_on_cluster(
@@ -416,6 +487,7 @@ impl Part<'_> {
 /// the signal that called it off, if one did.
 async fn build_platform(
     workspace: &Path,
+    audience: Audience<'_>,
     interrupts: &mut Interrupts,
 ) -> Result<Option<ExitCode>, TestsError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -423,12 +495,15 @@ async fn build_platform(
     let mut child = Command::new(&cargo)
         .current_dir(workspace)
         .args(["build", "--release", "--package", "platform", "--locked"])
+        .stderr(stderr())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| run_error(&cargo, source))?;
-    let group = child.id();
-    let ended = passing_signals_on(child.wait(), group, interrupts).await;
+    (audience.waiting)("compiling the platform");
+    let (group, stderr) = (child.id(), child.stderr.take());
+    let ended = passing_on(stderr, audience, child.wait());
+    let ended = passing_signals_on(ended, group, interrupts).await;
     match ended.map_err(|source| run_error(&cargo, source))? {
         (_, Some(code)) => Ok(Some(code)),
         (status, None) if status.success() => Ok(None),
@@ -452,17 +527,21 @@ fn command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
 async fn list(
     nextest: &Path,
     workspace: &Path,
+    audience: Audience<'_>,
     interrupts: &mut Interrupts,
 ) -> Result<Result<(Vec<Listed>, PathBuf), ExitCode>, TestsError> {
     let mut command = command(nextest, workspace, "list");
     command
         .args(["--message-format", "json", "--run-ignored", "all"])
-        .stdout(Stdio::piped());
-    let child = command
+        .stdout(Stdio::piped())
+        .stderr(stderr());
+    let mut child = command
         .spawn()
         .map_err(|source| run_error(nextest, source))?;
-    let group = child.id();
-    let output = passing_signals_on(child.wait_with_output(), group, interrupts).await;
+    (audience.waiting)("compiling the tests");
+    let (group, stderr) = (child.id(), child.stderr.take());
+    let output = passing_on(stderr, audience, child.wait_with_output());
+    let output = passing_signals_on(output, group, interrupts).await;
     let output = output.map_err(|source| run_error(nextest, source))?;
     let output = match output {
         (_, Some(code)) => return Ok(Err(code)),
@@ -482,24 +561,39 @@ async fn list(
     Ok(Ok((tests(&listed), target.into())))
 }
 
-async fn execute(
-    nextest: &Path,
-    workspace: &Path,
-    filter: &str,
-    environment: &[(String, String)],
-    interrupts: &mut Interrupts,
-) -> Result<ExitCode, TestsError> {
-    let mut child = command(nextest, workspace, "run")
-        .args(["--filterset", filter])
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .spawn()
-        .map_err(|source| run_error(nextest, source))?;
-    let group = child.id();
-    let ended = passing_signals_on(child.wait(), group, interrupts).await;
-    match ended.map_err(|source| run_error(nextest, source))? {
-        (_, Some(code)) => Ok(code),
-        (status, None) if status.success() => Ok(ExitCode::Held),
-        (_, None) => Ok(ExitCode::CheckFailed),
+/// Where a child's standard error goes. On a terminal it shows by itself how far it is;
+/// elsewhere it may say nothing for minutes, and we have to know.
+fn stderr() -> Stdio {
+    match std::io::stderr().is_terminal() {
+        true => Stdio::inherit(),
+        false => Stdio::piped(),
+    }
+}
+
+/// Awaits the end of a child, and passes on what comes from its standard error.
+async fn passing_on<T>(
+    stderr: Option<ChildStderr>,
+    audience: Audience<'_>,
+    ended: impl Future<Output = T>,
+) -> T {
+    /// What it wrote is there at once; what it left running may hold the stream open.
+    const LATE: Duration = Duration::from_millis(200);
+    let passed = async {
+        let Some(mut stderr) = stderr else { return };
+        let mut bytes = [0; 8 * 1024];
+        while let Ok(length @ 1..) = stderr.read(&mut bytes).await {
+            // Nobody may read it any more: then the tests go on all the same.
+            let _ = std::io::stderr().write_all(&bytes[..length]);
+            (audience.heard)();
+        }
+    };
+    let (mut passed, mut ended) = (std::pin::pin!(passed), std::pin::pin!(ended));
+    tokio::select! {
+        ended = &mut ended => {
+            let _ = tokio::time::timeout(LATE, passed).await;
+            ended
+        }
+        () = &mut passed => ended.await,
     }
 }
 
@@ -548,12 +642,15 @@ fn tests(listed: &Value) -> Vec<Listed> {
 /// What there is and is not run, by tier.
 fn not_run(plan: &TestPlan, there: &[Listed]) -> BTreeMap<Tier, Tally> {
     let mut tallies: BTreeMap<Tier, Tally> = BTreeMap::new();
-    for test in there {
+    for test in there.iter().filter(|test| plan.tiers.contains(&test.tier)) {
         let tally = tallies.entry(test.tier).or_default();
-        match (plan.selects(test), test.ignored) {
-            (_, true) => tally.ignored += 1,
-            (false, false) => tally.left_out += 1,
-            (true, false) => {}
+        match (test.ignored, plan.left_out(test)) {
+            (true, _) => tally.ignored += 1,
+            (false, Some(why)) => {
+                let names = tally.left_out.entry(why).or_default();
+                names.push(test.name.clone());
+            }
+            (false, None) => {}
         }
     }
     tallies
@@ -589,7 +686,13 @@ impl std::fmt::Display for Outcome {
             writeln!(f, "{:<11} {}", tier.name(), self.in_words(*tier, &tally))?;
             sum.passed += tally.passed;
             sum.failed += tally.failed;
-            sum.ignored += tally.ignored + tally.left_out;
+            sum.ignored += tally.ignored + tally.left_out();
+        }
+        if self.fails_a_pipeline() {
+            writeln!(
+                f,
+                "failed: CI is set, and a pipeline is to run every test: see what was not run"
+            )?;
         }
         let Tally {
             passed,
@@ -609,28 +712,46 @@ impl Outcome {
         Outcome {
             plan,
             tallies: BTreeMap::new(),
-            exit_code,
+            ran: exit_code,
         }
+    }
+
+    /// What the command ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self.ran {
+            ExitCode::Held if self.fails_a_pipeline() => ExitCode::NoEnvironment,
+            ran => ran,
+        }
+    }
+
+    fn fails_a_pipeline(&self) -> bool {
+        self.plan.strict && self.tallies.values().any(|tally| tally.left_out() > 0)
     }
 
     fn in_words(&self, tier: Tier, tally: &Tally) -> String {
         if *tally == Tally::default() {
-            return match self.exit_code {
+            return match self.ran {
                 ExitCode::Interrupted | ExitCode::Terminated => "not run: called off".into(),
                 _ => "no tests: there is nothing to run in this tier yet".into(),
             };
         }
         let mut words = vec![format!("{} passed, {} failed", tally.passed, tally.failed)];
-        if tally.left_out > 0 {
-            let no_ground = || self.plan.no_ground(tier);
-            let why = self.plan.not_run(tier).or_else(no_ground);
-            let why = why.unwrap_or_else(|| "the run was called off".into());
-            words.push(format!("{} not run: {why}", tally.left_out));
+        for (why, names) in &tally.left_out {
+            words.push(format!("{} not run: {why}{}", names.len(), listed(names)));
         }
         if tally.ignored > 0 {
             words.push(format!("{} only by hand (docs/testing.md)", tally.ignored));
         }
         words.join("; ")
+    }
+}
+
+/// The tests' names, where they are few enough to be read; `--json` has them all.
+fn listed(names: &[String]) -> String {
+    const FEW: usize = 5;
+    match names.len() {
+        0..=FEW => format!(" ({})", names.join(", ")),
+        _ => String::new(),
     }
 }
 
@@ -659,8 +780,8 @@ mod unit {
         TestPlan {
             tiers: Tier::ALL.to_vec(),
             no_engine: no_engine.map(str::to_owned),
-            no_cluster: None,
             missing: missing.into_iter().collect(),
+            ..TestPlan::default()
         }
     }
 
@@ -671,6 +792,8 @@ mod unit {
             "harness::containers": {"testcases": {
                 "engine::c": test(false),
                 "engine::by_hand": test(true),
+                "engine::socket::s": test(false),
+                "mount::m": test(false),
                 "d": test(false),
             }},
             "harness::cluster": {"testcases": {"e": test(false), "engine::f": test(false)}},
@@ -684,6 +807,11 @@ mod unit {
             plan(Some("none answers"), None),
             plan(None, Some((Tier::Containers, "Redis"))),
             plan(None, Some((Tier::Cluster, "helm"))),
+            TestPlan {
+                no_socket: Some("over TCP".into()),
+                no_mount: Some("not root".into()),
+                ..plan(None, None)
+            },
         ]
         .map(|plan| {
             let both = [Tier::Fast, Tier::Containers];
@@ -701,6 +829,8 @@ mod unit {
             binary(=cluster)
         not (binary(=containers) or binary(=cluster)) or binary(=containers)
             
+        ((not (binary(=containers) or binary(=cluster)) or binary(=containers)) and not (binary(=containers) and test(/(^|::)socket::/))) and not (binary(=containers) and test(/(^|::)mount::/))
+            binary(=cluster)
         ");
     }
 
@@ -712,18 +842,55 @@ mod unit {
         );
         let mut tallies = not_run(&plan, &there());
         tallies.get_mut(&Tier::Fast).unwrap().passed = 2;
-        tallies.get_mut(&Tier::Containers).unwrap().passed = 1;
+        tallies.get_mut(&Tier::Containers).unwrap().passed = 2;
         let outcome = Outcome {
             plan,
             tallies,
-            exit_code: ExitCode::Held,
+            ran: ExitCode::Held,
         };
         insta::assert_snapshot!(outcome, @r"
         fast        2 passed, 0 failed
-        containers  1 passed, 0 failed; 1 not run: they need a container engine, and no container engine answers; 1 only by hand (docs/testing.md)
-        cluster     0 passed, 0 failed; 2 not run: helm missing: `cargo xtask test --provision` installs it
-        tests: 3 passed, 0 failed, 4 skipped
+        containers  2 passed, 0 failed; 2 not run: they need a container engine, and no container engine answers (engine::c, engine::socket::s); 1 only by hand (docs/testing.md)
+        cluster     0 passed, 0 failed; 2 not run: helm missing: `cargo xtask test --provision` installs it (e, engine::f)
+        tests: 4 passed, 0 failed, 5 skipped
         ");
+    }
+
+    #[test]
+    fn what_cannot_be_run_here_fails_in_a_pipeline_and_what_is_run_by_hand_does_not() {
+        let ended = |strict, no_mount: Option<&str>, ran| {
+            let plan = TestPlan {
+                strict,
+                no_mount: no_mount.map(str::to_owned),
+                ..plan(None, None)
+            };
+            let tallies = not_run(&plan, &there());
+            assert_eq!(tallies[&Tier::Containers].ignored, 1);
+            Outcome { plan, tallies, ran }
+        };
+        let held = ended(true, Some("they need to mount"), ExitCode::Held);
+        assert_eq!(held.exit_code(), ExitCode::NoEnvironment);
+        insta::assert_snapshot!(held, @r"
+        fast        no tests: there is nothing to run in this tier yet
+        containers  0 passed, 0 failed; 1 not run: they need to mount (mount::m); 1 only by hand (docs/testing.md)
+        cluster     no tests: there is nothing to run in this tier yet
+        failed: CI is set, and a pipeline is to run every test: see what was not run
+        tests: 0 passed, 0 failed, 2 skipped
+        ");
+        let failed = ended(true, Some("not root"), ExitCode::CheckFailed);
+        assert_eq!(failed.exit_code(), ExitCode::CheckFailed);
+        let at_home = ended(false, Some("not root"), ExitCode::Held);
+        assert_eq!(at_home.exit_code(), ExitCode::Held);
+        let nothing_left_out = ended(true, None, ExitCode::Held);
+        assert_eq!(nothing_left_out.exit_code(), ExitCode::Held);
+    }
+
+    #[test]
+    fn a_pipeline_is_told_by_ci() {
+        let told = |ci: &str| is_pipeline(Some(OsStr::new(ci)));
+        assert!(told("true") && told("1") && told("woodpecker"));
+        assert!(!told("") && !told("0") && !told("false"));
+        assert!(!is_pipeline(None));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! `cargo xtask test`.
 
-use std::sync::Mutex;
-
 use harness::config::Target;
 use harness::environment::EnvironmentName;
 use harness::exit::ExitCode;
@@ -10,7 +8,7 @@ use harness::provision::Need;
 use harness::run::event::Stage;
 use harness::run::{News, Run};
 use harness::supervisor::Order;
-use harness::tiers::{self, ClusterOrder, TestPlan, TestsError, Tier};
+use harness::tiers::{self, Audience, ClusterOrder, TestPlan, TestsError, Tier};
 use harness::tools;
 
 use super::workplace::{Workplace, interrupts, print_json};
@@ -34,12 +32,8 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
         .ok_or_else(|| Problem::no_environment(TestsError::NoNextest))?;
     let (plan, engine) = TestPlan::look(&tiers, &place.home.tools()).await;
     let mut environment = vec![tiers::path_with(&place.home.tools())];
-    let console = Mutex::new(Console::new());
-    let progress = |text: &str| {
-        if let Ok(mut console) = console.lock() {
-            console.progress(Stage::Provision, text);
-        }
-    };
+    let console = Console::new();
+    let progress = |text: &str| console.progress(Stage::Provision, text);
     if let Some(engine) = &engine {
         let workshop = Workshop::of(&place.workspace, &place.home);
         tokio::select! {
@@ -59,18 +53,23 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
         variables: &environment,
         progress: &progress,
     });
+    let audience = Audience {
+        waiting: &|what| console.wait_for_child(what),
+        heard: &|| console.heard(),
+    };
     let outcome = tiers::run(
         plan,
         &nextest,
         &place.workspace,
         &environment,
         cluster,
+        audience,
         &mut interrupts,
     )
     .await
     .map_err(Problem::no_environment);
     if let Some((run, ..)) = &mut run {
-        let code = outcome.as_ref().map(|outcome| outcome.exit_code);
+        let code = outcome.as_ref().map(|outcome| outcome.exit_code());
         run.finish(code.unwrap_or(ExitCode::NoEnvironment))?;
     }
     let outcome = outcome?;
@@ -78,7 +77,7 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
         print_json(&outcome.tallies)?;
     }
     say!("\n{outcome}");
-    Ok(outcome.exit_code)
+    Ok(outcome.exit_code())
 }
 
 /// The run of the cluster that tests share, its target and its name; nothing where the

@@ -4,6 +4,7 @@ mod faults;
 mod load;
 mod remote;
 mod scenarios;
+mod socket;
 mod stages;
 
 use std::collections::HashMap;

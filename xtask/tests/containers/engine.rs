@@ -1,6 +1,6 @@
 //! Backing services from containers: what the engine has of an environment, and when.
 
-mod silence;
+mod socket;
 
 use std::fs;
 

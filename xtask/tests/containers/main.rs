@@ -1,8 +1,8 @@
 //! Whole runs of the local target, and what is done to them: signals at every stage, parts
 //! that die, disks that fill up. Whatever happens, it is said in time and nothing is left.
 //!
-//! What needs a container engine is in `engine`; the rest brings Postgres and Redis up
-//! from binaries.
+//! What needs a container engine is in `engine`, what mounts a file system in `mount`; the
+//! rest brings Postgres and Redis up from binaries.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +22,7 @@ mod leftovers;
 mod load;
 #[path = "../support/machine.rs"]
 mod machine;
+mod mount;
 mod perf;
 #[path = "../support/rig.rs"]
 mod rig;

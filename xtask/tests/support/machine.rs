@@ -134,9 +134,15 @@ pub struct EngineThatStops {
 }
 
 impl EngineThatStops {
-    /// `host` as in `DOCKER_HOST`; nothing where it is not a socket of this machine.
-    pub fn before(host: &str) -> Option<Self> {
-        let engine = PathBuf::from(host.strip_prefix("unix://")?);
+    /// `host` as in `DOCKER_HOST`: a socket of this machine.
+    pub fn before(host: &str) -> Self {
+        let socket = host.strip_prefix("unix://");
+        let engine = PathBuf::from(socket.unwrap_or_else(|| {
+            panic!(
+                "these tests stand before the engine's Unix socket, and it is at {host}; \
+                 `cargo xtask test` leaves them out there"
+            )
+        }));
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
@@ -154,7 +160,7 @@ impl EngineThatStops {
                 }
             }
         });
-        Some(EngineThatStops { stopped, folder })
+        EngineThatStops { stopped, folder }
     }
 
     /// For `DOCKER_HOST`.

@@ -1,4 +1,4 @@
-//! Bad input that only an engine or a cluster shows, and an engine that falls silent.
+//! Bad input that only an engine or a cluster shows.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,8 +8,8 @@ use harness::cluster::workloads::Workloads;
 use harness::environment::Environment;
 use nix::sys::signal::Signal;
 
-use super::{ClusterRig, SOON, engine};
-use crate::machine::{EngineThatStops, Process, eventually};
+use super::{ClusterRig, SOON};
+use crate::machine::{Process, eventually};
 use crate::rig::{E2E_ON_KIND, Rig, SECONDS};
 
 #[tokio::test]
@@ -60,31 +60,6 @@ async fn a_name_that_is_coming_up_is_refused_naming_the_holder() {
     first.starts("kind create ");
     first.signal(Signal::SIGTERM);
     first.ends_within(SOON).expect_code(143);
-    cluster.leaves_nothing(traces).await;
-}
-
-#[tokio::test]
-async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
-    let Some(stops) = EngineThatStops::before(&engine().await.host) else {
-        println!("skipped: the engine is not at a socket of this machine");
-        return;
-    };
-    let cluster = ClusterRig::of(Rig::new().variable("DOCKER_HOST", &stops.host())).await;
-    let rig = &cluster.rig;
-    let mut course = rig.spawn(&E2E_ON_KIND);
-    course.says("creating the cluster");
-    course.starts("docker exec ");
-    let traces = cluster.traces().await;
-    stops.stop();
-    course
-        .ends_within(SOON)
-        .expect_code(6)
-        .expect_words("it has stopped answering")
-        .expect_words("cargo xtask down --all");
-    rig.run(&["down", "--all"])
-        .expect_code(6)
-        .expect_words("left: cluster trii-");
-    stops.go_on();
     cluster.leaves_nothing(traces).await;
 }
 

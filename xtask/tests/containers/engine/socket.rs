@@ -1,4 +1,4 @@
-//! An engine that falls silent.
+//! An engine that falls silent: the tests stand before its socket.
 
 use std::time::Duration;
 
@@ -9,10 +9,7 @@ use crate::rig::E2E;
 #[tokio::test]
 async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
     let engine = engine().await;
-    let Some(stops) = EngineThatStops::before(&engine.host) else {
-        println!("skipped: the engine is not at a socket of this machine");
-        return;
-    };
+    let stops = EngineThatStops::before(&engine.host);
     let rig = rig().variable("DOCKER_HOST", &stops.host());
     let mut course = rig.spawn(&E2E);
     let mut traces = None;
