@@ -55,6 +55,7 @@ impl Tier {
                 Need::RedisBinaries,
                 Need::Engine,
                 Need::ImageBuilder,
+                Need::Registry,
             ],
             Tier::Cluster => &Need::OF_CLUSTERS,
         };
@@ -129,6 +130,8 @@ pub struct TestPlan {
     no_engine: Option<String>,
     /// Without what clusters take besides an engine: what is missing.
     no_cluster: Option<String>,
+    /// Without the registry that pulls are tested with.
+    no_registry: bool,
     /// What a whole tier lacks.
     missing: BTreeMap<Tier, String>,
 }
@@ -149,6 +152,7 @@ impl TestPlan {
         if *tiers == [Tier::Fast] {
             return (plan, None);
         }
+        plan.no_registry = tools::own_or_on_path(tools_dir, "registry").is_none();
         let lacking = preflight::missing_tools(tools_dir);
         let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
         plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
@@ -186,8 +190,11 @@ impl TestPlan {
             let left_out = |test: &Listed| test.tier == *tier && self.leaves_out(test);
             if there.iter().any(left_out) {
                 let binary = tier.name();
-                filter =
-                    format!("({filter}) and not (binary(={binary}) and test(/{NEEDS_ENGINE}/))");
+                let needs = match self.no_ground(*tier) {
+                    Some(_) => NEEDS_ENGINE,
+                    None => NEEDS_REGISTRY,
+                };
+                filter = format!("({filter}) and not (binary(={binary}) and test(/{needs}/))");
             }
         }
         filter
@@ -207,8 +214,18 @@ impl TestPlan {
     }
 
     fn leaves_out(&self, test: &Listed) -> bool {
-        let in_engine = test.name.starts_with("engine::") || test.name.contains("::engine::");
-        in_engine && self.no_ground(test.tier).is_some()
+        let is_in = |module: &str| {
+            test.name.starts_with(module) || test.name.contains(&format!("::{module}"))
+        };
+        is_in("engine::") && self.no_ground(test.tier).is_some()
+            || is_in("engine::registry::") && self.no_registry(test.tier).is_some()
+    }
+
+    /// Why what needs a registry is not run in this tier, if it is not.
+    fn no_registry(&self, tier: Tier) -> Option<&str> {
+        (tier == Tier::Containers && self.no_registry).then_some(
+            "they pull from a registry of their own, which is missing: `--provision` gets it",
+        )
     }
 
     /// Why what needs an engine is not run in this tier, if it is not.
@@ -244,7 +261,7 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         // cluster takes, are left out one by one.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,
         Need::Go | Need::DockerCli | Need::Kind => true,
-        Need::Runtime | Need::Inotify => true,
+        Need::Registry | Need::Runtime | Need::Inotify => true,
     };
     tier.needs().into_iter().filter(move |need| !here(need))
 }
@@ -260,6 +277,9 @@ pub fn path_with(tools_dir: &Path) -> (String, String) {
 
 /// The names of tests that need an engine, as a regular expression.
 const NEEDS_ENGINE: &str = "(^|::)engine::";
+
+/// The names of tests that need an engine and a registry.
+const NEEDS_REGISTRY: &str = "(^|::)engine::registry::";
 
 /// A test that there is.
 struct Listed {
@@ -623,7 +643,12 @@ impl Outcome {
         let mut words = vec![format!("{} passed, {} failed", tally.passed, tally.failed)];
         if tally.left_out > 0 {
             let no_ground = || self.plan.no_ground(tier);
-            let why = self.plan.not_run(tier).or_else(no_ground);
+            let no_registry = || self.plan.no_registry(tier).map(str::to_owned);
+            let why = self
+                .plan
+                .not_run(tier)
+                .or_else(no_ground)
+                .or_else(no_registry);
             let why = why.unwrap_or_else(|| "the run was called off".into());
             words.push(format!("{} not run: {why}", tally.left_out));
         }
@@ -660,6 +685,7 @@ mod unit {
             tiers: Tier::ALL.to_vec(),
             no_engine: no_engine.map(str::to_owned),
             no_cluster: None,
+            no_registry: false,
             missing: missing.into_iter().collect(),
         }
     }
@@ -670,6 +696,7 @@ mod unit {
             "harness": {"testcases": {"a": test(false), "b": test(false)}},
             "harness::containers": {"testcases": {
                 "engine::c": test(false),
+                "engine::registry::g": test(false),
                 "engine::by_hand": test(true),
                 "d": test(false),
             }},
@@ -681,6 +708,10 @@ mod unit {
     fn the_filter_names_what_there_is_and_leaves_out_what_cannot_be_run() {
         let filters = [
             plan(None, None),
+            TestPlan {
+                no_registry: true,
+                ..plan(None, None)
+            },
             plan(Some("none answers"), None),
             plan(None, Some((Tier::Containers, "Redis"))),
             plan(None, Some((Tier::Cluster, "helm"))),
@@ -724,6 +755,20 @@ mod unit {
         cluster     0 passed, 0 failed; 2 not run: helm missing: `cargo xtask test --provision` installs it
         tests: 3 passed, 0 failed, 4 skipped
         ");
+    }
+
+    #[test]
+    fn what_lacks_only_a_registry_says_so() {
+        let plan = TestPlan {
+            no_registry: true,
+            ..plan(None, None)
+        };
+        let outcome = Outcome {
+            tallies: not_run(&plan, &there()),
+            plan,
+            exit_code: ExitCode::Held,
+        };
+        insta::assert_snapshot!(outcome.to_string().lines().nth(1).unwrap());
     }
 
     #[test]
