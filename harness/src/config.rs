@@ -249,13 +249,14 @@ impl Config {
         name.unwrap_or(&self.default_target) == AUTO
     }
 
-    /// What [`AUTO`] comes to: the first kind target where an engine answers, else the
-    /// first local one; where there is none of these, the first that is stood up.
-    pub fn auto(&self, engine_answers: bool) -> Option<&str> {
+    /// What [`AUTO`] comes to: the first kind target where a cluster can be had (an engine
+    /// answers, and there are images), else the first local one; where there is none of
+    /// these, the first that is stood up.
+    pub fn auto(&self, cluster: bool) -> Option<&str> {
         let wanted = |target: &Target| match target {
-            Target::Kind(_) => engine_answers,
+            Target::Kind(_) => cluster,
             Target::Remote(_) => false,
-            Target::Local(_) => !engine_answers,
+            Target::Local(_) => !cluster,
         };
         // A cluster that is there is only ever used by its name.
         let stood_up = |(_, target): &(&String, &Target)| !matches!(target, Target::Remote(_));

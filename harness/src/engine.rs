@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use bollard::models::SystemVersion;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -22,6 +23,9 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long any single request to a found engine may take until its first byte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What Podman calls itself where it speaks Docker's API.
+const PODMAN: &str = "Podman Engine";
 
 /// An engine that answered.
 #[derive(Clone, Debug)]
@@ -86,6 +90,11 @@ impl Engine {
             }
         }
         Err(NoEngine::from_looks(looks))
+    }
+
+    /// Whether it is Podman, which is not all that a Docker Engine is.
+    pub fn is_podman(&self) -> bool {
+        self.name == PODMAN
     }
 
     /// The client to speak to it with, at the negotiated API version.
@@ -199,10 +208,18 @@ impl NoEngine {
     /// On one line, for a note: where all was looked, `doctor` says.
     pub fn in_short(&self) -> String {
         match self {
-            NoEngine::Nowhere { looks } => format!(
-                "no container engine answers in any of the {} usual places (`cargo xtask doctor` lists them)",
-                looks.len()
-            ),
+            NoEngine::Nowhere { looks } => match closed(looks) {
+                Some(closed) => format!(
+                    "the container engine at {} is not for this user: {}; {}",
+                    closed.candidate.host,
+                    closed.seen,
+                    advice(looks)
+                ),
+                None => format!(
+                    "no container engine answers in any of the {} usual places (`cargo xtask doctor` lists them)",
+                    looks.len()
+                ),
+            },
             other => other.to_string(),
         }
     }
@@ -218,6 +235,13 @@ impl NoEngine {
 fn list(looks: &[Look]) -> String {
     let lines: Vec<String> = looks.iter().map(|look| format!("  {look}")).collect();
     lines.join("\n")
+}
+
+/// An engine that is there, for others.
+fn closed(looks: &[Look]) -> Option<&Look> {
+    looks
+        .iter()
+        .find(|look| look.seen == Seen::PermissionDenied)
 }
 
 /// The one thing to do next, by the most telling of what was seen.
@@ -254,21 +278,41 @@ async fn converse(candidate: &Candidate) -> Result<Engine, Seen> {
     }
     let client = connect(&candidate.host).map_err(in_words)?;
     client.ping().await.map_err(in_words)?;
-    let client = client.negotiate_version().await.map_err(in_words)?;
     let version = client.version().await.map_err(in_words)?;
-    let name = version.platform.map(|platform| platform.name);
+    let name = name_of(&version);
+    let (client, api_version) = match version.api_version {
+        // Asked once: it takes a second to tell. It answers requests of any version.
+        Some(theirs) if name == PODMAN => (client, theirs),
+        _ => {
+            let client = client.negotiate_version().await.map_err(in_words)?;
+            let agreed = client.client_version().to_string();
+            (client, agreed)
+        }
+    };
     Ok(Engine {
         host: candidate.host.clone(),
         origin: candidate.origin.clone(),
-        // Debian's build leaves the name empty.
-        name: name
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "Docker Engine".to_owned()),
+        name,
         server_version: version.version.unwrap_or_else(|| "unknown".to_owned()),
-        api_version: client.client_version().to_string(),
+        api_version,
         passed_over: Vec::new(),
         client,
     })
+}
+
+/// Podman's platform is its machine's; Debian's build of Docker leaves it empty.
+fn name_of(version: &SystemVersion) -> String {
+    let mut components = version.components.iter().flatten();
+    let platform = version
+        .platform
+        .as_ref()
+        .map(|platform| platform.name.as_str());
+    match platform {
+        _ if components.any(|component| component.name == PODMAN) => PODMAN,
+        Some("") | None => "Docker Engine",
+        Some(name) => name,
+    }
+    .to_owned()
 }
 
 fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
@@ -373,6 +417,39 @@ mod tests {
             ),
         ]);
         insta::assert_snapshot!(none.to_string());
+    }
+
+    #[test]
+    fn an_engine_for_others_is_not_called_none() {
+        let candidate = at(std::path::Path::new("/s"), Origin::SystemSocket);
+        let seen = Seen::PermissionDenied;
+        let none = NoEngine::from_looks(vec![Look { candidate, seen }]);
+        let short = none.in_short();
+        assert!(
+            short.contains("not for this user: permission denied"),
+            "{short}"
+        );
+        assert!(short.contains("usermod -aG docker"), "{short}");
+    }
+
+    /// As each of them says it: Debian's Docker, Docker's own, and Podman 4.3.
+    #[test]
+    fn an_engine_is_called_by_its_own_name() {
+        for (version, name) in [
+            (r#"{"Platform": {"Name": ""}}"#, "Docker Engine"),
+            (
+                r#"{"Platform": {"Name": "Docker Engine - Community"},
+                    "Components": [{"Name": "Engine", "Version": "29.0.0"}]}"#,
+                "Docker Engine - Community",
+            ),
+            (
+                r#"{"Platform": {"Name": "linux/amd64/debian-12"},
+                    "Components": [{"Name": "Podman Engine", "Version": "4.3.1"}]}"#,
+                "Podman Engine",
+            ),
+        ] {
+            assert_eq!(name_of(&serde_json::from_str(version).unwrap()), name);
+        }
     }
 
     #[test]

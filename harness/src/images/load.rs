@@ -128,11 +128,11 @@ async fn name(engine: &Engine, node: &str, image: &Wanted) -> Result<(), ImageEr
 }
 
 /// containerd's names for an image and its new name: it spells out the registry that
-/// the engine leaves out.
+/// the engine leaves out, if it does.
 fn names_there<'a>(there: &'a str, image: &str, name: &str) -> Option<(&'a str, String)> {
     let imported = there
         .lines()
-        .find(|line| line.ends_with(&format!("/{image}")))?;
+        .find(|line| *line == image || line.ends_with(&format!("/{image}")))?;
     let registry = imported.strip_suffix(image)?;
     Some((imported, format!("{registry}{name}")))
 }
@@ -178,8 +178,8 @@ async fn lacking(
 }
 
 /// The kubelet's view of the node, and the very image: a name alone may be an older one's.
-/// The engine's identity is the image's configuration in Docker's own store, and its
-/// manifest in containerd's, which a node tells of what came with `--digests`.
+/// The engine's identity is the image's configuration in Docker's own store, which the
+/// kubelet's side tells; in containerd's it is the manifest, or the index of all platforms.
 async fn has(engine: &Engine, node: &str, image: &Wanted) -> Result<bool, ImageError> {
     let command = [
         "crictl",
@@ -189,7 +189,11 @@ async fn has(engine: &Engine, node: &str, image: &Wanted) -> Result<bool, ImageE
         &image.name,
     ];
     match exec::run(engine, node, &command, None).await {
-        Ok(status) => Ok(is_of(&status, &image.id)),
+        Ok(status) if is_of(&status, &image.id) => Ok(true),
+        Ok(_) => {
+            let listed = exec::run(engine, node, &[&CTR[..], &["list"]].concat(), None).await?;
+            Ok(is_listed(&listed, &image.name, &image.id))
+        }
         Err(ImageError::InContainer { said, .. }) if said.contains("no such image") => Ok(false),
         Err(error) => Err(error),
     }
@@ -199,9 +203,33 @@ fn is_of(status: &str, id: &str) -> bool {
     !id.is_empty() && status.contains(id)
 }
 
+/// Whether containerd has this very image under the name, in what `ctr images list` prints.
+fn is_listed(listed: &str, name: &str, id: &str) -> bool {
+    listed.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let is_named = |known: &str| known == name || known.ends_with(&format!("/{name}"));
+        words.next().is_some_and(is_named) && words.any(|word| word == id)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As containerd 2.3 prints it of an image that Docker 29 saved: `import-...` is the
+    /// archive's own index.
+    #[test]
+    fn an_image_of_several_platforms_is_known_by_its_index() {
+        let listed = "\
+REF TYPE DIGEST SIZE PLATFORMS LABELS
+example.org/multi/app:1 application/vnd.oci.image.index.v1+json sha256:d0 1.7 KiB linux/amd64 -
+import-2026-11-28@sha256:fa application/vnd.oci.image.index.v1+json sha256:fa 1.9 KiB linux/amd64 -
+";
+        assert!(is_listed(listed, "example.org/multi/app:1", "sha256:d0"));
+        assert!(is_listed(listed, "multi/app:1", "sha256:d0"));
+        assert!(!is_listed(listed, "example.org/multi/app:1", "sha256:fa"));
+        assert!(!is_listed(listed, "app:11", "sha256:d0"));
+    }
 
     #[test]
     fn a_new_name_is_of_the_same_registry() {
@@ -213,6 +241,9 @@ mod tests {
         );
         assert_eq!(names, Some(expected));
         assert_eq!(names_there(there, "trii-rehearsal/y:01", "y:v2"), None);
+        let whole = names_there(there, "example.org/trii-rehearsal/x:01", "x:v2");
+        let expected = ("example.org/trii-rehearsal/x:01", "x:v2".to_owned());
+        assert_eq!(whole, Some(expected));
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::schema::{
-    BuildToml, CargoProgram, FromToml, GoPrograms, ImageToml, ModuleFiles, PullToml,
-};
+use super::reference::PullReference;
+use super::schema::{BuildToml, CargoProgram, FromToml, GoPrograms, ImageToml, ModuleFiles};
 use super::{Had, ImageReference};
 
 /// Enough of the hash to tell contents apart and be read aloud.
@@ -24,8 +23,8 @@ pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 #[derive(Clone, Debug)]
 pub(super) struct Recipe {
     pub name: String,
-    /// Repository and tag of the usual image; none for what no registry has.
-    pull: Option<(String, String)>,
+    /// The usual image; none for what no registry has.
+    pub pull: Option<PullReference>,
     pub build: Build,
     /// Every file of its directory.
     pub files: Files,
@@ -149,7 +148,10 @@ impl Recipe {
         let text = fs::read_to_string(&path).map_err(unreadable(&path))?;
         let parsed: ImageToml =
             toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let pull = parsed.pull.map(pinned).transpose().map_err(invalid)?;
+        let pull = parsed
+            .pull
+            .map(|pull| PullReference::parse(&pull.reference));
+        let pull = pull.transpose().map_err(invalid)?;
         let above = [above, &[name]].concat();
         let below = |name: &String| Recipe::read_below(recipes, name, &above);
         let mut files = Files::new();
@@ -207,16 +209,6 @@ impl Recipe {
             had,
         }
     }
-
-    /// Where the usual image is; none for what no registry has.
-    pub fn pulled_reference(&self, had: Had) -> Option<ImageReference> {
-        let (repository, tag) = self.pull.clone()?;
-        Some(ImageReference {
-            repository,
-            tag,
-            had,
-        })
-    }
 }
 
 fn dockerfile(
@@ -260,18 +252,6 @@ fn sources_hash(workspace: &Path, sources: &[PathBuf]) -> Result<String, RecipeE
     let mut hash = Sha256::new();
     hash_files(&mut hash, &files);
     Ok(hex(hash))
-}
-
-/// `repository:tag`; a colon before the last slash belongs to a port.
-fn pinned(PullToml { reference }: PullToml) -> Result<(String, String), String> {
-    let parts = reference.rsplit_once(':');
-    let names_a_tag = |(repository, tag): &(&str, &str)| {
-        !repository.is_empty() && !tag.is_empty() && !tag.contains('/')
-    };
-    match parts.filter(names_a_tag) {
-        Some((repository, tag)) => Ok((repository.to_owned(), tag.to_owned())),
-        None => Err(format!("`{reference}` names no tag: pin one")),
-    }
 }
 
 /// With lengths, so that no two sets of files read the same.
@@ -347,6 +327,7 @@ mod tests {
         let workshop = crate::images::Workshop {
             recipes: recipes.path().to_owned(),
             state_dir: PathBuf::new(),
+            docker_config: None,
         };
         let node = |version| crate::images::node(&workshop, version);
         assert_eq!(node("1.37").unwrap(), "node");
@@ -392,16 +373,9 @@ mod tests {
 
     #[test]
     fn a_reference_without_a_tag_is_refused() {
-        for reference in ["redis", "host:5000/redis", "redis:"] {
-            let dir = recipes(&[("x/image.toml", &BASE.replace("debian:12", reference))]);
-            let error = Recipe::read(dir.path(), "x").unwrap_err();
-            assert!(error.to_string().contains("names no tag"), "{error}");
-        }
-        let with_port = PullToml {
-            reference: "host:5000/redis:7".to_owned(),
-        };
-        let parts = ("host:5000/redis".to_owned(), "7".to_owned());
-        assert_eq!(pinned(with_port), Ok(parts));
+        let dir = recipes(&[("x/image.toml", &BASE.replace("debian:12", "redis"))]);
+        let error = Recipe::read(dir.path(), "x").unwrap_err();
+        assert!(error.to_string().contains("names no tag"), "{error}");
     }
 
     #[test]

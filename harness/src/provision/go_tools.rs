@@ -16,7 +16,7 @@ struct Program {
 }
 
 /// kind's version is that of the image recipe `kind-node`.
-const PROGRAMS: [Program; 2] = [
+const PROGRAMS: [Program; 3] = [
     Program {
         need: Need::Kind,
         module: "sigs.k8s.io/kind",
@@ -28,6 +28,12 @@ const PROGRAMS: [Program; 2] = [
         module: "helm.sh/helm/v3/cmd/helm",
         version: "v3.21.4",
         stamp: Some("helm.sh/helm/v3/internal/version.version"),
+    },
+    Program {
+        need: Need::Registry,
+        module: "github.com/distribution/distribution/v3/cmd/registry",
+        version: "v3.1.2",
+        stamp: None,
     },
 ];
 

@@ -90,6 +90,7 @@ impl Machine {
             (Need::DockerCli, "docker"),
             (Need::Kind, "kind"),
             (Need::Helm, "helm"),
+            (Need::Registry, "registry"),
         ];
         for (need, name) in programs {
             if tools::own_or_on_path(&places.tools_dir, name).is_some() {

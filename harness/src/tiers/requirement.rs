@@ -1,9 +1,12 @@
 //! What single tests need beside what their tier needs. A module in a test's path says it:
 //! `engine::socket::a_test` needs an engine, and its socket on this machine.
 
+use std::path::Path;
+
 use tokio::process::Command;
 
 use crate::engine::Engine;
+use crate::tools;
 
 /// What a test needs beside what its tier needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +17,18 @@ pub enum Requirement {
     Socket,
     /// Mounting a file system.
     Mount,
+    /// A registry to pull from, which the test starts.
+    Registry,
 }
 
 impl Requirement {
     /// Every requirement. What is missing is told by the first that is.
-    pub const ALL: [Requirement; 3] =
-        [Requirement::Engine, Requirement::Socket, Requirement::Mount];
+    pub const ALL: [Requirement; 4] = [
+        Requirement::Engine,
+        Requirement::Socket,
+        Requirement::Mount,
+        Requirement::Registry,
+    ];
 
     /// The module that holds the tests with it.
     fn module(self) -> &'static str {
@@ -27,6 +36,7 @@ impl Requirement {
             Requirement::Engine => "engine",
             Requirement::Socket => "socket",
             Requirement::Mount => "mount",
+            Requirement::Registry => "registry",
         }
     }
 
@@ -71,6 +81,13 @@ pub async fn no_mount() -> Option<String> {
     ))
 }
 
+/// Why tests have no registry to pull from, if they have none.
+pub fn no_registry(tools_dir: &Path) -> Option<String> {
+    tools::own_or_on_path(tools_dir, "registry").is_none().then(|| {
+        "they pull from a registry of their own, which is missing: `--provision` gets it".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,11 +95,12 @@ mod tests {
     #[test]
     fn a_module_of_the_path_says_it_and_a_tests_own_name_does_not() {
         let of = |name| Requirement::ALL.map(|requirement| requirement.is_of(name));
-        assert_eq!(of("a_test"), [false, false, false]);
-        assert_eq!(of("mount"), [false, false, false]);
-        assert_eq!(of("mounts::a_test"), [false, false, false]);
-        assert_eq!(of("mount::a_test"), [false, false, true]);
-        assert_eq!(of("unit::engine::a_test"), [true, false, false]);
-        assert_eq!(of("engine::socket::a_test"), [true, true, false]);
+        assert_eq!(of("a_test"), [false; 4]);
+        assert_eq!(of("mount"), [false; 4]);
+        assert_eq!(of("mounts::a_test"), [false; 4]);
+        assert_eq!(of("mount::a_test"), [false, false, true, false]);
+        assert_eq!(of("unit::engine::a_test"), [true, false, false, false]);
+        assert_eq!(of("engine::socket::a_test"), [true, true, false, false]);
+        assert_eq!(of("engine::registry::a_test"), [true, false, false, true]);
     }
 }

@@ -14,7 +14,9 @@ use crate::problem::Problem;
 pub async fn run(arguments: Doctor) -> Result<ExitCode, Problem> {
     let place = Workplace::find(&arguments.common).await?;
     if arguments.provision {
-        place.provision(&Need::ALL).await?;
+        // The registry takes minutes to compile, and only the project's own tests want it.
+        let needs = Need::ALL.into_iter().filter(|need| *need != Need::Registry);
+        place.provision(&needs.collect::<Vec<_>>()).await?;
     }
     let targets = &place.config.targets;
     let tools_dir = place.home.tools();

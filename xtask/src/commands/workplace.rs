@@ -7,6 +7,7 @@ use harness::engine::{Engine, PATIENCE};
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName, Secrets};
 use harness::exit::ExitCode;
 use harness::home::Home;
+use harness::images::{Means, Workshop};
 use harness::interrupts::Interrupts;
 use harness::kind::inputs;
 use harness::preflight;
@@ -78,7 +79,7 @@ impl Workplace {
         let config = Config::read(&config_path).map_err(Problem::usage)?;
         let named = common.target.as_deref();
         let (chosen, why) = match config.is_auto(named) {
-            true => automatic(&config).await,
+            true => automatic(&config, &Workshop::of(&workspace(), &home(&common.places)?)).await,
             false => (named.map(str::to_owned), asked_for(named)),
         };
         let target = config.target(chosen.as_deref());
@@ -189,14 +190,28 @@ fn asked_for(named: Option<&str>) -> String {
 }
 
 /// The target for this machine, and why it is that one.
-async fn automatic(config: &Config) -> (Option<String>, String) {
-    let engine = Engine::find(PATIENCE).await;
-    let chosen = config.auto(engine.is_ok()).map(str::to_owned);
-    let why = match engine {
-        Ok(engine) => format!("since an engine answers at {}", engine.host),
-        Err(none) => format!("since {}", none.in_short()),
+async fn automatic(config: &Config, workshop: &Workshop) -> (Option<String>, String) {
+    let (cluster, why) = match Engine::find(PATIENCE).await {
+        Err(none) => (false, none.in_short()),
+        Ok(engine) => match no_cluster(&engine, workshop).await {
+            None => (true, format!("an engine answers at {}", engine.host)),
+            Some(why) => (false, why),
+        },
     };
-    (chosen, why)
+    let chosen = config.auto(cluster).map(str::to_owned);
+    (chosen, format!("since {why}"))
+}
+
+/// Why no cluster can be had with the engine, if none can.
+async fn no_cluster(engine: &Engine, workshop: &Workshop) -> Option<String> {
+    if let Some(why) = preflight::no_cluster_of(engine) {
+        return Some(why);
+    }
+    let lack = match Means::look(engine, workshop).await {
+        Ok(means) => means.lack()?.to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(format!("a cluster's images cannot be had: {lack}"))
 }
 
 /// What was typed after `cargo xtask`.

@@ -37,6 +37,7 @@ pub async fn platform(shared: &Shared) -> String {
     let workshop = Workshop {
         recipes: workspace().join("fixtures/images"),
         state_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+        docker_config: None,
     };
     let image = images::at_hand(&shared.engine, &workshop, "platform", &|_| ()).await;
     image.unwrap().to_string()

@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod engine {
+    mod registry;
+
     use std::collections::HashMap;
     use std::path::{Path, PathBuf};
     use std::process::Output;
@@ -46,6 +48,7 @@ mod engine {
         Workshop {
             recipes: Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/images"),
             state_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("images"),
+            docker_config: None,
         }
     }
 

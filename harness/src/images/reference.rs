@@ -1,0 +1,126 @@
+//! The reference that an image is pulled by.
+
+use std::fmt;
+
+use super::{Had, ImageReference};
+
+/// Where Docker looks for a reference that names no registry, and the name under which it
+/// keeps credentials for it.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// `repository:tag`, or `repository:tag@sha256:...`: with a digest, the image is that very
+/// one, whatever its registry makes of the tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PullReference {
+    pub repository: String,
+    pub tag: String,
+    /// `sha256:` and 64 digits.
+    pub digest: Option<String>,
+}
+
+impl PullReference {
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<PullReference, String> {
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (text, None),
+        };
+        if digest.is_some_and(|digest| !is_digest(digest)) {
+            return Err(format!(
+                "`{text}` names no digest after its @: that is `sha256:` and 64 hexadecimal digits"
+            ));
+        }
+        // A colon before the last slash belongs to a port.
+        let parts = name.rsplit_once(':').filter(|(repository, tag)| {
+            !repository.is_empty() && !tag.is_empty() && !tag.contains('/')
+        });
+        let (repository, tag) =
+            parts.ok_or_else(|| format!("`{text}` names no tag: pin one, `name:tag`"))?;
+        Ok(PullReference {
+            repository: repository.to_owned(),
+            tag: tag.to_owned(),
+            digest: digest.map(str::to_owned),
+        })
+    }
+
+    /// The registry, as docker names it where it keeps credentials. The first part of a
+    /// repository is a registry if it looks like a host.
+    pub fn registry(&self) -> &str {
+        match self.repository.split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+            _ => DOCKER_HUB,
+        }
+    }
+
+    /// The image, once the engine has it.
+    pub fn image(&self, had: Had) -> ImageReference {
+        ImageReference {
+            repository: self.repository.clone(),
+            tag: self.tag.clone(),
+            had,
+        }
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl fmt::Display for PullReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.repository, self.tag)?;
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_without_a_tag_is_refused() {
+        for text in [
+            "redis",
+            "host:5000/redis",
+            "redis:",
+            ":7",
+            "",
+            "redis@sha256:12",
+        ] {
+            assert!(PullReference::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_digest_comes_after_the_tag() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let text = format!("host:5000/redis:7@{digest}");
+        let reference = PullReference::parse(&text).unwrap();
+        assert_eq!(reference.to_string(), text);
+        assert_eq!(
+            reference.image(Had::Pulled).to_string(),
+            "host:5000/redis:7"
+        );
+        assert_eq!(reference.digest, Some(digest));
+        let short = PullReference::parse("redis:7@sha256:0a").unwrap_err();
+        assert!(short.contains("64 hexadecimal digits"), "{short}");
+    }
+
+    #[test]
+    fn the_registry_is_the_one_that_docker_login_names() {
+        for (text, registry) in [
+            ("redis:7", DOCKER_HUB),
+            ("library/redis:7", DOCKER_HUB),
+            ("localhost/redis:7", "localhost"),
+            ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000"),
+            ("ghcr.io/a/b:1", "ghcr.io"),
+        ] {
+            assert_eq!(PullReference::parse(text).unwrap().registry(), registry);
+        }
+    }
+}
