@@ -170,9 +170,9 @@ fn environment(engine: &Engine, network: &str) -> Vec<(String, String)> {
         ("KIND_EXPERIMENTAL_PROVIDER", "docker"),
         ("KIND_EXPERIMENTAL_DOCKER_NETWORK", network),
     ];
+    let fixed = fixed.map(|(name, value)| (name, value.to_owned()));
     let all = engine.export_env().into_iter().chain(fixed);
-    all.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What of the engine's machine a node must be told.
