@@ -29,3 +29,4 @@ mod secrets;
 mod silence;
 mod soak;
 mod stages;
+mod surroundings;
