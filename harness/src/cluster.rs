@@ -1,6 +1,7 @@
 //! A Kubernetes cluster, reached by one context of one kubeconfig.
 
 pub mod apply;
+mod context;
 pub mod error;
 pub mod jobs;
 pub mod pods;
@@ -14,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::client::{Client, ClientBuilder};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::config::{Config, Kubeconfig};
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
 
 pub use error::ClusterError;
 
+use crate::proxies::Proxies;
 use retry::Retry;
 
 /// How long the API server may take to accept a connection.
@@ -62,29 +64,32 @@ impl Cluster {
         context: &str,
         namespace: &str,
     ) -> Result<Cluster, ClusterError> {
-        let path = kubeconfig;
-        let unusable = |error: &dyn std::error::Error| ClusterError::Kubeconfig {
+        Cluster::open_by(&Proxies::of_this_process(), kubeconfig, context, namespace)
+    }
+
+    fn open_by(
+        proxies: &Proxies,
+        path: &Path,
+        context: &str,
+        namespace: &str,
+    ) -> Result<Cluster, ClusterError> {
+        let unusable = |reason: String| ClusterError::Kubeconfig {
             path: path.to_path_buf(),
-            reason: crate::chain(error),
+            reason,
         };
-        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+        let kubeconfig =
+            Kubeconfig::read_from(path).map_err(|error| unusable(crate::chain(&error)))?;
         if !kubeconfig.contexts.iter().any(|it| it.name == context) {
             let known = kubeconfig.contexts.iter().map(|it| it.name.as_str());
             return Err(ClusterError::no_context(context, path, known));
         }
-        let options = KubeConfigOptions {
-            context: Some(context.to_owned()),
-            ..KubeConfigOptions::default()
-        };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(|error| unusable(&error))?;
+        let config = context::config(kubeconfig, context, proxies).map_err(unusable)?;
         Ok(Cluster {
             kubeconfig: path.to_path_buf(),
             context: context.to_owned(),
             namespace: namespace.to_owned(),
             known_as: Some(path.to_path_buf()),
-            client: client(config).map_err(|error| unusable(&error))?,
+            client: client(config).map_err(|error| unusable(crate::chain(&error)))?,
         })
     }
 
@@ -157,6 +162,8 @@ fn client(mut config: Config) -> Result<Client, kube::Error> {
 
 #[cfg(test)]
 pub(crate) mod mock;
+#[cfg(test)]
+mod proxy_tests;
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
-pub use judge::nearest;
+pub use judge::{names_environment, nearest};
 use load::{Load, Profile};
 pub use remote::RemoteTarget;
 pub use schema::{BackingServices, PathType};
@@ -415,6 +415,7 @@ mod tests {
     fn every_kind_of_fault_of_a_remote_target_names_line_value_and_remedy() {
         let staging = with_staging();
         let cases = [
+            ("[targets.staging]", "[targets.staging_eu]"),
             ("context = \"trii-staging\"", "contxt = \"trii-staging\""),
             ("context = \"trii-staging\"", "context = \"\""),
             ("context = \"trii-staging\"", "nodes = 1"),
@@ -467,6 +468,8 @@ mod tests {
             ("namespace = \"trii-platform\"", "namespace = \"Trii\""),
             ("default_target = \"auto\"", "default_target = \"locl\""),
             ("[targets.local]", "[targets.auto]"),
+            ("[targets.local]", "[targets.Local_eu]"),
+            ("[targets.local]", "[targets.\"a/b\"]"),
             ("router_port = 0 ", "router_prot = 0 "),
             ("router_port = 0 ", "router_port = 70000 "),
             ("router_port = 0 ", "router_port = \"any\" "),

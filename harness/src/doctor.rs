@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Target;
 use crate::engine::{Engine, NoEngine, PATIENCE};
+use crate::process::user;
 use crate::provision::{OLDEST_GO, SETUP_COMMAND, inotify, oci_runtime};
 use crate::tools;
 
@@ -99,9 +100,9 @@ pub async fn examine(
         nextest(tools_dir),
         mmdebstrap(),
         go(tools_dir),
-        cluster_tool("docker", &["--version"], 0, tools_dir),
-        cluster_tool("kind", &["version"], 0, tools_dir),
-        cluster_tool("helm", &["version", "--short"], 3, tools_dir),
+        cluster_tool("docker", as_part(&["--version"]), 0, tools_dir),
+        cluster_tool("kind", as_part(&["version"]), 0, tools_dir),
+        cluster_tool("helm", as_user(&["version", "--short"]), 3, tools_dir),
     );
     let mut findings = vec![engine, postgres, redis, nextest];
     findings.extend([mmdebstrap, go, docker, kind, helm]);
@@ -144,10 +145,15 @@ fn no_engine(none: &NoEngine) -> Finding {
 async fn postgres() -> Finding {
     let dir = tools::postgres_bin_dir();
     let program = dir.map(|dir| dir.join("postgres"));
+    // As root it is another's to run, who may not find it where root does.
+    let user = user::unprivileged().ok().flatten();
+    let ask = async |program: &Path| {
+        tools::version_line_as_part(program, &["--version"], user.as_ref()).await
+    };
     program_finding(
         "Postgres binaries",
         program,
-        &["--version"],
+        ask,
         14,
         "without an engine the local target has no database",
     )
@@ -158,7 +164,7 @@ async fn redis() -> Finding {
     program_finding(
         "redis-server",
         tools::redis_server(),
-        &["--version"],
+        as_part(&["--version"]),
         6,
         "without an engine the local target has no Redis",
     )
@@ -170,7 +176,7 @@ async fn nextest(tools_dir: &Path) -> Finding {
         "cargo-nextest",
         tools::nextest(tools_dir),
         // The program is a cargo subcommand and wants its own name first.
-        &["nextest", "--version"],
+        as_user(&["nextest", "--version"]),
         0,
         "the project's own tests run by `cargo test` only, without nextest's timeouts and JUnit report",
     )
@@ -181,7 +187,7 @@ async fn mmdebstrap() -> Finding {
     program_finding(
         "mmdebstrap",
         tools::on_path("mmdebstrap"),
-        &["--version"],
+        as_user(&["--version"]),
         0,
         "images are pulled only, which needs a registry",
     )
@@ -205,15 +211,30 @@ async fn go(tools_dir: &Path) -> Finding {
     }
 }
 
-async fn cluster_tool(name: &str, arguments: &[&str], oldest: u32, tools_dir: &Path) -> Finding {
+async fn cluster_tool(
+    name: &str,
+    ask: impl AsyncFn(&Path) -> Option<String>,
+    oldest: u32,
+    tools_dir: &Path,
+) -> Finding {
     let program = tools::own_or_on_path(tools_dir, name);
-    program_finding(name, program, arguments, oldest, "no kind clusters").await
+    program_finding(name, program, ask, oldest, "no kind clusters").await
+}
+
+/// Asks for its version in the whole environment, where a run has it so.
+fn as_user(arguments: &[&str]) -> impl AsyncFn(&Path) -> Option<String> {
+    async move |program| tools::version_line(program, arguments).await
+}
+
+/// Asks for its version as a part of an environment, where a run has it so.
+fn as_part(arguments: &[&str]) -> impl AsyncFn(&Path) -> Option<String> {
+    async move |program| tools::version_line_as_part(program, arguments, None).await
 }
 
 async fn program_finding(
     subject: &str,
     program: Option<PathBuf>,
-    arguments: &[&str],
+    ask: impl AsyncFn(&Path) -> Option<String>,
     oldest: u32,
     consequence: &str,
 ) -> Finding {
@@ -224,7 +245,7 @@ async fn program_finding(
             SETUP_COMMAND,
         );
     };
-    let line = tools::version_line(&program, arguments).await;
+    let line = ask(&program).await;
     judge_program(subject, &program, line.as_deref(), oldest, consequence)
 }
 
@@ -236,8 +257,13 @@ fn judge_program(
     consequence: &str,
 ) -> Finding {
     let Some(line) = version else {
-        let seen = format!("{} does not tell its version", program.display());
-        return Finding::ok(subject, seen).trouble(State::Missing, consequence, SETUP_COMMAND);
+        let program = program.display();
+        let seen = format!("{program} does not tell its version as a run would ask it");
+        let fix = format!(
+            "mend it (is it a shim whose version manager is not set up?), or put another one \
+             before {program} on PATH"
+        );
+        return Finding::ok(subject, seen).trouble(State::Missing, consequence, fix);
     };
     let finding = Finding::ok(subject, format!("{line}, {}", program.display()));
     match tools::major_version(line) {

@@ -5,17 +5,20 @@ pub mod candidates;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::SystemVersion;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::provision::SETUP_COMMAND;
+use crate::proxies::Proxies;
 use candidates::Surroundings;
-pub use candidates::{Candidate, Origin, UnknownContext};
+pub use candidates::{Candidate, Origin, Tls, UnknownContext};
 
 /// How long one candidate may take to answer. A daemon that is there answers
 /// within milliseconds; one that is stopped (SIGSTOP) accepts and never does.
@@ -40,8 +43,9 @@ pub struct Engine {
     pub server_version: String,
     /// The API version that was agreed on, e.g. `1.41`.
     pub api_version: String,
-    /// Places with a better claim that did not answer.
+    /// Places with a better claim that did not answer; the first is where `docker` would ask.
     pub passed_over: Vec<Look>,
+    tls: Option<Tls>,
     client: Docker,
 }
 
@@ -64,6 +68,7 @@ impl Engine {
         let candidate = Candidate {
             host: host.to_owned(),
             origin: Origin::Ledger,
+            tls: Surroundings::of_this_process().tls_of(host),
         };
         Engine::among(vec![candidate], PATIENCE).await
     }
@@ -102,9 +107,22 @@ impl Engine {
         &self.client
     }
 
-    /// What a child process needs in its environment to reach the same engine.
-    pub fn export_env(&self) -> [(&'static str, &str); 1] {
-        [("DOCKER_HOST", &self.host)]
+    /// What a child process needs in its environment to reach the same engine, and in the
+    /// same way: directly.
+    pub fn export_env(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![("DOCKER_HOST", self.host.clone())];
+        if let Some(tls) = &self.tls {
+            // testcontainers knows no other value.
+            variables.push(("DOCKER_TLS_VERIFY", "1".to_owned()));
+            let folder = tls.folder.display().to_string();
+            variables.push(("DOCKER_CERT_PATH", folder));
+        }
+        let url: Option<Url> = self.host.parse().ok();
+        if let Some(host) = url.as_ref().and_then(Url::host_str) {
+            let proxies = Proxies::of_this_process().for_child(&[host]);
+            variables.extend(proxies.into_iter().filter(|(name, _)| *name == "NO_PROXY"));
+        }
+        variables
     }
 }
 
@@ -114,7 +132,11 @@ impl fmt::Display for Engine {
             f,
             "{} {} (API {}) at {}, from {}",
             self.name, self.server_version, self.api_version, self.host, self.origin
-        )
+        )?;
+        match self.passed_over.first() {
+            Some(look) => write!(f, "; `docker` itself would ask {look}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -130,7 +152,10 @@ pub struct Look {
 impl fmt::Display for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Look { candidate, seen } = self;
-        write!(f, "{} ({}): {seen}", candidate.host, candidate.origin)
+        match candidate.host.as_str() {
+            "" => write!(f, "{}: {seen}", candidate.origin),
+            host => write!(f, "{host} ({}): {seen}", candidate.origin),
+        }
     }
 }
 
@@ -276,7 +301,7 @@ async fn converse(candidate: &Candidate) -> Result<Engine, Seen> {
     if let Some(socket) = candidate.socket() {
         tokio::net::UnixStream::connect(socket).await?;
     }
-    let client = connect(&candidate.host).map_err(in_words)?;
+    let client = connect(candidate)?;
     client.ping().await.map_err(in_words)?;
     let version = client.version().await.map_err(in_words)?;
     let name = name_of(&version);
@@ -296,6 +321,7 @@ async fn converse(candidate: &Candidate) -> Result<Engine, Seen> {
         server_version: version.version.unwrap_or_else(|| "unknown".to_owned()),
         api_version,
         passed_over: Vec::new(),
+        tls: candidate.tls.clone(),
         client,
     })
 }
@@ -315,19 +341,69 @@ fn name_of(version: &SystemVersion) -> String {
     .to_owned()
 }
 
-fn connect(host: &str) -> Result<Docker, bollard::errors::Error> {
+fn connect(candidate: &Candidate) -> Result<Docker, Seen> {
     crate::tls::use_ring();
-    match host.strip_prefix("unix://") {
-        Some(path) => {
-            Docker::connect_with_unix(path, REQUEST_TIMEOUT.as_secs(), API_DEFAULT_VERSION)
+    let (host, timeout) = (&candidate.host, REQUEST_TIMEOUT.as_secs());
+    let scheme = host.split_once("://").map(|(scheme, _)| scheme);
+    let client = match (scheme, &candidate.tls) {
+        (Some("unix"), _) => Docker::connect_with_unix(host, timeout, API_DEFAULT_VERSION),
+        (Some("tcp" | "http" | "https"), Some(tls)) => {
+            let [key, certificate, authority] = usable(tls)?;
+            Docker::connect_with_ssl(
+                host,
+                &key,
+                &certificate,
+                &authority,
+                timeout,
+                API_DEFAULT_VERSION,
+            )
         }
-        None => Docker::connect_with_host(host),
+        (Some("tcp" | "http"), None) => {
+            Docker::connect_with_http(host, timeout, API_DEFAULT_VERSION)
+        }
+        (Some("ssh"), _) => return Err(Seen::Other(SSH.to_owned())),
+        (Some(other), _) => return Err(Seen::Other(format!("{other}:// is not spoken"))),
+        (None, _) if host.is_empty() => {
+            return Err(Seen::Other("docker knows no such context".to_owned()));
+        }
+        (None, _) => {
+            return Err(Seen::Other(
+                "unix:// or tcp:// must go before it".to_owned(),
+            ));
+        }
+    };
+    client.map_err(in_words)
+}
+
+/// What to do about an engine that docker reaches so.
+const SSH: &str = "ssh:// is not spoken: forward its socket by \
+    `ssh -N -L /tmp/docker.sock:/var/run/docker.sock HOST`, and set \
+    DOCKER_HOST=unix:///tmp/docker.sock";
+
+/// The files of key, certificate and authority. Without the first two an engine may do, which
+/// is its to say.
+fn usable(tls: &Tls) -> Result<[PathBuf; 3], Seen> {
+    let files = ["key.pem", "cert.pem", "ca.pem"].map(|name| tls.folder.join(name));
+    if !tls.verify {
+        let words = "its context skips verification (SkipTLSVerify), which is not done here: \
+                     give the context its authority, `docker context update --docker host=...,ca=...`";
+        return Err(Seen::Other(words.to_owned()));
+    }
+    match files[2].is_file() {
+        true => Ok(files),
+        false => Err(Seen::Other(format!(
+            "{} is not there, which says whose certificate to trust",
+            files[2].display()
+        ))),
     }
 }
 
 fn in_words(error: bollard::errors::Error) -> Seen {
     Seen::Other(error.to_string())
 }
+
+#[cfg(test)]
+mod tls_tests;
 
 #[cfg(test)]
 mod tests {
@@ -339,10 +415,7 @@ mod tests {
     use super::*;
 
     fn at(path: &std::path::Path, origin: Origin) -> Candidate {
-        Candidate {
-            host: format!("unix://{}", path.display()),
-            origin,
-        }
+        Candidate::plain(format!("unix://{}", path.display()), origin)
     }
 
     async fn looks(candidates: Vec<Candidate>) -> Vec<Look> {
@@ -390,12 +463,33 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_scheme_is_reported_in_words() {
-        let chosen = Candidate {
-            host: "carrier-pigeon://coop".into(),
-            origin: Origin::DockerHost,
-        };
+        let chosen = Candidate::plain("carrier-pigeon://coop", Origin::DockerHost);
         let error = Engine::among(vec![chosen], PATIENCE).await.unwrap_err();
         assert!(error.to_string().contains("carrier-pigeon"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_reached_so_is_told_apart() {
+        let tls = |verify| {
+            Some(Tls {
+                folder: "/nowhere".into(),
+                verify,
+            })
+        };
+        for (host, tls, words) in [
+            ("ssh://u@far", None, "`ssh -N -L"),
+            ("tcp://far:2376", tls(false), "SkipTLSVerify"),
+            ("tcp://far:2376", tls(true), "/nowhere/ca.pem is not there"),
+            ("/var/run/docker.sock", None, "unix:// or tcp://"),
+            ("", None, "no such context"),
+        ] {
+            let candidate = Candidate {
+                tls,
+                ..Candidate::plain(host, Origin::DockerHost)
+            };
+            let error = Engine::among(vec![candidate], PATIENCE).await.unwrap_err();
+            assert!(error.to_string().contains(words), "{host}: {error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::Proxies;
+
 /// Where an ingress or router answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -73,17 +75,30 @@ impl Entry {
     }
 
     /// An HTTP client that resolves `hosts` to it, trusts its authority and no other, follows
-    /// no redirect, and takes answers as they are, not compressed.
+    /// no redirect, and takes answers as they are, not compressed. Where `address` says what
+    /// the hosts resolve to no proxy does it instead; else `proxies` decide.
     ///
     /// # Errors
-    /// When the authority cannot be read, or is no certificate.
+    /// When the authority cannot be read, or is no certificate, or a proxy cannot be used.
     pub fn client<'a>(
         &self,
         hosts: impl IntoIterator<Item = &'a str>,
+        proxies: &Proxies,
     ) -> std::io::Result<reqwest::Client> {
         crate::tls::use_ring();
-        let mut client = reqwest::Client::builder()
-            .no_proxy()
+        let hosts: Vec<&str> = hosts.into_iter().collect();
+        let mut client = reqwest::Client::builder();
+        client = match self.address {
+            Some(_) => client.no_proxy(),
+            None => {
+                for host in &hosts {
+                    let url = self.url(host).parse().map_err(std::io::Error::other)?;
+                    proxies.to(&url).map_err(std::io::Error::other)?;
+                }
+                proxies.clone().guide(client)
+            }
+        };
+        client = client
             // Goose brings the feature, which would have every client ask for it.
             .no_gzip()
             .redirect(Policy::none());
@@ -103,6 +118,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
     use super::*;
 
     #[test]
@@ -129,5 +146,45 @@ mod tests {
             entry.curl_options("trii.co"),
             "--cacert ca.pem --connect-to trii.co:8443:127.0.0.1:8443 "
         );
+    }
+
+    /// One that answers whatever it is asked with what it was asked for.
+    async fn echo() -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut lines = BufReader::new(stream).lines();
+                let asked = lines.next_line().await.unwrap().unwrap_or_default();
+                let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{asked}");
+                let mut stream = lines.into_inner().into_inner();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_proxy_leads_to_a_site_that_dns_knows_and_to_no_other() {
+        let (site, proxy) = (echo().await, echo().await);
+        let proxies = Proxies::of(|name| match name {
+            "HTTP_PROXY" => Some(proxy.to_string()),
+            _ => None,
+        });
+        let mut entry = Entry::plain(site);
+        let asked = async |entry: &Entry, proxies: &Proxies| {
+            let client = entry.client(["site.invalid"], proxies).unwrap();
+            let answer = client.get(entry.url("site.invalid")).send().await?;
+            answer.text().await
+        };
+        assert_eq!(asked(&entry, &proxies).await.unwrap(), "GET / HTTP/1.1");
+        entry.address = None;
+        let url = format!("GET http://site.invalid:{}/ HTTP/1.1", site.port());
+        assert_eq!(asked(&entry, &proxies).await.unwrap(), url);
+        // As load does: what it measures would be the proxy.
+        assert!(asked(&entry, &Proxies::default()).await.is_err());
+        let bad = Proxies::of(|name| (name == "HTTP_PROXY").then(|| "ftp://p".to_owned()));
+        let error = entry.client(["site.invalid"], &bad).unwrap_err();
+        assert!(error.to_string().starts_with("HTTP_PROXY names"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::capability::Capability;
 use crate::cluster::{Cluster, ClusterError};
+use crate::config::names_environment;
 use crate::entry::Entry;
 use crate::home::Home;
 use crate::process::identity::ProcessIdentity;
@@ -38,12 +39,7 @@ impl FromStr for EnvironmentName {
     type Err = BadName;
 
     fn from_str(name: &str) -> Result<Self, BadName> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let good = (1..=30).contains(&name.len())
-            && name.chars().all(allowed)
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        match good {
+        match names_environment(name) {
             true => Ok(EnvironmentName(name.to_owned())),
             false => Err(BadName(name.to_owned())),
         }

@@ -27,6 +27,7 @@ pub mod preflight;
 pub mod prober;
 pub mod process;
 pub mod provision;
+pub mod proxies;
 pub mod rehearsal;
 pub mod release;
 pub mod remote;

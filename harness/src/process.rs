@@ -3,3 +3,4 @@
 pub mod bound;
 pub mod identity;
 pub mod search;
+pub mod user;

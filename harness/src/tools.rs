@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::User;
 use tokio::process::Command;
+
+use crate::process::bound;
 
 /// The programs of a Postgres server. All of one directory, so of one version.
 pub const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_ctl"];
@@ -106,7 +109,10 @@ pub fn own_or_on_path(tools_dir: &Path, name: &str) -> Option<PathBuf> {
 /// A program of PATH, or of the administrator's directories, which the PATH of
 /// an ordinary Debian user leaves out.
 pub fn on_path(name: &str) -> Option<PathBuf> {
-    which::which(name).ok().or_else(|| {
+    // PATH may have what is relative to here, and children run elsewhere.
+    let found = which::which(name).ok();
+    let found = found.and_then(|it| std::path::absolute(it).ok());
+    found.or_else(|| {
         ["/usr/local/sbin", "/usr/sbin", "/sbin"]
             .into_iter()
             .map(|dir| Path::new(dir).join(name))
@@ -114,13 +120,32 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// What `program --version` says on its first line; none when it fails or takes
-/// longer than 5 s.
+/// What `program --version` says on its first line, in the whole environment of its user;
+/// none when it fails or takes longer than 5 s.
 pub async fn version_line<S: AsRef<OsStr>>(program: S, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .kill_on_drop(true)
-        .output();
+    first_line(Command::new(program).args(arguments)).await
+}
+
+/// The same, asked as a part of an environment is run: where a shim does not find its program
+/// then, it does not count.
+pub async fn version_line_as_part(
+    program: &Path,
+    arguments: &[&str],
+    user: Option<&User>,
+) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear();
+    command.envs(bound::passed_on(user));
+    // Which that user may enter, too.
+    command.current_dir("/");
+    if let Some(user) = user {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    first_line(&mut command).await
+}
+
+async fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_PATIENCE, output)
         .await
         .ok()?
@@ -193,6 +218,27 @@ mod tests {
         std::fs::create_dir_all(own.parent().unwrap()).unwrap();
         std::fs::write(&own, "").unwrap();
         assert_eq!(nextest(tools.path()), Some(own));
+    }
+
+    /// As those of asdf, mise and pyenv do, it looks for its program in its user's files.
+    #[tokio::test]
+    async fn a_shim_is_asked_as_it_is_run() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = TempDir::new().unwrap();
+        let shim = |name: &str, needs: &str| {
+            let path = dir.path().join(name);
+            let script = format!("#!/bin/sh\n[ -n \"${needs}\" ] && echo 'redis 7.0'\n");
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let usual = shim("usual", "HOME");
+        let line = version_line_as_part(&usual, &["--version"], None).await;
+        assert_eq!(line.as_deref(), Some("redis 7.0"));
+        // cargo sets it for this test, and no part of an environment has it.
+        let strange = shim("strange", "CARGO_MANIFEST_DIR");
+        assert!(version_line(&strange, &[]).await.is_some());
+        assert_eq!(version_line_as_part(&strange, &[], None).await, None);
     }
 
     #[test]

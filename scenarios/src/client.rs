@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use harness::entry::Entry;
 use harness::environment::Environment;
+use harness::proxies::Proxies;
 use harness::service::Service;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -52,7 +53,7 @@ impl Client {
     pub fn new(environment: &Environment, entry: &Entry) -> std::io::Result<Self> {
         let hosts = [&environment.site_host, &environment.api_host];
         Ok(Client {
-            http: entry.client(hosts.map(String::as_str))?,
+            http: entry.client(hosts.map(String::as_str), &Proxies::of_this_process())?,
             site: environment.site_host.clone(),
             api: environment.api_host.clone(),
             entry: entry.clone(),

@@ -3,7 +3,7 @@
 //! What is made is put here at once, so that a bring-up cut short at any point leaves
 //! nothing that [`Owned::release`] does not see.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -115,16 +115,20 @@ impl Owned {
         &self.environment
     }
 
-    /// Makes a temporary directory that is gone after [`Owned::release`].
-    ///
-    /// In the system's place for such, where another user can reach it.
+    /// Makes a temporary directory that is gone after [`Owned::release`], in the system's
+    /// place for such.
     pub fn directory(&self, purpose: &str) -> Result<PathBuf, UpError> {
+        self.directory_in(&std::env::temp_dir(), purpose)
+    }
+
+    /// The same, in another place.
+    pub fn directory_in(&self, room: &Path, purpose: &str) -> Result<PathBuf, UpError> {
         let unique = format!(
             "trii-{}-{purpose}-{:08x}",
             self.environment,
             rand::random::<u32>()
         );
-        let path = std::env::temp_dir().join(unique);
+        let path = room.join(unique);
         let entry = self.record(Resource::Directory { path: path.clone() })?;
         self.hold().directories.push((entry, path.clone()));
         std::fs::create_dir(&path).map_err(|source| UpError::Directory {

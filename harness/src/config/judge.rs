@@ -38,14 +38,7 @@ pub(super) fn judge(file: schema::File, written: Written) -> Result<Config, Faul
     let targets = file
         .targets
         .into_iter()
-        .map(|(name, target)| match name.as_str() {
-            AUTO => Err(fault(
-                &target.kind,
-                format!("no target can be called {AUTO:?}"),
-                "it stands for the one that this machine is for; choose another name",
-            )),
-            _ => Ok((name, judge_target(target)?)),
-        })
+        .map(|(name, target)| Ok((judge_target_name(&name)?, judge_target(target)?)))
         .collect::<Result<_, Fault>>()?;
     let default_target = judge_default_target(&file.default_target, &targets)?;
     let mut routes = file
@@ -112,6 +105,41 @@ fn judge_schema(schema: &Spanned<u32>) -> Result<(), Fault> {
             format!("this version reads schema {SCHEMA}"),
         )),
     }
+}
+
+/// What is kept of a remote target is named after it, as an environment is.
+fn judge_target_name(name: &Spanned<String>) -> Result<String, Fault> {
+    let text = name.get_ref();
+    match text.as_str() {
+        AUTO => Err(fault(
+            name,
+            format!("no target can be called {AUTO:?}"),
+            "it stands for the one that this machine is for; choose another name",
+        )),
+        _ if names_environment(text) => Ok(text.clone()),
+        _ => {
+            let likely = text.to_lowercase().replace(['_', '.', ' '], "-");
+            let example = match names_environment(&likely) {
+                true => likely,
+                false => "staging-eu".to_owned(),
+            };
+            Err(fault(
+                name,
+                format!("{text:?} cannot name a target"),
+                format!(
+                    "1 to {LONGEST_NAME} lower-case letters, digits and '-', e.g. [targets.{example}]"
+                ),
+            ))
+        }
+    }
+}
+
+/// An environment's name fits into those of containers and clusters.
+const LONGEST_NAME: usize = 30;
+
+/// Whether that is an RFC 1123 label that can name an environment.
+pub fn names_environment(text: &str) -> bool {
+    text.len() <= LONGEST_NAME && is_label(text)
 }
 
 /// The most nodes that a kind cluster of one machine is asked for.

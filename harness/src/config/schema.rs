@@ -19,7 +19,7 @@ use super::remote::Action;
 pub(super) struct File {
     pub schema: Spanned<u32>,
     pub default_target: Spanned<String>,
-    pub targets: BTreeMap<String, Target>,
+    pub targets: BTreeMap<Spanned<String>, Target>,
     pub platform: Platform,
     #[serde(default)]
     pub services: BTreeMap<Spanned<String>, ServiceSettings>,

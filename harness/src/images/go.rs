@@ -209,6 +209,9 @@ impl<'a> Go<'a> {
             "env".to_owned(),
             "CGO_ENABLED=0".to_owned(),
             "GOOS=linux".to_owned(),
+            // Empty as good as unset: for this machine, and by modules.
+            "GOARCH=".to_owned(),
+            "GO111MODULE=".to_owned(),
             "GOWORK=off".to_owned(),
             "GOFLAGS=".to_owned(),
             format!("GOCACHE={}", self.cache.display()),

@@ -15,7 +15,7 @@ use crate::config::KindTarget;
 use crate::engine::Engine;
 use crate::images::exec;
 use crate::ledger::Resource;
-use crate::process::bound::{Program, Reach, describe};
+use crate::process::bound::{Program, Reach, describe, variables};
 use crate::process::search;
 use crate::provision::oci_runtime;
 use crate::run::event::Stage;
@@ -75,7 +75,7 @@ pub async fn create(
         name: KIND.to_owned(),
         path: kind.to_owned(),
         arguments,
-        environment: environment(engine, name),
+        environment: variables(environment(engine, name)),
         user: None,
         log: context.log(KIND),
         stop_signal: Signal::SIGTERM,
@@ -170,9 +170,9 @@ fn environment(engine: &Engine, network: &str) -> Vec<(String, String)> {
         ("KIND_EXPERIMENTAL_PROVIDER", "docker"),
         ("KIND_EXPERIMENTAL_DOCKER_NETWORK", network),
     ];
+    let fixed = fixed.map(|(name, value)| (name, value.to_owned()));
     let all = engine.export_env().into_iter().chain(fixed);
-    all.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What of the engine's machine a node must be told.

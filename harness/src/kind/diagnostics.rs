@@ -80,10 +80,9 @@ async fn export_logs(
     cluster: &str,
     folder: &Path,
 ) -> Result<(), String> {
-    let [(variable, host)] = engine.export_env();
-    let command = [
-        "env".to_owned(),
-        format!("{variable}={host}"),
+    let engine = engine.export_env().into_iter();
+    let engine = engine.map(|(name, value)| format!("{name}={value}"));
+    let logs = [
         kind.display().to_string(),
         "export".to_owned(),
         "logs".to_owned(),
@@ -91,6 +90,11 @@ async fn export_logs(
         cluster.to_owned(),
         folder.join("logs").display().to_string(),
     ];
+    let command: Vec<String> = ["env".to_owned()]
+        .into_iter()
+        .chain(engine)
+        .chain(logs)
+        .collect();
     let exported = subprocess::run(&command, DEADLINE, &|_| ()).await;
     exported.map_err(|error| error.to_string())
 }

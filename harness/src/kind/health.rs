@@ -6,6 +6,7 @@ use crate::cluster::ClusterError;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::workloads::Workloads;
 use crate::environment::{ClusterPlace, Environment};
+use crate::proxies::Proxies;
 use crate::release::live::{self, Live};
 use crate::release::{PLATFORM, selector_of};
 use crate::service::Service;
@@ -69,7 +70,7 @@ async fn entry(environment: &Environment) -> Result<(), String> {
     let url = environment.site_url();
     let said = |what: String| format!("the ingress at {url}: {what}");
     let host = environment.site_host.as_str();
-    let http = environment.entry.client([host]);
+    let http = environment.entry.client([host], &Proxies::default());
     let http = http.map_err(|error| said(error.to_string()))?;
     let asked = http.get(&url).timeout(PATIENCE);
     match asked.send().await {

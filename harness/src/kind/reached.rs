@@ -11,6 +11,7 @@ use crate::bring_up::Context;
 use crate::config::Platform;
 use crate::entry::Entry;
 use crate::environment::{DEMO_INVESTOR, SEEDED_SYMBOL};
+use crate::proxies::Proxies;
 use crate::wait::{self, Observation, WaitError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -51,7 +52,9 @@ async fn look(entry: &Entry, platform: &Platform, password: &str) -> Result<(), 
     for _ in 0..TIMES {
         // A new connection each time, which may lead to another pod.
         let hosts = [platform.site_host.as_str(), platform.api_host.as_str()];
-        let http = entry.client(hosts).map_err(|error| error.to_string())?;
+        let http = entry
+            .client(hosts, &Proxies::default())
+            .map_err(|error| error.to_string())?;
         answered(http.get(&site)).await?;
         let login = json!({"investor": DEMO_INVESTOR, "password": password});
         let login = answered(http.post(format!("{site}/api/login")).json(&login)).await?;

@@ -27,7 +27,7 @@ pub async fn platform(context: &Context<'_>) -> Result<PathBuf, UpError> {
         path: cargo.into(),
         arguments: arguments.into(),
         // A compiler needs the user's whole environment: proxies, linkers, caches.
-        environment: std::env::vars().collect(),
+        environment: std::env::vars_os().collect(),
         user: None,
         log: context.log(NAME),
         stop_signal: Signal::SIGTERM,

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Uid, User, chown};
+use nix::unistd::{User, chown};
 
 use super::backing::on_a_free_port;
 use crate::bring_up::{Context, POSTGRES, UpError, last_lines, process_part};
 use crate::process::bound::{Program, Reach, describe};
+use crate::process::user;
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
 
@@ -32,8 +33,24 @@ const AT_HOME: [&str; 2] = [
 
 /// Makes a database cluster and starts Postgres on it.
 pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpError> {
-    let user = unprivileged_user()?;
-    let folder = context.owned.directory(POSTGRES)?;
+    let no_supply = |why| UpError::NoSupply {
+        name: "Postgres",
+        why,
+    };
+    let user = user::unprivileged().map_err(|nobody| no_supply(nobody.to_string()))?;
+    let room = match &user {
+        None => std::env::temp_dir(),
+        Some(user) => user::temporary_folder(user).ok_or_else(|| {
+            let own = std::env::temp_dir();
+            no_supply(format!(
+                "its user {:?} may not enter {}, nor /tmp or /var/tmp: `chmod o+x` it, or set \
+                 TMPDIR to a folder that every user may enter",
+                user.name,
+                own.display()
+            ))
+        })?,
+    };
+    let folder = context.owned.directory_in(&room, POSTGRES)?;
     give_to(&folder, user.as_ref())?;
     let data = folder.join("data");
     initialise(context, binaries, &folder, &data, user.as_ref()).await?;
@@ -49,22 +66,6 @@ pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpErr
         POSTGRES,
         format!("127.0.0.1:{port}"),
     ))
-}
-
-/// Postgres refuses to run as root: then it runs as `postgres` or, without that, `nobody`.
-fn unprivileged_user() -> Result<Option<User>, UpError> {
-    if !Uid::effective().is_root() {
-        return Ok(None);
-    }
-    for name in ["postgres", "nobody"] {
-        if let Ok(Some(user)) = User::from_name(name) {
-            return Ok(Some(user));
-        }
-    }
-    Err(UpError::NoSupply {
-        name: "Postgres",
-        why: "it refuses to run as root, and there is no user `postgres` or `nobody`".into(),
-    })
 }
 
 fn give_to(path: &Path, user: Option<&User>) -> Result<(), UpError> {
@@ -157,8 +158,9 @@ fn program(
         name: name.to_owned(),
         path,
         arguments: Vec::new(),
-        environment: Vec::new(),
-        user: user.map(|user| user.name.clone()),
+        // Its words are read. A locale that this machine lacks ends it.
+        environment: vec![("LC_ALL".into(), "C".into())],
+        user: user.cloned(),
         log: context.log(name),
         // Its SIGTERM waits for its clients ("smart shutdown", PostgreSQL 15 manual, 19.5).
         stop_signal: Signal::SIGINT,

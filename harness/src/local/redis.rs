@@ -45,9 +45,11 @@ pub async fn start(context: &Context<'_>, binary: &Path) -> Result<Part, UpError
 /// The password goes into a file: a command line can be read by every user.
 fn write_config(path: &Path, folder: &Path, port: u16, password: &str) -> Result<(), UpError> {
     use std::io::Write;
-    let folder = folder.display();
+    // Quoted, for a space in it (redis.conf).
+    let folder = folder.display().to_string();
+    let folder = folder.replace('\\', r"\\").replace('"', "\\\"");
     let text = format!(
-        "bind 127.0.0.1\nport {port}\ndir {folder}\nsave \"\"\nappendonly no\nrequirepass {password}\n"
+        "bind 127.0.0.1\nport {port}\ndir \"{folder}\"\nsave \"\"\nappendonly no\nrequirepass {password}\n"
     );
     std::fs::File::options()
         .create(true)

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::backing::Backing;
 use super::colours::{self, Colours};
 use crate::bring_up::{Context, UpError, process_part};
-use crate::process::bound::{Program, Reach, describe};
+use crate::process::bound::{Program, Reach, describe, variables};
 use crate::router::{Backends, Upstreams};
 use crate::run::event::{Part, Stage};
 use crate::service::Service;
@@ -33,7 +33,7 @@ pub async fn migrate(
             "--wait-seconds".into(),
             patience.as_secs().to_string().into(),
         ],
-        environment: vec![("DATABASE_URL".into(), backing.database_url.clone())],
+        environment: vec![("DATABASE_URL".into(), backing.database_url.clone().into())],
         ..program(context, MIGRATE, platform)
     })?;
     // Its own patience is for Postgres; the rest is for the schema.
@@ -75,8 +75,8 @@ pub async fn start(
     let begun = Instant::now();
     let mut addresses = Addresses::new();
     // It calls none of the others.
-    let variables = environment(context, colours::SERVICE, backing, &addresses);
-    let colours = Colours::start(context, platform, variables).await?;
+    let of_colours = environment(context, colours::SERVICE, backing, &addresses);
+    let colours = Colours::start(context, platform, of_colours).await?;
     addresses.insert(colours::SERVICE, colours.address());
     let processes = Service::ALL
         .into_iter()
@@ -85,7 +85,7 @@ pub async fn start(
         let environment = environment(context, service, backing, &addresses);
         context.owned.start(&Program {
             arguments: vec!["serve".into(), service.name().into()],
-            environment,
+            environment: variables(environment),
             ..program(context, service.name(), platform)
         })?;
         addresses.insert(service, listening(context, service).await?);

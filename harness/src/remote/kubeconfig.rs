@@ -1,12 +1,13 @@
 //! The user's kubeconfig, read once and never written: a copy of one context is pinned,
 //! so that a context which is switched or edited meanwhile leads nobody elsewhere.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use kube::config::{Kubeconfig, NamedContext};
+use kube::config::{ExecConfig, Kubeconfig, NamedContext};
 use reqwest::Url;
 
 use super::RemoteError;
@@ -30,15 +31,44 @@ impl Read {
     /// Reads `given`, or what `kubectl` would: the files that KUBECONFIG names, merged,
     /// else `~/.kube/config`. Paths in it become absolute.
     pub fn from(given: Option<&Path>) -> Result<Read, ClusterError> {
-        let path = match (given, std::env::var_os("KUBECONFIG")) {
-            (Some(file), _) => file.to_path_buf(),
-            (None, Some(files)) if !files.is_empty() => files.into(),
-            (None, _) => "~/.kube/config".into(),
+        match given {
+            Some(file) => Read::merged(file.into(), &[file.to_path_buf()]),
+            None => Read::found(std::env::var_os("KUBECONFIG"), std::env::home_dir()),
+        }
+    }
+
+    fn found(variable: Option<OsString>, home: Option<PathBuf>) -> Result<Read, ClusterError> {
+        let list = variable.unwrap_or_default();
+        let named: Vec<PathBuf> = std::env::split_paths(&list)
+            .filter(|file| !file.as_os_str().is_empty())
+            .collect();
+        if named.is_empty() {
+            let home = home.filter(|it| !it.as_os_str().is_empty());
+            let home = home.ok_or_else(|| ClusterError::Kubeconfig {
+                path: "~/.kube/config".into(),
+                reason: "there is no home folder: set HOME or KUBECONFIG".into(),
+            })?;
+            return Read::merged("~/.kube/config".into(), &[home.join(".kube/config")]);
+        }
+        // Of several kubectl passes over one that is gone; where all are there is none.
+        let there: Vec<PathBuf> = {
+            let is_there = |it: &&PathBuf| it.try_exists().unwrap_or(true);
+            named.iter().filter(is_there).cloned().collect()
         };
-        let read = match given {
-            Some(file) => Kubeconfig::read_from(file),
-            None => Kubeconfig::read(),
-        };
+        match there.is_empty() {
+            true => Read::merged(list.into(), &named),
+            false => Read::merged(list.into(), &there),
+        }
+    }
+
+    /// The first of the files to say something counts
+    /// (kubernetes.io, "Merging kubeconfig files"). `path` is how messages name them all.
+    fn merged(path: PathBuf, files: &[PathBuf]) -> Result<Read, ClusterError> {
+        let read = files.iter().try_fold(Kubeconfig::default(), |all, file| {
+            // kube leaves what is beside a file without a folder as it is.
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            all.merge(Kubeconfig::read_from(file)?)
+        });
         match read {
             Ok(kubeconfig) => Ok(Read { kubeconfig, path }),
             Err(error) => Err(ClusterError::Kubeconfig {
@@ -79,16 +109,21 @@ impl Read {
         });
         let server = server
             .ok_or_else(|| lacks(format!("has no server: its cluster is {:?}", meant.cluster)))?;
-        let user = meant.user.clone().unwrap_or_default();
-        all.auth_infos.retain(|it| it.name == user);
-        let Some(credentials) = all.auth_infos.pop() else {
+        let user = meant.user.clone().filter(|it| !it.is_empty());
+        all.auth_infos.retain(|it| Some(&it.name) == user.as_ref());
+        all.auth_infos.truncate(1);
+        if let (Some(user), []) = (&user, &all.auth_infos[..]) {
             return Err(lacks(format!("has no user: it names {user:?}")));
-        };
+        }
+        let of_user = all.auth_infos.iter().filter_map(|it| it.auth_info.as_ref());
+        if let Some(exec) = of_user.filter_map(|it| it.exec.as_ref()).next() {
+            plugin_is_there(exec).map_err(lacks)?;
+        }
         let kubeconfig = Kubeconfig {
             api_version: Some("v1".into()),
             kind: Some("Config".into()),
             clusters: all.clusters,
-            auth_infos: vec![credentials],
+            auth_infos: all.auth_infos,
             contexts: vec![NamedContext {
                 name: context.to_owned(),
                 context: Some(meant),
@@ -103,6 +138,20 @@ impl Read {
             server,
         })
     }
+}
+
+/// Else the system says "No such file", and not which.
+fn plugin_is_there(exec: &ExecConfig) -> Result<(), String> {
+    let command = exec.command.as_deref().unwrap_or_default();
+    if which::which(command).is_ok() {
+        return Ok(());
+    }
+    let hint = exec.install_hint.as_deref().map(str::trim);
+    let hint = hint.filter(|it| !it.is_empty());
+    let hint = hint.map(|it| format!(": {it}")).unwrap_or_default();
+    Err(format!(
+        "logs in by the program {command:?}, which is not there{hint}"
+    ))
 }
 
 impl Minified {
@@ -232,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_without_user_or_server_is_refused() {
+    fn a_context_whose_user_or_server_is_gone_is_refused() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = of(dir.path(), 1);
         let whole = fs::read_to_string(&path).unwrap();
@@ -243,6 +292,103 @@ mod tests {
             fs::write(&path, whole.replacen(from, to, 1)).unwrap();
             let error = minified(&path, "c0").unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_context_may_do_without_a_user() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = of(dir.path(), 2);
+        let whole = fs::read_to_string(&path).unwrap();
+        for none in ["", ", user: ''", ", user: null"] {
+            fs::write(&path, whole.replacen(", user: u0", none, 1)).unwrap();
+            let copy = minified(&path, "c0").unwrap().pin(dir.path()).unwrap();
+            let copy = Kubeconfig::read_from(copy).unwrap();
+            assert!(copy.auth_infos.is_empty(), "{none:?}");
+        }
+    }
+
+    /// What the context `c0` leads to, of these files.
+    fn server(variable: &str) -> Result<String, String> {
+        let read = Read::found(Some(variable.into()), None);
+        let minified = read.and_then(|read| read.minified("c0"));
+        minified.map(|it| it.server).map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn of_several_files_one_may_be_gone_and_the_first_counts() {
+        let dirs = [(); 2].map(|()| tempfile::TempDir::new().unwrap());
+        let [first, second] = [0, 1].map(|n| of(dirs[n].path(), 1).display().to_string());
+        let text = fs::read_to_string(&second).unwrap();
+        fs::write(&second, text.replace("10.0.0.0", "10.9.9.9")).unwrap();
+        let gone = dirs[0].path().join("gone").display().to_string();
+        let leads_to_first = Ok("https://10.0.0.0:6443".to_owned());
+        assert_eq!(server(&format!("{gone}:{first}:{second}:")), leads_to_first);
+        assert_eq!(server(&format!(":{first}:{gone}")), leads_to_first);
+        let error = server(&gone).unwrap_err();
+        assert!(
+            error.contains(&gone) && error.contains("No such file"),
+            "{error}"
+        );
+        // Another fault than that is one.
+        let folder = dirs[0].path().display();
+        let error = server(&format!("{folder}:{first}")).unwrap_err();
+        assert!(error.contains("directory"), "{error}");
+        fs::write(&second, "contexts: nonsense").unwrap();
+        server(&format!("{first}:{second}")).unwrap_err();
+    }
+
+    #[test]
+    fn an_empty_variable_means_the_usual_file() {
+        let home = tempfile::TempDir::new().unwrap();
+        fs::create_dir(home.path().join(".kube")).unwrap();
+        of(&home.path().join(".kube"), 1);
+        for variable in [None, Some(""), Some(":")] {
+            let found = Read::found(variable.map(Into::into), Some(home.path().into()));
+            found.unwrap().minified("c0").unwrap();
+        }
+        let error = Read::found(None, None).err().unwrap().to_string();
+        assert!(error.contains("set HOME or KUBECONFIG"), "{error}");
+    }
+
+    #[test]
+    fn what_is_beside_a_file_named_from_here_is_found_from_elsewhere() {
+        let here = std::env::current_dir().unwrap();
+        let dir = tempfile::TempDir::new_in(&here).unwrap();
+        let path = of(dir.path(), 1);
+        let from_here = path.strip_prefix(&here).unwrap();
+        let all = Read::from(Some(from_here)).unwrap().kubeconfig;
+        let cluster = all.clusters[0].cluster.as_ref().unwrap();
+        let authority = cluster.certificate_authority.as_deref().unwrap();
+        assert_eq!(Path::new(authority), dir.path().join("ca0.pem"));
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_there_is_named_with_its_hint() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = of(dir.path(), 1);
+        let whole = fs::read_to_string(&path).unwrap();
+        let with = |command: &str| {
+            let exec = format!(
+                "exec: {{apiVersion: client.authentication.k8s.io/v1, command: {command}, \
+                 interactiveMode: Never, installHint: 'brew install kubelogin', \
+                 env: [{{name: A, value: b}}]}}"
+            );
+            fs::write(&path, whole.replacen("token: t0ken-0-", &exec, 1)).unwrap();
+            minified(&path, "c0")
+        };
+        let error = with("no-such-plugin").unwrap_err().to_string();
+        let words = "\"no-such-plugin\", which is not there: brew install kubelogin";
+        assert!(error.contains(words), "{error}");
+        // Of PATH, or beside the file.
+        with("sh").unwrap();
+        with("./plugin").unwrap_err();
+        fs::write(dir.path().join("plugin"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(dir.path().join("plugin"), fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = with("./plugin").unwrap().pin(dir.path()).unwrap();
+        let copy = fs::read_to_string(copy).unwrap();
+        for kept in ["Never", "brew install kubelogin", "\"name\": \"A\""] {
+            assert!(copy.contains(kept), "{kept} is lost: {copy}");
         }
     }
 

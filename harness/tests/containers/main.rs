@@ -135,25 +135,24 @@ mod engine {
             text.split('.').map(|part| part.parse().unwrap()).collect()
         };
         assert!(number(&engine.api_version) <= number(&theirs), "{engine}");
-        assert_eq!(engine.export_env(), [("DOCKER_HOST", engine.host.as_str())]);
+        assert_eq!(engine.export_env()[0], ("DOCKER_HOST", engine.host.clone()));
     }
 
     #[tokio::test]
     async fn a_dead_candidate_is_passed_over_and_remembered() {
         let live = engine().await;
-        let dead = Candidate {
-            host: "unix:///nowhere/docker.sock".to_owned(),
-            origin: Origin::CurrentContext("old".to_owned()),
-        };
-        let candidate = Candidate {
-            host: live.host.clone(),
-            origin: Origin::SystemSocket,
-        };
+        let old = Origin::CurrentContext("old".to_owned());
+        let dead = Candidate::plain("unix:///nowhere/docker.sock", old);
+        let candidate = Candidate::plain(live.host.clone(), Origin::SystemSocket);
         let found = Engine::among(vec![dead.clone(), candidate], PATIENCE)
             .await
             .unwrap();
         assert_eq!(found.host, live.host);
         assert_eq!(found.passed_over[0].candidate, dead);
+        let said = found.to_string();
+        let words =
+            "`docker` itself would ask unix:///nowhere/docker.sock (current docker context `old`)";
+        assert!(said.contains(words), "{said}");
     }
 
     #[tokio::test]
@@ -363,7 +362,9 @@ mod engine {
         );
         harness::tls::use_ring();
         let answer = loop {
-            match reqwest::get(&url).await {
+            // Whatever proxy the environment names.
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            match client.get(&url).send().await {
                 Ok(answer) => break answer,
                 Err(error) => assert!(started.elapsed() < READY, "{error}"),
             }

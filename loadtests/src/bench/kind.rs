@@ -164,7 +164,7 @@ impl Bench {
 
     /// A command, told of the engine.
     pub(super) fn command(&self, words: &[&str]) -> Vec<String> {
-        let engine = self.engine.export_env();
+        let engine = self.engine.export_env().into_iter();
         let engine = engine.map(|(name, value)| format!("{name}={value}"));
         let words = words.iter().map(|word| (*word).to_owned());
         ["env".to_owned()]

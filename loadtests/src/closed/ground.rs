@@ -7,6 +7,7 @@ use std::time::Duration;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use harness::entry::Entry;
 use harness::environment::Credentials;
+use harness::proxies::Proxies;
 use harness::tokens::Tokens;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +53,8 @@ impl Ground {
         // A burst as large as a second's worth would be twice the rate in the first one.
         let spread = |rate: NonZeroU32| Quota::per_second(rate).allow_burst(NonZeroU32::MIN);
         Ok(Ground {
-            http: reach.entry.client([reach.api_host])?,
+            // A proxy between would be what is measured.
+            http: reach.entry.client([reach.api_host], &Proxies::default())?,
             base: reach.entry.url(reach.api_host),
             timeout: reach.timeout,
             tokens: Tokens::new(&reach.credentials.jwt_secret),
@@ -75,7 +77,17 @@ impl Ground {
         let request = self.http.get(&self.base).timeout(self.timeout);
         match request.send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(harness::chain(&error)),
+            Err(error) => Err(format!("{}{}", harness::chain(&error), self.past_proxy())),
+        }
+    }
+
+    /// What to add where others would take a proxy.
+    fn past_proxy(&self) -> &'static str {
+        let url = self.base.parse().ok();
+        let proxied = url.and_then(|url| Proxies::of_this_process().to(&url).ok().flatten());
+        match proxied {
+            Some(_) => "; load goes to the site directly, past the proxy of your environment",
+            None => "",
         }
     }
 

@@ -91,7 +91,7 @@ pub async fn look_first(
             }
             run.end_stages(StageResult::Done)?;
             let engine = found.engine.iter().flat_map(|engine| engine.export_env());
-            let owned = engine.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let owned = engine.map(|(name, value)| (name.to_owned(), value));
             Ok(Ok(owned.collect()))
         }
         Err(missing) => {

@@ -42,7 +42,7 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
         }
     }
     let engine = engine.iter().flat_map(|engine| engine.export_env());
-    environment.extend(engine.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    environment.extend(engine.map(|(name, value)| (name.to_owned(), value)));
     let run = tiers.contains(&Tier::Cluster).then(|| cluster_run(&place));
     let mut run = run.transpose()?.flatten();
     let cluster = run.as_ref().map(|(run, target, name)| ClusterOrder {

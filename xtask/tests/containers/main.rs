@@ -30,3 +30,4 @@ mod secrets;
 mod silence;
 mod soak;
 mod stages;
+mod surroundings;

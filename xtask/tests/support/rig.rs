@@ -1,5 +1,6 @@
 //! A harness of a test's own: home, name, configuration, and the commands run in it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -28,7 +29,7 @@ pub struct Rig {
     folder: tempfile::TempDir,
     pub name: String,
     home: PathBuf,
-    variables: Vec<(String, String)>,
+    variables: Vec<(String, OsString)>,
 }
 
 /// How a command ended.
@@ -98,8 +99,8 @@ impl Rig {
     }
 
     /// With a variable for every command.
-    pub fn variable(mut self, name: &str, value: &str) -> Rig {
-        self.variables.push((name.into(), value.into()));
+    pub fn variable(mut self, name: &str, value: &(impl AsRef<OsStr> + ?Sized)) -> Rig {
+        self.variables.push((name.into(), value.as_ref().into()));
         self
     }
 

@@ -12,7 +12,7 @@ use super::Shared;
 use super::pod::{Pod, State};
 use crate::bring_up::UpError;
 use crate::local::services::listening_line;
-use crate::process::bound::{Program, Reach, describe};
+use crate::process::bound::{Program, Reach, describe, variables};
 use crate::wait::{self, Observation};
 
 /// Between two looks, until it listens; then until it is ready; then for good.
@@ -61,7 +61,7 @@ fn start(shared: &Shared, pod: &Pod, binary: std::path::PathBuf) -> Result<(), U
         name: pod.name.clone(),
         path: binary,
         arguments: vec!["serve".into(), shared.service.name().into()],
-        environment,
+        environment: variables(environment),
         user: None,
         log: shared.log(&pod.name),
         // With the environment it goes at once. In a release it is `end` that asks it.

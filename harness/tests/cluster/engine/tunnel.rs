@@ -76,6 +76,7 @@ impl Page {
     fn http(&self, tunnel: &Tunnel) -> reqwest::Client {
         let authority = self.certificates.authority_pem.as_bytes();
         reqwest::Client::builder()
+            .no_proxy()
             .tls_certs_only([reqwest::Certificate::from_pem(authority).unwrap()])
             .resolve(HOST, tunnel.address())
             .timeout(Duration::from_secs(10))

@@ -6,6 +6,7 @@ use std::path::Path;
 use harness::cluster::Cluster;
 use harness::cluster::workloads::Workloads;
 use harness::environment::Environment;
+use harness::proxies::Proxies;
 use nix::sys::signal::Signal;
 
 use super::{ClusterRig, SOON};
@@ -77,7 +78,9 @@ async fn tunnels(rig: &Rig) -> usize {
 /// The platform answers through the ingress, in this version.
 async fn serves(rig: &Rig, version: &str) {
     let environment: Environment = serde_json::from_value(rig.environment().unwrap()).unwrap();
-    let http = environment.entry.client([environment.site_host.as_str()]);
+    let http = environment
+        .entry
+        .client([environment.site_host.as_str()], &Proxies::default());
     let answer = http.unwrap().get(environment.site_url()).send().await;
     let answer = answer.unwrap().error_for_status().unwrap();
     assert_eq!(answer.headers()["x-trii-version"], version);

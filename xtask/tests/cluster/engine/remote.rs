@@ -86,11 +86,16 @@ impl Staging {
             environment.entry.address.unwrap(),
             environment.entry.authority.as_ref().unwrap(),
         );
+        let config = user.path().join("config");
         let staging = Staging {
-            rig: Rig::new().change("[platform]\n", &section).variable(
-                "KUBECONFIG",
-                &user.path().join("config").display().to_string(),
-            ),
+            // One file of two is gone, and a proxy is named that leads nowhere.
+            rig: Rig::new()
+                .change("[platform]\n", &section)
+                .variable(
+                    "KUBECONFIG",
+                    &format!("/nowhere/config:{}", config.display()),
+                )
+                .variable("HTTPS_PROXY", "http://127.0.0.1:1"),
             user,
             place,
         };

@@ -18,7 +18,10 @@ pub fn shared() -> Rig {
         std::env::var(name)
             .unwrap_or_else(|_| panic!("run it by `cargo xtask test --tier cluster`: {name}"))
     };
-    let mut rig = Rig::new().at_home(Path::new(&variable(ground::HOME)));
+    // What is on this machine is reached without it.
+    let mut rig = Rig::new()
+        .at_home(Path::new(&variable(ground::HOME)))
+        .variable("HTTPS_PROXY", "http://127.0.0.1:1");
     rig.name = variable(ground::ENVIRONMENT);
     rig
 }
