@@ -1,5 +1,7 @@
 //! Processes: who they are, and children that cannot outlive their owner.
 
 pub mod bound;
+#[cfg(target_os = "linux")]
+mod descendants;
 pub mod identity;
 pub mod search;
