@@ -19,6 +19,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::process::Command;
 
+use crate::engine::machine::EngineMachine;
 use crate::engine::{self, Engine};
 use crate::exit::ExitCode;
 use crate::images::{self, Supply, Workshop};
@@ -149,16 +150,20 @@ impl TestPlan {
         if *tiers == [Tier::Fast] {
             return (plan, None);
         }
-        let lacking = preflight::missing_tools(tools_dir);
-        let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
-        plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
-        match Engine::find(engine::PATIENCE).await {
-            Ok(engine) => (plan, Some(engine)),
+        let (engine, machine) = match Engine::find(engine::PATIENCE).await {
+            Ok(engine) => {
+                let machine = EngineMachine::of(&engine).await.ok();
+                (Some(engine), machine)
+            }
             Err(none) => {
                 plan.no_engine = Some(none.in_short());
-                (plan, None)
+                (None, None)
             }
-        }
+        };
+        let lacking = preflight::missing_tools(tools_dir, machine.as_ref());
+        let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
+        plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
+        (plan, engine)
     }
 
     /// nextest's filter expression for what is run of `tiers`. It may only name what
