@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use containers::{LABEL_ENVIRONMENT, LABEL_HOME, LABEL_OWNER, LABEL_RUN};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -83,14 +82,7 @@ impl Context<'_> {
 
     /// What everything in the engine carries.
     pub(crate) fn labels(&self) -> [(String, String); 4] {
-        let owner = ProcessIdentity::own();
-        let labels = [
-            (LABEL_ENVIRONMENT, self.owned.environment().to_owned()),
-            (LABEL_OWNER, format!("{}:{}", owner.pid, owner.started)),
-            (LABEL_RUN, self.run.to_owned()),
-            (LABEL_HOME, self.home.root().display().to_string()),
-        ];
-        labels.map(|(name, value)| (name.to_owned(), value))
+        containers::labels(self.owned.environment(), self.run, self.home)
     }
 
     /// The environment that is up now, on no cluster: tells that, and of what it is made.

@@ -7,13 +7,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bollard::models::SystemInfo;
 use miette::Diagnostic;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Target;
+use crate::engine::machine::EngineMachine;
 use crate::engine::{Engine, NoEngine, PATIENCE};
 use crate::process::user;
 use crate::provision::{OLDEST_GO, SETUP_COMMAND, inotify, oci_runtime};
@@ -93,7 +93,7 @@ pub async fn examine(
     tools_dir: &Path,
     targets: &BTreeMap<String, Target>,
 ) -> Vec<Finding> {
-    let ((engine, info), postgres, redis, nextest, mmdebstrap, go, docker, kind, helm) = tokio::join!(
+    let ((engine, machine), postgres, redis, nextest, mmdebstrap, go, docker, kind, helm) = tokio::join!(
         engine(),
         postgres(),
         redis(),
@@ -104,33 +104,52 @@ pub async fn examine(
         cluster_tool("kind", as_part(&["version"]), 0, tools_dir),
         cluster_tool("helm", as_user(&["version", "--short"]), 3, tools_dir),
     );
-    let mut findings = vec![engine, postgres, redis, nextest];
+    let machine = machine.as_ref();
+    // What can be read here is true of the engine's machine where that is this one.
+    let elsewhere = machine.filter(|machine| !machine.is_this_one);
+    let mut findings = vec![engine];
+    findings.extend(machine.map(engines_machine));
+    findings.extend([postgres, redis, nextest]);
     findings.extend([mmdebstrap, go, docker, kind, helm]);
     findings.extend(disk(target_dir));
-    findings.extend(
-        info.as_ref()
-            .and_then(|info| engines_disk(info, target_dir)),
-    );
+    if let (Some(machine), None) = (machine, elsewhere) {
+        findings.extend(engines_disk(machine, target_dir));
+    }
     findings.push(ports(targets));
-    findings.extend(cgroups(info.as_ref()));
+    findings.extend(cgroups(machine));
     findings.extend(memory());
+    findings.extend(elsewhere.and_then(memory_of));
     findings.extend(open_files());
     if cfg!(target_os = "linux") {
-        findings.extend(linux());
+        findings.extend(capabilities(machine));
+    }
+    if cfg!(target_os = "linux") && elsewhere.is_none() {
+        findings.extend(inotify_limits());
     }
     findings
 }
 
-/// The engine, and what it says of its machine: on a laptop that may be a virtual one.
-async fn engine() -> (Finding, Option<SystemInfo>) {
+/// The engine, and its machine.
+async fn engine() -> (Finding, Option<EngineMachine>) {
     match Engine::find(PATIENCE).await {
         Ok(engine) => {
-            let info = tokio::time::timeout(PATIENCE, engine.client().info()).await;
+            let machine = EngineMachine::of(&engine).await;
             let finding = Finding::ok("container engine", engine.to_string());
-            (finding, info.ok().and_then(Result::ok))
+            (finding, machine.ok())
         }
         Err(none) => (no_engine(&none), None),
     }
+}
+
+/// Where it is, and what that means for the rest.
+fn engines_machine(machine: &EngineMachine) -> Finding {
+    let seen = match machine.is_this_one {
+        true => format!("this one, {machine}"),
+        false => format!(
+            "another, {machine}: its limits on inotify and its disk cannot be looked at from here"
+        ),
+    };
+    Finding::ok("engine's machine", seen)
 }
 
 fn no_engine(none: &NoEngine) -> Finding {
@@ -288,9 +307,9 @@ fn disk(target_dir: &Path) -> Option<Finding> {
     Some(judge_disk(free, dir))
 }
 
-/// Where the engine keeps images and containers, if that is another disk of this machine.
-fn engines_disk(info: &SystemInfo, target_dir: &Path) -> Option<Finding> {
-    let dir = Path::new(info.docker_root_dir.as_ref()?);
+/// Where the engine of this machine keeps images and containers, if that is another disk.
+fn engines_disk(machine: &EngineMachine, target_dir: &Path) -> Option<Finding> {
+    let dir = machine.root_dir.as_deref()?;
     let of = |dir: &Path| Some(fs::metadata(dir).ok()?.dev());
     let ours = target_dir.ancestors().find_map(of);
     (of(dir)? != ours?).then(|| disk(dir)).flatten()
@@ -389,27 +408,44 @@ fn judge_open_files(limit: u64) -> Finding {
     )
 }
 
-fn linux() -> Vec<Finding> {
-    let number = |file: &str| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
-    let mut findings = Vec::new();
-    if let (Ok(status), Some(last)) = (
-        fs::read_to_string("/proc/self/status"),
-        number("/proc/sys/kernel/cap_last_cap"),
-    ) {
-        let runtime = oci_runtime::state(&oci_runtime::daemon_settings());
-        findings.extend(judge_capabilities(&status, last, runtime));
+/// Of all that the engine's machine has: what is free there it does not say.
+fn memory_of(machine: &EngineMachine) -> Option<Finding> {
+    let memory = machine.memory?;
+    Some(Finding {
+        subject: "engine's memory".to_owned(),
+        seen: format!("{} in all, of {}", gib(memory), machine.name),
+        ..judge_memory(memory)
+    })
+}
+
+/// Of the engine's machine; of this process where no engine answers.
+fn capabilities(machine: Option<&EngineMachine>) -> Option<Finding> {
+    let runtime = oci_runtime::state(machine);
+    match machine {
+        Some(machine) => Some(judge_capabilities(
+            machine.missing_capabilities.as_deref(),
+            runtime,
+        )),
+        None => {
+            let status = fs::read_to_string("/proc/self/status").ok()?;
+            let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok()?;
+            let missing = oci_runtime::missing(&status, last.trim().parse().ok()?)?;
+            Some(judge_capabilities(Some(&missing), runtime))
+        }
     }
-    if let [Some(instances), Some(watches)] = inotify::LIMITS.map(inotify::Limit::now) {
-        findings.push(judge_inotify(instances, watches));
+}
+
+fn inotify_limits() -> Option<Finding> {
+    match inotify::LIMITS.map(inotify::Limit::now) {
+        [Some(instances), Some(watches)] => Some(judge_inotify(instances, watches)),
+        _ => None,
     }
-    findings
 }
 
 /// Of the engine's machine; of this one where no engine says.
-fn cgroups(info: Option<&SystemInfo>) -> Option<Finding> {
-    let told = info.and_then(|info| info.cgroup_version);
-    match told {
-        Some(version) => Some(judge_cgroup(version.to_string() != "1")),
+fn cgroups(machine: Option<&EngineMachine>) -> Option<Finding> {
+    match machine {
+        Some(machine) => Some(judge_cgroup(!machine.cgroup_v1)),
         None => cfg!(target_os = "linux")
             .then(|| judge_cgroup(Path::new("/sys/fs/cgroup/cgroup.controllers").exists())),
     }
@@ -425,25 +461,31 @@ fn judge_cgroup(unified: bool) -> Finding {
     Finding::ok("cgroups", seen)
 }
 
-/// Compares the bounding set with every capability the kernel knows: a
-/// privileged container asks for all of them.
-fn judge_capabilities(status: &str, last: u64, runtime: oci_runtime::State) -> Option<Finding> {
-    let missing = oci_runtime::missing(status, last)?;
-    let missing: Vec<String> = missing.into_iter().map(capability_name).collect();
+/// A privileged container asks for every capability that the kernel knows. None: what the
+/// engine's machine lacks cannot be told from here.
+fn judge_capabilities(missing: Option<&[u64]>, runtime: oci_runtime::State) -> Finding {
+    let subject = "capabilities";
+    let Some(missing) = missing else {
+        let seen = match runtime {
+            oci_runtime::State::Registered => "those that the engine's runtime finds there",
+            _ => "not to be told from here; the engine says when it starts a node",
+        };
+        return Finding::ok(subject, seen);
+    };
+    let missing: Vec<String> = missing.iter().copied().map(capability_name).collect();
     if missing.is_empty() {
-        return Some(Finding::ok("capabilities", "all"));
+        return Finding::ok(subject, "all");
     }
     let missing = missing.join(", ");
     if runtime == oci_runtime::State::Registered {
         let seen = format!("without {missing}, and Docker's runtime asks for none of these");
-        return Some(Finding::ok("capabilities", seen));
+        return Finding::ok(subject, seen);
     }
-    let finding = Finding::ok("capabilities", format!("without {missing}"));
-    Some(finding.trouble(
+    Finding::ok(subject, format!("without {missing}")).trouble(
         State::Warning,
         "`docker run --privileged` fails, and every kind node is run so; the local target does without",
         SETUP_COMMAND,
-    ))
+    )
 }
 
 /// The names of `capabilities(7)` that container hosts are known to withhold.
@@ -485,11 +527,11 @@ mod tests {
 
     use super::*;
     use crate::config::{BackingServices, LocalTarget};
+    use crate::engine::machine::tests::machine;
 
     #[test]
     fn a_root_without_sys_resource_is_noticed() {
-        let status = "Name:\tx\nCapBnd:\t000001fffeffffff\n";
-        let judge = |runtime| judge_capabilities(status, 40, runtime).unwrap();
+        let judge = |runtime| judge_capabilities(Some(&[24]), runtime);
         let finding = judge(oci_runtime::State::Lacking);
         assert_eq!(finding.state, State::Warning);
         assert_eq!(finding.seen, "without CAP_SYS_RESOURCE");
@@ -498,13 +540,26 @@ mod tests {
 
     #[test]
     fn a_full_root_is_fine() {
-        let status = "CapBnd:\t000001ffffffffff\n";
-        assert_eq!(
-            judge_capabilities(status, 40, oci_runtime::State::NotNeeded)
-                .unwrap()
-                .state,
-            State::Ok
+        let judged = judge_capabilities(Some(&[]), oci_runtime::State::NotNeeded);
+        assert_eq!(judged.state, State::Ok);
+    }
+
+    #[test]
+    fn what_cannot_be_told_of_another_machine_is_no_trouble() {
+        let judged = judge_capabilities(None, oci_runtime::State::NotNeeded);
+        assert_eq!(judged.state, State::Ok);
+        assert!(judged.seen.contains("not to be told from here"));
+        let there = EngineMachine {
+            is_this_one: false,
+            ..machine()
+        };
+        let seen = engines_machine(&there).seen;
+        assert!(
+            seen.starts_with("another, builder (Debian, kernel 6.1)"),
+            "{seen}"
         );
+        let memory = memory_of(&there).unwrap();
+        assert_eq!(memory.seen, "16.0 GiB in all, of builder");
     }
 
     #[test]
@@ -562,16 +617,16 @@ mod tests {
     proptest! {
         #[test]
         fn trouble_always_comes_with_a_consequence_and_a_fix(
-            free: u64, memory: u64, files: u64, instances: u64, watches: u64, caps: u64
+            free: u64, memory: u64, files: u64, instances: u64, watches: u64,
+            missing in proptest::collection::vec(0_u64..41, 0..5)
         ) {
-            let status = format!("CapBnd:\t{caps:016x}\n");
             let mut findings = vec![
                 judge_disk(free, Path::new("/")),
                 judge_memory(memory),
                 judge_open_files(files),
                 judge_inotify(instances, watches),
             ];
-            findings.extend(judge_capabilities(&status, 40, oci_runtime::State::Lacking));
+            findings.push(judge_capabilities(Some(&missing), oci_runtime::State::Lacking));
             for finding in findings {
                 let sound = finding.state == State::Ok;
                 prop_assert_eq!(finding.fix.is_none(), sound);

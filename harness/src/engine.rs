@@ -2,6 +2,7 @@
 //! neither testcontainers nor kind looks at docker contexts, Colima or Podman.
 
 pub mod candidates;
+pub mod machine;
 
 use std::fmt;
 use std::io;

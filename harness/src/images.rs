@@ -23,6 +23,7 @@ mod pull;
 mod recipe;
 pub mod redis;
 mod reference;
+mod room;
 mod schema;
 mod split;
 
@@ -40,6 +41,7 @@ use crate::engine::Engine;
 use crate::engine::candidates::Surroundings;
 use crate::file_lock;
 use crate::home::Home;
+use crate::ledger::Ledger;
 pub use error::ImageError;
 pub use list::{Listed, Local, list};
 pub use load::{ForNodes, Loaded, load};
@@ -51,6 +53,9 @@ pub use split::{Built, Split};
 
 /// The label that every image of ours carries.
 pub const LABEL: (&str, &str) = ("trii.rehearsal", "1");
+
+/// Begins what the ledger calls the building of an image.
+pub(crate) const BUILDS: &str = "images/";
 
 /// Longer than any build: whoever waits for another process waits for its result.
 const LOCK_DEADLINE: Duration = Duration::from_secs(90 * 60);
@@ -423,6 +428,23 @@ impl Workshop {
             state_dir: home.state(),
             docker_config: Surroundings::of_this_process().docker_config(),
         }
+    }
+
+    /// Where what building makes is written down: that of the home whose state directory
+    /// this is.
+    fn ledger(&self) -> Ledger {
+        Ledger::at(self.home().ledger())
+    }
+
+    /// What the ledger and labels call the building of an image, where else an environment
+    /// stands: no environment has such a name.
+    fn build_of(image: &str) -> String {
+        format!("{BUILDS}{image}")
+    }
+
+    fn home(&self) -> Home {
+        let root = self.state_dir.parent().unwrap_or(&self.state_dir);
+        Home::new(root)
     }
 
     async fn lock(&self, name: &str) -> Result<File, ImageError> {

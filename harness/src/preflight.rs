@@ -6,6 +6,7 @@ use thiserror::Error;
 use std::path::Path;
 
 use crate::config::{BackingServices, Target};
+use crate::engine::machine::EngineMachine;
 use crate::engine::{self, Engine};
 use crate::provision::{Need, oci_runtime};
 use crate::run::event::Failure;
@@ -93,7 +94,8 @@ async fn look_for_kind(tools_dir: &Path) -> Result<Preflight, Missing> {
     if let Some(why) = no_cluster_of(&engine) {
         return Err(missing(why));
     }
-    let lacking = missing_tools(tools_dir);
+    let machine = EngineMachine::of(&engine).await.ok();
+    let lacking = missing_tools(tools_dir, machine.as_ref());
     match lacking.is_empty() {
         true => Ok(with(engine)),
         false => Err(missing(format!("{} not installed", in_words(&lacking)))),
@@ -149,10 +151,10 @@ fn missing_binaries() -> Vec<Need> {
     postgres.into_iter().chain(redis).collect()
 }
 
-/// What no cluster comes up without.
-pub fn missing_tools(tools_dir: &Path) -> Vec<Need> {
+/// What no cluster comes up without, with the engine of this machine.
+pub fn missing_tools(tools_dir: &Path, engine: Option<&EngineMachine>) -> Vec<Need> {
     let missing = |name| tools::own_or_on_path(tools_dir, name).is_none();
-    let runtime = oci_runtime::state(&oci_runtime::daemon_settings());
+    let runtime = oci_runtime::state(engine);
     let lacking = [
         (missing("docker"), Need::DockerCli),
         (missing("kind"), Need::Kind),

@@ -1,6 +1,7 @@
 //! Brings what a machine lacks: first says what it will do, then does it.
 //! Nothing is done twice, and no daemon is left running that was not announced.
 
+mod daemon_settings;
 mod dockerd;
 mod go_tools;
 pub mod inotify;
@@ -602,7 +603,7 @@ mod tests {
             pip: true,
             engine: EngineState::Absent,
             runtime: oci_runtime::State::NotNeeded,
-            daemon_settings: serde_json::Map::new(),
+            daemon_settings: Ok(daemon_settings::DaemonSettings::none()),
             inotify: Vec::new(),
             present: Vec::new(),
             known_services: Vec::new(),

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+
+use crate::process::bound;
 
 /// How many of a program's last lines an error carries.
 const LAST_LINES: usize = 15;
@@ -56,7 +58,7 @@ pub enum SubprocessError {
 
 /// Runs `argv` until it ends, at most `deadline`; each line of its output and
 /// its errors goes to `progress`. It reads nothing. When the caller goes away,
-/// the program and what it started get a SIGTERM.
+/// the program and what it started get a SIGTERM. A daemon that it starts stays.
 ///
 /// # Errors
 /// [`SubprocessError`], with the last lines that were printed.
@@ -69,45 +71,15 @@ pub async fn run(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), SubprocessError> {
     let (program, arguments) = argv.split_first().expect("a command has a program");
-    let command = shown(argv);
-    let start = |source| SubprocessError::Start {
-        program: program.clone(),
-        source,
-    };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own: apt-get's children are ended with it.
-        .process_group(0)
-        .spawn()
-        .map_err(start)?;
-    let group = Group::of(&child);
-    let mut last = LastLines::default();
-    let listened = tokio::time::timeout(deadline, listen(&mut child, progress, &mut last)).await;
-    let Ok(ended) = listened else {
-        group.end(&mut child).await;
-        return Err(SubprocessError::TooLong {
-            command,
-            deadline,
-            last_lines: last.text(),
-        });
-    };
-    group.ended();
-    let status = ended.map_err(start)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(SubprocessError::Failed {
-        command,
-        status,
-        last_lines: last.text(),
-    })
+    let mut command = Command::new(program);
+    // A group of its own: apt-get's children are ended with it.
+    command.args(arguments).process_group(0);
+    let started = Started::new(command, argv)?;
+    started.ended(deadline, progress).await
 }
 
 /// Runs `argv` in `dir` and tells what it printed on standard output; for commands
-/// that answer, rather than work.
+/// that answer, rather than work. It ends as with [`start_in`].
 ///
 /// # Errors
 /// [`SubprocessError`], with the last lines of its standard error.
@@ -119,37 +91,129 @@ pub async fn output_in(
     argv: &[String],
     deadline: Duration,
 ) -> Result<String, SubprocessError> {
+    start_in(dir, argv)?.answered(deadline).await
+}
+
+/// Starts `argv` in `dir`. It reads nothing. All that it starts ends with it; and it ends when
+/// it is dropped, and when this process dies, where its executable has `run-bound`.
+///
+/// # Errors
+/// [`SubprocessError::Start`].
+///
+/// # Panics
+/// When `argv` is empty.
+pub fn start_in(dir: &Path, argv: &[String]) -> Result<Started, SubprocessError> {
     let (program, arguments) = argv.split_first().expect("a command has a program");
-    let command = shown(argv);
-    let output = Command::new(program)
-        .args(arguments)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let Ok(output) = tokio::time::timeout(deadline, output).await else {
-        return Err(SubprocessError::TooLong {
-            command,
+    let mut command = bound::killed_with_descendants(program.as_ref());
+    command.args(arguments).current_dir(dir);
+    Started::new(command, argv)
+}
+
+/// A program under way; it and what it has started get a SIGTERM when it is dropped.
+pub struct Started {
+    command: String,
+    child: Child,
+    group: Group,
+}
+
+impl Started {
+    fn new(mut command: Command, argv: &[String]) -> Result<Started, SubprocessError> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| SubprocessError::Start {
+                program: argv.first().cloned().unwrap_or_default(),
+                source,
+            })?;
+        Ok(Started {
+            command: shown(argv),
+            group: Group::of(&child),
+            child,
+        })
+    }
+
+    /// Its process id; none once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits for its end, at most `deadline`; each line of its output and its errors goes to
+    /// `progress`.
+    ///
+    /// # Errors
+    /// [`SubprocessError`], with the last lines that were printed.
+    pub async fn ended(
+        mut self,
+        deadline: Duration,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), SubprocessError> {
+        let mut last = LastLines::default();
+        let listened = listen(&mut self.child, progress, &mut last);
+        let Ok(ended) = tokio::time::timeout(deadline, listened).await else {
+            return Err(self.too_long(deadline, last).await);
+        };
+        self.group.ended();
+        match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.failed(status, last)),
+            Err(source) => Err(self.lost(source)),
+        }
+    }
+
+    /// Waits for its end, at most `deadline`, and tells what it printed on standard output.
+    ///
+    /// # Errors
+    /// [`SubprocessError`], with the last lines of its standard error.
+    pub async fn answered(mut self, deadline: Duration) -> Result<String, SubprocessError> {
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let heard = async {
+            let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+            tokio::try_join!(read(stdout, &mut out), read(stderr, &mut errors))?;
+            self.child.wait().await
+        };
+        let Ok(ended) = tokio::time::timeout(deadline, heard).await else {
+            return Err(self.too_long(deadline, LastLines::of(&errors)).await);
+        };
+        self.group.ended();
+        match ended {
+            Ok(status) if status.success() => Ok(String::from_utf8_lossy(&out).into_owned()),
+            Ok(status) => Err(self.failed(status, LastLines::of(&errors))),
+            Err(source) => Err(self.lost(source)),
+        }
+    }
+
+    async fn too_long(mut self, deadline: Duration, last: LastLines) -> SubprocessError {
+        self.group.end(&mut self.child).await;
+        SubprocessError::TooLong {
+            command: std::mem::take(&mut self.command),
             deadline,
-            last_lines: String::new(),
-        });
-    };
-    let output = output.map_err(|source| SubprocessError::Start {
-        program: program.clone(),
-        source,
-    })?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+            last_lines: last.text(),
+        }
     }
-    let mut last = LastLines::default();
-    for line in String::from_utf8_lossy(&output.stderr).lines() {
-        last.push(line.to_owned());
+
+    fn failed(self, status: ExitStatus, last: LastLines) -> SubprocessError {
+        SubprocessError::Failed {
+            command: self.command,
+            status,
+            last_lines: last.text(),
+        }
     }
-    Err(SubprocessError::Failed {
-        command,
-        status: output.status,
-        last_lines: last.text(),
-    })
+
+    fn lost(self, source: std::io::Error) -> SubprocessError {
+        SubprocessError::Start {
+            program: self.command,
+            source,
+        }
+    }
+}
+
+async fn read(stream: Option<impl AsyncRead + Unpin>, to: &mut Vec<u8>) -> std::io::Result<()> {
+    if let Some(mut stream) = stream {
+        stream.read_to_end(to).await?;
+    }
+    Ok(())
 }
 
 async fn listen(
@@ -185,6 +249,14 @@ impl LastLines {
         self.0.push_back(line);
     }
 
+    fn of(text: &[u8]) -> LastLines {
+        let mut last = LastLines::default();
+        for line in String::from_utf8_lossy(text).lines() {
+            last.push(line.to_owned());
+        }
+        last
+    }
+
     fn text(self) -> String {
         Vec::from(self.0).join("\n")
     }
@@ -207,7 +279,7 @@ impl Group {
     }
 
     /// SIGTERM, and SIGKILL to what ignores it.
-    async fn end(self, child: &mut Child) {
+    async fn end(&mut self, child: &mut Child) {
         self.signal(Signal::SIGTERM);
         if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
             self.signal(Signal::SIGKILL);
@@ -217,7 +289,7 @@ impl Group {
     }
 
     /// Its id may be another's from now on.
-    fn ended(mut self) {
+    fn ended(&mut self) {
         self.0 = None;
     }
 }

@@ -9,6 +9,7 @@ use crate::bring_up::{containers, directory};
 use crate::engine::Engine;
 use crate::environment::EnvironmentFolder;
 use crate::home::Home;
+use crate::images::BUILDS;
 use crate::kind::{cluster, network};
 use crate::ledger::{Entry, Ledger, Resource};
 use crate::process::identity::ProcessIdentity;
@@ -16,7 +17,7 @@ use crate::wait::{self, Observation, WaitError};
 
 /// Removes every resource whose owner is dead. Returns what could not be removed.
 pub async fn dead_owners(home: &Home) -> Vec<String> {
-    let mut left = recorded(home, |owner| !owner.is_alive()).await;
+    let mut left = recorded(home, |entry| !entry.owner.is_alive()).await;
     for name in EnvironmentFolder::all(home) {
         let folder = EnvironmentFolder::of(home, &name);
         left.extend(folder.sweep().await.err().map(|error| error.to_string()));
@@ -28,16 +29,24 @@ pub async fn dead_owners(home: &Home) -> Vec<String> {
 /// not be removed.
 pub async fn own(home: &Home) -> Vec<String> {
     let own = ProcessIdentity::own();
-    recorded(home, |owner| *owner == own).await
+    recorded(home, |entry| entry.owner == own).await
 }
 
-async fn recorded(home: &Home, is_due: impl Fn(&ProcessIdentity) -> bool) -> Vec<String> {
+/// Removes what this process has left of images that it was building when it was called off.
+/// Returns what could not be removed.
+pub async fn own_builds(home: &Home) -> Vec<String> {
+    let own = ProcessIdentity::own();
+    let is_ours = |entry: &Entry| entry.owner == own && entry.environment.starts_with(BUILDS);
+    recorded(home, is_ours).await
+}
+
+async fn recorded(home: &Home, is_due: impl Fn(&Entry) -> bool) -> Vec<String> {
     let ledger = Ledger::at(home.ledger());
     let mut entries = match ledger.open_entries() {
         Ok(entries) => entries,
         Err(error) => return vec![error.to_string()],
     };
-    entries.retain(|entry| is_due(&entry.owner));
+    entries.retain(is_due);
     // A process may still write into a directory.
     entries.sort_by_key(|entry| order(&entry.resource));
     let (mut gone, mut left) = (Vec::new(), Vec::new());

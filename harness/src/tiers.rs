@@ -24,6 +24,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, Command};
 
+use crate::engine::machine::EngineMachine;
 use crate::engine::{self, Engine};
 use crate::exit::ExitCode;
 use crate::images::{self, Supply, Workshop};
@@ -166,20 +167,22 @@ impl TestPlan {
             return (plan, None);
         }
         plan.no_registry = requirement::no_registry(tools_dir);
-        let lacking = preflight::missing_tools(tools_dir);
-        let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
-        plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
         plan.no_mount = requirement::no_mount().await;
-        match Engine::find(engine::PATIENCE).await {
+        let (engine, machine) = match Engine::find(engine::PATIENCE).await {
             Ok(engine) => {
                 plan.no_socket = requirement::no_socket(&engine);
-                (plan, Some(engine))
+                let machine = EngineMachine::of(&engine).await.ok();
+                (Some(engine), machine)
             }
             Err(none) => {
                 plan.no_engine = Some(none.in_short());
-                (plan, None)
+                (None, None)
             }
-        }
+        };
+        let lacking = preflight::missing_tools(tools_dir, machine.as_ref());
+        let lacking: Vec<&str> = lacking.iter().map(|need| need.words()).collect();
+        plan.no_cluster = (!lacking.is_empty()).then(|| lacking.join(" and "));
+        (plan, engine)
     }
 
     /// nextest's filter expression for what is run of `tiers`. It may only name what

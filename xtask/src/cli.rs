@@ -524,6 +524,18 @@ pub enum ImagesCommand {
     Load(ImagesLoad),
 }
 
+impl ImagesCommand {
+    /// Where it works.
+    pub fn places(&self) -> &Places {
+        let place = match self {
+            ImagesCommand::List(place) => place,
+            ImagesCommand::Build(build) => &build.place,
+            ImagesCommand::Load(load) => &load.place,
+        };
+        &place.places
+    }
+}
+
 /// Where images are, and how answers are printed.
 #[derive(Args)]
 pub struct ImagesPlace {
@@ -641,6 +653,9 @@ pub struct RunBound {
     /// The user to become first
     #[arg(long)]
     user: Option<String>,
+    /// Kill all that the program has started with it
+    #[arg(long)]
+    with_descendants: bool,
     /// The program and its arguments
     #[arg(last = true)]
     pub program: Vec<OsString>,
@@ -653,6 +668,7 @@ impl RunBound {
             owner: self.owner,
             user: self.user.clone(),
             death_signal: self.death_signal.clone(),
+            with_descendants: self.with_descendants,
         }
     }
 }

@@ -22,8 +22,10 @@ use tokio::time::timeout;
 use super::owned::Lost;
 use super::{Context, POSTGRES, REDIS, UpError};
 use crate::engine::Engine;
+use crate::home::Home;
 use crate::images::redis;
 use crate::ledger::Resource;
+use crate::process::identity::ProcessIdentity;
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
 
@@ -44,6 +46,23 @@ const PONG: Duration = Duration::from_secs(4);
 
 /// Says which harness home a container belongs to.
 pub const LABEL_HOME: &str = "trii.rehearsal.home";
+
+/// The labels of ours that tell of an owner.
+pub(crate) const LABELS: [&str; 4] = [LABEL_ENVIRONMENT, LABEL_OWNER, LABEL_RUN, LABEL_HOME];
+
+/// What everything in the engine carries that this process makes.
+pub(crate) fn labels(environment: &str, run: &str, home: &Home) -> [(String, String); 4] {
+    let owner = ProcessIdentity::own();
+    let owner = format!("{}:{}", owner.pid, owner.started);
+    let home = home.root().display().to_string();
+    let [of_environment, of_owner, of_run, of_home] = LABELS.map(str::to_owned);
+    [
+        (of_environment, environment.to_owned()),
+        (of_owner, owner),
+        (of_run, run.to_owned()),
+        (of_home, home),
+    ]
+}
 
 /// A container, from before it is created until it is removed.
 pub struct OwnedContainer {

@@ -1,7 +1,6 @@
 //! Builds images in the order of what is built upon what.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::context::{self, Addition, Kind};
 use super::go::Go;
 use super::recipe::{Build, Dockerfile, Recipe};
+use super::room::Room;
 use super::split::Built;
 use super::{AT_ONCE, Had, ImageError, ImageReference, Supply, Workshop};
 use super::{cargo, debian, dockerfile, go, preload, present};
@@ -100,7 +100,16 @@ async fn built(
             } else {
                 let bare = format!("{target}-bare");
                 with_context(engine, workshop, recipe, dockerfile, &from, &bare, progress).await?;
-                preload::preload(engine, &bare, &target, &images, progress).await?;
+                preload::preload(
+                    engine,
+                    workshop,
+                    &recipe.name,
+                    &bare,
+                    &target,
+                    &images,
+                    progress,
+                )
+                .await?;
             }
         }
     }
@@ -124,15 +133,15 @@ async fn with_context(
     target: &str,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ImageError> {
-    let room = tempfile::tempdir_in(&workshop.state_dir)
-        .map_err(ImageError::io("make a directory to build in"))?;
-    let additions = additions(workshop, recipe, dockerfile, room.path(), progress).await?;
+    let room = Room::new(workshop, &recipe.name).await?;
+    let additions = additions(workshop, recipe, dockerfile, &room, progress).await?;
     progress("building the image");
     let archive = room.path().join("context.tar");
     context::pack(&recipe.files, &additions, &archive)
         .await
         .map_err(ImageError::io("pack the context of an image"))?;
-    dockerfile::build(engine, recipe, target, &archive, from, progress).await
+    dockerfile::build(engine, recipe, target, &archive, from, progress).await?;
+    room.close().await
 }
 
 /// Compiles and downloads what the context holds besides the recipe's files.
@@ -140,17 +149,17 @@ async fn additions(
     workshop: &Workshop,
     recipe: &Recipe,
     dockerfile: &Dockerfile,
-    room: &Path,
+    room: &Room,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Vec<Addition>, ImageError> {
     let name = recipe.name.as_str();
-    let bin = room.join("bin");
+    let bin = room.path().join("bin");
     std::fs::create_dir(&bin).map_err(ImageError::io("make a directory for programs"))?;
     let mut additions = Vec::new();
     if let Some(program) = &dockerfile.cargo {
         progress("compiling");
         let workspace = &dockerfile.workspace;
-        let binary = cargo::build(workshop, name, workspace, program, progress).await?;
+        let binary = cargo::build(workshop, room, name, workspace, program, progress).await?;
         tokio::fs::copy(&binary, bin.join(&program.package))
             .await
             .map_err(ImageError::io("copy a compiled program"))?;
@@ -179,6 +188,8 @@ async fn additions(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

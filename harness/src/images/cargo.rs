@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::room::Room;
 use super::schema::CargoProgram;
 use super::{ImageError, Workshop};
-use crate::subprocess;
 
 /// All the platform's dependencies, optimised, on two busy cores.
 const DEADLINE: Duration = Duration::from_secs(40 * 60);
@@ -15,6 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(40 * 60);
 /// On Linux only: elsewhere cargo makes programs that no container runs.
 pub(super) async fn build(
     workshop: &Workshop,
+    room: &Room,
     image: &str,
     workspace: &Path,
     program: &CargoProgram,
@@ -27,16 +28,12 @@ pub(super) async fn build(
     }
     // A directory of its own: other flags would have everything compiled again.
     let target_dir = workshop.state_dir.join("images/cargo");
-    subprocess::run(
-        &command(workspace, &target_dir, program),
-        DEADLINE,
-        progress,
-    )
-    .await
-    .map_err(|source| ImageError::Compile {
+    let command = command(workspace, &target_dir, program);
+    let failed = |source| ImageError::Compile {
         name: image.to_owned(),
         source,
-    })?;
+    };
+    room.run(&command, DEADLINE, progress, failed).await?;
     Ok(target_dir
         .join(triple())
         .join(&program.profile)

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt;
+use nix::unistd::Uid;
 use tokio_util::io::ReaderStream;
 
 use super::recipe::Recipe;
+use super::room::Room;
 use super::{Had, ImageError, ImageReference, LABEL, Workshop, apt_sources};
 use crate::engine::Engine;
-use crate::{subprocess, tools};
+use crate::tools;
 
 /// A base of 180 MB takes half a minute from a mirror nearby.
 const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -31,15 +33,15 @@ pub(super) async fn build(
         return Err(ImageError::NoBuilder { name: name.clone() });
     };
     let io = ImageError::io("keep the archive of a Debian");
-    // Ends with this function, however it ends.
-    let room = tempfile::tempdir_in(&workshop.state_dir).map_err(&io)?;
+    let room = Room::new(workshop, name).await?;
     let archive = room.path().join("root.tar");
     // Its own temporary files go there too.
     let mut argv = vec![
         "env".to_owned(),
         format!("TMPDIR={}", room.path().display()),
-        mmdebstrap.display().to_string(),
     ];
+    argv.extend(in_mounts_of_its_own().await);
+    argv.push(mmdebstrap.display().to_string());
     argv.extend(["--variant=minbase".to_owned(), "--quiet".to_owned()]);
     argv.push(format!("--include={}", include.join(",")));
     argv.extend(
@@ -55,14 +57,29 @@ pub(super) async fn build(
         tokio::fs::write(&list, sources).await.map_err(&io)?;
         argv.push(list.display().to_string());
     }
-    subprocess::run(&argv, BOOTSTRAP_DEADLINE, progress)
-        .await
-        .map_err(|source| ImageError::Bootstrap {
-            name: name.clone(),
-            source,
-        })?;
+    let failed = |source| ImageError::Bootstrap {
+        name: name.clone(),
+        source,
+    };
+    room.run(&argv, BOOTSTRAP_DEADLINE, progress, failed)
+        .await?;
     let file = tokio::fs::File::open(&archive).await.map_err(&io)?;
-    import(engine, recipe, file).await
+    import(engine, recipe, file).await?;
+    room.close().await
+}
+
+/// As root mmdebstrap mounts this machine's `/sys` and devices in the folder. In mounts of its
+/// own they are gone when it is killed, and whoever then removes the folder removes nothing
+/// else. Otherwise it does so by itself (its `--mode=unshare`).
+async fn in_mounts_of_its_own() -> Vec<String> {
+    let unshare = ["unshare", "--mount"];
+    let works = tools::version_line("unshare", &["--mount", "echo", "yes"]).await;
+    let may = Uid::effective().is_root() && works.is_some();
+    unshare
+        .iter()
+        .filter(|_| may)
+        .map(|word| (*word).to_owned())
+        .collect()
 }
 
 async fn import(

@@ -3,6 +3,7 @@
 use bollard::errors::Error as DockerError;
 
 use super::RecipeError;
+use crate::ledger::LedgerError;
 use crate::provision::{OLDEST_GO, SETUP_COMMAND};
 use crate::subprocess::SubprocessError;
 use crate::wait::WaitError;
@@ -163,6 +164,10 @@ pub enum ImageError {
         /// The node.
         node: String,
     },
+    /// Nothing is begun that could not be cleaned up.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ledger(#[from] LedgerError),
     /// A file could not be handled.
     #[error("cannot {what}: {source}")]
     #[diagnostic(code(images::io))]

@@ -14,11 +14,13 @@ use tokio::time::{Instant, timeout};
 
 use super::context::files_below;
 use super::recipe::Recipe;
+use super::room::Room;
 use super::schema::{GoModule, GoPrograms, ModuleFiles, Replacement};
 use super::{ImageError, Workshop};
 use crate::duration::human;
 use crate::provision::OLDEST_GO;
-use crate::{subprocess, tools};
+use crate::subprocess::SubprocessError;
+use crate::tools;
 
 /// Kubernetes' seven programs take 7 min on two cores, and longer where these are busy.
 const COMPILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
@@ -38,8 +40,7 @@ pub(super) struct Go<'a> {
     cache: PathBuf,
     /// The image, for errors.
     image: &'a str,
-    /// A directory that ends with the build.
-    room: &'a Path,
+    room: &'a Room,
     /// Shared with other builds; who would remove the cache finds it held.
     _cache_in_use: File,
 }
@@ -78,7 +79,7 @@ impl<'a> Go<'a> {
     pub async fn find(
         workshop: &Workshop,
         image: &'a str,
-        room: &'a Path,
+        room: &'a Room,
     ) -> Result<Go<'a>, ImageError> {
         let found = tools::go(&workshop.state_dir.join("tools"), OLDEST_GO).await;
         let program = found.ok_or_else(|| ImageError::NoGo {
@@ -110,7 +111,7 @@ impl<'a> Go<'a> {
         bin: &Path,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<(), ImageError> {
-        let main = self.room.join(format!("go-{number}"));
+        let main = self.room.path().join(format!("go-{number}"));
         let io = ImageError::io("write the main module of a Go build");
         std::fs::create_dir_all(&main).map_err(&io)?;
         let packages: Vec<String> = match (&programs.module, &programs.directory) {
@@ -135,9 +136,9 @@ impl<'a> Go<'a> {
         command.push(format!("-ldflags={}", linker_flags(&programs.stamp)));
         command.push(format!("-o={}/", bin.display()));
         command.extend(packages);
-        let compiling = subprocess::run(&command, COMPILE_DEADLINE, progress);
-        let compiled = told_of(compiling, progress).await;
-        compiled.map_err(|source| self.failed(source))
+        let failed = |source| self.failed(source);
+        let compiling = self.room.run(&command, COMPILE_DEADLINE, progress, failed);
+        told_of(compiling, progress).await
     }
 
     /// Downloads a module; tells where its files are.
@@ -196,8 +197,8 @@ impl<'a> Go<'a> {
         // Beside no go.mod, so that none is read.
         let mut command = self.command(&[]);
         command.extend(arguments.iter().map(|word| (*word).to_owned()));
-        let output = subprocess::output_in(self.room, &command, DOWNLOAD_DEADLINE).await;
-        output.map_err(|source| self.failed(source))
+        let failed = |source| self.failed(source);
+        self.room.output(&command, DOWNLOAD_DEADLINE, failed).await
     }
 
     fn parsed<T: for<'de> Deserialize<'de>>(&self, json: &str) -> Result<T, ImageError> {
@@ -221,7 +222,7 @@ impl<'a> Go<'a> {
         words
     }
 
-    fn failed(&self, source: subprocess::SubprocessError) -> ImageError {
+    fn failed(&self, source: SubprocessError) -> ImageError {
         ImageError::Compile {
             name: self.image.to_owned(),
             source,

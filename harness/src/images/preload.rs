@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptions, RemoveContainerOptionsBuilder,
-    RemoveImageOptions, StartContainerOptions,
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveImageOptions,
+    StartContainerOptions,
 };
 
 use super::archive::{self, CTR};
-use super::{ImageError, ImageReference, LABEL, exec};
+use super::{ImageError, ImageReference, LABEL, Workshop, exec};
+use crate::bring_up::containers;
 use crate::engine::Engine;
+use crate::ledger::Resource;
 use crate::wait::{self, Observation};
 
 /// From its start until containerd answers; about a second.
 const CONTAINERD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The container ends by itself after this, seconds: a builder that was killed leaves
-/// nothing behind for longer. The work takes a minute.
+/// The container ends by itself after this, seconds, where nobody sweeps after a builder that
+/// was killed. The work takes a minute.
 const LIFE: &str = "1800";
 
 /// The kubelet's garbage collection leaves pinned images alone.
@@ -27,16 +29,29 @@ const PINNED: &str = "io.cri-containerd.pinned=pinned";
 /// Where Kubernetes' version stands in a node.
 const VERSION: &str = "/kind/version";
 
-/// Makes `target` of the image `bare`, with `images` in its containerd.
+/// Makes `target` of the image `bare`, with `images` in its containerd; `name` is the recipe's.
 pub(super) async fn preload(
     engine: &Engine,
+    workshop: &Workshop,
+    name: &str,
     bare: &str,
     target: &ImageReference,
     images: &[(&str, ImageReference)],
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ImageError> {
-    let container = start(engine, bare).await?;
+    let build = Workshop::build_of(name);
+    let container = format!("trii-{name}-{:08x}", rand::random::<u32>());
+    let ledger = workshop.ledger();
+    let entry = ledger.record(
+        &build,
+        Resource::Container {
+            name: container.clone(),
+            engine: engine.host.clone(),
+        },
+    )?;
     let filled = async {
+        let labels = containers::labels(&build, &build, &workshop.home());
+        start(engine, bare, &container, labels).await?;
         fill(engine, &container, images, progress).await?;
         progress("keeping the node as an image");
         commit(engine, &container, target).await
@@ -49,29 +64,30 @@ pub(super) async fn preload(
             .remove_image(bare, None::<RemoveImageOptions>, None)
             .await;
     }
-    let force = RemoveContainerOptionsBuilder::default()
-        .force(true)
-        .v(true)
-        .build();
-    // It ends by itself where this fails, and goes with its end.
-    let _ = engine
-        .client()
-        .remove_container(&container, Some(force))
-        .await;
+    // Where this fails the next sweep finds it in the ledger.
+    if containers::remove(engine, &container).await.is_ok() {
+        ledger.release(&entry)?;
+    }
     filled
 }
 
-async fn start(engine: &Engine, image: &str) -> Result<String, ImageError> {
+async fn start(
+    engine: &Engine,
+    image: &str,
+    name: &str,
+    labels: impl IntoIterator<Item = (String, String)>,
+) -> Result<(), ImageError> {
     let answered = |source| ImageError::Engine {
         what: format!("start a container of {image} to fill"),
         source,
     };
     let (key, value) = LABEL;
+    let ours = (key.to_owned(), value.to_owned());
     let body = ContainerCreateBody {
         image: Some(image.to_owned()),
         entrypoint: Some(vec!["sleep".to_owned()]),
         cmd: Some(vec![LIFE.to_owned()]),
-        labels: Some([(key.to_owned(), value.to_owned())].into()),
+        labels: Some(labels.into_iter().chain([ours]).collect()),
         network_disabled: Some(true),
         host_config: Some(HostConfig {
             privileged: Some(true),
@@ -81,14 +97,14 @@ async fn start(engine: &Engine, image: &str) -> Result<String, ImageError> {
         ..ContainerCreateBody::default()
     };
     let client = engine.client();
-    let created = client.create_container(None::<CreateContainerOptions>, body);
-    let id = created.await.map_err(answered)?.id;
-    let started = client.start_container(&id, None::<StartContainerOptions>);
+    let named = CreateContainerOptionsBuilder::new().name(name).build();
+    let created = client.create_container(Some(named), body);
+    created.await.map_err(answered)?;
+    let started = client.start_container(name, None::<StartContainerOptions>);
     started.await.map_err(|source| ImageError::Privileged {
         image: image.to_owned(),
         source,
-    })?;
-    Ok(id)
+    })
 }
 
 async fn fill(
@@ -167,8 +183,7 @@ async fn commit(
         .container(container)
         .repo(&target.repository)
         .tag(&target.tag)
-        // The container was started with another one.
-        .changes("ENTRYPOINT [\"/usr/local/bin/entrypoint\", \"/sbin/init\"]\nCMD []")
+        .changes(&changes())
         .build();
     let committed = engine
         .client()
@@ -178,6 +193,14 @@ async fn commit(
         source,
     })?;
     Ok(())
+}
+
+/// What the image has otherwise than the container: its entrypoint, and no owner. A label of
+/// an image is one of every container of it, and nodes are not this build's.
+fn changes() -> String {
+    let entrypoint = "ENTRYPOINT [\"/usr/local/bin/entrypoint\", \"/sbin/init\"]\nCMD []";
+    let labels = containers::LABELS.map(|label| format!("\nLABEL {label}=\"\""));
+    format!("{entrypoint}{}", labels.concat())
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bollard::models::SystemInfo;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::network::{Network, containers_gone};
-use crate::bring_up::containers::{NODE_PATIENCE, published, with_patience, within};
+use crate::bring_up::containers::{NODE_PATIENCE, published, within};
 use crate::bring_up::{Context, UpError};
 use crate::config::KindTarget;
 use crate::engine::Engine;
+use crate::engine::machine::EngineMachine;
 use crate::images::exec;
 use crate::ledger::Resource;
 use crate::process::bound::{Program, Reach, describe, variables};
@@ -182,16 +182,14 @@ struct Host {
 }
 
 async fn host(engine: &Engine) -> Result<Host, UpError> {
-    let asked = with_patience(engine, engine.client().info()).await;
-    let info: Result<SystemInfo, String> =
-        asked.and_then(|info| info.map_err(|error| crate::chain(&error)));
-    let info = info.map_err(|reason| UpError::Engine {
+    let machine = EngineMachine::of(engine).await;
+    let machine = machine.map_err(|reason| UpError::Engine {
         what: "describe itself".into(),
         reason,
     })?;
     Ok(Host {
-        cgroup_v1: info.cgroup_version.is_some_and(|v| v.to_string() == "1"),
-        lacks_capabilities: oci_runtime::lacks_capabilities(),
+        cgroup_v1: machine.cgroup_v1,
+        lacks_capabilities: oci_runtime::state(Some(&machine)) != oci_runtime::State::NotNeeded,
     })
 }
 

@@ -8,7 +8,7 @@
 //! `PR_SET_PDEATHSIG` fires when the *thread* that started the child ends, so children
 //! are started from the runtime's own threads, never from its blocking pool.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
+#[cfg(not(target_os = "linux"))]
+use nix::unistd::getpgrp;
 use nix::unistd::{Pid, User, getppid, initgroups, setgid, setuid};
 use thiserror::Error;
 use tokio::process::{Child, Command};
@@ -30,6 +32,8 @@ pub struct Binding {
     pub user: Option<String>,
     /// What the program gets when the owner dies: `KILL` or, for Postgres, `QUIT`.
     pub death_signal: String,
+    /// All that the program has started is killed with it, whenever it ends.
+    pub with_descendants: bool,
 }
 
 /// A program to be started as a bound child. The environment is the child's only one.
@@ -209,16 +213,21 @@ impl Program {
 /// A command for `program` that gets `death_signal` when this process dies, and is killed
 /// when dropped. Arguments are the program's.
 fn bound(program: &Path, user: Option<&str>, death_signal: Signal) -> Command {
-    let mut command = Command::new(own_executable());
-    command
-        .args(["run-bound", "--owner"])
-        .arg(std::process::id().to_string())
-        .args(["--death-signal", death_signal.as_str()]);
+    let mut command = run_bound(death_signal);
     if let Some(user) = user {
         command.args(["--user", user]);
     }
     command.arg("--").arg(program);
     in_own_group(&mut command);
+    command
+}
+
+fn run_bound(death_signal: Signal) -> Command {
+    let mut command = Command::new(own_executable());
+    command
+        .args(["run-bound", "--owner"])
+        .arg(std::process::id().to_string())
+        .args(["--death-signal", death_signal.as_str()]);
     command
 }
 
@@ -243,6 +252,24 @@ pub(crate) fn killed_with_us(program: &Path) -> Command {
         false => {
             let mut command = Command::new(program);
             in_own_group(&mut command);
+            command
+        }
+    }
+}
+
+/// A command for `program`, which is killed with all that it has started when it is sent a
+/// SIGTERM, and when this process dies, where its executable has `run-bound`.
+pub(crate) fn killed_with_descendants(program: &OsStr) -> Command {
+    match HAS_RUN_BOUND.load(Ordering::Relaxed) {
+        true => {
+            let mut command = run_bound(Signal::SIGKILL);
+            command.args(["--with-descendants", "--"]).arg(program);
+            command.process_group(0);
+            command
+        }
+        false => {
+            let mut command = Command::new(program);
+            command.process_group(0);
             command
         }
     }
@@ -351,7 +378,11 @@ fn bind_and_become(
         .ok_or_else(|| std::io::Error::other("run-bound: no program given"))?;
     let mut command = std::process::Command::new(path);
     command.args(arguments);
-    tie_and_run(binding.owner, signal, command)
+    #[cfg(target_os = "linux")]
+    if binding.with_descendants {
+        return super::descendants::run(binding.owner, command);
+    }
+    tie_and_run(binding, signal, command)
 }
 
 fn become_user(name: &str) -> Result<(), std::io::Error> {
@@ -366,14 +397,14 @@ fn become_user(name: &str) -> Result<(), std::io::Error> {
 
 #[cfg(target_os = "linux")]
 fn tie_and_run(
-    owner: u32,
+    binding: &Binding,
     signal: Signal,
     mut command: std::process::Command,
 ) -> Result<std::convert::Infallible, std::io::Error> {
     use std::os::unix::process::CommandExt;
     nix::sys::prctl::set_pdeathsig(signal)?;
     // The owner may have died before the signal was set.
-    if getppid().as_raw().unsigned_abs() != owner {
+    if getppid().as_raw().unsigned_abs() != binding.owner {
         return Err(std::io::Error::other("run-bound: the owner is gone"));
     }
     let error = command.exec();
@@ -386,7 +417,7 @@ fn tie_and_run(
 
 #[cfg(not(target_os = "linux"))]
 fn tie_and_run(
-    owner: u32,
+    binding: &Binding,
     signal: Signal,
     mut command: std::process::Command,
 ) -> Result<std::convert::Infallible, std::io::Error> {
@@ -399,9 +430,13 @@ fn tie_and_run(
         if let Some(status) = child.try_wait()? {
             std::process::exit(status.code().unwrap_or(1));
         }
-        if getppid().as_raw().unsigned_abs() != owner {
+        if getppid().as_raw().unsigned_abs() != binding.owner {
+            if binding.with_descendants {
+                // The group, this process with it.
+                killpg(getpgrp(), Signal::SIGKILL)?;
+            }
             let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-            nix::sys::signal::kill(Pid::from_raw(pid), signal)?;
+            kill(Pid::from_raw(pid), signal)?;
             child.wait()?;
             std::process::exit(1);
         }

@@ -6,6 +6,7 @@
 //! two daemons never share one data directory.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -147,13 +148,21 @@ pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
 /// # Errors
 /// [`EngineError::RunsOn`] when it does not end.
 pub async fn stop_engine(state_dir: &Path) -> Result<Stopped, EngineError> {
-    let Ok(text) = fs::read_to_string(record_file(state_dir)) else {
-        return Ok(Stopped::NothingOfOurs);
+    let text = match fs::read_to_string(record_file(state_dir)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Stopped::NothingOfOurs);
+        }
+        Err(error) => return Err(io("read the record of dockerd")(error)),
     };
-    let ours: Option<ProcessIdentity> = serde_json::from_str(&text).ok();
-    let outcome = match ours.filter(ProcessIdentity::is_alive) {
-        Some(daemon) => end(&daemon).await?,
-        None => Stopped::NothingOfOurs,
+    // One that is no record names a daemon of ours that nobody else knows: it stays.
+    let ours: ProcessIdentity = serde_json::from_str(&text).map_err(|error| {
+        let what = format!("read {}", record_file(state_dir).display());
+        io(&what)(error.into())
+    })?;
+    let outcome = match ours.is_alive() {
+        true => end(&ours).await?,
+        false => Stopped::NothingOfOurs,
     };
     remove_record(state_dir)?;
     Ok(outcome)
@@ -206,7 +215,14 @@ fn write_record(state_dir: &Path, child: &Child) -> Result<(), EngineError> {
         return Ok(());
     };
     let text = serde_json::json!(daemon).to_string();
-    fs::write(record_file(state_dir), text).map_err(io("record dockerd's pid"))
+    let written = || -> std::io::Result<()> {
+        let mut fresh = tempfile::NamedTempFile::new_in(state_dir)?;
+        fresh.write_all(text.as_bytes())?;
+        fresh.as_file().sync_all()?;
+        fresh.persist(record_file(state_dir))?;
+        Ok(())
+    };
+    written().map_err(io("record dockerd's pid"))
 }
 
 fn remove_record(state_dir: &Path) -> Result<(), EngineError> {
@@ -297,6 +313,15 @@ mod tests {
         let held = ProcessIdentity::of(ours.id().unwrap()).unwrap();
         assert!(held.signal(Signal::SIGSTOP));
         assert_eq!(stop_engine(state.path()).await.unwrap(), Stopped::Ended);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_is_not_forgotten() {
+        let state = TempDir::new().unwrap();
+        fs::write(record_file(state.path()), "{\"pid\":").unwrap();
+        let error = stop_engine(state.path()).await.unwrap_err().to_string();
+        assert!(error.contains("dockerd.json"), "{error}");
+        assert!(record_file(state.path()).exists());
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use miette::Diagnostic;
 use nix::unistd::Uid;
 
+use super::daemon_settings::{DaemonSettings, NotOurs};
 use super::{Need, OLDEST_GO, Places, inotify, oci_runtime};
+use crate::engine::machine::EngineMachine;
 use crate::engine::{Engine, NoEngine, PATIENCE, Seen};
 use crate::tools;
 
@@ -25,8 +27,8 @@ pub(super) struct Machine {
     pub pip: bool,
     pub engine: EngineState,
     pub runtime: oci_runtime::State,
-    /// What `/etc/docker/daemon.json` says.
-    pub daemon_settings: serde_json::Map<String, serde_json::Value>,
+    /// What dockerd's settings file says, or why that cannot be told.
+    pub daemon_settings: Result<DaemonSettings, NotOurs>,
     /// The limits on inotify that are too low and can be raised.
     pub inotify: Vec<inotify::Limit>,
     /// A Go that is new enough.
@@ -64,7 +66,7 @@ pub(super) enum EngineState {
 
 impl Machine {
     pub async fn look(places: &Places) -> Machine {
-        let (engine, privilege, pip, go) = tokio::join!(
+        let ((engine, engines), privilege, pip, go) = tokio::join!(
             engine_state(),
             privilege(),
             pip(),
@@ -97,11 +99,18 @@ impl Machine {
                 present.push(need);
             }
         }
-        let daemon_settings = oci_runtime::daemon_settings();
+        // Only what this machine lacks can be mended from here.
+        let is_here = engines.as_ref().is_none_or(|machine| machine.is_this_one);
         Machine {
-            runtime: oci_runtime::state(&daemon_settings),
-            daemon_settings,
-            inotify: inotify::to_raise(),
+            runtime: match is_here {
+                true => oci_runtime::state(engines.as_ref()),
+                false => oci_runtime::State::NotNeeded,
+            },
+            daemon_settings: DaemonSettings::read(),
+            inotify: match is_here {
+                true => inotify::to_raise(),
+                false => Vec::new(),
+            },
             go,
             system: system(),
             privilege,
@@ -144,12 +153,16 @@ async fn pip() -> bool {
     line.await.is_some()
 }
 
-async fn engine_state() -> EngineState {
-    let none = match Engine::find(PATIENCE).await {
-        Ok(_) => return EngineState::Answers,
-        Err(none) => none,
-    };
-    match &none {
+/// How the engine stands; and its machine, where it answers.
+async fn engine_state() -> (EngineState, Option<EngineMachine>) {
+    match Engine::find(PATIENCE).await {
+        Ok(engine) => (EngineState::Answers, EngineMachine::of(&engine).await.ok()),
+        Err(none) => (without_answer(&none), None),
+    }
+}
+
+fn without_answer(none: &NoEngine) -> EngineState {
+    match none {
         NoEngine::Nowhere { looks } => {
             // One is there. A second daemon beside one that hangs would share its
             // data, and no installing gives this user a permission.

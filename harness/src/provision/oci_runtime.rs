@@ -6,13 +6,12 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use miette::Diagnostic;
 
+use super::daemon_settings::{DaemonSettings, NotOurs, Runtime};
 use super::machine::{EngineState, Machine};
 use super::{Kind, Places, Step, as_root};
-
-/// dockerd's settings, which it also reads anew on SIGHUP.
-const DAEMON_SETTINGS: &str = "/etc/docker/daemon.json";
+use crate::engine::machine::EngineMachine;
 
 /// The runtime's name among Docker's.
 const NAME: &str = "trii-rehearsal";
@@ -20,10 +19,10 @@ const NAME: &str = "trii-rehearsal";
 /// Where dockerd finds it.
 const PROGRAM: &str = "/usr/local/lib/trii-rehearsal/oci-runtime";
 
-/// How this machine stands.
+/// How the engine's machine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Root has every capability.
+    /// Root has every capability, as far as can be told.
     NotNeeded,
     /// It is there and Docker's default.
     Registered,
@@ -31,26 +30,34 @@ pub(crate) enum State {
     Lacking,
 }
 
-/// How this machine stands, with these settings of dockerd.
-pub(crate) fn state(settings: &Map<String, Value>) -> State {
-    if !lacks_capabilities() {
-        State::NotNeeded
-    } else if settings.get("default-runtime") == Some(&json!(NAME)) && Path::new(PROGRAM).is_file()
-    {
-        State::Registered
-    } else {
-        State::Lacking
+/// How the machine of the engine that answers stands; of this machine, where none does, since
+/// an engine would be started here.
+pub(crate) fn state(engine: Option<&EngineMachine>) -> State {
+    match engine {
+        Some(machine) => state_of(machine),
+        None if !lacks_capabilities() => State::NotNeeded,
+        None => {
+            let settings = DaemonSettings::read();
+            let is_default = settings.is_ok_and(|settings| settings.has_as_default(NAME));
+            match is_default && Path::new(PROGRAM).is_file() {
+                true => State::Registered,
+                false => State::Lacking,
+            }
+        }
     }
 }
 
-/// What `/etc/docker/daemon.json` says; nothing where there is none.
-pub(crate) fn daemon_settings() -> Map<String, Value> {
-    let text = fs::read_to_string(DAEMON_SETTINGS).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+fn state_of(machine: &EngineMachine) -> State {
+    let lacks = machine.missing_capabilities.as_ref();
+    match lacks.is_some_and(|missing| !missing.is_empty()) {
+        _ if machine.default_runtime.as_deref() == Some(NAME) => State::Registered,
+        true => State::Lacking,
+        false => State::NotNeeded,
+    }
 }
 
 /// Whether root here has fewer than all capabilities. Where there are none, it does not.
-pub(crate) fn lacks_capabilities() -> bool {
+fn lacks_capabilities() -> bool {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let last = read("/proc/sys/kernel/cap_last_cap").trim().parse();
     let missing = last
@@ -81,9 +88,10 @@ pub(super) fn steps(machine: &Machine, places: &Places) -> Vec<Step> {
     );
     let compiled = root.join("bin/oci-runtime").display().to_string();
     let install = ["install", "-D", "-m", "0755", &compiled, PROGRAM];
-    let settings = registered(machine.daemon_settings.clone()).to_string();
-    let script = format!("mkdir -p /etc/docker && printf %s \"$1\" > {DAEMON_SETTINGS}");
-    let register = ["sh", "-c", &script, "sh", &settings];
+    let register = match registration(machine) {
+        Ok(command) => as_root(machine.privilege, &borrowed(&command)),
+        Err(not_ours) => return vec![not_ours.by_hand()],
+    };
     let mut steps = vec![
         Step::new(
             "compile the runtime for machines that lack capabilities",
@@ -96,8 +104,9 @@ pub(super) fn steps(machine: &Machine, places: &Places) -> Vec<Step> {
             Kind::Required,
         ),
         Step::new(
-            "make it Docker's default runtime: privileged containers do not start here otherwise",
-            as_root(machine.privilege, &register),
+            "make it Docker's default runtime: privileged containers do not start here otherwise; \
+             the other settings stay, and what they are now is kept beside them",
+            register,
             Kind::Required,
         ),
     ];
@@ -113,37 +122,44 @@ pub(super) fn steps(machine: &Machine, places: &Places) -> Vec<Step> {
     steps
 }
 
-/// The settings with the runtime as default; all others stay.
-fn registered(mut settings: Map<String, Value>) -> Value {
-    let runtimes = settings.entry("runtimes").or_insert_with(|| json!({}));
-    if let Value::Object(runtimes) = runtimes {
-        runtimes.insert(NAME.to_owned(), json!({"path": PROGRAM}));
+/// The command that makes it dockerd's default.
+fn registration(machine: &Machine) -> Result<Vec<String>, NotOurs> {
+    let runtime = Runtime {
+        name: NAME,
+        program: PROGRAM,
+    };
+    machine.daemon_settings.clone()?.register(&runtime)
+}
+
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+impl NotOurs {
+    /// A person must see to it first.
+    fn by_hand(&self) -> Step {
+        let help = self.help().map(|help| help.to_string());
+        Step::by_hand(self.to_string(), &help.unwrap_or_default())
     }
-    settings.insert("default-runtime".to_owned(), json!(NAME));
-    Value::Object(settings)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::machine::tests::machine;
 
     #[test]
-    fn other_settings_stay() {
-        let before = json!({
-            "log-driver": "local",
-            "runtimes": {"nvidia": {"path": "/usr/bin/nvidia-container-runtime"}},
-        });
-        let Value::Object(before) = before else {
-            unreachable!()
+    fn the_engines_machine_counts_and_not_this_process() {
+        let with = |default_runtime: &str, missing: Option<&[u64]>| EngineMachine {
+            default_runtime: Some(default_runtime.to_owned()),
+            missing_capabilities: missing.map(<[u64]>::to_vec),
+            ..machine()
         };
-        let after = registered(before);
-        assert_eq!(after["log-driver"], "local");
-        assert_eq!(
-            after["runtimes"]["nvidia"]["path"],
-            "/usr/bin/nvidia-container-runtime"
-        );
-        assert_eq!(after["default-runtime"], NAME);
-        assert_eq!(after["runtimes"][NAME]["path"], PROGRAM);
+        assert_eq!(state_of(&with("runc", Some(&[]))), State::NotNeeded);
+        assert_eq!(state_of(&with("runc", Some(&[24]))), State::Lacking);
+        assert_eq!(state_of(&with(NAME, Some(&[24]))), State::Registered);
+        // Of another machine this cannot be told, so it is not refused.
+        assert_eq!(state_of(&with("runc", None)), State::NotNeeded);
     }
 
     #[test]

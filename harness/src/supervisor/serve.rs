@@ -107,6 +107,7 @@ async fn own(order: &Order, control: &mut Control, messages: UnboundedSender<Mes
     }
     folder.withdraw();
     let mut left = owned.release(order.stop).await;
+    left.extend(sweep::own_builds(&home).await);
     left.extend(folder.remove().err().map(|error| error.to_string()));
     let code = match (left.is_empty(), came_up) {
         (false, _) => ExitCode::CleanupIncomplete,

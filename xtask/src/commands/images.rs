@@ -4,8 +4,9 @@ use harness::engine::{Engine, PATIENCE};
 use harness::exit::ExitCode;
 use harness::images::{self, ForNodes, Had, ImageReference, Listed, Workshop};
 use harness::run::event::Stage;
+use harness::sweep;
 
-use super::workplace::{home, interrupts, print_json, workspace};
+use super::workplace::{called_off_building, home, interrupts, print_json, workspace};
 use crate::cli::{self, Images, ImagesBuild, ImagesCommand, ImagesLoad, ImagesPlace, Places};
 use crate::console::Console;
 use crate::problem::Problem;
@@ -13,6 +14,7 @@ use crate::problem::Problem;
 /// Lists, builds or loads images.
 pub async fn run(arguments: Images) -> Result<ExitCode, Problem> {
     let mut interrupts = interrupts()?;
+    let home = home(arguments.command.places())?;
     let work = async {
         match arguments.command {
             ImagesCommand::List(place) => list(place).await,
@@ -22,8 +24,8 @@ pub async fn run(arguments: Images) -> Result<ExitCode, Problem> {
     };
     tokio::select! {
         done = work => done.map(|()| ExitCode::Held),
-        // What was being built is left to the engine, which ends it with our connection.
-        code = interrupts.next() => Ok(code),
+        // The engine ends what it was building with our connection.
+        code = interrupts.next() => Ok(called_off_building(&home, code, &mut interrupts).await),
     }
 }
 
@@ -45,6 +47,7 @@ async fn list(place: ImagesPlace) -> Result<(), Problem> {
 async fn build(arguments: ImagesBuild) -> Result<(), Problem> {
     let engine = engine().await?;
     let workshop = workshop(&arguments.place.places)?;
+    swept(&arguments.place.places).await?;
     let had = ensure(&engine, &workshop, &arguments.names, arguments.images).await?;
     if arguments.place.json {
         return print_json(&had);
@@ -58,6 +61,7 @@ async fn build(arguments: ImagesBuild) -> Result<(), Problem> {
 async fn load(arguments: ImagesLoad) -> Result<(), Problem> {
     let engine = engine().await?;
     let workshop = workshop(&arguments.place.places)?;
+    swept(&arguments.place.places).await?;
     let had = ensure(&engine, &workshop, &arguments.names, arguments.images).await?;
     let wanted: Vec<ForNodes> = had.iter().map(ForNodes::as_it_is).collect();
     let progress = progress();
@@ -100,6 +104,15 @@ async fn ensure(
 async fn engine() -> Result<Engine, Problem> {
     let found = Engine::find(PATIENCE).await;
     found.map_err(Problem::no_environment)
+}
+
+/// Takes away what builders that were killed left; it is in nobody's way, so what stays is said
+/// and no more.
+async fn swept(places: &Places) -> Result<(), Problem> {
+    for left in sweep::dead_owners(&home(places)?).await {
+        say!("left: {left}");
+    }
+    Ok(())
 }
 
 fn workshop(places: &Places) -> Result<Workshop, Problem> {

@@ -11,7 +11,7 @@ use harness::supervisor::Order;
 use harness::tiers::{self, Audience, ClusterOrder, TestPlan, TestsError, Tier};
 use harness::tools;
 
-use super::workplace::{Workplace, interrupts, print_json};
+use super::workplace::{Workplace, called_off_building, interrupts, print_json};
 use crate::cli::{self, Test};
 use crate::console::Console;
 use crate::problem::Problem;
@@ -38,7 +38,9 @@ pub async fn run(arguments: Test) -> Result<ExitCode, Problem> {
         let workshop = Workshop::of(&place.workspace, &place.home);
         tokio::select! {
             had = tiers::prepare_images(engine, &workshop, &progress) => had.map_err(Problem::no_environment)?,
-            code = interrupts.next() => return Ok(code),
+            code = interrupts.next() => {
+                return Ok(called_off_building(&place.home, code, &mut interrupts).await);
+            }
         }
     }
     let engine = engine.iter().flat_map(|engine| engine.export_env());

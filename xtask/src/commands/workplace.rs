@@ -15,6 +15,7 @@ use harness::provision::{Need, Places as ProvisionPlaces, Plan, Told};
 use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 use harness::supervisor::Order;
+use harness::sweep;
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -260,6 +261,26 @@ pub async fn provision_if(
     tokio::select! {
         done = place.provision(&needs) => done.map(Ok),
         code = interrupts.next() => Ok(Err(code)),
+    }
+}
+
+/// Takes away what was left of images that were being built when `signal` came; a second one
+/// leaves it to a later sweep.
+pub async fn called_off_building(
+    home: &Home,
+    signal: ExitCode,
+    interrupts: &mut Interrupts,
+) -> ExitCode {
+    let left = tokio::select! {
+        left = sweep::own_builds(home) => left,
+        _ = interrupts.next() => vec!["what was being built; `cargo xtask down --all` removes it".to_owned()],
+    };
+    for left in &left {
+        say!("left: {left}");
+    }
+    match left.is_empty() {
+        true => signal,
+        false => ExitCode::CleanupIncomplete,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Backing services from containers: what the engine has of an environment, and when.
 
+mod images;
 mod socket;
 
 use std::fs;
