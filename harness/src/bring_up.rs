@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use containers::{LABEL_ENVIRONMENT, LABEL_HOME, LABEL_OWNER, LABEL_RUN};
+use containers::{LABEL_ENVIRONMENT, LABEL_HOME, LABEL_OWNER, LABEL_PLACE, LABEL_RUN};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -82,11 +82,13 @@ impl Context<'_> {
     }
 
     /// What everything in the engine carries.
-    pub(crate) fn labels(&self) -> [(String, String); 4] {
+    pub(crate) fn labels(&self) -> [(String, String); 5] {
         let owner = ProcessIdentity::own();
+        let place = serde_json::json!(owner.place).to_string();
         let labels = [
             (LABEL_ENVIRONMENT, self.owned.environment().to_owned()),
             (LABEL_OWNER, format!("{}:{}", owner.pid, owner.started)),
+            (LABEL_PLACE, place),
             (LABEL_RUN, self.run.to_owned()),
             (LABEL_HOME, self.home.root().display().to_string()),
         ];

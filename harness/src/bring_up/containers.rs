@@ -31,6 +31,8 @@ use crate::wait::{self, Observation};
 pub const LABEL_ENVIRONMENT: &str = "trii.rehearsal.environment";
 /// The owner, as `pid:start`: a [`crate::process::identity::ProcessIdentity`].
 pub const LABEL_OWNER: &str = "trii.rehearsal.owner";
+/// Where the owner's id counts, as JSON: a [`crate::process::identity::Place`].
+pub const LABEL_PLACE: &str = "trii.rehearsal.owner-place";
 /// The run that created it.
 pub const LABEL_RUN: &str = "trii.rehearsal.run";
 
@@ -260,10 +262,11 @@ async fn start(
     let request = request
         .with_container_name(&name)
         .with_labels(context.labels());
-    let entry = context.owned.record(Resource::Container {
+    let container = Resource::Container {
         name: name.clone(),
         engine: engine.host.clone(),
-    })?;
+    };
+    let entry = context.owned.record(container).await?;
     context.owned.adopt_container(OwnedContainer {
         part,
         name: name.clone(),

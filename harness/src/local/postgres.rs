@@ -33,7 +33,7 @@ const AT_HOME: [&str; 2] = [
 /// Makes a database cluster and starts Postgres on it.
 pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpError> {
     let user = unprivileged_user()?;
-    let folder = context.owned.directory(POSTGRES)?;
+    let folder = context.owned.directory(POSTGRES).await?;
     give_to(&folder, user.as_ref())?;
     let data = folder.join("data");
     initialise(context, binaries, &folder, &data, user.as_ref()).await?;
@@ -105,10 +105,13 @@ async fn initialise(
         "--pwfile".into(),
         password.clone().into(),
     ]);
-    context.owned.start(&Program {
-        arguments,
-        ..program(context, name, binaries.join(name), user)
-    })?;
+    context
+        .owned
+        .start(&Program {
+            arguments,
+            ..program(context, name, binaries.join(name), user)
+        })
+        .await?;
     let status = context
         .owned
         .finish(name, context.deadlines.backing_services)
