@@ -81,7 +81,7 @@ impl Context<'_> {
     }
 
     /// What everything in the engine carries.
-    pub(crate) fn labels(&self) -> [(String, String); 4] {
+    pub(crate) fn labels(&self) -> [(String, String); 5] {
         containers::labels(self.owned.environment(), self.run, self.home)
     }
 

@@ -18,6 +18,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::config::names_environment;
 use crate::entry::Entry;
 use crate::home::Home;
+use crate::owner;
 use crate::process::identity::ProcessIdentity;
 use crate::run::event::Part;
 use crate::wait::{self, Observation};
@@ -296,6 +297,18 @@ pub enum EnvironmentError {
         /// The name.
         name: String,
     },
+    /// Nobody holds the name here; whoever took it last may still have it elsewhere.
+    #[error("it cannot be told whether {holder} still has {}", path.display())]
+    #[diagnostic(help(
+        "end it where it runs; if it has ended, remove {}, or choose another --name",
+        path.display()
+    ))]
+    NotJudged {
+        /// Who signed the lock last, and for which run.
+        holder: String,
+        /// The lock.
+        path: PathBuf,
+    },
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     #[diagnostic(help("make the folder readable and writable, or choose another with --home"))]
@@ -403,7 +416,7 @@ impl EnvironmentFolder {
         );
         match locked.await {
             Ok(Ok(())) => {
-                // Whoever signed it last is gone.
+                self.judge_last_holder()?;
                 file.set_len(0).map_err(file_error(&self.lock))?;
                 Ok(Some(Lock(file)))
             }
@@ -438,6 +451,34 @@ impl EnvironmentFolder {
             .read_to_string(&mut text)
             .ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Of a name that is free here: whether whoever signed it last is gone for certain.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::NotJudged`] where it may have it on another host.
+    pub fn judge_last_holder(&self) -> Result<(), EnvironmentError> {
+        match self.holder() {
+            Some(Holder {
+                supervisor, run, ..
+            }) if !owner::is_certain(&supervisor, &self.lock) => {
+                let host = supervisor.place.as_ref().map(|place| &place.host);
+                let host = host.map(|host| format!(" on host {host}"));
+                Err(EnvironmentError::NotJudged {
+                    holder: format!("{supervisor}{} for run {run}", host.unwrap_or_default()),
+                    path: self.lock.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Signs the lock as if another held it.
+    #[cfg(test)]
+    pub(crate) fn sign_as(&self, change: impl FnOnce(&mut ProcessIdentity)) {
+        let mut holder = self.holder().unwrap();
+        change(&mut holder.supervisor);
+        fs::write(&self.lock, serde_json::to_vec(&holder).unwrap()).unwrap();
     }
 
     /// Whether a living process has the name.
@@ -628,6 +669,32 @@ mod tests {
         folder.sweep().await.unwrap();
         assert!(!folder.folder.exists());
         assert!(folder.holder().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_another_host_signed_is_neither_swept_nor_taken() {
+        let (_home, name, folder) = folder("mine");
+        let lock = folder.take(&name, "run-1", Duration::ZERO).await.unwrap();
+        folder.sign_as(|supervisor| {
+            let place = supervisor.place.as_mut().unwrap();
+            place.boot = "another".into();
+            place.host = "laptop".into();
+        });
+        // As its death would: the signature stays.
+        let signed = fs::read(&folder.lock).unwrap();
+        drop(lock);
+        fs::write(&folder.lock, &signed).unwrap();
+        for refused in [
+            folder.sweep().await.unwrap_err(),
+            folder
+                .take(&name, "run-2", Duration::ZERO)
+                .await
+                .unwrap_err(),
+        ] {
+            assert!(refused.to_string().contains("on host laptop"), "{refused}");
+        }
+        assert!(folder.folder.exists());
+        assert_eq!(fs::read(&folder.lock).unwrap(), signed);
     }
 
     #[tokio::test]

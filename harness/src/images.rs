@@ -447,11 +447,11 @@ impl Workshop {
         Home::new(root)
     }
 
-    async fn lock(&self, name: &str) -> Result<File, ImageError> {
-        std::fs::create_dir_all(&self.state_dir)
-            .map_err(ImageError::io("make the state directory"))?;
+    async fn lock(&self, name: &str, progress: &(dyn Fn(&str) + Sync)) -> Result<File, ImageError> {
         let path = self.state_dir.join(format!("image-{name}.lock"));
-        let lock = file_lock::lock(&path, LOCK_DEADLINE).await;
-        lock.map_err(ImageError::io("wait for another build of the same image"))
+        let lock = file_lock::lock(&path, LOCK_DEADLINE, progress).await;
+        lock.map_err(|error| {
+            ImageError::io("wait for another build of the same image")(error.into())
+        })
     }
 }

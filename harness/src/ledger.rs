@@ -4,22 +4,26 @@
 //! `made` without `gone`; the next start, or `down --all`, takes them away.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::file_lock::{self, LockError};
+use crate::owner::Owners;
 use crate::process::identity::ProcessIdentity;
 
 /// The ledger of one harness home.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     path: PathBuf,
-    /// Held while the file is read and rewritten as a whole.
+    /// Held while the file is read, written or replaced.
     lock: PathBuf,
+    owners: Owners,
 }
 
 /// Something that would be left behind.
@@ -89,129 +93,202 @@ pub struct Entry {
     pub resource: Resource,
 }
 
-#[derive(Serialize, Deserialize)]
+/// What the ledger has of things that may be there.
+#[derive(Debug, Default)]
+pub struct Open {
+    /// What was made and is not known to be gone.
+    pub entries: Vec<Entry>,
+    /// What another version wrote down and this one does not understand, one line each.
+    pub not_understood: Vec<String>,
+}
+
+#[derive(Serialize)]
 #[serde(tag = "act", rename_all = "kebab-case")]
-enum Line {
-    Made(Entry),
-    Gone { id: String },
+enum Line<'a> {
+    Made(&'a Entry),
+    Gone { id: &'a str },
+}
+
+/// What every version's lines have.
+#[derive(Deserialize)]
+struct Act {
+    act: String,
+    id: Option<String>,
+}
+
+/// A line that still counts, as it was written: another version may know more of it.
+struct Kept {
+    id: Option<String>,
+    line: String,
 }
 
 /// The ledger cannot be kept, so nothing may be made.
 #[derive(Debug, Error, Diagnostic)]
-#[error("cannot keep the resource ledger {}: {source}", path.display())]
-#[diagnostic(help(
-    "nothing is started that could not be cleaned up again; free space or make the folder writable, or choose another with --home"
-))]
-pub struct LedgerError {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum LedgerError {
+    /// Another process has it, and does not go on.
+    #[error("cannot keep the resource ledger: {0}")]
+    #[diagnostic(transparent)]
+    Lock(#[from] LockError),
+    /// It cannot be read or written.
+    #[error("cannot keep the resource ledger {}: {source}", path.display())]
+    #[diagnostic(help(
+        "nothing is started that could not be cleaned up again; free space or make the folder writable, or choose another with --home"
+    ))]
+    File {
+        /// The ledger.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
 }
+
+impl LedgerError {
+    /// In one line, with what to do.
+    pub fn with_help(&self) -> String {
+        match self.help() {
+            Some(help) => format!("{self}; {help}"),
+            None => self.to_string(),
+        }
+    }
+}
+
+/// Each holds the ledger for an instant.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 impl Ledger {
     /// The ledger in this file, which need not exist yet.
     pub fn at(path: PathBuf) -> Self {
-        let lock = path.with_extension("lock");
-        Ledger { path, lock }
+        Ledger {
+            lock: path.with_extension("lock"),
+            owners: Owners::of(path.parent().unwrap_or(Path::new("."))),
+            path,
+        }
+    }
+
+    /// Those who own what is in it.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Writes down that `resource` is about to be made by this process. Returns its id.
-    pub fn record(&self, environment: &str, resource: Resource) -> Result<String, LedgerError> {
-        let id = format!("{:016x}", rand::random::<u64>());
+    ///
+    /// # Errors
+    /// [`LedgerError`]: then it must not be made.
+    pub async fn record(
+        &self,
+        environment: &str,
+        resource: Resource,
+    ) -> Result<String, LedgerError> {
         let entry = Entry {
-            id: id.clone(),
+            id: format!("{:016x}", rand::random::<u64>()),
             at: Timestamp::now(),
             environment: environment.to_owned(),
-            owner: ProcessIdentity::own(),
+            owner: self.owners.sign_in().await?,
             resource,
         };
-        self.append(&Line::Made(entry))?;
-        Ok(id)
+        let line = json(&Line::Made(&entry));
+        self.alone(|ledger| ledger.append(&line?)).await?;
+        Ok(entry.id)
     }
 
     /// Writes down that the resource is gone.
-    pub fn release(&self, id: &str) -> Result<(), LedgerError> {
-        self.append(&Line::Gone { id: id.to_owned() })
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn release(&self, id: &str) -> Result<(), LedgerError> {
+        let line = json(&Line::Gone { id });
+        self.alone(|ledger| ledger.append(&line?)).await
     }
 
     /// Everything made and not known to be gone.
-    pub fn open_entries(&self) -> Result<Vec<Entry>, LedgerError> {
-        let _held = self.hold()?;
-        self.read()
-    }
-
-    /// Forgets these and all that is gone. The file shrinks, also on a full disk: without
-    /// open entries the fresh one is empty.
-    pub fn forget(&self, gone: &[String]) -> Result<(), LedgerError> {
-        let _held = self.hold()?;
-        let mut open = self.read()?;
-        open.retain(|entry| !gone.contains(&entry.id));
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let mut fresh =
-            tempfile::NamedTempFile::new_in(folder).map_err(|source| self.error(source))?;
-        for entry in open {
-            write_line(fresh.as_file_mut(), &Line::Made(entry))
-                .map_err(|source| self.error(source))?;
-        }
-        fresh
-            .persist(&self.path)
-            .map_err(|error| self.error(error.error))?;
-        Ok(())
-    }
-
-    fn append(&self, line: &Line) -> Result<(), LedgerError> {
-        let _held = self.hold()?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path)
-            .map_err(|source| self.error(source))?;
-        write_line(&mut file, line).map_err(|source| self.error(source))
-    }
-
-    fn read(&self) -> Result<Vec<Entry>, LedgerError> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(self.error(source)),
-        };
-        let mut open: Vec<Entry> = Vec::new();
-        for line in BufReader::new(file).lines() {
-            let line = line.map_err(|source| self.error(source))?;
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn open(&self) -> Result<Open, LedgerError> {
+        let kept = self.alone(Ledger::read).await?;
+        let mut open = Open::default();
+        for Kept { line, .. } in kept {
             match serde_json::from_str(&line) {
-                Ok(Line::Made(entry)) => open.push(entry),
-                Ok(Line::Gone { id }) => open.retain(|entry| entry.id != id),
-                // A line torn by a crash: what it announced was never made.
-                Err(_) => {}
+                Ok(entry) => open.entries.push(entry),
+                Err(_) => open.not_understood.push(line),
             }
         }
         Ok(open)
     }
 
-    /// Other processes append and forget too.
-    fn hold(&self) -> Result<File, LedgerError> {
-        let hold = || {
-            if let Some(folder) = self.lock.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            let file = File::create(&self.lock)?;
-            file.lock()?;
-            Ok(file)
-        };
-        hold().map_err(|source| self.error(source))
+    /// Forgets these and all that is gone. The file shrinks, also on a full disk: without
+    /// open entries the fresh one is empty.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn forget(&self, gone: &[String]) -> Result<(), LedgerError> {
+        self.alone(|ledger| ledger.rewrite_without(gone)).await
     }
 
-    fn error(&self, source: std::io::Error) -> LedgerError {
-        LedgerError {
+    /// Does `work`, which takes an instant, while no other process reads or writes the
+    /// ledger. A caller that is dropped meanwhile has written nothing: there is no await
+    /// between the write and its answer.
+    async fn alone<T>(
+        &self,
+        work: impl FnOnce(&Ledger) -> io::Result<T>,
+    ) -> Result<T, LedgerError> {
+        let _held = file_lock::lock(&self.lock, DEADLINE, &|_| ()).await?;
+        work(self).map_err(|source| LedgerError::File {
             path: self.path.clone(),
             source,
+        })
+    }
+
+    fn append(&self, line: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?;
+        write_line(&mut file, line)
+    }
+
+    /// Whole or not at all.
+    fn rewrite_without(&self, gone: &[String]) -> io::Result<()> {
+        let kept = self.read()?;
+        let fresh = self.path.with_extension("new");
+        let mut file = File::create(&fresh)?;
+        for Kept { id, line } in kept {
+            if !id.is_some_and(|id| gone.contains(&id)) {
+                write_line(&mut file, &line)?;
+            }
         }
+        fs::rename(&fresh, &self.path)
+    }
+
+    fn read(&self) -> io::Result<Vec<Kept>> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut kept: Vec<Kept> = Vec::new();
+        for line in BufReader::new(file).lines() {
+            let line = line?;
+            // A line torn by a crash: what it announced was never made.
+            let Ok(Act { act, id }) = serde_json::from_str(&line) else {
+                continue;
+            };
+            match act.as_str() {
+                "gone" => kept.retain(|made| made.id != id),
+                _ => kept.push(Kept { id, line }),
+            }
+        }
+        Ok(kept)
     }
 }
 
+fn json(line: &Line<'_>) -> io::Result<String> {
+    serde_json::to_string(line).map_err(io::Error::other)
+}
+
 /// A leading newline too: a torn line before this one must not swallow it.
-fn write_line(file: &mut File, line: &Line) -> std::io::Result<()> {
-    let json = serde_json::to_string(line).map_err(std::io::Error::other)?;
-    file.write_all(format!("\n{json}\n").as_bytes())
+fn write_line(file: &mut File, line: &str) -> io::Result<()> {
+    file.write_all(format!("\n{line}\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -228,56 +305,93 @@ mod tests {
         Resource::Directory { path: name.into() }
     }
 
-    #[test]
-    fn what_was_made_and_not_released_is_open() {
+    async fn open(ledger: &Ledger) -> Vec<Entry> {
+        ledger.open().await.unwrap().entries
+    }
+
+    #[tokio::test]
+    async fn what_was_made_and_not_released_is_open() {
         let (_folder, ledger) = ledger();
-        let gone = ledger.record("default", directory("/a")).unwrap();
-        ledger.record("default", directory("/b")).unwrap();
-        ledger.release(&gone).unwrap();
-        let forgotten = ledger.record("default", directory("/c")).unwrap();
-        ledger.forget(&[forgotten]).unwrap();
-        let open = ledger.open_entries().unwrap();
+        let record = async |name| ledger.record("default", directory(name)).await.unwrap();
+        let gone = record("/a").await;
+        record("/b").await;
+        ledger.release(&gone).await.unwrap();
+        let forgotten = record("/c").await;
+        ledger.forget(&[forgotten]).await.unwrap();
+        let open = open(&ledger).await;
         assert_eq!(open.len(), 1);
         assert_eq!(open[0].resource, directory("/b"));
         assert_eq!(open[0].owner, ProcessIdentity::own());
     }
 
-    #[test]
-    fn a_torn_line_swallows_nothing() {
+    #[tokio::test]
+    async fn a_torn_line_swallows_nothing() {
         let (_folder, ledger) = ledger();
-        ledger.record("default", directory("/a")).unwrap();
+        ledger.record("default", directory("/a")).await.unwrap();
         let text = fs::read_to_string(&ledger.path).unwrap();
         fs::write(&ledger.path, &text[..text.len() - 9]).unwrap();
-        ledger.record("default", directory("/b")).unwrap();
-        let open = ledger.open_entries().unwrap();
+        ledger.record("default", directory("/b")).await.unwrap();
+        let open = open(&ledger).await;
         assert_eq!(open.len(), 1);
         assert_eq!(open[0].resource, directory("/b"));
     }
 
-    #[test]
-    fn many_writers_lose_nothing() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_writers_lose_nothing() {
         let (_folder, ledger) = ledger();
-        std::thread::scope(|scope| {
-            for writer in 0..8 {
-                let ledger = &ledger;
-                scope.spawn(move || {
-                    for number in 0..10 {
-                        let path = format!("/{writer}/{number}");
-                        ledger.record("default", directory(&path)).unwrap();
-                        ledger.forget(&[]).unwrap();
-                    }
-                });
+        let writers = (0..8).map(async |writer| {
+            for number in 0..10 {
+                let path = format!("/{writer}/{number}");
+                ledger.record("default", directory(&path)).await.unwrap();
+                ledger.forget(&[]).await.unwrap();
             }
         });
-        assert_eq!(ledger.open_entries().unwrap().len(), 80);
+        futures::future::join_all(writers).await;
+        assert_eq!(open(&ledger).await.len(), 80);
     }
 
-    #[test]
-    fn a_ledger_that_cannot_be_written_says_so() {
+    #[tokio::test]
+    async fn a_ledger_that_cannot_be_written_says_so() {
         let (folder, _) = ledger();
         fs::write(folder.path().join("file"), "").unwrap();
         let ledger = Ledger::at(folder.path().join("file/ledger.jsonl"));
-        let error = ledger.record("default", directory("/a")).unwrap_err();
-        assert!(error.to_string().contains("file/ledger.jsonl"));
+        let error = ledger.record("default", directory("/a")).await.unwrap_err();
+        assert!(error.to_string().contains("file/"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_does_not_go_on_is_named_at_the_deadline() {
+        let (_folder, ledger) = ledger();
+        ledger.record("default", directory("/a")).await.unwrap();
+        let _held = file_lock::try_lock(&ledger.lock).unwrap();
+        let error = ledger.open().await.unwrap_err().with_help();
+        let own = format!("locked by process {}", std::process::id());
+        assert!(error.contains(&own), "{error}");
+        assert!(error.contains("ends it"), "what to do: {error}");
+    }
+
+    /// Lines as a later version may write them.
+    #[tokio::test]
+    async fn what_a_later_version_wrote_is_kept_and_told() {
+        let (_folder, ledger) = ledger();
+        ledger.record("default", directory("/a")).await.unwrap();
+        let lines = fs::read_to_string(&ledger.path).unwrap();
+        let known = lines.trim().replacen('{', r#"{"lease":7,"#, 1);
+        let unknown = r#"{"act":"made","id":"v1","kind":"volume","name":"data"}"#;
+        let released = r#"{"act":"made","id":"v2","kind":"volume","name":"old"}"#;
+        let act = r#"{"act":"lent","to":"another"}"#;
+        let gone = r#"{"act":"gone","id":"v2","why":"released"}"#;
+        fs::write(
+            &ledger.path,
+            [&known, unknown, released, act, gone].join("\n"),
+        )
+        .unwrap();
+        ledger.forget(&[]).await.unwrap();
+        let text = fs::read_to_string(&ledger.path).unwrap();
+        let kept: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(kept, [&known, unknown, act]);
+        let open = ledger.open().await.unwrap();
+        assert_eq!(open.entries.len(), 1, "{open:?}");
+        assert_eq!(open.not_understood, [unknown, act]);
     }
 }

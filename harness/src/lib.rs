@@ -23,6 +23,7 @@ pub mod interrupts;
 pub mod kind;
 pub mod ledger;
 pub mod local;
+pub mod owner;
 pub mod preflight;
 pub mod prober;
 pub mod process;

@@ -378,7 +378,12 @@ impl Rehearsal<'_> {
         let how = self.supervisor.bury().await;
         let text = format!("what the supervisor owned is removed from here: {how}");
         let _ = self.run.note(Stage::Teardown, text);
-        sweep::dead_owners(&Home::new(&self.order.home)).await
+        let swept = sweep::dead_owners(&Home::new(&self.order.home)).await;
+        let (left, left_alone) = swept.of(&self.order.name);
+        for text in left_alone {
+            let _ = self.run.note(Stage::Teardown, text);
+        }
+        left
     }
 }
 

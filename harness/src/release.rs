@@ -14,7 +14,6 @@ mod mend;
 mod upgrade;
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Cluster;
 use crate::cluster::rollout::{self, Before};
 use crate::cluster::workloads::Workloads;
-use crate::file_lock;
+use crate::file_lock::{self, LockError};
 pub use difference::difference;
 pub use error::DeployError;
 use held_still::HeldStill;
@@ -213,20 +212,16 @@ async fn alone(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<File, DeployError> {
     let path = helm.lock_file();
-    let busy = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
-    let mut lock = file_lock::lock(&path, Duration::ZERO).await;
-    if lock.as_ref().is_err_and(busy) {
+    let mut lock = file_lock::try_lock(&path);
+    if matches!(lock, Err(LockError::Held { .. })) {
         progress("another deployment is at work; waiting for its helm to end");
-        lock = file_lock::lock(&path, deadline).await;
+        lock = file_lock::lock(&path, deadline, progress).await;
     }
-    lock.map_err(|error| match busy(&error) {
-        true => DeployError::Pending {
-            what: error.to_string(),
+    lock.map_err(|error| match error {
+        LockError::Held { .. } => DeployError::Pending {
+            what: std::io::Error::from(error).to_string(),
         },
-        false => DeployError::Directory {
-            path,
-            source: error,
-        },
+        LockError::File { path, source } => DeployError::Directory { path, source },
     })
 }
 

@@ -37,6 +37,8 @@ pub enum Condition {
     Degraded,
     /// Its owner is dead; `down` removes what is left.
     Dead,
+    /// Its owner may live on another host.
+    NotJudged,
 }
 
 /// A service that takes longer to say whether it is ready is not.
@@ -46,10 +48,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub async fn of(home: &Home, name: &EnvironmentName) -> Status {
     let folder = EnvironmentFolder::of(home, name);
     let (condition, environment, trouble) = match (folder.is_held(), folder.read(name)) {
-        (false, _) => {
-            let trouble = "its owner is dead: `cargo xtask down --all` removes what it left";
-            (Condition::Dead, None, vec![trouble.to_owned()])
-        }
+        (false, _) => match folder.judge_last_holder() {
+            Ok(()) => {
+                let trouble = "its owner is dead: `cargo xtask down --all` removes what it left";
+                (Condition::Dead, None, vec![trouble.to_owned()])
+            }
+            Err(error) => (Condition::NotJudged, None, vec![error.to_string()]),
+        },
         (true, Err(_)) => (Condition::Starting, None, Vec::new()),
         (true, Ok(environment)) => {
             let mut trouble: Vec<String> = environment
@@ -116,6 +121,7 @@ impl std::fmt::Display for Status {
             Condition::Up => "up",
             Condition::Degraded => "degraded",
             Condition::Dead => "dead",
+            Condition::NotJudged => "not known to be dead",
         };
         write!(f, "{}: {condition}", self.name)?;
         if let Some(environment) = &self.environment {

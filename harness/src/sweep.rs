@@ -7,46 +7,197 @@ use nix::sys::signal::Signal;
 
 use crate::bring_up::{containers, directory};
 use crate::engine::Engine;
-use crate::environment::EnvironmentFolder;
+use crate::environment::{EnvironmentError, EnvironmentFolder, EnvironmentName};
 use crate::home::Home;
 use crate::images::BUILDS;
 use crate::kind::{cluster, network};
-use crate::ledger::{Entry, Ledger, Resource};
-use crate::process::identity::ProcessIdentity;
+use crate::ledger::{Entry, Ledger, LedgerError, Resource};
+use crate::process::identity::{Life, ProcessIdentity};
 use crate::wait::{self, Observation, WaitError};
 
-/// Removes every resource whose owner is dead. Returns what could not be removed.
-pub async fn dead_owners(home: &Home) -> Vec<String> {
-    let mut left = recorded(home, |entry| !entry.owner.is_alive()).await;
-    for name in EnvironmentFolder::all(home) {
-        let folder = EnvironmentFolder::of(home, &name);
-        left.extend(folder.sweep().await.err().map(|error| error.to_string()));
+/// What a sweep has not removed.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// What could not be removed, one line each.
+    pub failed: Vec<String>,
+    /// What was left alone.
+    pub not_judged: Vec<NotJudged>,
+}
+
+/// Something that was left alone: nobody can tell from here whether its owner lives.
+#[derive(Debug)]
+pub struct NotJudged {
+    /// The environment it belongs to, where that is known.
+    pub environment: Option<String>,
+    /// What the ledger has of it, where that is understood.
+    pub entry: Option<Entry>,
+    /// What it is and why it was left alone, in one line.
+    pub line: String,
+}
+
+impl Left {
+    /// Whether all is removed that was found.
+    pub fn is_nothing(&self) -> bool {
+        self.failed.is_empty() && self.not_judged.is_empty()
     }
+
+    /// One line each.
+    pub fn lines(self) -> impl Iterator<Item = String> {
+        let not_judged = self.not_judged.into_iter().map(|it| it.line);
+        self.failed.into_iter().chain(not_judged)
+    }
+
+    /// What could not be removed, and what was left alone of this environment; then what
+    /// was left alone of others. One line each.
+    pub fn of(self, environment: &EnvironmentName) -> (Vec<String>, Vec<String>) {
+        let name = Some(environment.to_string());
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .not_judged
+            .into_iter()
+            .partition(|it| it.environment == name);
+        let line = |it: NotJudged| it.line;
+        let own = self.failed.into_iter().chain(own.into_iter().map(line));
+        (own.collect(), others.into_iter().map(line).collect())
+    }
+}
+
+impl NotJudged {
+    /// Why something with this owner was left alone.
+    pub(crate) fn line(resource: &Resource, owner: &ProcessIdentity, why: &str) -> String {
+        format!(
+            "{resource}: left alone: it cannot be told whether {owner}, its owner, lives: {why}"
+        )
+    }
+
+    fn recorded(entry: Entry, why: &str) -> Self {
+        NotJudged {
+            environment: Some(entry.environment.clone()),
+            line: NotJudged::line(&entry.resource, &entry.owner, why),
+            entry: Some(entry),
+        }
+    }
+
+    fn not_understood(line: &str) -> Self {
+        let environment = serde_json::from_str::<serde_json::Value>(line)
+            .ok()
+            .and_then(|line| Some(line.get("environment")?.as_str()?.to_owned()));
+        NotJudged {
+            environment,
+            entry: None,
+            line: format!("left alone: another version wrote it into the ledger: {line}"),
+        }
+    }
+}
+
+/// Removes every resource whose owner is dead. What belongs to an owner that cannot be
+/// judged is left alone.
+pub async fn dead_owners(home: &Home) -> Left {
+    let ledger = Ledger::at(home.ledger());
+    let mut left = Left::default();
+    let open = match ledger.open().await {
+        Ok(open) => open,
+        Err(error) => {
+            left.failed.push(error.with_help());
+            return left;
+        }
+    };
+    let lines = open.not_understood.iter();
+    left.not_judged
+        .extend(lines.map(|line| NotJudged::not_understood(line)));
+    let (mut due, mut owners) = (Vec::new(), Vec::new());
+    for entry in open.entries {
+        owners.push(entry.owner.clone());
+        match ledger.owners().judge(&entry.owner, &entry.environment) {
+            Life::Alive => {}
+            Life::Dead => due.push(entry),
+            Life::Unknown(why) => left.not_judged.push(NotJudged::recorded(entry, &why)),
+        }
+    }
+    left.failed.extend(remove_all(&ledger, due).await);
+    for name in EnvironmentFolder::all(home) {
+        match EnvironmentFolder::of(home, &name).sweep().await {
+            Ok(()) => {}
+            Err(error @ EnvironmentError::NotJudged { .. }) => left.not_judged.push(NotJudged {
+                environment: Some(name.to_string()),
+                entry: None,
+                line: format!("environment {name}: left alone: {error}"),
+            }),
+            Err(error) => left.failed.push(error.to_string()),
+        }
+    }
+    ledger.owners().tidy(&owners);
     left
+}
+
+/// Forgets those that are not there any more: a person who asks for all has ended what
+/// nobody here can judge. Returns the others.
+pub async fn forget_absent(
+    home: &Home,
+    not_judged: Vec<NotJudged>,
+) -> Result<Vec<NotJudged>, LedgerError> {
+    let (mut absent, mut there) = (Vec::new(), Vec::new());
+    for one in not_judged {
+        match &one.entry {
+            Some(entry) if is_gone(&entry.resource).await => absent.push(entry.id.clone()),
+            _ => there.push(one),
+        }
+    }
+    if !absent.is_empty() {
+        Ledger::at(home.ledger()).forget(&absent).await?;
+    }
+    Ok(there)
+}
+
+/// Whether there is certainly no such thing.
+async fn is_gone(resource: &Resource) -> bool {
+    match resource {
+        Resource::Directory { path } => matches!(path.try_exists(), Ok(false)),
+        // No kernel but its own knows it, and that has ended it with its owner.
+        Resource::Process { identity, .. } => identity.is_of_another_boot(),
+        Resource::Container { engine, .. }
+        | Resource::Cluster { engine, .. }
+        | Resource::Network { engine, .. } => match (Engine::at(engine).await, resource) {
+            (Ok(engine), Resource::Cluster { name, .. }) => {
+                cluster::has_no_nodes(&engine, name).await
+            }
+            (Ok(engine), resource) => is_absent(&engine, resource).await,
+            (Err(_), _) => false,
+        },
+    }
 }
 
 /// Removes every resource that this process wrote down and still has. Returns what could
 /// not be removed.
 pub async fn own(home: &Home) -> Vec<String> {
+    let ledger = Ledger::at(home.ledger());
     let own = ProcessIdentity::own();
-    recorded(home, |entry| entry.owner == own).await
+    of_owner(&ledger, |entry| entry.owner == own).await
 }
 
-/// Removes what this process has left of images that it was building when it was called off.
+/// Removes what this process has left of images that it was building when it was canceled.
 /// Returns what could not be removed.
 pub async fn own_builds(home: &Home) -> Vec<String> {
+    let ledger = Ledger::at(home.ledger());
     let own = ProcessIdentity::own();
     let is_ours = |entry: &Entry| entry.owner == own && entry.environment.starts_with(BUILDS);
-    recorded(home, is_ours).await
+    of_owner(&ledger, is_ours).await
 }
 
-async fn recorded(home: &Home, is_due: impl Fn(&Entry) -> bool) -> Vec<String> {
-    let ledger = Ledger::at(home.ledger());
-    let mut entries = match ledger.open_entries() {
-        Ok(entries) => entries,
-        Err(error) => return vec![error.to_string()],
-    };
-    entries.retain(is_due);
+async fn of_owner(ledger: &Ledger, is_due: impl Fn(&Entry) -> bool) -> Vec<String> {
+    match ledger.open().await {
+        Ok(mut open) => {
+            open.entries.retain(is_due);
+            remove_all(ledger, open.entries).await
+        }
+        Err(error) => vec![error.with_help()],
+    }
+}
+
+/// Removes and forgets these. Returns what could not be removed.
+async fn remove_all(ledger: &Ledger, mut entries: Vec<Entry>) -> Vec<String> {
+    if entries.is_empty() {
+        return Vec::new();
+    }
     // A process may still write into a directory.
     entries.sort_by_key(|entry| order(&entry.resource));
     let (mut gone, mut left) = (Vec::new(), Vec::new());
@@ -62,7 +213,8 @@ async fn recorded(home: &Home, is_due: impl Fn(&Entry) -> bool) -> Vec<String> {
             }
         }
     }
-    left.extend(ledger.forget(&gone).err().map(|error| error.to_string()));
+    let forgotten = ledger.forget(&gone).await;
+    left.extend(forgotten.err().map(|error| error.with_help()));
     left
 }
 
@@ -160,4 +312,90 @@ async fn gone(process: &ProcessIdentity, deadline: Duration) -> Result<(), WaitE
         },
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::process::identity::Place;
+
+    /// Has the ledger say that a directory is an owner's of another place.
+    fn record(home: &Home, path: &Path, change: impl FnOnce(&mut Place)) {
+        let mut owner = ProcessIdentity::own();
+        change(owner.place.as_mut().unwrap());
+        let entry = Entry {
+            id: "elsewhere".into(),
+            at: Timestamp::now(),
+            environment: "theirs".into(),
+            owner,
+            resource: Resource::Directory { path: path.into() },
+        };
+        let mut line = serde_json::to_value(entry).unwrap();
+        line["act"] = "made".into();
+        fs::create_dir_all(home.state()).unwrap();
+        fs::write(home.ledger(), format!("{line}\n")).unwrap();
+    }
+
+    async fn open(home: &Home) -> usize {
+        Ledger::at(home.ledger())
+            .open()
+            .await
+            .unwrap()
+            .entries
+            .len()
+    }
+
+    #[tokio::test]
+    async fn what_an_owner_elsewhere_has_is_left_alone_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let theirs = folder.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        let another_namespace = |place: &mut Place| place.pid_namespace += 1;
+        let another_boot = |place: &mut Place| place.boot = "another".into();
+        let another_host = |place: &mut Place| {
+            place.boot = "another".into();
+            place.host = "laptop".into();
+        };
+        let changes: [(fn(&mut Place), _); 3] = [
+            (another_namespace, "another PID namespace"),
+            (another_boot, "before a restart of this host"),
+            (another_host, "on host laptop"),
+        ];
+        for (change, words) in changes {
+            record(&home, &theirs, change);
+            let left = dead_owners(&home).await;
+            assert_eq!(left.failed, [] as [String; 0]);
+            let name = "theirs".parse().unwrap();
+            let (of_theirs, of_others) = left.of(&name);
+            assert_eq!(of_others, [] as [String; 0]);
+            let [line] = &of_theirs[..] else {
+                panic!("{of_theirs:?}");
+            };
+            assert!(line.contains(&theirs.display().to_string()), "{line}");
+            assert!(line.contains(words), "{line}");
+            assert!(theirs.exists(), "{words}");
+            assert_eq!(open(&home).await, 1, "{words}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_who_asks_for_all_has_it_forgotten_and_only_what_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path());
+        let theirs = folder.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        record(&home, &theirs, |place| place.pid_namespace += 1);
+        let there = dead_owners(&home).await.not_judged;
+        let there = forget_absent(&home, there).await.unwrap();
+        assert_eq!((there.len(), open(&home).await), (1, 1));
+        fs::remove_dir(&theirs).unwrap();
+        let left = dead_owners(&home).await.not_judged;
+        assert_eq!((left.len(), open(&home).await), (1, 1), "a sweep keeps it");
+        let left = forget_absent(&home, left).await.unwrap();
+        assert_eq!((left.len(), open(&home).await), (0, 0));
+    }
 }

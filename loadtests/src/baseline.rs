@@ -31,7 +31,7 @@ pub const KEEP: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 const MOST_COMPARED: usize = 10;
 
 /// How long another process may take to add its run.
-const LOCK_DEADLINE: Duration = Duration::from_secs(30);
+const LOCK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Stored runs of one target, profile, plan and machine, the oldest first.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,9 +137,9 @@ pub async fn append(
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|source| BaselineError::file("make", folder, source))?;
     let lock = path.with_extension("lock");
-    let _lock = file_lock::lock(&lock, LOCK_DEADLINE)
+    let _lock = file_lock::lock(&lock, LOCK_DEADLINE, &|_| ())
         .await
-        .map_err(|source| BaselineError::file("lock", &lock, source))?;
+        .map_err(|error| BaselineError::file("lock", &lock, error.into()))?;
     let mut baseline = match Baseline::read(path) {
         Err(BaselineError::Missing { .. }) => Baseline { runs: Vec::new() },
         read => read?,

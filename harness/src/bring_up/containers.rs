@@ -33,6 +33,8 @@ use crate::wait::{self, Observation};
 pub const LABEL_ENVIRONMENT: &str = "trii.rehearsal.environment";
 /// The owner, as `pid:start`: a [`crate::process::identity::ProcessIdentity`].
 pub const LABEL_OWNER: &str = "trii.rehearsal.owner";
+/// Where the owner's id counts, as JSON: a [`crate::process::identity::Place`].
+pub const LABEL_PLACE: &str = "trii.rehearsal.owner-place";
 /// The run that created it.
 pub const LABEL_RUN: &str = "trii.rehearsal.run";
 
@@ -48,20 +50,25 @@ const PONG: Duration = Duration::from_secs(4);
 pub const LABEL_HOME: &str = "trii.rehearsal.home";
 
 /// The labels of ours that tell of an owner.
-pub(crate) const LABELS: [&str; 4] = [LABEL_ENVIRONMENT, LABEL_OWNER, LABEL_RUN, LABEL_HOME];
+pub(crate) const LABELS: [&str; 5] = [
+    LABEL_ENVIRONMENT,
+    LABEL_OWNER,
+    LABEL_PLACE,
+    LABEL_RUN,
+    LABEL_HOME,
+];
 
 /// What everything in the engine carries that this process makes.
-pub(crate) fn labels(environment: &str, run: &str, home: &Home) -> [(String, String); 4] {
+pub(crate) fn labels(environment: &str, run: &str, home: &Home) -> [(String, String); 5] {
     let owner = ProcessIdentity::own();
-    let owner = format!("{}:{}", owner.pid, owner.started);
-    let home = home.root().display().to_string();
-    let [of_environment, of_owner, of_run, of_home] = LABELS.map(str::to_owned);
-    [
-        (of_environment, environment.to_owned()),
-        (of_owner, owner),
-        (of_run, run.to_owned()),
-        (of_home, home),
-    ]
+    let labels = [
+        (LABEL_ENVIRONMENT, environment.to_owned()),
+        (LABEL_OWNER, format!("{}:{}", owner.pid, owner.started)),
+        (LABEL_PLACE, serde_json::json!(owner.place).to_string()),
+        (LABEL_RUN, run.to_owned()),
+        (LABEL_HOME, home.root().display().to_string()),
+    ];
+    labels.map(|(name, value)| (name.to_owned(), value))
 }
 
 /// A container, from before it is created until it is removed.
@@ -279,10 +286,11 @@ async fn start(
     let request = request
         .with_container_name(&name)
         .with_labels(context.labels());
-    let entry = context.owned.record(Resource::Container {
+    let container = Resource::Container {
         name: name.clone(),
         engine: engine.host.clone(),
-    })?;
+    };
+    let entry = context.owned.record(container).await?;
     context.owned.adopt_container(OwnedContainer {
         part,
         name: name.clone(),

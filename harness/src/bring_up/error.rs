@@ -147,6 +147,13 @@ impl UpError {
                 "an environment name that is free".into(),
                 format!("cargo xtask status --name {name}"),
             ),
+            UpError::Environment(EnvironmentError::NotJudged { path, .. }) => (
+                "an environment name that nobody has".into(),
+                format!(
+                    "end it where it runs; if it has ended, rm {}",
+                    path.display()
+                ),
+            ),
             UpError::Environment(_) => (
                 "files of the environment that can be read and written".into(),
                 "cargo xtask doctor".into(),

@@ -43,6 +43,8 @@ struct Holdings {
     clusters: Vec<OfEngine>,
     networks: Vec<OfEngine>,
     directories: Vec<(String, PathBuf)>,
+    /// The entries of children that are gone, until that is written down.
+    gone: Vec<String>,
 }
 
 /// Something of the engine's that is not watched.
@@ -53,7 +55,8 @@ struct OfEngine {
 }
 
 struct Child {
-    entry: String,
+    /// Once it is written down.
+    entry: Option<String>,
     process: BoundChild,
     /// Its end was asked for or has been reported.
     expected_to_end: bool,
@@ -117,19 +120,21 @@ impl Owned {
 
     /// Makes a temporary directory that is gone after [`Owned::release`], in the system's
     /// place for such.
-    pub fn directory(&self, purpose: &str) -> Result<PathBuf, UpError> {
-        self.directory_in(&std::env::temp_dir(), purpose)
+    pub async fn directory(&self, purpose: &str) -> Result<PathBuf, UpError> {
+        self.directory_in(&std::env::temp_dir(), purpose).await
     }
 
     /// The same, in another place.
-    pub fn directory_in(&self, room: &Path, purpose: &str) -> Result<PathBuf, UpError> {
+    pub async fn directory_in(&self, room: &Path, purpose: &str) -> Result<PathBuf, UpError> {
         let unique = format!(
             "trii-{}-{purpose}-{:08x}",
             self.environment,
             rand::random::<u32>()
         );
         let path = room.join(unique);
-        let entry = self.record(Resource::Directory { path: path.clone() })?;
+        let entry = self
+            .record(Resource::Directory { path: path.clone() })
+            .await?;
         self.hold().directories.push((entry, path.clone()));
         std::fs::create_dir(&path).map_err(|source| UpError::Directory {
             path: path.clone(),
@@ -139,33 +144,42 @@ impl Owned {
     }
 
     /// Starts a child.
-    pub fn start(&self, program: &Program) -> Result<(), UpError> {
+    pub async fn start(&self, program: &Program) -> Result<(), UpError> {
         let process = program.start()?;
-        let name = process.name.clone();
-        // The child is tied to this process; the entry is for where that tie is only a
-        // watcher, and to tell a person what a process is.
-        let identity = ProcessIdentity::of(process.pid()).unwrap_or(ProcessIdentity {
-            pid: process.pid(),
-            started: 0,
-        });
-        let entry = self.record(Resource::Process { name, identity })?;
+        let (name, pid) = (process.name.clone(), process.pid());
         self.hold().children.push(Child {
-            entry,
+            entry: None,
             process,
             expected_to_end: false,
         });
+        // The child is tied to this process; the entry is for where that tie is only a
+        // watcher, and to tell a person what a process is.
+        let identity = ProcessIdentity::of(pid);
+        let resource = Resource::Process {
+            name: name.clone(),
+            identity: identity.unwrap_or_else(|| ProcessIdentity::not_started(pid)),
+        };
+        let entry = match self.record(resource).await {
+            Ok(entry) => entry,
+            Err(error) => {
+                // It has no entry that could be released.
+                let _ = self.forget(&name).await;
+                return Err(error.into());
+            }
+        };
+        self.with_child(&name, |child| child.entry = Some(entry));
         Ok(())
     }
 
     /// Writes down a container that is about to be created. Returns the entry's id.
-    pub fn record(&self, resource: Resource) -> Result<String, LedgerError> {
-        self.ledger.record(&self.environment, resource)
+    pub async fn record(&self, resource: Resource) -> Result<String, LedgerError> {
+        self.ledger.record(&self.environment, resource).await
     }
 
     /// Takes over a cluster or a network that is about to be created, and writes it down.
-    pub fn adopt(&self, resource: Resource, engine: &Engine) -> Result<(), LedgerError> {
+    pub async fn adopt(&self, resource: Resource, engine: &Engine) -> Result<(), LedgerError> {
         let of_engine = OfEngine {
-            entry: self.record(resource.clone())?,
+            entry: self.record(resource.clone()).await?,
             engine: engine.clone(),
             resource,
         };
@@ -249,23 +263,26 @@ impl Owned {
             let _ = self.until_ended(name, grace).await;
         }
         // Held until here, so that a caller who stops waiting leaves it to `release`.
-        Ok(self.forget(name)?)
+        Ok(self.forget(name).await?)
     }
 
     /// Forgets the child of this name. One that still runs is killed.
-    pub fn forget(&self, name: &str) -> Result<(), LedgerError> {
+    pub async fn forget(&self, name: &str) -> Result<(), LedgerError> {
         let entry = {
             let mut holdings = self.hold();
             let at = holdings
                 .children
                 .iter()
                 .position(|child| child.process.name == name);
-            at.map(|at| holdings.children.remove(at).entry)
+            let entry = at.and_then(|at| holdings.children.remove(at).entry);
+            holdings.gone.extend(entry.clone());
+            entry
         };
-        match entry {
-            Some(entry) => self.ledger.release(&entry),
-            None => Ok(()),
+        if let Some(entry) = entry {
+            self.ledger.release(&entry).await?;
+            self.hold().gone.retain(|gone| *gone != entry);
         }
+        Ok(())
     }
 
     async fn until_ended(&self, name: &str, deadline: Duration) -> Result<ExitStatus, WaitError> {
@@ -339,8 +356,9 @@ impl Owned {
             clusters,
             networks,
             directories,
+            mut gone,
         } = std::mem::take(&mut *self.hold());
-        let (mut gone, mut left) = (Vec::new(), Vec::new());
+        let mut left = Vec::new();
         if let Some(router) = router {
             router.stop(grace).await;
         }
@@ -353,7 +371,7 @@ impl Owned {
         for wave in [services, backing] {
             for (child, stopped) in stop_all(wave, grace).await {
                 match stopped {
-                    Ok(_) => gone.push(child.entry),
+                    Ok(_) => gone.extend(child.entry),
                     Err(error) => left.push(format!("{}: {error}", child.describe())),
                 }
             }
@@ -384,8 +402,8 @@ impl Owned {
             }
         }
         // All in one: there is room for that on a full disk, too.
-        let forgotten = self.ledger.forget(&gone);
-        left.extend(forgotten.err().map(|error| error.to_string()));
+        let forgotten = self.ledger.forget(&gone).await;
+        left.extend(forgotten.err().map(|error| error.with_help()));
         left
     }
 

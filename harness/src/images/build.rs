@@ -66,7 +66,7 @@ async fn built(
     if let Some(reference) = present(engine, recipe, Supply::Build).await? {
         return Ok(reference);
     }
-    let _lock = workshop.lock(&recipe.name).await?;
+    let _lock = workshop.lock(&recipe.name, progress).await?;
     // Whoever held the lock may have built it.
     if let Some(reference) = present(engine, recipe, Supply::Build).await? {
         return Ok(reference);
@@ -165,7 +165,7 @@ async fn additions(
             .map_err(ImageError::io("copy a compiled program"))?;
     }
     if !dockerfile.go.is_empty() || !dockerfile.module_files.is_empty() {
-        let go = Go::find(workshop, name, room).await?;
+        let go = Go::find(workshop, name, room, progress).await?;
         for (number, programs) in dockerfile.go.iter().enumerate() {
             progress("compiling");
             go.compile(recipe, programs, number, &bin, progress).await?;

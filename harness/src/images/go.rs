@@ -18,6 +18,7 @@ use super::room::Room;
 use super::schema::{GoModule, GoPrograms, ModuleFiles, Replacement};
 use super::{ImageError, Workshop};
 use crate::duration::human;
+use crate::file_lock::{self, LockError};
 use crate::provision::OLDEST_GO;
 use crate::subprocess::SubprocessError;
 use crate::tools;
@@ -33,6 +34,9 @@ const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(10 * 60);
 /// A build cache that is larger than this when all is built is removed, bytes. One build
 /// of everything makes 8 GiB; what comes of it is kept as images.
 const CACHE_LIMIT: u64 = 3 << 30;
+
+/// A removal of the cache takes seconds.
+const REMOVAL_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// Go, and where it works for one image.
 pub(super) struct Go<'a> {
@@ -80,25 +84,22 @@ impl<'a> Go<'a> {
         workshop: &Workshop,
         image: &'a str,
         room: &'a Room,
+        progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Go<'a>, ImageError> {
         let found = tools::go(&workshop.state_dir.join("tools"), OLDEST_GO).await;
         let program = found.ok_or_else(|| ImageError::NoGo {
             name: image.to_owned(),
         })?;
         let cache = cache(workshop);
-        let in_use = cache_lock(&cache);
-        // It waits for a removal, which takes seconds.
-        let in_use = tokio::task::spawn_blocking(|| {
-            let file = in_use?;
-            file.lock_shared().map(|()| file)
-        });
-        let in_use = in_use.await.map_err(std::io::Error::other).flatten();
+        let lock = cache_lock(&cache);
+        let in_use = file_lock::lock_shared(&lock, REMOVAL_DEADLINE, progress).await;
         Ok(Go {
             program,
             cache,
             image,
             room,
-            _cache_in_use: in_use.map_err(ImageError::io("lock Go's cache"))?,
+            _cache_in_use: in_use
+                .map_err(|error| ImageError::io("lock Go's cache")(error.into()))?,
         })
     }
 
@@ -257,9 +258,8 @@ fn cache(workshop: &Workshop) -> PathBuf {
     workshop.state_dir.join("images/go-cache")
 }
 
-fn cache_lock(cache: &Path) -> std::io::Result<File> {
-    std::fs::create_dir_all(cache)?;
-    File::create(cache.with_extension("lock"))
+fn cache_lock(cache: &Path) -> PathBuf {
+    cache.with_extension("lock")
 }
 
 /// Removes the build cache where it has grown too large, unless someone builds: call it
@@ -269,10 +269,11 @@ pub(super) fn tidy_cache(workshop: &Workshop) -> Result<(), ImageError> {
     if !cache.is_dir() {
         return Ok(());
     }
-    let lock = cache_lock(&cache).map_err(ImageError::io("lock Go's cache"))?;
-    if lock.try_lock().is_err() {
-        return Ok(());
-    }
+    let _lock = match file_lock::try_lock(&cache_lock(&cache)) {
+        Ok(lock) => lock,
+        Err(LockError::Held { .. }) => return Ok(()),
+        Err(error) => return Err(ImageError::io("lock Go's cache")(error.into())),
+    };
     let files = files_below(&cache).map_err(ImageError::io("measure Go's cache"))?;
     let sizes = files.iter().filter_map(|file| file.metadata().ok());
     match sizes.map(|metadata| metadata.len()).sum::<u64>() > CACHE_LIMIT {

@@ -42,13 +42,11 @@ pub(super) async fn preload(
     let build = Workshop::build_of(name);
     let container = format!("trii-{name}-{:08x}", rand::random::<u32>());
     let ledger = workshop.ledger();
-    let entry = ledger.record(
-        &build,
-        Resource::Container {
-            name: container.clone(),
-            engine: engine.host.clone(),
-        },
-    )?;
+    let resource = Resource::Container {
+        name: container.clone(),
+        engine: engine.host.clone(),
+    };
+    let entry = ledger.record(&build, resource).await?;
     let filled = async {
         let labels = containers::labels(&build, &build, &workshop.home());
         start(engine, bare, &container, labels).await?;
@@ -66,7 +64,7 @@ pub(super) async fn preload(
     }
     // Where this fails the next sweep finds it in the ledger.
     if containers::remove(engine, &container).await.is_ok() {
-        ledger.release(&entry)?;
+        ledger.release(&entry).await?;
     }
     filled
 }

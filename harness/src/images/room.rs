@@ -23,7 +23,9 @@ impl Room {
         let (ledger, build) = (workshop.ledger(), Workshop::build_of(image));
         let unique = format!("image-{image}-{:08x}", rand::random::<u32>());
         let path = workshop.state_dir.join(unique);
-        let entry = ledger.record(&build, Resource::Directory { path: path.clone() })?;
+        let entry = ledger
+            .record(&build, Resource::Directory { path: path.clone() })
+            .await?;
         std::fs::create_dir(&path).map_err(ImageError::io("make a directory to build in"))?;
         Ok(Room {
             ledger,
@@ -41,7 +43,7 @@ impl Room {
     pub async fn close(self) -> Result<(), ImageError> {
         let (ledger, entry) = (self.ledger.clone(), self.entry.clone());
         drop(self);
-        Ok(ledger.release(&entry)?)
+        Ok(ledger.release(&entry).await?)
     }
 
     /// Runs `argv` here until it ends, at most `deadline`; `failed` says what that means.
@@ -54,7 +56,7 @@ impl Room {
     ) -> Result<(), ImageError> {
         let (program, entry) = self.start(argv, &failed).await?;
         let ended = program.ended(deadline, progress).await;
-        self.ledger.release(&entry)?;
+        self.ledger.release(&entry).await?;
         ended.map_err(failed)
     }
 
@@ -67,7 +69,7 @@ impl Room {
     ) -> Result<String, ImageError> {
         let (program, entry) = self.start(argv, &failed).await?;
         let answered = program.answered(deadline).await;
-        self.ledger.release(&entry)?;
+        self.ledger.release(&entry).await?;
         answered.map_err(failed)
     }
 
@@ -85,7 +87,8 @@ impl Room {
 
     async fn record(&self, argv: &[String], pid: Option<u32>) -> Result<String, LedgerError> {
         let pid = pid.unwrap_or_default();
-        let identity = ProcessIdentity::of(pid).unwrap_or(ProcessIdentity { pid, started: 0 });
+        let identity = ProcessIdentity::of(pid);
+        let identity = identity.unwrap_or_else(|| ProcessIdentity::not_started(pid));
         // `env` and what it sets say nothing.
         let named = argv
             .iter()
@@ -93,6 +96,7 @@ impl Room {
         let name = named.take(1).cloned().collect();
         self.ledger
             .record(&self.build, Resource::Process { name, identity })
+            .await
     }
 }
 

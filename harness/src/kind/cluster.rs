@@ -1,9 +1,11 @@
 //! A cluster by the `kind` CLI, with a kubeconfig of its own and ports on 127.0.0.1 only.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -64,25 +66,28 @@ pub async fn create(
         name: name.to_owned(),
         engine: engine.host.clone(),
     };
-    context.owned.adopt(resource, engine)?;
+    context.owned.adopt(resource, engine).await?;
     let flags = [
         "create", "cluster", "--name", name, "--image", image, "--retain",
     ];
     let mut arguments: Vec<_> = flags.map(Into::into).into();
     arguments.extend(["--config".into(), config.into_os_string()]);
     arguments.extend(["--kubeconfig".into(), kubeconfig.clone().into_os_string()]);
-    context.owned.start(&Program {
-        name: KIND.to_owned(),
-        path: kind.to_owned(),
-        arguments,
-        environment: variables(environment(engine, name)),
-        user: None,
-        log: context.log(KIND),
-        stop_signal: Signal::SIGTERM,
-        // A `docker run` that is cut short leaves the engine at it; see `remove`.
-        stop_reaches: Reach::Program,
-        death_signal: Signal::SIGKILL,
-    })?;
+    context
+        .owned
+        .start(&Program {
+            name: KIND.to_owned(),
+            path: kind.to_owned(),
+            arguments,
+            environment: variables(environment(engine, name)),
+            user: None,
+            log: context.log(KIND),
+            stop_signal: Signal::SIGTERM,
+            // A `docker run` that is cut short leaves the engine at it; see `remove`.
+            stop_reaches: Reach::Program,
+            death_signal: Signal::SIGKILL,
+        })
+        .await?;
     context.progress(Stage::Provision, "creating the cluster");
     let ended = context.owned.finish(KIND, context.deadlines.cluster);
     let ended = ended.await?;
@@ -161,6 +166,18 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     );
     let removed = within(NODE_PATIENCE, engine, removed).await?;
     removed.map_err(|error| error.to_string())
+}
+
+/// Whether the engine says that no node of this cluster is there.
+pub async fn has_no_nodes(engine: &Engine, name: &str) -> bool {
+    let filters = HashMap::from([("label", vec![format!("{KIND_CLUSTER}={name}")])]);
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&filters)
+        .build();
+    let nodes = engine.client().list_containers(Some(options));
+    let nodes = with_patience(engine, nodes).await;
+    matches!(nodes, Ok(Ok(nodes)) if nodes.is_empty())
 }
 
 /// What kind and the `docker` it calls need to know.

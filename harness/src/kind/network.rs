@@ -37,7 +37,7 @@ pub async fn create(
         name: name.to_owned(),
         engine: engine.host.clone(),
     };
-    context.owned.adopt(resource, engine)?;
+    context.owned.adopt(resource, engine).await?;
     let request = NetworkCreateRequest {
         name: name.to_owned(),
         driver: Some("bridge".to_owned()),

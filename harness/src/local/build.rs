@@ -22,18 +22,21 @@ pub async fn platform(context: &Context<'_>) -> Result<PathBuf, UpError> {
     }
     let begun = std::time::Instant::now();
     let [cargo, arguments @ ..] = command(context.workspace);
-    context.owned.start(&Program {
-        name: NAME.into(),
-        path: cargo.into(),
-        arguments: arguments.into(),
-        // A compiler needs the user's whole environment: proxies, linkers, caches.
-        environment: std::env::vars_os().collect(),
-        user: None,
-        log: context.log(NAME),
-        stop_signal: Signal::SIGTERM,
-        stop_reaches: Reach::Group,
-        death_signal: Signal::SIGTERM,
-    })?;
+    context
+        .owned
+        .start(&Program {
+            name: NAME.into(),
+            path: cargo.into(),
+            arguments: arguments.into(),
+            // A compiler needs the user's whole environment: proxies, linkers, caches.
+            environment: std::env::vars_os().collect(),
+            user: None,
+            log: context.log(NAME),
+            stop_signal: Signal::SIGTERM,
+            stop_reaches: Reach::Group,
+            death_signal: Signal::SIGTERM,
+        })
+        .await?;
     let status = ended_with_progress(context).await?;
     let log = context.log(NAME);
     if !status.success() {

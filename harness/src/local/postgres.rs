@@ -50,7 +50,7 @@ pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpErr
             ))
         })?,
     };
-    let folder = context.owned.directory_in(&room, POSTGRES)?;
+    let folder = context.owned.directory_in(&room, POSTGRES).await?;
     give_to(&folder, user.as_ref())?;
     let data = folder.join("data");
     initialise(context, binaries, &folder, &data, user.as_ref()).await?;
@@ -106,10 +106,13 @@ async fn initialise(
         "--pwfile".into(),
         password.clone().into(),
     ]);
-    context.owned.start(&Program {
-        arguments,
-        ..program(context, name, binaries.join(name), user)
-    })?;
+    context
+        .owned
+        .start(&Program {
+            arguments,
+            ..program(context, name, binaries.join(name), user)
+        })
+        .await?;
     let status = context
         .owned
         .finish(name, context.deadlines.backing_services)

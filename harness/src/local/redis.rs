@@ -17,21 +17,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Starts Redis.
 pub async fn start(context: &Context<'_>, binary: &Path) -> Result<Part, UpError> {
-    let folder = context.owned.directory(REDIS)?;
+    let folder = context.owned.directory(REDIS).await?;
     let port = on_a_free_port(context, REDIS, async |port| {
         let config = folder.join("redis.conf");
         write_config(&config, &folder, port, &context.secrets.redis_password)?;
-        context.owned.start(&Program {
-            name: REDIS.into(),
-            path: binary.to_owned(),
-            arguments: vec![config.into()],
-            environment: Vec::new(),
-            user: None,
-            log: context.log(REDIS),
-            stop_signal: Signal::SIGTERM,
-            stop_reaches: Reach::Group,
-            death_signal: Signal::SIGKILL,
-        })?;
+        context
+            .owned
+            .start(&Program {
+                name: REDIS.into(),
+                path: binary.to_owned(),
+                arguments: vec![config.into()],
+                environment: Vec::new(),
+                user: None,
+                log: context.log(REDIS),
+                stop_signal: Signal::SIGTERM,
+                stop_reaches: Reach::Group,
+                death_signal: Signal::SIGKILL,
+            })
+            .await?;
         answers(context, port).await
     })
     .await?;

@@ -27,15 +27,18 @@ pub async fn migrate(
 ) -> Result<(), UpError> {
     let begun = Instant::now();
     let patience = context.deadlines.backing_services;
-    context.owned.start(&Program {
-        arguments: vec![
-            "migrate".into(),
-            "--wait-seconds".into(),
-            patience.as_secs().to_string().into(),
-        ],
-        environment: vec![("DATABASE_URL".into(), backing.database_url.clone().into())],
-        ..program(context, MIGRATE, platform)
-    })?;
+    context
+        .owned
+        .start(&Program {
+            arguments: vec![
+                "migrate".into(),
+                "--wait-seconds".into(),
+                patience.as_secs().to_string().into(),
+            ],
+            environment: vec![("DATABASE_URL".into(), backing.database_url.clone().into())],
+            ..program(context, MIGRATE, platform)
+        })
+        .await?;
     // Its own patience is for Postgres; the rest is for the schema.
     let status = context.owned.finish(MIGRATE, patience * 2).await?;
     if !status.success() {
@@ -93,11 +96,14 @@ pub async fn start(
         .filter(|it| *it != colours::SERVICE);
     for service in processes.clone() {
         let environment = environment(context, service, backing, &addresses);
-        context.owned.start(&Program {
-            arguments: vec!["serve".into(), service.name().into()],
-            environment: variables(environment),
-            ..program(context, service.name(), platform)
-        })?;
+        context
+            .owned
+            .start(&Program {
+                arguments: vec!["serve".into(), service.name().into()],
+                environment: variables(environment),
+                ..program(context, service.name(), platform)
+            })
+            .await?;
         let listening = listening(context, service).await?;
         addresses.insert(service, listening.address);
         metrics.insert(service, listening.metrics);

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::engine::{Candidate, Engine, Origin};
 use crate::file_lock;
-use crate::process::identity::ProcessIdentity;
+use crate::process::identity::{Life, ProcessIdentity};
 use crate::wait::{self, Observation};
 
 /// From start to its first answer; about 1 s where nothing is to be restored.
@@ -68,6 +68,20 @@ pub enum EngineError {
         /// Its process id.
         pid: u32,
     },
+    /// It cannot be told whether it runs.
+    #[error("it cannot be told whether dockerd (pid {pid}) still runs: {why}")]
+    #[diagnostic(
+        code(provision::dockerd_not_judged),
+        help("stop it where it was started; if it has ended, remove {}", .record.display())
+    )]
+    NotJudged {
+        /// Its process id, where it was started.
+        pid: u32,
+        /// Why it cannot be told.
+        why: String,
+        /// Where it is written down.
+        record: PathBuf,
+    },
     /// A file or process could not be handled.
     #[error("cannot {what}: {source}")]
     #[diagnostic(code(provision::dockerd_io))]
@@ -106,9 +120,11 @@ pub(super) fn command() -> Vec<String> {
 /// Starts dockerd and waits until it answers; returns at once when one does.
 pub(super) async fn start(state_dir: &Path) -> Result<(), EngineError> {
     fs::create_dir_all(state_dir).map_err(io("make the state directory"))?;
-    let _lock = file_lock::lock(&state_dir.join("dockerd.lock"), 2 * START_DEADLINE)
+    // Another process has it for as long as a start takes.
+    let lock = state_dir.join("dockerd.lock");
+    let _lock = file_lock::lock(&lock, 2 * START_DEADLINE, &|_| ())
         .await
-        .map_err(io("lock the state directory"))?;
+        .map_err(|error| io("lock the state directory")(error.into()))?;
     if answers().await {
         return Ok(());
     }
@@ -160,9 +176,16 @@ pub async fn stop_engine(state_dir: &Path) -> Result<Stopped, EngineError> {
         let what = format!("read {}", record_file(state_dir).display());
         io(&what)(error.into())
     })?;
-    let outcome = match ours.is_alive() {
-        true => end(&ours).await?,
-        false => Stopped::NothingOfOurs,
+    let outcome = match ours.life() {
+        Life::Alive => end(&ours).await?,
+        Life::Dead => Stopped::NothingOfOurs,
+        Life::Unknown(why) => {
+            return Err(EngineError::NotJudged {
+                pid: ours.pid,
+                why,
+                record: record_file(state_dir),
+            });
+        }
     };
     remove_record(state_dir)?;
     Ok(outcome)
@@ -271,7 +294,7 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = other.id().unwrap();
-        let stale = ProcessIdentity { pid, started: 1 };
+        let stale = ProcessIdentity::not_started(pid);
         fs::write(
             record_file(state.path()),
             serde_json::json!(stale).to_string(),
@@ -283,6 +306,24 @@ mod tests {
         );
         assert_eq!(other.try_wait().unwrap(), None, "it still runs");
         assert!(!record_file(state.path()).exists());
+    }
+
+    #[tokio::test]
+    async fn one_of_another_pid_namespace_is_named_and_its_record_kept() {
+        let state = TempDir::new().unwrap();
+        let mut daemon = ProcessIdentity::own();
+        daemon.place.as_mut().unwrap().pid_namespace += 1;
+        let record = serde_json::json!(daemon).to_string();
+        fs::write(record_file(state.path()), &record).unwrap();
+        let error = stop_engine(state.path()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("another PID namespace"),
+            "{error}"
+        );
+        assert_eq!(
+            fs::read_to_string(record_file(state.path())).unwrap(),
+            record
+        );
     }
 
     #[tokio::test]

@@ -62,7 +62,8 @@ impl Upgrade<'_> {
         } = *self;
         let timeout = format!("{}s", deadline.as_secs().max(1));
         let mut command = helm.upgrade(release, &["--timeout", &timeout])?;
-        // An empty file to read, and the lock with it for as long as helm lives.
+        // The lock for as long as helm lives. It reads nothing: the file's offset is at the
+        // end of the signature.
         let lock = lock.try_clone().map_err(|source| DeployError::Directory {
             path: helm.lock_file(),
             source,

@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::local;
 use crate::remote::RemoteError;
 use crate::run::LOGS;
-use crate::run::event::{Failure, Happening};
+use crate::run::event::{Failure, Happening, Stage};
 use crate::sweep;
 
 /// Stands up what the first line of standard input orders, and owns it until asked to
@@ -81,7 +81,10 @@ async fn own(order: &Order, control: &mut Control, messages: UnboundedSender<Mes
         }
     };
     // What a dead owner of this or another name left would be in the way.
-    sweep::dead_owners(&home).await;
+    for text in sweep::dead_owners(&home).await.lines() {
+        let stage = Stage::Provision;
+        let _ = messages.send(Message::Happened(Happening::Note { stage, text }));
+    }
     let owned = Arc::new(Owned::new(
         &order.name.to_string(),
         Ledger::at(home.ledger()),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use harness::environment::EnvironmentError;
 use harness::exit::ExitCode;
+use harness::file_lock::LockError;
 use harness::images::ImageError;
 use harness::ledger::LedgerError;
 use harness::process::bound::StartError;
@@ -37,12 +38,9 @@ pub enum BenchError {
         allowed: usize,
     },
     /// Two at once would measure each other.
-    #[error("another benchmark is running: it holds {}", lock.display())]
-    #[diagnostic(help("wait for it, or end it with Ctrl-C where it runs"))]
-    AlreadyRunning {
-        /// The lock.
-        lock: PathBuf,
-    },
+    #[error("another benchmark may be running: {0}")]
+    #[diagnostic(transparent)]
+    AlreadyRunning(#[from] LockError),
     /// A file cannot be used.
     #[error("cannot {what} {}: {source}", path.display())]
     #[diagnostic(help(

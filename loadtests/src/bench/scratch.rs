@@ -1,6 +1,6 @@
 //! The benchmark's own harness home, and the real command line run in it.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use harness::bring_up::last_lines;
 use harness::down;
 use harness::engine::Engine;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
+use harness::file_lock;
 use harness::home::Home;
 use harness::ledger::{Ledger, Resource};
 use harness::process::bound::describe;
@@ -65,14 +66,7 @@ impl Scratch {
     /// Takes it for this process.
     pub fn take(plan: &Plan) -> Result<Scratch, BenchError> {
         let folder = folder(&plan.home);
-        let path = folder.join("lock");
-        std::fs::create_dir_all(&folder).map_err(BenchError::file("make", &folder))?;
-        let lock = File::create(&path).map_err(BenchError::file("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(BenchError::AlreadyRunning { lock: path }),
-            Err(TryLockError::Error(error)) => return Err(BenchError::file("lock", &path)(error)),
-        }
+        let lock = file_lock::try_lock(&folder.join("lock"))?;
         Ok(Scratch {
             home: scratch_home(&plan.home),
             tools_dir: plan.home.tools(),
@@ -209,15 +203,16 @@ impl Scratch {
 
     /// Writes down that a cluster of this name is about to be made by hand, and a network,
     /// which takes along what is on it.
-    pub fn record_by_hand(&self, engine: &Engine, name: &str) -> Result<(), BenchError> {
+    pub async fn record_by_hand(&self, engine: &Engine, name: &str) -> Result<(), BenchError> {
         let (name, engine) = (name.to_owned(), engine.host.clone());
         let cluster = Resource::Cluster {
             name: name.clone(),
             engine: engine.clone(),
         };
         let ledger = Ledger::at(self.home.ledger());
-        ledger.record(NAME, cluster)?;
-        ledger.record(NAME, Resource::Network { name, engine })?;
+        ledger.record(NAME, cluster).await?;
+        let network = Resource::Network { name, engine };
+        ledger.record(NAME, network).await?;
         Ok(())
     }
 
@@ -274,7 +269,7 @@ mod tests {
         };
         let first = Scratch::take(&plan).unwrap();
         let second = Scratch::take(&plan).err().unwrap();
-        assert!(matches!(second, BenchError::AlreadyRunning { .. }));
+        assert!(matches!(second, BenchError::AlreadyRunning(_)));
         drop(first);
         Scratch::take(&plan).unwrap();
     }

@@ -31,6 +31,7 @@ pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
                 let of_benchmarks = down::all(&scratch_home(&home), target).await;
                 all.ended.extend(of_benchmarks.ended);
                 all.left.extend(of_benchmarks.left);
+                all.left_alone.extend(of_benchmarks.left_alone);
                 all
             }
             false => down::one(&home, name, target).await,
@@ -50,10 +51,15 @@ pub async fn run(arguments: Down) -> Result<ExitCode, Problem> {
         }
     }
     if common.json {
-        print_json(&json!({"ended": down.ended, "left": down.left}))?;
+        print_json(&json!({
+            "ended": down.ended, "left": down.left, "left_alone": down.left_alone,
+        }))?;
     }
     for left in &down.left {
         say!("left: {left}");
+    }
+    for left_alone in &down.left_alone {
+        say!("note: {left_alone}");
     }
     Ok(match down.left.is_empty() {
         true => ExitCode::Held,

@@ -88,7 +88,8 @@ async fn already_up(place: &Workplace, named: &Named) -> Result<Option<ExitCode>
             && environment.version == place.config.platform.version
     };
     match (status.condition, &status.environment) {
-        (Condition::Dead, _) => Ok(None),
+        // Of what cannot be judged, the start tells why it is refused.
+        (Condition::Dead | Condition::NotJudged, _) => Ok(None),
         (Condition::Up, Some(environment)) if asked_for(environment) => {
             show(&place.home, named)?;
             Ok(Some(ExitCode::Held))

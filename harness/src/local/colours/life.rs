@@ -25,10 +25,12 @@ const FAILURES: u32 = 3;
 /// Sees to one pod from its start until it is gone.
 pub(super) async fn live(shared: Arc<Shared>, pod: Pod) {
     let started = match shared.binary(pod.version()) {
-        Ok(binary) => start(&shared, &pod, binary).map_err(|error| State::Waiting {
-            reason: "RunContainerError",
-            message: crate::chain(&error),
-        }),
+        Ok(binary) => start(&shared, &pod, binary)
+            .await
+            .map_err(|error| State::Waiting {
+                reason: "RunContainerError",
+                message: crate::chain(&error),
+            }),
         // Another start would find no more.
         Err(message) => Err(State::Waiting {
             reason: "ErrImagePull",
@@ -51,23 +53,26 @@ pub(super) async fn live(shared: Arc<Shared>, pod: Pod) {
     shared.forget(&pod);
 }
 
-fn start(shared: &Shared, pod: &Pod, binary: std::path::PathBuf) -> Result<(), UpError> {
+async fn start(shared: &Shared, pod: &Pod, binary: std::path::PathBuf) -> Result<(), UpError> {
     let mut environment = shared.variables.clone();
     environment.extend(pod.variables());
     environment.push(("SERVICE_VERSION".into(), pod.version().to_owned()));
     environment.push(("INSTANCE".into(), pod.name.clone()));
-    shared.owned.start(&Program {
-        name: pod.name.clone(),
-        path: binary,
-        arguments: vec!["serve".into(), shared.service.name().into()],
-        environment: variables(environment),
-        user: None,
-        log: shared.log(&pod.name),
-        // With the environment it goes at once. In a release it is `end` that asks it.
-        stop_signal: Signal::SIGKILL,
-        stop_reaches: Reach::Group,
-        death_signal: Signal::SIGKILL,
-    })
+    shared
+        .owned
+        .start(&Program {
+            name: pod.name.clone(),
+            path: binary,
+            arguments: vec!["serve".into(), shared.service.name().into()],
+            environment: variables(environment),
+            user: None,
+            log: shared.log(&pod.name),
+            // With the environment it goes at once. In a release it is `end` that asks it.
+            stop_signal: Signal::SIGKILL,
+            stop_reaches: Reach::Group,
+            death_signal: Signal::SIGKILL,
+        })
+        .await
 }
 
 /// Looks how it is until it ends by itself.
@@ -152,5 +157,5 @@ async fn end(shared: &Arc<Shared>, pod: &Pod) {
     // What does not end in time is killed as it is forgotten; the next start sweeps an entry
     // of the ledger that cannot be written.
     let _ = wait::until(format!("{} ends", pod.name), left, LISTENS, look).await;
-    let _ = shared.owned.forget(&pod.name);
+    let _ = shared.owned.forget(&pod.name).await;
 }

@@ -130,7 +130,8 @@ impl<'a> ByHand<'a> {
     /// is in the ledger of `scratch`, which takes it down.
     pub async fn run(&self) -> Result<Vec<Step>, BenchError> {
         self.scratch
-            .record_by_hand(&self.bench.engine, &self.name)?;
+            .record_by_hand(&self.bench.engine, &self.name)
+            .await?;
         let mut steps = Vec::new();
         for (what, commands) in self.commands() {
             let begun = Instant::now();
