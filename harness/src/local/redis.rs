@@ -31,6 +31,7 @@ pub async fn start(context: &Context<'_>, binary: &Path) -> Result<Part, UpError
             stop_signal: Signal::SIGTERM,
             stop_reaches: Reach::Group,
             death_signal: Signal::SIGKILL,
+            answer: None,
         })?;
         answers(context, port).await
     })

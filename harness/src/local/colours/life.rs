@@ -67,6 +67,7 @@ fn start(shared: &Shared, pod: &Pod, binary: std::path::PathBuf) -> Result<(), U
         stop_signal: Signal::SIGKILL,
         stop_reaches: Reach::Group,
         death_signal: Signal::SIGKILL,
+        answer: None,
     })
 }
 
