@@ -29,7 +29,7 @@ pub enum ExitCode {
     CheckFailed = 1,
     /// Bad usage or configuration.
     Usage = 2,
-    /// The environment could not be had.
+    /// The environment could not be had; or all held, and what was printed is lost (a full disk).
     NoEnvironment = 3,
     /// Refused by a guard rail.
     Refused = 4,

@@ -4,6 +4,7 @@
 pub mod blue_green;
 pub mod bring_up;
 pub mod capability;
+pub mod cargo;
 pub mod certificates;
 pub mod cluster;
 pub mod config;

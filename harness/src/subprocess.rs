@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use crate::cargo;
 use crate::process::bound;
 
 /// How many of a program's last lines an error carries.
@@ -118,6 +119,10 @@ pub struct Started {
 
 impl Started {
     fn new(mut command: Command, argv: &[String]) -> Result<Started, SubprocessError> {
+        // It may be a cargo, or start one.
+        for variable in cargo::of_this_crate() {
+            command.env_remove(variable);
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -394,6 +399,19 @@ mod tests {
             error.ends_with("exit status: 3); its last words:\nwhy"),
             "{error}"
         );
+    }
+
+    /// As a test, this program has what cargo sets for its crate.
+    #[tokio::test]
+    async fn a_program_gets_the_environment_without_what_is_this_crates() {
+        let ask = sh("echo ${CARGO_PKG_NAME-none} ${CARGO_MANIFEST_DIR-none} ${PATH:+path}");
+        let deadline = Duration::from_secs(5);
+        let answer = output_in(Path::new("/"), &ask, deadline).await.unwrap();
+        assert_eq!(answer, "none none path\n");
+        let heard = Mutex::new(String::new());
+        let progress = |line: &str| heard.lock().unwrap().push_str(line);
+        run(&ask, deadline, &progress).await.unwrap();
+        assert_eq!(heard.into_inner().unwrap(), "none none path");
     }
 
     #[tokio::test]

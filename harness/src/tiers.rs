@@ -24,6 +24,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, Command};
 
+use crate::cargo;
 use crate::engine::machine::EngineMachine;
 use crate::engine::{self, Engine};
 use crate::exit::ExitCode;
@@ -443,7 +444,7 @@ impl Part<'_> {
         filter: &str,
         interrupts: &mut Interrupts,
     ) -> Result<ExitCode, TestsError> {
-        let mut child = command(self.nextest, self.workspace, "run")
+        let mut child = nextest_command(self.nextest, self.workspace, "run")
             .args(["--filterset", filter])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stderr(stderr())
@@ -500,12 +501,9 @@ async fn build_platform(
 ) -> Result<Option<ExitCode>, TestsError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let cargo = PathBuf::from(cargo);
-    let mut child = Command::new(&cargo)
-        .current_dir(workspace)
+    let mut child = command(&cargo, workspace)
         .args(["build", "--release", "--package", "platform", "--locked"])
         .stderr(stderr())
-        .process_group(0)
-        .kill_on_drop(true)
         .spawn()
         .map_err(|source| run_error(&cargo, source))?;
     (audience.waiting)("compiling the platform");
@@ -519,14 +517,23 @@ async fn build_platform(
     }
 }
 
-fn command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
-    let mut command = Command::new(nextest);
+/// A cargo, or nextest, which starts one.
+fn command(program: &Path, workspace: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .current_dir(workspace)
-        .args(["nextest", verb, "--workspace", "--locked"])
         // Of its own: a terminal's Ctrl-C reaches it once, from here.
         .process_group(0)
         .kill_on_drop(true);
+    for variable in cargo::of_this_crate() {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn nextest_command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
+    let mut command = command(nextest, workspace);
+    command.args(["nextest", verb, "--workspace", "--locked"]);
     command
 }
 
@@ -538,7 +545,7 @@ async fn list(
     audience: Audience<'_>,
     interrupts: &mut Interrupts,
 ) -> Result<Result<(Vec<Listed>, PathBuf), ExitCode>, TestsError> {
-    let mut command = command(nextest, workspace, "list");
+    let mut command = nextest_command(nextest, workspace, "list");
     command
         .args(["--message-format", "json", "--run-ignored", "all"])
         .stdout(Stdio::piped())

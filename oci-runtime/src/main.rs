@@ -12,6 +12,7 @@ mod bounds;
 mod request;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::{fs, io};
@@ -25,11 +26,16 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if let Err(error) = narrow(&arguments) {
         // runc will say what it makes of the file as it is.
-        eprintln!("oci-runtime: capabilities are left as they are: {error}");
+        say(&format!("capabilities are left as they are: {error}"));
     }
     let error = Command::new(RUNTIME).args(&arguments).exec();
-    eprintln!("oci-runtime: cannot run {RUNTIME}: {error}");
+    say(&format!("cannot run {RUNTIME}: {error}"));
     ExitCode::FAILURE
+}
+
+/// Whether it can be read or not: what is asked for is done.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "oci-runtime: {what}");
 }
 
 /// Takes out of the file that `arguments` name what this machine does not grant.

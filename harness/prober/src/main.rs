@@ -6,7 +6,7 @@
 //! code 0 is that it asked, whatever was answered; 2 that the specification is none; 1 that it
 //! could not ask.
 
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ async fn main() -> ExitCode {
 }
 
 fn failed(code: u8, why: &str) -> ExitCode {
-    eprintln!("prober: {why}");
+    // Nothing is to be done about a log that takes no more.
+    let _ = writeln!(io::stderr(), "prober: {why}");
     ExitCode::from(code)
 }
 

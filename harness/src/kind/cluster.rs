@@ -86,6 +86,7 @@ pub async fn create(
             // A `docker run` that is cut short leaves the engine at it; see `remove`.
             stop_reaches: Reach::Program,
             death_signal: Signal::SIGKILL,
+            answer: None,
         })
         .await?;
     context.progress(Stage::Provision, "creating the cluster");

@@ -170,6 +170,7 @@ fn program(
         stop_reaches: Reach::Group,
         // "Immediate shutdown": it ends its own children and its shared memory with it.
         death_signal: Signal::SIGQUIT,
+        answer: None,
     }
 }
 

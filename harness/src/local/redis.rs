@@ -33,6 +33,7 @@ pub async fn start(context: &Context<'_>, binary: &Path) -> Result<Part, UpError
                 stop_signal: Signal::SIGTERM,
                 stop_reaches: Reach::Group,
                 death_signal: Signal::SIGKILL,
+                answer: None,
             })
             .await?;
         answers(context, port).await

@@ -148,6 +148,7 @@ fn program(context: &Context<'_>, name: &str, path: &Path) -> Program {
         stop_signal: Signal::SIGTERM,
         stop_reaches: Reach::Group,
         death_signal: Signal::SIGKILL,
+        answer: None,
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Program {
     pub environment: Vec<(OsString, OsString)>,
     /// The user to become, where root is refused.
     pub user: Option<User>,
-    /// Where standard output and error go.
+    /// Where standard error goes, and standard output with it.
     pub log: PathBuf,
     /// The signal that asks it to end.
     pub stop_signal: Signal,
@@ -57,6 +57,8 @@ pub struct Program {
     pub stop_reaches: Reach,
     /// The signal it gets when its owner dies.
     pub death_signal: Signal,
+    /// Where standard output goes instead, when another program reads it.
+    pub answer: Option<PathBuf>,
 }
 
 /// Who a child's stop signal is for. Elsewhere than on Linux always its whole group: the
@@ -155,12 +157,9 @@ pub fn variables(all: impl IntoIterator<Item = (String, String)>) -> Vec<(OsStri
 }
 
 impl Program {
-    /// Starts the program, its output appended to its log.
+    /// Starts the program, its output appended to its files.
     pub fn start(&self) -> Result<BoundChild, StartError> {
-        let output = self.open_log()?;
-        let errors = output
-            .try_clone()
-            .map_err(|source| self.log_error(source))?;
+        let (output, errors) = self.outputs()?;
         let child = self
             .command()
             .stdin(Stdio::null())
@@ -193,20 +192,19 @@ impl Program {
         command
     }
 
-    fn open_log(&self) -> Result<File, StartError> {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .map_err(|source| self.log_error(source))
+    /// Its standard output and its standard error.
+    fn outputs(&self) -> Result<(File, File), StartError> {
+        let output = self.answer.as_ref().unwrap_or(&self.log);
+        Ok((self.open(output)?, self.open(&self.log)?))
     }
 
-    fn log_error(&self, source: std::io::Error) -> StartError {
-        StartError::Log {
+    fn open(&self, file: &Path) -> Result<File, StartError> {
+        let opened = OpenOptions::new().create(true).append(true).open(file);
+        opened.map_err(|source| StartError::Log {
             name: self.name.clone(),
-            log: self.log.clone(),
+            log: file.to_owned(),
             source,
-        }
+        })
     }
 }
 
@@ -441,5 +439,44 @@ fn tie_and_run(
             std::process::exit(1);
         }
         std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left in the log, and in the file for the answer, of a program that writes to
+    /// both streams and ends no line of its standard error.
+    fn left(with_answer: bool) -> (String, Option<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let answer = folder.path().join("build.json");
+        let program = Program {
+            name: "build".into(),
+            path: "sh".into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            user: None,
+            log: folder.path().join("build.log"),
+            stop_signal: Signal::SIGTERM,
+            stop_reaches: Reach::Group,
+            death_signal: Signal::SIGKILL,
+            answer: with_answer.then(|| answer.clone()),
+        };
+        let (output, errors) = program.outputs().unwrap();
+        let ended = std::process::Command::new("sh")
+            .args(["-c", "printf 'Building 1/30\\r' >&2; echo {}"])
+            .stdout(output)
+            .stderr(errors)
+            .status();
+        assert!(ended.unwrap().success());
+        let log = std::fs::read_to_string(&program.log).unwrap();
+        (log, std::fs::read_to_string(answer).ok())
+    }
+
+    #[test]
+    fn an_answer_is_kept_apart_from_what_is_said_beside_it() {
+        assert_eq!(left(true), ("Building 1/30\r".into(), Some("{}\n".into())));
+        assert_eq!(left(false), ("Building 1/30\r{}\n".into(), None));
     }
 }

@@ -134,27 +134,39 @@ fn figures(report: &Report) -> Markup {
                         }
                     }
                 }
-                li {
-                    span.name { "Environment up after" }
-                    @match report.up_after_millis {
-                        Some(millis) => strong { (human(millis)) },
-                        None => strong { "–" },
-                    }
-                    span.aside {
-                        @if report.up_after_millis.is_none() { "it did not come up" }
-                        @else { (report.parts.len()) " parts" }
-                    }
+                (environment(report))
+            }
+        }
+    }
+}
+
+/// How the environment came up and went, where the run stood one up: it did not watch another.
+fn environment(report: &Report) -> Markup {
+    if !report.stands_up() && report.lost_parts.is_empty() {
+        return html! {};
+    }
+    html! {
+        li {
+            span.name { "Environment up after" }
+            @match report.up_after_millis {
+                Some(millis) => {
+                    strong { (human(millis)) }
+                    span.aside { (report.parts.len()) " parts" }
                 }
-                li.bad[!report.lost_parts.is_empty()] {
-                    span.name { "Parts lost" }
-                    strong { (report.lost_parts.len()) }
-                    span.aside {
-                        @match report.lost_parts.first() {
-                            Some(lost) => (lost.part),
-                            None if report.parts.is_empty() => "there were none to lose",
-                            None => "none ended on its own",
-                        }
-                    }
+                None => {
+                    strong { "–" }
+                    span.aside { "it did not come up" }
+                }
+            }
+        }
+        li.bad[!report.lost_parts.is_empty()] {
+            span.name { "Parts lost" }
+            strong { (report.lost_parts.len()) }
+            span.aside {
+                @match report.lost_parts.first() {
+                    Some(lost) => (lost.part),
+                    None if report.parts.is_empty() => "there were none to lose",
+                    None => "none ended on its own",
                 }
             }
         }

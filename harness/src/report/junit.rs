@@ -3,6 +3,11 @@
 //! One test suite a scenario. What went wrong outside of checks becomes errors in a
 //! suite named `run`, so that a CI that reads nothing else is red exactly when the
 //! run did not hold.
+//!
+//! GitLab and Jenkins know a case by its class name (here its suite's) and its name, and show
+//! one of two that share both: no two do.
+
+mod text;
 
 use std::io;
 use std::time::Duration;
@@ -10,6 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
+use self::text::{Names, legible};
 use super::model::{Report, ScenarioReport, ScenarioResult, StageEnd, StageReport};
 use super::verdict::Verdict;
 use crate::run::comparison::{self, Comparison, Row};
@@ -17,43 +23,46 @@ use crate::run::event::{Check, Failure, Outcome, Threshold};
 
 /// The suite for what is no scenario's.
 const RUN_SUITE: &str = "run";
+const THRESHOLDS_SUITE: &str = "thresholds";
+const VERDICTS_SUITE: &str = "verdicts";
 
 /// Renders `junit.xml`.
 pub(super) fn render(report: &Report) -> io::Result<String> {
-    let mut junit = quick_junit::Report::new(format!("cargo xtask {}", report.command));
+    let command = format!("cargo xtask {}", report.command);
+    let mut junit = quick_junit::Report::new(text::name(&command));
     junit.set_time(Duration::from_millis(report.millis));
     junit.timestamp = report.started_at.and_then(timestamp);
-    let scenarios = report.scenarios.iter();
-    junit.add_test_suites(scenarios.map(|scenario| scenario_suite(report, scenario)));
-    let of_load = [
+    // A scenario may be called as one of these is.
+    let mut names = Names::beside([THRESHOLDS_SUITE, VERDICTS_SUITE, RUN_SUITE]);
+    for scenario in &report.scenarios {
+        let name = names.unique(&text::name(&scenario.scenario));
+        junit.add_test_suite(scenario_suite(report, scenario, &name));
+    }
+    let others = [
         (
-            "thresholds",
+            THRESHOLDS_SUITE,
             report.thresholds.iter().map(threshold_case).collect(),
         ),
-        ("verdicts", verdict_cases(report)),
+        (VERDICTS_SUITE, verdict_cases(report)),
+        (RUN_SUITE, outside_of_checks(report)),
     ];
-    for (name, cases) in of_load {
+    for (name, cases) in others {
         if !Vec::is_empty(&cases) {
             junit.add_test_suite(suite(report, name, 0, report.millis, cases));
         }
     }
-    let outside = outside_of_checks(report);
-    if !outside.is_empty() {
-        junit.add_test_suite(suite(report, RUN_SUITE, 0, report.millis, outside));
-    }
     junit.to_string().map_err(io::Error::other)
 }
 
-fn scenario_suite(report: &Report, scenario: &ScenarioReport) -> TestSuite {
+fn scenario_suite(report: &Report, scenario: &ScenarioReport, name: &str) -> TestSuite {
     let mut cases: Vec<_> = scenario.checks.iter().map(check_case).collect();
     if !scenario.finished {
         cases.push(error("finished", "the scenario did not finish", ""));
     } else if scenario.result == ScenarioResult::Unproven {
         cases.push(error("proven", "no check ran", ""));
     }
-    let name = &scenario.scenario;
     let mut suite = suite(report, name, scenario.start_millis, scenario.millis, cases);
-    suite.add_property(("claim", scenario.claim.as_str()));
+    suite.add_property(("claim", legible(&scenario.claim)));
     suite
 }
 
@@ -71,11 +80,13 @@ fn suite(
         .and_then(|start| start.checked_add(Duration::from_millis(start_millis)).ok())
         .and_then(timestamp);
     suite.add_properties([
-        ("run", report.run.as_str()),
-        ("target", report.target.as_str()),
-        ("environment", report.environment.as_str()),
+        ("run", legible(&report.run)),
+        ("target", legible(&report.target)),
+        ("environment", legible(&report.environment)),
     ]);
+    let mut names = Names::default();
     suite.add_test_cases(cases.into_iter().map(|mut case| {
+        case.name = names.unique(&case.name).into();
         case.set_classname(name);
         case
     }));
@@ -95,8 +106,8 @@ fn check_case(check: &Check) -> TestCase {
         Outcome::Inconclusive { because } => inconclusive(&check.name, because),
         Outcome::Skipped { because } => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(because.as_str());
-            TestCase::new(check.name.as_str(), status)
+            status.set_message(text::message(because));
+            case(&check.name, status)
         }
     };
     case.set_time(Duration::from_millis(check.millis));
@@ -106,13 +117,13 @@ fn check_case(check: &Check) -> TestCase {
 fn inconclusive(name: &str, because: &str) -> TestCase {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
     status.set_type("inconclusive");
-    status.set_message(because);
-    TestCase::new(name, status)
+    status.set_message(text::message(because));
+    case(name, status)
 }
 
 fn passed(name: &str, seen: &str) -> TestCase {
-    let mut case = TestCase::new(name, TestCaseStatus::success());
-    case.set_system_out(seen);
+    let mut case = case(name, TestCaseStatus::success());
+    case.set_system_out(legible(seen));
     case
 }
 
@@ -126,9 +137,12 @@ fn threshold_case(it: &Threshold) -> TestCase {
 
 /// One for each metric of each endpoint; where nothing can be compared, one for that.
 fn verdict_cases(report: &Report) -> Vec<TestCase> {
+    // A pipeline follows a case by its name: that of the only comparison tells of no run.
+    let several = report.comparisons.len() > 1;
     let of = |comparison: &Comparison| -> Vec<TestCase> {
         let because = comparison.obstacles.join("; ");
-        let rows = comparison.rows.iter().map(verdict_case);
+        let rows = comparison.rows.iter();
+        let rows = rows.map(|row| verdict_case(several.then_some(comparison.of.as_str()), row));
         match comparison.rows.is_empty() {
             true => vec![inconclusive(&comparison.of, &because)],
             false => rows.collect(),
@@ -137,8 +151,9 @@ fn verdict_cases(report: &Report) -> Vec<TestCase> {
     report.comparisons.iter().flat_map(of).collect()
 }
 
-fn verdict_case(row: &Row) -> TestCase {
-    let name = format!("{} › {}", row.endpoint, row.metric);
+fn verdict_case(of: Option<&str>, row: &Row) -> TestCase {
+    let of = of.map(|of| format!("{of} › ")).unwrap_or_default();
+    let name = format!("{of}{} › {}", row.endpoint, row.metric);
     let seen = format!("{}: {}", row.verdict, row.reason);
     match row.verdict {
         comparison::Verdict::Unchanged | comparison::Verdict::Improved => passed(&name, &seen),
@@ -168,11 +183,19 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
                 StageEnd::Inconclusive => "the stage came to no conclusion",
                 StageEnd::Done | StageEnd::Failed => "the stage failed",
             };
-            error(&stage.stage.to_string(), message, &report.headline())
+            error(
+                &stage.stage.to_string(),
+                message,
+                &legible(&report.headline()),
+            )
         });
     let lost = report.lost_parts.iter().map(|lost| {
         let message = format!("{} was lost: {}", lost.part, lost.how);
-        error(&lost.part, &message, &format!("where: {}", lost.log))
+        error(
+            &lost.part,
+            &message,
+            &format!("where: {}", legible(&lost.log)),
+        )
     });
     let mut cases: Vec<_> = failures.chain(stages).chain(lost).collect();
     let red_checks = report.checks.failed + report.checks.inconclusive;
@@ -182,8 +205,8 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
     let judged = !report.thresholds.is_empty() || !report.comparisons.is_empty();
     if report.verdict == Verdict::Held && report.checks.total() == 0 && !judged {
         let mut status = TestCaseStatus::skipped();
-        status.set_message(report.headline());
-        cases.push(TestCase::new("checks", status));
+        status.set_message(text::message(&report.headline()));
+        cases.push(case("checks", status));
     }
     cases
 }
@@ -209,18 +232,29 @@ fn error(name: &str, message: &str, text: &str) -> TestCase {
 
 fn not_passed(kind: NonSuccessKind, name: &str, message: &str, text: &str) -> TestCase {
     let mut status = TestCaseStatus::non_success(kind);
-    status.set_message(message);
+    status.set_message(text::message(message));
     if !text.is_empty() {
         status.set_description(text);
     }
-    TestCase::new(name, status)
+    case(name, status)
+}
+
+fn case(name: &str, status: TestCaseStatus) -> TestCase {
+    TestCase::new(text::name(name), status)
 }
 
 fn details(failure: &Failure) -> String {
-    format!(
-        "{}\nexpected: {}\nseen: {}\nwhere: {}\nnext: {}",
-        failure.what, failure.expected, failure.seen, failure.look_at, failure.next
-    )
+    let Failure {
+        what,
+        expected,
+        seen,
+        look_at,
+        next,
+    } = failure;
+    // One by one: a long answer leaves the others whole.
+    let [what, expected, seen, look_at, next] =
+        [what, expected, seen, look_at, next].map(|it| legible(it));
+    format!("{what}\nexpected: {expected}\nseen: {seen}\nwhere: {look_at}\nnext: {next}")
 }
 
 /// JUnit's library has its own type for times; RFC 3339 is what both speak.

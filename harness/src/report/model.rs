@@ -242,6 +242,13 @@ impl Report {
         self.stages.iter().any(|it| it.stage == Stage::Load)
     }
 
+    /// Whether the run was to stand up an environment, rather than look at one that is there.
+    pub(super) fn stands_up(&self) -> bool {
+        let begins =
+            |stage: &StageReport| matches!(stage.stage, Stage::Preflight | Stage::Provision);
+        self.up_after_millis.is_some() || self.stages.iter().any(begins)
+    }
+
     /// The notes of all stages, with their stage.
     pub fn notes(&self) -> impl Iterator<Item = (Stage, &str)> {
         self.stages

@@ -407,7 +407,106 @@ fn report_of(happenings: impl IntoIterator<Item = Happening>) -> Report {
     Report::from_events(&events)
 }
 
+/// All (class name, name) and suites of `junit.xml`, by a reader that knows XML only.
+fn names_in_junit(report: &Report) -> (Vec<(String, String)>, Vec<String>) {
+    use quick_xml::events::Event as Xml;
+    let xml = junit::render(report).unwrap();
+    let allowed = |it: char| matches!(it, '\n' | ' '..='\u{fffd}' | '\u{10000}'..);
+    assert!(xml.chars().all(allowed), "XML 1.0 forbids a character");
+    let mut reader = quick_xml::Reader::from_str(&xml);
+    let (mut cases, mut suites) = (Vec::new(), Vec::new());
+    loop {
+        match reader.read_event().unwrap() {
+            Xml::Start(it) | Xml::Empty(it) => {
+                let attribute = |name: &str| {
+                    let found = it.try_get_attribute(name).unwrap().unwrap();
+                    let value = found.normalized_value(quick_xml::XmlVersion::Explicit1_0);
+                    value.unwrap().into_owned()
+                };
+                match it.name().as_ref() {
+                    b"testcase" => cases.push((attribute("classname"), attribute("name"))),
+                    b"testsuite" => suites.push(attribute("name")),
+                    _ => {}
+                }
+            }
+            Xml::Eof => return (cases, suites),
+            _ => {}
+        }
+    }
+}
+
+fn all_differ<T: std::hash::Hash + Eq>(all: &[T]) -> bool {
+    all.iter().collect::<std::collections::HashSet<_>>().len() == all.len()
+}
+
+fn checked(scenario: &str, name: &str, seen: &str) -> Happening {
+    Happening::CheckFinished {
+        scenario: scenario.into(),
+        check: Check {
+            name: name.into(),
+            millis: 1,
+            outcome: Outcome::Failed {
+                failure: Failure {
+                    seen: seen.into(),
+                    ..failure()
+                },
+            },
+        },
+    }
+}
+
+#[test]
+fn two_failures_of_one_stage_are_two_in_junit() {
+    let report = report_of([
+        Happening::StageStarted { stage: Stage::Load },
+        Happening::Failed { failure: failure() },
+        Happening::Failed { failure: failure() },
+        // A scenario of the name of a suite, and checks that a reader takes for one.
+        checked("run", "a b", ""),
+        checked("run", "a\nb", ""),
+        checked("run", " a\tb (2)", ""),
+    ]);
+    let (cases, suites) = names_in_junit(&report);
+    let cases: Vec<_> = cases.iter().map(|(of, it)| format!("{of}: {it}")).collect();
+    assert_eq!(
+        cases,
+        [
+            "run (2): a b",
+            "run (2): a b (2)",
+            "run (2): a b (2) (2)",
+            "run (2): finished",
+            "run: load",
+            "run: load (2)",
+        ]
+    );
+    assert_eq!(suites, ["run (2)", "run"]);
+}
+
+#[test]
+fn whatever_was_answered_leaves_junit_bounded_and_the_rest_of_the_failure_whole() {
+    let unfinished = "\u{1b}]0;title";
+    let hostile = format!("{unfinished}\0\u{fffe}]]>{}", "\u{8}é".repeat(3_000_000));
+    let report = report_of([checked("smoke", &hostile, &hostile)]);
+    names_in_junit(&report);
+    let xml = junit::render(&report).unwrap();
+    assert!(xml.len() < 128 * 1024, "{} bytes", xml.len());
+    assert!(
+        xml.contains("seen: ␛]0;title␀\u{fffd}]]&gt;␈é"),
+        "{}",
+        &xml[..2000]
+    );
+    assert!(xml.contains("more bytes)\nwhere: logs/it.log\nnext: ls</failure>"));
+}
+
 proptest! {
+    /// GitLab shows one of two that share both.
+    #[test]
+    fn no_two_cases_and_no_two_suites_of_junit_share_their_names(events in any_sequence()) {
+        let (cases, suites) = names_in_junit(&Report::from_events(&events));
+        prop_assert!(all_differ(&cases), "{cases:?}");
+        prop_assert!(all_differ(&suites), "{suites:?}");
+    }
+
     /// Any sequence is also a prefix of one: this covers runs killed at any point.
     #[test]
     fn any_sequence_renders_and_holds_only_when_it_may(events in any_sequence()) {
@@ -468,7 +567,13 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         StageResult::Inconclusive,
         StageResult::Interrupted,
     ]);
-    let scenario = || prop::sample::select(vec!["smoke".to_owned(), "<outage>".to_owned()]);
+    let scenario = || {
+        prop::sample::select(vec![
+            "smoke".to_owned(),
+            "<outage>".to_owned(),
+            "run".to_owned(),
+        ])
+    };
     prop_oneof![
         any_text().prop_map(|run| Happening::RunStarted {
             run,

@@ -83,9 +83,12 @@ pub async fn no_mount() -> Option<String> {
 
 /// Why tests have no registry to pull from, if they have none.
 pub fn no_registry(tools_dir: &Path) -> Option<String> {
-    tools::own_or_on_path(tools_dir, "registry").is_none().then(|| {
-        "they pull from a registry of their own, which is missing: `--provision` gets it".to_owned()
-    })
+    tools::own_or_on_path(tools_dir, "registry")
+        .is_none()
+        .then(|| {
+            "they pull from a registry of their own, which is missing: `--provision` gets it"
+                .to_owned()
+        })
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ impl Core {
             stop_signal: Signal::SIGTERM,
             stop_reaches: Reach::Group,
             death_signal: Signal::SIGKILL,
+            answer: None,
         };
         Ok(program.start()?)
     }

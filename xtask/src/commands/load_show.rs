@@ -11,7 +11,7 @@ use crate::problem::Problem;
 pub fn show(file: &Path) -> Result<ExitCode, Problem> {
     let shown = shown::read(file).map_err(Problem::usage)?;
     for line in &shown.lines {
-        println!("{line}");
+        print_line!("{line}");
     }
     match shown.not_whole {
         None => Ok(ExitCode::Held),

@@ -71,6 +71,7 @@ async fn start(shared: &Shared, pod: &Pod, binary: std::path::PathBuf) -> Result
             stop_signal: Signal::SIGKILL,
             stop_reaches: Reach::Group,
             death_signal: Signal::SIGKILL,
+            answer: None,
         })
         .await
 }
