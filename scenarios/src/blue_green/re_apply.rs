@@ -17,7 +17,11 @@ use super::load::Lanes;
 use crate::Scenario;
 
 /// The policies' bindings in fixtures/k8s-manifests.
-const BINDINGS: [&str; 2] = ["trii-blue-green-services", "trii-blue-green-deployments"];
+const BINDINGS: [&str; 3] = [
+    "trii-blue-green-services",
+    "trii-blue-green-deployments",
+    "trii-blue-green-pods",
+];
 
 pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
     let Some((status, version)) = super::begin(ground, scenario).await? else {

@@ -13,7 +13,7 @@ use harness::wait::{self, Observation};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -79,6 +79,33 @@ impl Site<'_> {
             .patch(name, &by(who), &Patch::Strategic(&change))
             .await;
         patched.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// As `kubectl scale` and autoscalers do, or why that is refused.
+    async fn scale(&self, who: &str, name: &str, count: u32) -> Result<(), String> {
+        let scaled = self
+            .deployments()
+            .patch_scale(name, &by(who), &Patch::Merge(&replicas(count)))
+            .await;
+        scaled.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// As `kubectl delete` does, or why that is refused.
+    async fn delete(&self, name: &str) -> Result<(), String> {
+        let deleted = self
+            .deployments()
+            .delete(name, &DeleteParams::background())
+            .await;
+        deleted.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Waits until the API server's admission has heard of a Service's change.
+    async fn until_heard(&self, what: &str, allowed: impl AsyncFn() -> Result<(), String>) {
+        let heard = wait::until(what, DEADLINE, PAUSE, async || match allowed().await {
+            Ok(()) => Observation::Ready(()),
+            Err(words) => Observation::NotYet(words),
+        });
+        heard.await.unwrap();
     }
 
     /// Points a Service to a track, or says why that is refused.
@@ -286,6 +313,16 @@ spec:
   template:
     metadata: {labels: {app: a, trii.co/track: blue}}
     spec: {containers: [{name: a, image: 'nowhere.invalid/a:v1'}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a-green, labels: {trii.co/track: green, app.kubernetes.io/name: a}}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: a, trii.co/track: green}}
+  template:
+    metadata: {labels: {app: a, trii.co/track: green}}
+    spec: {containers: [{name: a, image: 'nowhere.invalid/a:v1'}]}
 ";
 
 fn image_of(tag: &str) -> Value {
@@ -322,6 +359,25 @@ async fn only_the_deployer_moves_a_live_colour() {
             let advice = "cargo xtask blue-green deploy, promote or abort --service a";
             assert!(words.contains(advice), "{words}");
 
+            let advice = "cargo xtask blue-green deploy --service a";
+            let every = DeleteParams::background();
+            let labelled = ListParams::default().labels("trii.co/track=blue");
+            let collection = site.deployments().delete_collection(&every, &labelled);
+            for (what, refused) in [
+                ("scale", site.scale("kubectl", "a-blue", 0).await),
+                ("delete", site.delete("a-blue").await),
+                (
+                    "delete --selector",
+                    collection
+                        .await
+                        .map(drop)
+                        .map_err(|error| error.to_string()),
+                ),
+            ] {
+                let words = refused.expect_err(what);
+                assert!(words.contains("is the live colour"), "{what}: {words}");
+                assert!(words.contains(advice), "{what}: {words}");
+            }
             for (change, advice) in [
                 (replicas(0), "without pods nobody serves"),
                 (image_of("v2"), "another image comes by the other colour"),
@@ -338,24 +394,35 @@ async fn only_the_deployer_moves_a_live_colour() {
             site.change("helm", "a-blue", image_of("v1")).await.unwrap();
             site.change("helm", "a-blue", replicas(3)).await.unwrap();
             // An autoscaler's way.
-            let scale = site
-                .deployments()
-                .patch_scale("a-blue", &by("hpa"), &Patch::Merge(&replicas(1)))
-                .await
-                .unwrap();
-            assert_eq!(scale.spec.unwrap().replicas, Some(1));
+            for count in [3, 1] {
+                site.scale("hpa", "a-blue", count).await.unwrap();
+            }
+            let blue = site.deployments().get_scale("a-blue").await.unwrap();
+            assert_eq!(blue.spec.unwrap().replicas, Some(1));
+            // The idle colour's, too.
+            for count in [1, 0] {
+                site.scale("kubectl", "a-green", count).await.unwrap();
+            }
 
             // The deployer may all of it.
+            site.scale(DEPLOYER, "a-blue", 0).await.unwrap();
+            site.scale(DEPLOYER, "a-blue", 1).await.unwrap();
             site.point(DEPLOYER, "a", "green").await.unwrap();
             for change in [image_of("v2"), replicas(0), marked(None)] {
                 site.change(DEPLOYER, "a-blue", change).await.unwrap();
             }
             // And what is no longer live is anybody's.
             site.change("helm", "a-blue", image_of("v3")).await.unwrap();
+            site.until_heard("blue is no longer live", async || {
+                site.delete("a-blue").await
+            })
+            .await;
             // helm uninstall.
+            site.delete("a-green").await.expect_err("green is live");
             let now = DeleteParams::background();
             site.services().delete("a", &now).await.unwrap();
-            site.deployments().delete("a-blue", &now).await.unwrap();
+            site.until_heard("no Service is there", async || site.delete("a-green").await)
+                .await;
         })
         .await;
 }
