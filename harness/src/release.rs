@@ -37,6 +37,9 @@ pub const PLATFORM: &str = "trii-platform";
 /// The platform's chart, in the repository.
 pub const CHART: &str = "fixtures/helm/trii-platform";
 
+/// The chart's `metricsPort`: of each pod's metrics, health and faults.
+pub const METRICS_PORT: u16 = 9090;
+
 /// The label selector of all that belongs to the release of this name.
 pub fn selector_of(name: &str) -> String {
     format!("app.kubernetes.io/instance={name}")

@@ -53,6 +53,7 @@ impl Service {
             name: self.name().to_owned(),
             runs_as: format!("Service {namespace}/{self}"),
             address: format!("{self}.{namespace}"),
+            metrics: None,
             log: None,
         }
     }

@@ -94,7 +94,8 @@ async fn not_ready(environment: &Environment) -> Vec<String> {
         .iter()
         .filter(|part| part.name.parse::<Service>().is_ok());
     let asked = services.map(async |part| {
-        let url = format!("http://{}/health/ready", part.address);
+        let asked = part.metrics.as_ref().unwrap_or(&part.address);
+        let url = format!("http://{asked}/health/ready");
         match http.get(&url).send().await {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("{}: {url} says {}", part.name, answer.status())),

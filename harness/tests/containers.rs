@@ -344,7 +344,7 @@ mod engine {
         let engine = engine().await;
         let image = built(&engine, "platform").await;
         let request = image
-            .with_exposed_port(8000.tcp())
+            .with_exposed_port(9090.tcp())
             .with_env_var("LISTEN_ADDRESS", "0.0.0.0:8000")
             .with_env_var("DRAIN_SECONDS", "0")
             .with_cmd(["serve", "frontend-app"])
@@ -353,10 +353,10 @@ mod engine {
             .with_security_opt("no-new-privileges")
             .with_label("trii.rehearsal.test", "containers");
         let started = Instant::now();
-        let container = on_loopback(request, 8000).start().await.unwrap();
+        let container = on_loopback(request, 9090).start().await.unwrap();
         let url = format!(
             "http://127.0.0.1:{}/health/ready",
-            port_of(&container, 8000).await
+            port_of(&container, 9090).await
         );
         harness::tls::use_ring();
         let answer = loop {

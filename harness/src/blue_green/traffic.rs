@@ -16,8 +16,9 @@ use super::exposition::{self, Sample};
 use super::histogram::Histogram;
 use crate::cluster::Cluster;
 
-/// The port's name, as Prometheus finds it in the chart's pods.
-const PORT: &str = "http";
+/// The name of the port that metrics are at; where a pod has none, they are at the other one.
+pub(crate) const METRICS: &str = "metrics";
+const HTTP: &str = "http";
 const PATH: &str = "/metrics";
 
 const REQUESTS: &str = "http_requests";
@@ -200,7 +201,8 @@ fn restarts(pod: &Pod) -> i32 {
 }
 
 async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Counters, String> {
-    let port = port(pod).ok_or_else(|| format!("it has no port that is named {PORT:?}"))?;
+    let port =
+        port(pod).ok_or_else(|| format!("it has no port that is named {METRICS:?} or {HTTP:?}"))?;
     let (namespace, name) = (&cluster.namespace, pod.name_any());
     let uri = format!("/api/v1/namespaces/{namespace}/pods/http:{name}:{port}/proxy{PATH}");
     let request = Request::get(uri).body(Vec::new());
@@ -215,9 +217,9 @@ async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Co
 /// The proxy knows the names of a Service's ports, but not of a pod's.
 fn port(pod: &Pod) -> Option<i32> {
     let containers = pod.spec.as_ref()?.containers.iter();
-    let mut ports = containers.flat_map(|it| it.ports.iter().flatten());
-    let port = ports.find(|port| port.name.as_deref() == Some(PORT))?;
-    Some(port.container_port)
+    let ports = containers.flat_map(|it| it.ports.iter().flatten());
+    let named = |name: &str| ports.clone().find(|it| it.name.as_deref() == Some(name));
+    Some(named(METRICS).or_else(|| named(HTTP))?.container_port)
 }
 
 fn read(text: &str) -> Result<Counters, String> {

@@ -288,6 +288,7 @@ async fn start(
             name: part.to_owned(),
             runs_as: format!("container {name}"),
             address,
+            metrics: None,
             log: Some(format!("{}/{part}.log", crate::run::LOGS)),
         },
     ))

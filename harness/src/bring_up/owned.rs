@@ -400,6 +400,7 @@ pub fn process_part(owned: &Owned, name: &str, address: String) -> Part {
             None => "process".into(),
         },
         address,
+        metrics: None,
         log: Some(format!("{}/{name}.log", crate::run::LOGS)),
     }
 }

@@ -17,7 +17,7 @@ const SCHEMA: u32 = 1;
 const LONGEST_DEADLINE_SECONDS: u32 = 24 * 3600;
 
 /// Set by the harness itself for each run: a value in the file would be a lie or a secret.
-const RESERVED_VARIABLES: [&str; 13] = [
+const RESERVED_VARIABLES: [&str; 14] = [
     "ANALYSIS_ENGINE_URL",
     "DATABASE_URL",
     "DEMO_PASSWORD",
@@ -27,6 +27,7 @@ const RESERVED_VARIABLES: [&str; 13] = [
     "JWT_SECRET",
     "LISTEN_ADDRESS",
     "MARKET_DATA_URL",
+    "METRICS_ADDRESS",
     "ML_PREDICTION_URL",
     "PORTFOLIO_MANAGER_URL",
     "REDIS_URL",

@@ -132,6 +132,7 @@ fn parts(target: &KindTarget, ground: &Ground) -> Vec<Part> {
         name: name.to_owned(),
         runs_as,
         address,
+        metrics: None,
         log: None,
     };
     let services = Service::ALL.map(|service| service.in_cluster(&target.namespace));

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use self::chart::Role;
 use self::pod::{Pod, State};
 use self::store::Refusal;
-use self::world::World;
+use self::world::{Behind, World};
 use crate::blue_green::Colour;
 use crate::bring_up::{Context, Owned, UpError};
 use crate::environment::ClusterPlace;
@@ -57,6 +57,7 @@ const CONTEXT: &str = "local";
 pub struct Colours {
     shared: Arc<Shared>,
     addresses: [SocketAddr; 2],
+    metrics: SocketAddr,
     place: ClusterPlace,
 }
 
@@ -109,15 +110,20 @@ impl Colours {
             UpError::system("make the first objects")(reason)
         })?;
         for (role, listener) in Role::ALL.into_iter().zip([active, preview]) {
-            let backends = shared.backends(role);
+            let backends = shared.behind(role).http;
             shared.spawn(forward::serve(listener, backends, Arc::clone(&shared)));
         }
+        let listener = listen().await?;
+        let metrics = address_of(&listener)?;
+        let backends = shared.behind(Role::Active).metrics;
+        shared.spawn(forward::serve(listener, backends, Arc::clone(&shared)));
         let api = listen().await?;
         let place = place(context, address_of(&api)?, &shared.token)?;
         shared.spawn(api::serve(api, Arc::clone(&shared)));
         let colours = Colours {
             shared,
             addresses,
+            metrics,
             place,
         };
         // Before the first process, so that none is left where this is cut short.
@@ -133,7 +139,7 @@ impl Colours {
 
     /// Who answers for the service: an ingress leads to the pods themselves.
     pub fn backends(&self) -> Backends {
-        self.shared.backends(Role::Active)
+        self.shared.behind(Role::Active).http
     }
 
     /// Where the API is, and the kubeconfig that leads there.
@@ -148,6 +154,7 @@ impl Colours {
             name: self.shared.service.name().to_owned(),
             runs_as: "processes, of one of two colours".to_owned(),
             address: self.address().to_string(),
+            metrics: Some(self.metrics.to_string()),
             log: first.map(|pod| format!("{LOGS}/{pod}.log")),
         }
     }
@@ -194,7 +201,7 @@ impl Shared {
             let service = chart::service(self.service, role, colour, address.port());
             world.store.create("services", service)?;
             let name = role.name(self.service);
-            world.backends.insert(name, Backends::default());
+            world.backends.insert(name, Behind::default());
         }
         Ok(())
     }
@@ -204,10 +211,10 @@ impl Shared {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn backends(&self, role: Role) -> Backends {
+    fn behind(&self, role: Role) -> Behind {
         let name = role.name(self.service);
-        let backends = self.world().backends.get(&name).cloned();
-        backends.unwrap_or_default()
+        let behind = self.world().backends.get(&name).cloned();
+        behind.unwrap_or_default()
     }
 
     /// Has processes and Services follow what is wanted now.

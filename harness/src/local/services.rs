@@ -66,6 +66,15 @@ pub struct Services {
 /// Where each is called.
 type Addresses = BTreeMap<Service, SocketAddr>;
 
+/// Where a process of the platform listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listening {
+    /// For users and other services.
+    pub address: SocketAddr,
+    /// For its metrics, health and faults.
+    pub metrics: SocketAddr,
+}
+
 /// Starts each service once those it calls listen, then waits until all are ready.
 pub async fn start(
     context: &Context<'_>,
@@ -74,6 +83,7 @@ pub async fn start(
 ) -> Result<Services, UpError> {
     let begun = Instant::now();
     let mut addresses = Addresses::new();
+    let mut metrics = Addresses::new();
     // It calls none of the others.
     let variables = environment(context, colours::SERVICE, backing, &addresses);
     let colours = Colours::start(context, platform, variables).await?;
@@ -88,9 +98,11 @@ pub async fn start(
             environment,
             ..program(context, service.name(), platform)
         })?;
-        addresses.insert(service, listening(context, service).await?);
+        let listening = listening(context, service).await?;
+        addresses.insert(service, listening.address);
+        metrics.insert(service, listening.metrics);
     }
-    let ready = processes.map(|service| ready(context, service, addresses[&service]));
+    let ready = processes.map(|service| ready(context, service, metrics[&service]));
     let (_, ()) = futures::try_join!(
         futures::future::try_join_all(ready),
         colours.ready(context.deadlines.service_ready)
@@ -98,11 +110,14 @@ pub async fn start(
     context.step(Stage::Deploy, "all six services are ready", begun);
     let parts = Service::ALL.map(|service| match service {
         colours::SERVICE => colours.part(),
-        _ => process_part(
-            context.owned,
-            service.name(),
-            addresses[&service].to_string(),
-        ),
+        _ => Part {
+            metrics: Some(metrics[&service].to_string()),
+            ..process_part(
+                context.owned,
+                service.name(),
+                addresses[&service].to_string(),
+            )
+        },
     });
     let mut upstreams: Upstreams = addresses
         .into_iter()
@@ -139,6 +154,7 @@ fn environment(
     let secrets = context.secrets;
     let mut all = vec![
         ("LISTEN_ADDRESS".into(), "127.0.0.1:0".into()),
+        ("METRICS_ADDRESS".into(), "127.0.0.1:0".into()),
         ("DATABASE_URL".into(), backing.database_url.clone()),
         ("REDIS_URL".into(), backing.redis_url.clone()),
         ("JWT_SECRET".into(), secrets.jwt_secret.clone()),
@@ -171,8 +187,8 @@ fn environment(
     all
 }
 
-/// The address which the service says it listens on.
-async fn listening(context: &Context<'_>, service: Service) -> Result<SocketAddr, UpError> {
+/// Where the service says it listens.
+async fn listening(context: &Context<'_>, service: Service) -> Result<Listening, UpError> {
     let log = context.log(service.name());
     let listening = wait::until(
         format!("{service} listens"),
@@ -180,8 +196,8 @@ async fn listening(context: &Context<'_>, service: Service) -> Result<SocketAddr
         LOOK_EVERY,
         async || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            if let Some(address) = text.lines().find_map(listening_line) {
-                return Observation::Ready(address);
+            if let Some(listening) = text.lines().find_map(listening_line) {
+                return Observation::Ready(listening);
             }
             match context.owned.ended(service.name()) {
                 Some(status) => {
@@ -197,21 +213,25 @@ async fn listening(context: &Context<'_>, service: Service) -> Result<SocketAddr
 }
 
 /// A line of the service's log: JSON with a message and fields.
-pub(super) fn listening_line(line: &str) -> Option<SocketAddr> {
+pub(super) fn listening_line(line: &str) -> Option<Listening> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields").unwrap_or(&line);
     if fields["message"] != "listening" {
         return None;
     }
-    fields["address"].as_str()?.parse().ok()
+    let address = |name: &str| -> Option<SocketAddr> { fields[name].as_str()?.parse().ok() };
+    Some(Listening {
+        address: address("address")?,
+        metrics: address("metrics")?,
+    })
 }
 
 async fn ready(
     context: &Context<'_>,
     service: Service,
-    address: SocketAddr,
+    metrics: SocketAddr,
 ) -> Result<(), UpError> {
-    let url = format!("http://{address}/health/ready");
+    let url = format!("http://{metrics}/health/ready");
     let ready = wait::until(
         format!("{service} is ready"),
         context.deadlines.service_ready,
@@ -249,17 +269,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_read_from_the_services_own_word() {
-        let address = "127.0.0.1:4711".parse().unwrap();
-        let nested =
-            r#"{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:4711"}}"#;
-        let flat = r#"{"message":"listening","address":"127.0.0.1:4711"}"#;
-        assert_eq!(listening_line(nested), Some(address));
-        assert_eq!(listening_line(flat), Some(address));
+    fn the_addresses_are_read_from_the_services_own_word() {
+        let listening = Listening {
+            address: "127.0.0.1:4711".parse().unwrap(),
+            metrics: "127.0.0.1:4712".parse().unwrap(),
+        };
+        let flat =
+            r#"{"message":"listening","address":"127.0.0.1:4711","metrics":"127.0.0.1:4712"}"#;
+        let nested = format!(r#"{{"level":"INFO","fields":{flat}}}"#);
+        assert_eq!(listening_line(&nested), Some(listening));
+        assert_eq!(listening_line(flat), Some(listening));
         for other in [
             "",
             "listening",
-            r#"{"message":"ready","address":"127.0.0.1:1"}"#,
+            r#"{"message":"ready","address":"127.0.0.1:1","metrics":"127.0.0.1:2"}"#,
+            r#"{"message":"listening","address":"127.0.0.1:1"}"#,
         ] {
             assert_eq!(listening_line(other), None, "{other}");
         }

@@ -501,6 +501,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
                 name,
                 runs_as: "process 1".into(),
                 address: "127.0.0.1:1".into(),
+                metrics: None,
                 log: Some(log)
             }]
         }),

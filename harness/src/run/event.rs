@@ -215,6 +215,9 @@ pub struct Part {
     pub runs_as: String,
     /// Where it answers, e.g. `127.0.0.1:41233`.
     pub address: String,
+    /// Where it tells of its metrics and its health, where that is elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// Its log, relative to the run folder, where it has one there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,

@@ -11,6 +11,7 @@ use harness::blue_green::{
     Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Policy, Status,
 };
 use harness::cluster::{Cluster, rollout};
+use harness::release::METRICS_PORT;
 use harness::wait::{self, Observation};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service};
@@ -174,7 +175,7 @@ impl Ground<'_> {
     /// Has a pod be at fault from now on, as `PUT /faults` does.
     pub async fn put_faults(&self, pod: &str, faults: &Value) -> Done {
         let namespace = &self.cluster.namespace;
-        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/faults");
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{METRICS_PORT}/proxy/faults");
         let request = hyper::Request::put(uri)
             .header("content-type", "application/json")
             .body(Body::from(faults.to_string().into_bytes()));

@@ -17,10 +17,34 @@ use harness::tokens::{INVESTOR, Tokens};
 /// Anything that needs a token.
 const GUARDED: &str = "/api/market-data/quotes";
 
+/// What leads to a service, by host: the routes, and the gateway's own.
+const TO_SERVICES: [&str; 6] = [
+    "",
+    "/api",
+    "/api/market-data",
+    "/api/portfolio-manager",
+    "/api/analysis-engine",
+    "/api/ml-prediction",
+];
+const DIRECT: &str = "/market-data";
+
+/// What a service tells those inside.
+const INTERNALS: [&str; 4] = ["/metrics", "/health", "/health/ready", "/faults"];
+
+/// Where the site's host, and the API's, would tell it, were it routed.
+fn internals() -> (Vec<String>, Vec<String>) {
+    let below = |prefix: &str| INTERNALS.map(|path| format!("{prefix}{path}"));
+    let site: Vec<String> = TO_SERVICES.into_iter().flat_map(below).collect();
+    let direct = [format!("{DIRECT}//metrics"), format!("{DIRECT}/%6Detrics")];
+    let api = site.iter().cloned().chain(below(DIRECT)).chain(direct);
+    (site.clone(), api.collect())
+}
+
 impl Smoke<'_> {
     pub(super) async fn edges(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
         self.bad_tokens(scenario).await?;
         self.unknown_routes(scenario).await?;
+        self.internals(scenario).await?;
         self.rate_limit(scenario).await
     }
 
@@ -119,6 +143,25 @@ impl Smoke<'_> {
         Ok(())
     }
 
+    /// Metrics, health and faults are for those inside, whatever leads to their service.
+    async fn internals(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        scenario
+            .check("nobody outside reads metrics, health or faults", async {
+                // A subject of its own: the gateway counts each one's requests.
+                let token = self.tokens.token("outside", INVESTOR);
+                let (site, api) = internals();
+                let asked = site.len() + api.len();
+                let site = site.iter().map(|path| self.client.site(Method::GET, path));
+                let api = api.iter().map(|path| self.client.api(Method::GET, path));
+                for call in site.chain(api) {
+                    call.bearer(&token).send().await?.expect(404)?;
+                }
+                Ok(((), format!("404 on {asked} paths")))
+            })
+            .await?;
+        Ok(())
+    }
+
     /// One client is held to its limit, and only that one.
     async fn rate_limit(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
         const AT_MOST: usize = 2000;
@@ -202,5 +245,31 @@ impl Smoke<'_> {
         };
         tokio::time::sleep(Duration::from_secs(wait)).await;
         self.as_another_client().await?.expect(200).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use harness::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn internals_are_asked_below_every_route() {
+        let text = include_str!("../../../harness.toml");
+        let config = Config::parse(Path::new("harness.toml"), text).unwrap();
+        let (site, api) = internals();
+        for route in &config.routes {
+            let asked = match route.host == config.platform.site_host {
+                true => &site,
+                false => &api,
+            };
+            // Of a regex what is literal.
+            let prefix = route.path.split('(').next().unwrap_or_default();
+            let metrics = format!("{}/metrics", prefix.trim_end_matches('/'));
+            assert!(asked.contains(&metrics), "{} {metrics}", route.host);
+        }
     }
 }

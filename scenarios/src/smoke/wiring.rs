@@ -1,16 +1,28 @@
 //! Every route leads to its service, in the expected version.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures::future::join_all;
+use harness::blue_green::traffic::{Reading, Window};
 use harness::environment::SEEDED_SYMBOL;
 use harness::run::RunFolderError;
 use harness::service::Service;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
 use reqwest::Method;
 use serde_json::json;
 
 use super::Smoke;
-use crate::client::{Answer, Call};
+use crate::client::Call;
 use crate::{Mismatch, Scenario};
+
+/// Whose requests are looked at: every target has its pods, or what stands for them.
+const COUNTED: Service = Service::MarketDataService;
+
+/// For a pod to tell what it has counted.
+const POD_ANSWERS: Duration = Duration::from_secs(5);
 
 impl Smoke<'_> {
     pub(super) async fn wiring(
@@ -138,9 +150,14 @@ impl Smoke<'_> {
 
     /// What is asked is counted by whoever answers: Prometheus will see it.
     async fn counted(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+        const CLAIM: &str = "requests are counted in /metrics";
         const ASKED: u64 = 8;
-        let looked = scenario.check("requests are counted in /metrics", async {
-            let (before, _) = self.counts().await?;
+        let before = self.counters().await;
+        if let Some(because) = forbidden(&before) {
+            return scenario.skip(CLAIM, &because).await;
+        }
+        let looked = scenario.check(CLAIM, async {
+            let before = before.map_err(|why| self.unread(why))?;
             let mut served: BTreeMap<String, u64> = BTreeMap::new();
             for _ in 0..ASKED {
                 let path = format!("/market-data/quotes/{SEEDED_SYMBOL}");
@@ -148,21 +165,22 @@ impl Smoke<'_> {
                 let answer = call.send().await?.expect(200)?;
                 *served.entry(answer.instance().to_owned()).or_default() += 1;
             }
-            let (after, answer) = self.counts().await?;
+            let after = self.counters().await.map_err(|why| self.unread(why))?;
             let known = served.iter().filter_map(|(instance, served)| {
-                let counted = after.get(instance)? - before.get(instance)?;
-                Some((instance, *served, counted))
+                let window = Window::between(before.get(instance)?, after.get(instance)?);
+                (window.pods == 1).then_some((instance, *served, window.requests))
             });
             let known: Vec<_> = known.collect();
             match known.iter().find(|(_, served, counted)| counted < served) {
-                Some((instance, served, counted)) => Err(answer.mismatch(
-                    format!("http_requests_total of {instance} up by {served} or more"),
-                    format!("up by {counted}"),
-                )),
-                None if known.is_empty() => Err(answer.mismatch(
-                    "/metrics of an instance that answered",
-                    format!("those of {:?}", after.keys()),
-                )),
+                Some((instance, served, counted)) => Err(Mismatch {
+                    expected: format!("http_requests_total of {instance} up by {served} or more"),
+                    ..self.unread(format!("up by {counted}"))
+                }),
+                None if known.is_empty() => {
+                    let unread = after.values().flat_map(Reading::unread);
+                    let reasons: Vec<_> = unread.map(|it| it.reason).collect();
+                    Err(self.unread(format!("{:?} {}", after.keys(), reasons.join("; "))))
+                }
                 None => Ok((
                     (),
                     format!("{ASKED} asked, {} instances counted them", known.len()),
@@ -172,22 +190,47 @@ impl Smoke<'_> {
         looked.await.map(|_| ())
     }
 
-    /// Quotes counted by each instance that a few looks find.
-    async fn counts(&self) -> Result<(BTreeMap<String, u64>, Answer), Mismatch> {
-        const LOOKS: usize = 8;
-        let look = async || {
-            let call = self.client.api(Method::GET, "/market-data/metrics");
-            call.send().await?.expect(200)
-        };
-        let mut answer = look().await?;
-        let mut counts = BTreeMap::new();
-        for _ in 1..LOOKS {
-            counts.insert(answer.instance().to_owned(), sum_of_quotes(&answer.text));
-            answer = look().await?;
-        }
-        counts.insert(answer.instance().to_owned(), sum_of_quotes(&answer.text));
-        Ok((counts, answer))
+    /// What each pod of the service has counted, by its name, asked through the API server:
+    /// from outside nobody may.
+    async fn counters(&self) -> Result<BTreeMap<String, Reading>, String> {
+        let place = self.subject.environment.releases();
+        let place = place.ok_or("nobody tells of the environment's pods")?;
+        let cluster = place.open().await.map_err(|error| harness::chain(&error))?;
+        let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
+        let its = ListParams::default().labels(&format!("app.kubernetes.io/name={COUNTED}"));
+        let pods = pods.list(&its).await;
+        let pods = pods.map_err(|error| harness::chain(&error))?;
+        let read = pods.into_iter().map(async |pod| {
+            let reading = Reading::of(&cluster, std::slice::from_ref(&pod), POD_ANSWERS).await;
+            (pod.name_any(), reading)
+        });
+        Ok(join_all(read).await.into_iter().collect())
     }
+
+    fn unread(&self, seen: String) -> Mismatch {
+        Mismatch {
+            expected: format!("/metrics of a pod of {COUNTED} that answered"),
+            seen,
+            look_at: self.subject.log_of(COUNTED.name()).display().to_string(),
+            next: "kubectl get --raw /api/v1/namespaces/NAMESPACE/pods/POD:9090/proxy/metrics"
+                .into(),
+        }
+    }
+}
+
+/// That the user may not ask pods: no verdict on the platform.
+fn forbidden(counters: &Result<BTreeMap<String, Reading>, String>) -> Option<String> {
+    let reasons = match counters {
+        Ok(counters) => {
+            let unread = counters.values().flat_map(Reading::unread);
+            unread.map(|it| it.reason).collect()
+        }
+        Err(why) => vec![why.clone()],
+    };
+    let forbidden = reasons.into_iter().find(|it| it.contains("forbidden"))?;
+    Some(format!(
+        "pods are asked through the API server: {forbidden}"
+    ))
 }
 
 fn claim(service: Service, route: &str) -> String {
@@ -209,16 +252,6 @@ fn foreign_asset(html: &str) -> Option<String> {
     Some(html[at..].chars().take(80).collect())
 }
 
-/// `http_requests_total` of one quote, successful, over all label sets that say so.
-fn sum_of_quotes(metrics: &str) -> u64 {
-    metrics
-        .lines()
-        .filter(|line| line.starts_with("http_requests_total{"))
-        .filter(|line| line.contains("/quotes/{symbol}\"") && line.contains("status=\"200\""))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum::<f64>() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,15 +261,5 @@ mod tests {
         assert_eq!(foreign_asset("<img src=\"data:x\"><a href=\"/x\">"), None);
         assert!(foreign_asset("<script src=\"https://cdn.example/x.js\">").is_some());
         assert!(foreign_asset("<link href=\"//fonts.example/x.css\">").is_some());
-    }
-
-    #[test]
-    fn only_successful_quotes_are_summed() {
-        let metrics = "\
-# TYPE http_requests_total counter\n\
-http_requests_total{method=\"GET\",route=\"/quotes/{symbol}\",status=\"200\"} 7\n\
-http_requests_total{method=\"GET\",route=\"/quotes/{symbol}\",status=\"404\"} 2\n\
-http_requests_total{method=\"GET\",route=\"/quotes\",status=\"200\"} 3\n";
-        assert_eq!(sum_of_quotes(metrics), 7);
     }
 }

@@ -148,7 +148,7 @@ fn plant_latency(environment: &Value, millis: u32) {
     let parts = environment["parts"].as_array().unwrap();
     let mut parts = parts.iter();
     let part = parts.find(|part| part["name"] == "market-data-service");
-    let address = part.unwrap()["address"].as_str().unwrap();
+    let address = part.unwrap()["metrics"].as_str().unwrap();
     let faults = format!("{{\"latency_ms\": {millis}}}");
     let length = faults.len();
     let mut stream = TcpStream::connect(address).unwrap();

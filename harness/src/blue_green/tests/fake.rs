@@ -318,8 +318,8 @@ fn pods(state: &State, colour: Colour) -> Vec<Value> {
                     "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
                         "name": "r", "uid": format!("{colour}-rs")}]},
                 "spec": {"containers": [{"name": SERVICE, "image": image,
-                    "ports": [{"name": "http", "containerPort": 8000}],
-                    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "http"}}}]},
+                    "ports": [{"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 9090}],
+                    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "metrics"}}}]},
                 "status": {"phase": "Running", "containerStatuses": [container]},
             })
         })

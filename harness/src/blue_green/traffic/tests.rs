@@ -38,7 +38,7 @@ fn pod(name: &str, restarts: i32) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "uid": format!("uid-{name}")},
         "spec": {"containers": [{"name": "api-gateway",
-            "ports": [{"name": "admin", "containerPort": 9}, {"name": "http", "containerPort": 8080}]}]},
+            "ports": [{"name": "http", "containerPort": 8080}, {"name": "metrics", "containerPort": 9090}]}]},
         "status": {"containerStatuses": [{"name": "api-gateway", "image": "i", "imageID": "",
             "ready": true, "restartCount": restarts}]},
     }))
@@ -51,7 +51,7 @@ async fn reading(pods: &[(&str, i32, &str)]) -> Reading {
         .iter()
         .map(|(name, _, page)| {
             (
-                format!("/api/v1/namespaces/trii/pods/http:{name}:8080/proxy/metrics"),
+                format!("/api/v1/namespaces/trii/pods/http:{name}:9090/proxy/metrics"),
                 (*page).to_owned(),
             )
         })
@@ -198,4 +198,18 @@ proptest! {
             prop_assert_eq!(window.requests, now[0] + now[1] - before[0] - before[1]);
         }
     }
+}
+
+#[test]
+fn metrics_are_at_the_port_of_that_name_else_at_the_one_for_requests() {
+    let mut pod = pod("a", 0);
+    assert_eq!(port(&pod), Some(9090));
+    let mut only = |name: &str| {
+        let container = &mut pod.spec.as_mut().unwrap().containers[0];
+        let ports = container.ports.as_mut().unwrap();
+        ports.retain(|it| it.name.as_deref() == Some(name));
+        port(&pod)
+    };
+    assert_eq!(only("http"), Some(8080));
+    assert_eq!(only("other"), None);
 }

@@ -205,17 +205,19 @@ fn of_objects(world: &mut World, place: &Place<'_>, asked: &Asked) -> Result<Val
     }
 }
 
-/// A pod or a Service asked on whoever's behalf. Ports are given as in a cluster, and each
-/// pod has one only.
+/// A pod or a Service asked on whoever's behalf. Ports are given as in a cluster.
 /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>
 async fn proxied(shared: &Shared, place: &Place<'_>, path: &str, asked: Asked) -> Answer {
     let named = place.name.trim_start_matches("http:");
-    let name = named.split(':').next().unwrap_or_default();
+    let (name, port) = named.split_once(':').unwrap_or((named, "http"));
     let address = match place.resource {
-        "pods" => shared.world().pod(name).and_then(|it| it.address()),
+        "pods" => shared
+            .world()
+            .pod(name)
+            .and_then(|it| it.port(port, it.listening()?)),
         _ => {
-            let backends = shared.world().backends.get(name).cloned();
-            backends.and_then(|it| it.next())
+            let behind = shared.world().backends.get(name).cloned();
+            behind.and_then(|it| it.http.next())
         }
     };
     let Some(address) = address else {

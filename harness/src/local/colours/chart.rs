@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::blue_green::Colour;
 use crate::blue_green::colour::TRACK;
 use crate::blue_green::objects::{LIVE, ROLE, VERSION};
-use crate::release::PLATFORM;
+use crate::release::{METRICS_PORT, PLATFORM};
 use crate::service::Service;
 
 /// Shorter than the chart's: what learns here that a pod is going is in one process with
@@ -15,7 +15,7 @@ const PRE_STOP_SECONDS: u64 = 1;
 const DRAIN_SECONDS: u64 = 1;
 const REQUEST_SECONDS: u64 = 25;
 
-/// The number by which clients know the port; each pod has one of its own.
+/// The numbers by which clients know the ports; each pod has two of its own.
 const PORT: u16 = 8000;
 
 /// One colour's Deployment.
@@ -41,13 +41,16 @@ pub(super) fn deployment(service: Service, colour: Colour, version: &str, replic
                 "containers": [{
                     "name": name,
                     "image": format!("{PLATFORM}:{version}"),
-                    "ports": [{"name": "http", "containerPort": PORT}],
+                    "ports": [
+                        {"name": "http", "containerPort": PORT},
+                        {"name": "metrics", "containerPort": METRICS_PORT},
+                    ],
                     "env": [
                         {"name": "DRAIN_SECONDS", "value": DRAIN_SECONDS.to_string()},
                         {"name": "SHUTDOWN_SECONDS", "value": REQUEST_SECONDS.to_string()},
                     ],
                     "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-                    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "http"}},
+                    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "metrics"}},
                 }],
             },
         }},

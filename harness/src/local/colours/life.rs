@@ -1,7 +1,6 @@
 //! The life of a pod's process: started, probed, and ended in peace, as a kubelet does it.
 //! <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination>
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::Shared;
 use super::pod::{Pod, State};
 use crate::bring_up::UpError;
-use crate::local::services::listening_line;
+use crate::local::services::{Listening, listening_line};
 use crate::process::bound::{Program, Reach, describe};
 use crate::wait::{self, Observation};
 
@@ -73,9 +72,9 @@ fn start(shared: &Shared, pod: &Pod, binary: std::path::PathBuf) -> Result<(), U
 
 /// Looks how it is until it ends by itself.
 async fn watch(shared: &Arc<Shared>, pod: &Pod) {
-    let address = loop {
-        if let Some(address) = listens_on(shared, pod) {
-            break address;
+    let listening = loop {
+        if let Some(listening) = listens_on(shared, pod) {
+            break listening;
         }
         if has_ended(shared, pod) {
             return;
@@ -84,14 +83,14 @@ async fn watch(shared: &Arc<Shared>, pod: &Pod) {
     };
     let (mut was_ready, mut failed) = (false, 0);
     while !has_ended(shared, pod) {
-        let failure = probe(shared, pod, address).await.err();
+        let failure = probe(shared, pod, listening).await.err();
         failed = if failure.is_some() { failed + 1 } else { 0 };
         let ready = failed == 0 || (was_ready && failed < FAILURES);
         was_ready = ready;
         shared.tell(
             pod,
             State::Running {
-                address,
+                listening,
                 ready,
                 failure,
             },
@@ -110,14 +109,18 @@ fn has_ended(shared: &Arc<Shared>, pod: &Pod) -> bool {
     true
 }
 
-fn listens_on(shared: &Shared, pod: &Pod) -> Option<SocketAddr> {
+fn listens_on(shared: &Shared, pod: &Pod) -> Option<Listening> {
     let text = std::fs::read_to_string(shared.log(&pod.name)).ok()?;
     text.lines().find_map(listening_line)
 }
 
 /// In the kubelet's words.
-async fn probe(shared: &Shared, pod: &Pod, address: SocketAddr) -> Result<(), String> {
-    let url = format!("http://{address}{}", pod.probed());
+async fn probe(shared: &Shared, pod: &Pod, listening: Listening) -> Result<(), String> {
+    let (port, path) = pod.probed();
+    let address = pod
+        .port(port, listening)
+        .ok_or_else(|| format!("it has no port {port:?}"))?;
+    let url = format!("http://{address}{path}");
     let answer = shared.http.get(url).send().await;
     let answer = answer.map_err(|error| crate::chain(&error))?;
     match answer.status() {

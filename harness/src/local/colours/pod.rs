@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::store::revision;
 use crate::blue_green::objects;
+use crate::blue_green::traffic::METRICS;
+use crate::local::services::Listening;
 
 /// Kubernetes' own default for the time that a pod has to end in.
 const GRACE: u64 = 30;
@@ -41,7 +43,7 @@ pub(super) enum State {
     },
     /// It listens.
     Running {
-        address: SocketAddr,
+        listening: Listening,
         /// Whether its readiness probe passes.
         ready: bool,
         /// What the probe saw last, where it did not.
@@ -67,22 +69,33 @@ impl Pod {
     }
 
     /// Where it takes requests, while it should.
-    pub fn endpoint(&self) -> Option<SocketAddr> {
+    pub fn endpoint(&self) -> Option<Listening> {
         match self.state {
             State::Running {
-                address,
+                listening,
                 ready: true,
                 ..
-            } if self.ending.is_none() => Some(address),
+            } if self.ending.is_none() => Some(listening),
             _ => None,
         }
     }
 
     /// Where it listens.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub fn listening(&self) -> Option<Listening> {
         match self.state {
-            State::Running { address, .. } => Some(address),
+            State::Running { listening, .. } => Some(listening),
             _ => None,
+        }
+    }
+
+    /// The address behind one of its ports, which is called by its name or its number.
+    pub fn port(&self, called: &str, listening: Listening) -> Option<SocketAddr> {
+        let mut ports = self.container()["ports"].as_array()?.iter();
+        let port =
+            ports.find(|it| it["name"] == called || it["containerPort"].to_string() == called)?;
+        match port["name"].as_str()? {
+            METRICS => Some(listening.metrics),
+            _ => Some(listening.address),
         }
     }
 
@@ -109,10 +122,11 @@ impl Pod {
             .collect()
     }
 
-    /// The path of its readiness probe.
-    pub fn probed(&self) -> &str {
-        let path = self.container()["readinessProbe"]["httpGet"]["path"].as_str();
-        path.unwrap_or("/")
+    /// The port's name and the path of its readiness probe.
+    pub fn probed(&self) -> (&str, &str) {
+        let probe = &self.container()["readinessProbe"]["httpGet"];
+        let text = |field: &str| probe[field].as_str();
+        (text("port").unwrap_or("http"), text("path").unwrap_or("/"))
     }
 
     /// How long it goes on before it is asked to end.

@@ -16,8 +16,15 @@ pub(super) struct World {
     pub store: Store,
     pub pods: Vec<Pod>,
     /// Of each Service; they follow by themselves.
-    pub backends: BTreeMap<String, Backends>,
+    pub backends: BTreeMap<String, Behind>,
     born: u64,
+}
+
+/// The pods behind a Service, by what they are asked for.
+#[derive(Clone, Default)]
+pub(super) struct Behind {
+    pub http: Backends,
+    pub metrics: Backends,
 }
 
 impl World {
@@ -28,7 +35,9 @@ impl World {
         let born = deployments.iter().flat_map(|it| self.follow(it)).collect();
         for (service, backends) in &self.backends {
             let ready = self.behind(service).filter_map(Pod::endpoint);
-            backends.set(ready.collect());
+            let (http, metrics) = ready.map(|it| (it.address, it.metrics)).unzip();
+            backends.http.set(http);
+            backends.metrics.set(metrics);
         }
         born
     }
@@ -153,7 +162,7 @@ impl World {
     }
 
     fn endpoint_slice(&self, service: &str) -> Value {
-        let listening = self.behind(service).filter(|it| it.address().is_some());
+        let listening = self.behind(service).filter(|it| it.listening().is_some());
         let endpoints: Vec<Value> = listening
             .map(|pod| {
                 json!({"addresses": ["127.0.0.1"],

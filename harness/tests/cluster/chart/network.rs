@@ -146,27 +146,35 @@ fn nothing_else_comes_in_or_goes_out() {
     }
 }
 
-/// The namespaces that may reach a service.
-fn namespaces(policy: &Object) -> BTreeSet<&str> {
+/// The namespaces that may reach a service, each with the port.
+fn namespaces(policy: &Object) -> BTreeSet<(&str, u64)> {
+    let name = "kubernetes.io/metadata.name";
     let rules = policy.list("/spec/ingress").iter();
     rules
-        .flat_map(|rule| list(&rule["from"]))
-        .filter_map(|peer| {
-            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"].as_str()
+        .flat_map(|rule| {
+            let peers = list(&rule["from"]).iter();
+            let named =
+                peers.filter_map(move |it| it["namespaceSelector"]["matchLabels"][name].as_str());
+            let ports = ports(rule);
+            named.flat_map(move |namespace| {
+                let with_port = ports.clone().into_iter();
+                with_port.map(move |port| (namespace, port))
+            })
         })
         .collect()
 }
 
 #[test]
-fn monitoring_reaches_every_service_and_the_ingress_controller_those_it_routes_to() {
+fn monitoring_reaches_every_services_metrics_and_the_ingress_controller_what_it_routes_to() {
     for (environment, manifests) in every_environment() {
         for deployment in manifests.of("Deployment") {
             let policy = manifests
                 .get("NetworkPolicy", deployment.service())
                 .unwrap();
             let routed = manifests.get("Ingress", deployment.service()).is_some();
-            let mut expected = BTreeSet::from(["trii-monitoring"]);
-            expected.extend(routed.then_some("ingress-nginx"));
+            let port = |name: &str| deployment.container_port(&json!(name)).unwrap();
+            let mut expected = BTreeSet::from([("trii-monitoring", port("metrics"))]);
+            expected.extend(routed.then_some(("ingress-nginx", port("http"))));
             assert_eq!(namespaces(policy), expected, "{environment}");
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use super::helm::{Render, every_environment};
 use super::manifests::{Object, labels, list};
 
@@ -151,9 +153,12 @@ fn config_maps_accounts_volumes_and_ports_are_there() {
         }
         for service in manifests.of("Service") {
             for deployment in manifests.selected(&labels(service.at("/spec/selector"))) {
+                // Not to its metrics port: what a Service leads to, an Ingress can lead to.
+                let http = deployment.container_port(&json!("http"));
                 for port in service.list("/spec/ports") {
-                    assert!(
-                        deployment.container_port(&port["targetPort"]).is_some(),
+                    assert_eq!(
+                        deployment.container_port(&port["targetPort"]),
+                        http,
                         "{environment} {}",
                         service.title()
                     );

@@ -72,9 +72,10 @@ fn probes_ask_the_paths_that_the_platform_has() {
                 ("livenessProbe", "/health/live"),
                 ("readinessProbe", "/health/ready"),
             ] {
+                let asked = json!({"path": path, "port": "metrics"});
                 assert_eq!(
-                    container[probe]["httpGet"]["path"],
-                    path,
+                    container[probe]["httpGet"],
+                    asked,
                     "{environment} {}",
                     deployment.title()
                 );

@@ -151,10 +151,16 @@ fn each_violation_is_found() {
 fn no_container_listens_on_a_port_of_roots() {
     for (environment, manifests) in every_environment() {
         for deployment in manifests.of("Deployment") {
-            let port = deployment.container_port(&json!("http")).unwrap();
-            assert!(port >= 1024, "{environment} {}: {port}", deployment.title());
-            let listens = deployment.variable(&manifests, "LISTEN_ADDRESS").unwrap();
-            assert_eq!(*listens, format!("0.0.0.0:{port}"), "{environment}");
+            for (name, variable) in [("http", "LISTEN_ADDRESS"), ("metrics", "METRICS_ADDRESS")] {
+                let port = deployment.container_port(&json!(name)).unwrap();
+                assert!(port >= 1024, "{environment} {}: {port}", deployment.title());
+                let listens = deployment.variable(&manifests, variable).unwrap();
+                assert_eq!(*listens, format!("0.0.0.0:{port}"), "{environment}");
+            }
+            let annotations = deployment.at("/spec/template/metadata/annotations");
+            let scraped = &annotations["prometheus.io/port"];
+            let port = deployment.container_port(&json!("metrics")).unwrap();
+            assert_eq!(*scraped, port.to_string(), "{environment}");
         }
     }
 }

@@ -51,7 +51,8 @@ PODS=$(kubectl get pods --namespace "$NAMESPACE" \
     --selector "app.kubernetes.io/name=$SERVICE,trii.co/track=$IDLE" \
     --output jsonpath='{.items[*].metadata.name}')
 for POD in $PODS; do
-    if ! get "pods/$POD:8000/proxy/health"; then
+    # Repair: the chart's pods tell of their health on a port of its own.
+    if ! get "pods/$POD:9090/proxy/health"; then
         echo "$POD is not well: $IDLE goes back to 0"
         change deployment "$SERVICE-$IDLE" '{"spec": {"replicas": 0}}'
         exit 1

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use harness::blue_green::Colour;
+use harness::release::METRICS_PORT;
 use harness::wait::{self, Observation};
 use hyper::Request;
 use kube::ResourceExt;
@@ -61,7 +62,7 @@ async fn plant(ground: &Ground<'_>, to: Colour) -> Result<(), BenchError> {
 /// Has a pod fail every request from now on; its health checks go on answering well.
 async fn fail(ground: &Ground<'_>, pod: String) -> Result<(), BenchError> {
     let namespace = &ground.cluster.namespace;
-    let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/faults");
+    let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{METRICS_PORT}/proxy/faults");
     let faults = json!({"error_share": 1.0}).to_string();
     let request = Request::put(uri)
         .header("content-type", "application/json")

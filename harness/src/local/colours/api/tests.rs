@@ -11,6 +11,7 @@ use crate::blue_green::{Colour, Status};
 use crate::bring_up::Owned;
 use crate::cluster::{Cluster, rollout};
 use crate::ledger::Ledger;
+use crate::local::services::Listening;
 
 /// The API of an environment in which no program is, and what it answers for.
 struct Rig {
@@ -65,8 +66,12 @@ impl Rig {
         let pods = self.shared.world().pods.clone();
         for pod in pods {
             let (ready, failure) = (true, None);
-            let state = State::Running {
+            let listening = Listening {
                 address,
+                metrics: address,
+            };
+            let state = State::Running {
+                listening,
                 ready,
                 failure,
             };
@@ -155,6 +160,7 @@ async fn a_pod_is_asked_through_it() {
     for what in [
         "pods/market-data-service-blue-1-1:8000",
         "pods/http:market-data-service-blue-1-1:8000",
+        "pods/market-data-service-blue-1-1:9090",
         "services/market-data-service:http",
     ] {
         let uri = format!("/api/v1/namespaces/trii/{what}/proxy/health/ready?x=y");
@@ -162,10 +168,15 @@ async fn a_pod_is_asked_through_it() {
         let answer = cluster.client().send(request).await.unwrap();
         assert_eq!(answer.status(), 401, "{what}");
     }
-    let uri = "/api/v1/namespaces/trii/services/market-data-service-preview:http/proxy/";
-    let request = Request::get(uri).body(kube::client::Body::empty()).unwrap();
-    let answer = cluster.client().send(request).await.unwrap();
-    assert_eq!(answer.status(), 503);
+    for what in [
+        "services/market-data-service-preview:http",
+        "pods/market-data-service-blue-1-1:1234",
+    ] {
+        let uri = format!("/api/v1/namespaces/trii/{what}/proxy/");
+        let request = Request::get(uri).body(kube::client::Body::empty()).unwrap();
+        let answer = cluster.client().send(request).await.unwrap();
+        assert_eq!(answer.status(), 503, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::blue_green::Colour;
 use crate::cluster::rollout::{Rollout, judge};
 use crate::cluster::workloads::Workloads;
+use crate::local::services::Listening;
 use crate::service::Service;
 
 const SERVICE: Service = Service::MarketDataService;
@@ -21,7 +22,7 @@ fn world(replicas: u32) -> World {
         let service = chart::service(SERVICE, role, colour, 1);
         world.store.create("services", service).unwrap();
         let name = role.name(SERVICE);
-        world.backends.insert(name, Backends::default());
+        world.backends.insert(name, Behind::default());
     }
     world
 }
@@ -48,7 +49,10 @@ fn release(world: &mut World, colour: Colour, version: &str) {
 fn all_ready(world: &mut World) {
     for (port, pod) in (1..).zip(&mut world.pods) {
         pod.state = State::Running {
-            address: ([127, 0, 0, 1], port).into(),
+            listening: Listening {
+                address: ([127, 0, 0, 1], port).into(),
+                metrics: ([127, 0, 0, 1], port + 1000).into(),
+            },
             ready: true,
             failure: None,
         };
@@ -122,12 +126,16 @@ fn traffic_moves_in_one_step_and_only_to_what_is_ready() {
     let mut world = world(1);
     scale(&mut world, Colour::Green, 1);
     world.settle();
-    let active = world.backends[SERVICE.name()].clone();
+    let Behind {
+        http: active,
+        metrics,
+    } = world.backends[SERVICE.name()].clone();
     assert_eq!(active.next(), None);
     all_ready(&mut world);
     world.settle();
     let [blue, green] = [1, 2].map(|port| Some(([127, 0, 0, 1], port).into()));
     assert_eq!([(); 2].map(|()| active.next()), [blue; 2]);
+    assert_eq!(metrics.next(), Some(([127, 0, 0, 1], 1001).into()));
     let select = |track: Value| json!({"spec": {"selector": {"trii.co/track": track}}});
     change(
         &mut world,
