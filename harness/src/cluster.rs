@@ -1,5 +1,6 @@
 //! A Kubernetes cluster, reached by one context of one kubeconfig.
 
+pub mod access;
 pub mod apply;
 pub mod error;
 pub mod jobs;
@@ -13,11 +14,14 @@ pub mod workloads;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::client::{Client, ClientBuilder};
+use hyper::Request;
+use kube::client::{Body, Client, ClientBuilder};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use tower::buffer::BufferLayer;
+use tower::filter::FilterLayer;
 use tower::retry::RetryLayer;
 
+pub use access::Access;
 pub use error::ClusterError;
 
 use retry::Retry;
@@ -43,11 +47,13 @@ pub struct Cluster {
     pub namespace: String,
     /// The file as its user knows it, for messages; none is the one that kubectl finds.
     known_as: Option<PathBuf>,
+    access: Access,
     client: Client,
 }
 
 impl Cluster {
     /// Reads the kubeconfig; whether the API server answers is [`Cluster::version`]'s to tell.
+    /// A request for a change that is not in `access` is refused before it is sent.
     ///
     /// No request hangs: see the constants of this module. One that is refused with
     /// 429, 503 or 504 is made again three times within seconds; kube's own default
@@ -61,6 +67,7 @@ impl Cluster {
         kubeconfig: &Path,
         context: &str,
         namespace: &str,
+        access: Access,
     ) -> Result<Cluster, ClusterError> {
         let path = kubeconfig;
         let unusable = |error: &dyn std::error::Error| ClusterError::Kubeconfig {
@@ -84,7 +91,8 @@ impl Cluster {
             context: context.to_owned(),
             namespace: namespace.to_owned(),
             known_as: Some(path.to_path_buf()),
-            client: client(config).map_err(|error| unusable(&error))?,
+            client: client(config, access.clone()).map_err(|error| unusable(&error))?,
+            access,
         })
     }
 
@@ -95,8 +103,14 @@ impl Cluster {
             context: String::new(),
             namespace: namespace.to_owned(),
             known_as: None,
+            access: Access::ours(),
             client,
         }
+    }
+
+    /// What may be changed of it.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The client to ask it with.
@@ -130,6 +144,16 @@ impl Cluster {
         format!("kubectl {file}--context {context} --namespace {namespace}")
     }
 
+    /// The same of `helm`.
+    pub fn helm(&self) -> String {
+        let file = self.known_as.iter();
+        let file: String = file
+            .map(|it| format!("--kubeconfig {} ", it.display()))
+            .collect();
+        let (context, namespace) = (&self.context, &self.namespace);
+        format!("helm {file}--kube-context {context} --namespace {namespace}")
+    }
+
     /// The same, reached by a copy of `kubeconfig` (none: of the one that kubectl finds),
     /// which is what messages name.
     pub fn copied_from(self, kubeconfig: Option<PathBuf>) -> Cluster {
@@ -140,7 +164,7 @@ impl Cluster {
     }
 }
 
-fn client(mut config: Config) -> Result<Client, kube::Error> {
+fn client(mut config: Config, access: Access) -> Result<Client, kube::Error> {
     crate::tls::use_ring();
     config.connect_timeout = Some(CONNECT_PATIENCE);
     config.read_timeout = Some(READ_PATIENCE);
@@ -149,6 +173,10 @@ fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.reset_reader_on_write = true;
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)?
+        // Next to the connection: nothing gets around it.
+        .with_layer(&FilterLayer::new(move |request: Request<Body>| {
+            access.pass(request)
+        }))
         .with_layer(&BufferLayer::new(QUEUE))
         .with_layer(&RetryLayer::new(Retry::default()))
         .build();
@@ -178,11 +206,15 @@ mod tests {
         path
     }
 
+    async fn open(path: &Path, context: &str) -> Result<Cluster, ClusterError> {
+        Cluster::open(path, context, "trii", Access::ours()).await
+    }
+
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("nowhere");
-        let error = Cluster::open(&path, "kind-trii", "trii").await.err();
+        let error = open(&path, "kind-trii").await.err();
         let error = error.unwrap().to_string();
         assert!(error.contains("nowhere"), "{error}");
         assert!(error.contains("No such file"), "{error}");
@@ -192,7 +224,7 @@ mod tests {
     async fn a_context_that_is_not_there_brings_up_the_nearest() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = kubeconfig(dir.path(), "https://127.0.0.1:1");
-        let error = Cluster::open(&path, "stagin", "trii").await.err().unwrap();
+        let error = open(&path, "stagin").await.err().unwrap();
         let ClusterError::Context { hint, .. } = error else {
             panic!("{error}");
         };
@@ -203,7 +235,7 @@ mod tests {
     async fn a_server_that_is_not_there_is_silent() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = kubeconfig(dir.path(), "http://127.0.0.1:1");
-        let cluster = Cluster::open(&path, "staging", "trii").await.unwrap();
+        let cluster = open(&path, "staging").await.unwrap();
         let error = cluster.version(Duration::from_secs(5)).await.unwrap_err();
         assert!(matches!(error, ClusterError::Silent { .. }), "{error}");
         assert!(error.to_string().contains("refused"), "{error}");
@@ -217,7 +249,7 @@ mod tests {
             dir.path(),
             &format!("http://{}", deaf.local_addr().unwrap()),
         );
-        let cluster = Cluster::open(&path, "staging", "trii").await.unwrap();
+        let cluster = open(&path, "staging").await.unwrap();
         let started = Instant::now();
         let error = cluster.version(Duration::from_millis(200)).await;
         assert!(matches!(error, Err(ClusterError::Silent { .. })));

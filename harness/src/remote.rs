@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blue_green::colour::TRACK;
 use crate::capability::Capability;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Access, Cluster, ClusterError};
 use crate::config::remote::Action;
 use crate::config::{Config, RemoteTarget};
 use crate::entry::Entry;
@@ -92,13 +92,28 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// What a client may change where these are permitted: the only way to one that may
+    /// change anything.
+    ///
+    /// # Errors
+    /// As [`Site::permits`].
+    fn access(&self, actions: &[Action]) -> Result<Access, RemoteError> {
+        for action in actions {
+            self.permits(*action)?;
+        }
+        let actions = actions.iter().copied();
+        Ok(Access::granted(self.name, &self.target.namespace, actions))
+    }
+
     /// Pins a copy of the context that leads to the server which the target names, and
-    /// looks whether that answers and has the namespace. `run` is who asks.
+    /// looks whether that answers and has the namespace. `run` is who asks; `actions` are what
+    /// is going to be done there, beyond reading.
     ///
     /// # Errors
     /// [`RemoteError`].
-    pub async fn open(self, run: &str) -> Result<Remote<'a>, RemoteError> {
+    pub async fn open(self, run: &str, actions: &[Action]) -> Result<Remote<'a>, RemoteError> {
         let target = self.target;
+        let access = self.access(actions)?;
         let given = target.kubeconfig.as_ref();
         let given = given.map(|file| self.workspace.join(file));
         let copy = kubeconfig::Read::from(given.as_deref())?.minified(&target.context)?;
@@ -112,7 +127,7 @@ impl<'a> Site<'a> {
             _lock: lock,
         };
         let file = copy.pin(pinned.folder.path())?;
-        let cluster = Cluster::open(&file, &target.context, &target.namespace).await?;
+        let cluster = Cluster::open(&file, &target.context, &target.namespace, access).await?;
         let cluster = cluster.copied_from(given);
         let kubernetes = cluster.version(PATIENCE).await?;
         namespace_is_there(cluster.client(), &target.namespace).await?;
@@ -167,12 +182,7 @@ impl Remote<'_> {
     /// The values files say everything but the version: its images are the registry's.
     fn release(&self, version: &str) -> Release {
         let overrides = json!({"global": {"imageTag": version}});
-        Release::of_platform(
-            self.site.workspace,
-            &self.site.target.values,
-            overrides,
-            false,
-        )
+        Release::of_platform(self.site.workspace, &self.site.target.values, overrides)
     }
 
     /// The platform as it is there, for scenarios to act on.
@@ -210,6 +220,11 @@ impl Remote<'_> {
                 namespace: target.namespace.clone(),
                 shell_image: target.shell_image.clone(),
                 backing_services: None,
+                // Who looks, or makes load, deploys nothing.
+                access: self
+                    .site
+                    .access(&[Action::Inside])
+                    .or_else(|_| self.site.access(&[]))?,
             }),
             releases: None,
             site_host: base.site_host.clone(),

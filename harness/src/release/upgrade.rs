@@ -60,8 +60,7 @@ impl Upgrade<'_> {
             before,
             called_off,
         } = *self;
-        let timeout = format!("{}s", deadline.as_secs().max(1));
-        let mut command = helm.upgrade(release, &["--timeout", &timeout])?;
+        let mut command = helm.upgrade(release, deadline)?;
         // An empty file to read, and the lock with it for as long as helm lives.
         let lock = lock.try_clone().map_err(|source| DeployError::Directory {
             path: helm.lock_file(),

@@ -128,6 +128,7 @@ impl RemoteError {
             | RemoteError::NotAllowed { .. }
             | RemoteError::NotOurs { .. }
             | RemoteError::OtherServer { .. } => ExitCode::Refused,
+            RemoteError::Cluster(ClusterError::Denied(_)) => ExitCode::Refused,
             RemoteError::Cluster(
                 ClusterError::Context { .. } | ClusterError::Kubeconfig { .. },
             )
