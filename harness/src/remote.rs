@@ -4,6 +4,7 @@
 
 mod error;
 mod kubeconfig;
+mod served;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +32,8 @@ use crate::release::{self, DeployError, Deployed, Release};
 use crate::service::Service;
 pub use error::RemoteError;
 
-/// How long the API server may take to say its version: it may be far away.
+/// How long the API server may take to say its version, and the site to answer: they may be
+/// far away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On a Deployment: which version it runs, by the chart.
@@ -240,6 +242,16 @@ impl Remote<'_> {
             lost: Vec::new(),
             stays: true,
         })
+    }
+
+    /// Refuses a site that the cluster is not shown to serve: before load is put on it.
+    ///
+    /// # Errors
+    /// [`RemoteError::NotServed`]; what the API server said.
+    pub async fn must_serve(&self, environment: &Environment) -> Result<(), RemoteError> {
+        let hosts = [&environment.site_host, &environment.api_host];
+        let hosts = hosts.map(String::as_str);
+        served::must_serve(&self.cluster, &environment.entry, hosts, PATIENCE).await
     }
 
     /// The version that every Deployment of the release says it is, but for colours, which

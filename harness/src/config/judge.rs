@@ -37,16 +37,17 @@ pub(super) fn judge(file: schema::File, written: Written) -> Result<Config, Faul
     judge_schema(&file.schema)?;
     let targets = file
         .targets
-        .into_iter()
+        .iter()
         .map(|(name, target)| match name.as_str() {
             AUTO => Err(fault(
                 &target.kind,
                 format!("no target can be called {AUTO:?}"),
                 "it stands for the one that this machine is for; choose another name",
             )),
-            _ => Ok((name, judge_target(target)?)),
+            _ => Ok((name.clone(), judge_target(target)?)),
         })
         .collect::<Result<_, Fault>>()?;
+    remote::judge_production(&file.targets, &targets, &written.text)?;
     let default_target = judge_default_target(&file.default_target, &targets)?;
     let mut routes = file
         .routes
@@ -117,9 +118,9 @@ fn judge_schema(schema: &Spanned<u32>) -> Result<(), Fault> {
 /// The most nodes that a kind cluster of one machine is asked for.
 const MOST_NODES: u16 = 9;
 
-fn judge_target(target: schema::Target) -> Result<Target, Fault> {
+fn judge_target(target: &schema::Target) -> Result<Target, Fault> {
     let kind = &target.kind;
-    judge_keys(&target)?;
+    judge_keys(target)?;
     match kind.get_ref() {
         TargetKind::Local => Ok(Target::Local(LocalTarget {
             backing_services: *needed(kind, "backing_services", &target.backing_services)?
@@ -133,7 +134,7 @@ fn judge_target(target: schema::Target) -> Result<Target, Fault> {
             namespace: judge_namespace(needed(kind, "namespace", &target.namespace)?)?,
             values: needed(kind, "values", &target.values)?.get_ref().clone(),
         })),
-        TargetKind::Remote => Ok(Target::Remote(Box::new(remote::judge(&target)?))),
+        TargetKind::Remote => Ok(Target::Remote(Box::new(remote::judge(target)?))),
     }
 }
 

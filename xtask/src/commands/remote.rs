@@ -320,12 +320,17 @@ impl<'a> Course<'a> {
         Ok(loaded.await?)
     }
 
-    /// What is there now; where it cannot be told, `stage` has failed.
+    /// What is there now, and for load, that its site is the cluster's; where it cannot be
+    /// told, `stage` has failed.
     async fn find(&mut self, remote: &Remote<'_>, stage: Stage) -> Step<Ready> {
         let found = async {
             let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
+            let environment = environment.await?;
+            if stage == Stage::Load {
+                remote.must_serve(&environment).await?;
+            }
             Ok::<_, RemoteError>(Ready {
-                environment: environment.await?,
+                environment,
                 credentials: remote.credentials().await?,
             })
         };
