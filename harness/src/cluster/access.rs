@@ -18,6 +18,8 @@
 //!
 //! Of `deploy` only what is in the release's namespace is meant, and no deletion. Reading, and
 //! asking the API server what one may do, changes nothing.
+//!
+//! The Roles that let a user do as much and no more: `fixtures/k8s-manifests/roles`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
