@@ -41,6 +41,7 @@ pub use status::Status;
 use course::Course;
 use lock::{Holder, Lock};
 use objects::Objects;
+use record::{Book, Record};
 use relay::relayed;
 
 /// Whom the API server remembers as the one who moves traffic. The cluster's policy lets
@@ -80,6 +81,9 @@ pub enum Ask<'a> {
     Promote,
     /// To take back what is under way.
     Abort,
+    /// To end what the release of this deployer's id has under way, and nobody else's: it is
+    /// taken back, and where there is no way back any more, finished.
+    End,
 }
 
 /// How a deployer's work ended. Exactly one colour is live in each.
@@ -169,7 +173,12 @@ impl Deployer<'_> {
         match ask {
             Ask::Deploy { .. } | Ask::Promote => drop(self.objects().sides().await?),
             // It is for what the other two do not go on with.
-            Ask::Abort => drop(self.objects().active().await?),
+            Ask::Abort | Ask::End => drop(self.objects().active().await?),
+        }
+        // Nor is anybody waited for whose release is left alone.
+        if ask == Ask::End {
+            let book = Book::read(self.cluster, self.service).await?;
+            self.must_be_ours(book.record.as_ref())?;
         }
         let lock = self.lock(observe).await?;
         let concluded = match Course::open(self, &lock, observe).await {
@@ -202,6 +211,17 @@ impl Deployer<'_> {
             to: sides.idle.colour,
             replicas,
         })
+    }
+
+    /// Its own record, and no other: by its id.
+    fn must_be_ours(&self, record: Option<&Record>) -> Result<(), BlueGreenError> {
+        match record {
+            None => Err(BlueGreenError::NothingUnderWay {
+                service: self.service.to_owned(),
+            }),
+            Some(record) if record.release == self.release => Ok(()),
+            Some(record) => Err(BlueGreenError::anothers(self.service, record)),
+        }
     }
 
     fn objects(&self) -> Objects<'_> {

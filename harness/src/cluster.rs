@@ -1,5 +1,6 @@
 //! A Kubernetes cluster, reached by one context of one kubeconfig.
 
+pub mod access;
 pub mod apply;
 mod context;
 pub mod error;
@@ -14,11 +15,14 @@ pub mod workloads;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::client::{Client, ClientBuilder};
+use hyper::Request;
+use kube::client::{Body, Client, ClientBuilder};
 use kube::config::{Config, Kubeconfig};
 use tower::buffer::BufferLayer;
+use tower::filter::FilterLayer;
 use tower::retry::RetryLayer;
 
+pub use access::Access;
 pub use error::ClusterError;
 
 use crate::proxies::Proxies;
@@ -45,11 +49,13 @@ pub struct Cluster {
     pub namespace: String,
     /// The file as its user knows it, for messages; none is the one that kubectl finds.
     known_as: Option<PathBuf>,
+    access: Access,
     client: Client,
 }
 
 impl Cluster {
     /// Reads the kubeconfig; whether the API server answers is [`Cluster::version`]'s to tell.
+    /// A request for a change that is not in `access` is refused before it is sent.
     ///
     /// No request hangs: see the constants of this module. One that is refused with
     /// 429, 503 or 504 is made again three times within seconds; kube's own default
@@ -63,8 +69,15 @@ impl Cluster {
         kubeconfig: &Path,
         context: &str,
         namespace: &str,
+        access: Access,
     ) -> Result<Cluster, ClusterError> {
-        Cluster::open_by(&Proxies::of_this_process(), kubeconfig, context, namespace)
+        Cluster::open_by(
+            &Proxies::of_this_process(),
+            kubeconfig,
+            context,
+            namespace,
+            access,
+        )
     }
 
     fn open_by(
@@ -72,6 +85,7 @@ impl Cluster {
         path: &Path,
         context: &str,
         namespace: &str,
+        access: Access,
     ) -> Result<Cluster, ClusterError> {
         let unusable = |reason: String| ClusterError::Kubeconfig {
             path: path.to_path_buf(),
@@ -89,7 +103,9 @@ impl Cluster {
             context: context.to_owned(),
             namespace: namespace.to_owned(),
             known_as: Some(path.to_path_buf()),
-            client: client(config).map_err(|error| unusable(crate::chain(&error)))?,
+            client: client(config, access.clone())
+                .map_err(|error| unusable(crate::chain(&error)))?,
+            access,
         })
     }
 
@@ -100,8 +116,14 @@ impl Cluster {
             context: String::new(),
             namespace: namespace.to_owned(),
             known_as: None,
+            access: Access::ours(),
             client,
         }
+    }
+
+    /// What may be changed of it.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The client to ask it with.
@@ -135,6 +157,16 @@ impl Cluster {
         format!("kubectl {file}--context {context} --namespace {namespace}")
     }
 
+    /// The same of `helm`.
+    pub fn helm(&self) -> String {
+        let file = self.known_as.iter();
+        let file: String = file
+            .map(|it| format!("--kubeconfig {} ", it.display()))
+            .collect();
+        let (context, namespace) = (&self.context, &self.namespace);
+        format!("helm {file}--kube-context {context} --namespace {namespace}")
+    }
+
     /// The same, reached by a copy of `kubeconfig` (none: of the one that kubectl finds),
     /// which is what messages name.
     pub fn copied_from(self, kubeconfig: Option<PathBuf>) -> Cluster {
@@ -145,7 +177,7 @@ impl Cluster {
     }
 }
 
-fn client(mut config: Config) -> Result<Client, kube::Error> {
+fn client(mut config: Config, access: Access) -> Result<Client, kube::Error> {
     crate::tls::use_ring();
     config.connect_timeout = Some(CONNECT_PATIENCE);
     config.read_timeout = Some(READ_PATIENCE);
@@ -154,6 +186,10 @@ fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.reset_reader_on_write = true;
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)?
+        // Next to the connection: nothing gets around it.
+        .with_layer(&FilterLayer::new(move |request: Request<Body>| {
+            access.pass(request)
+        }))
         .with_layer(&BufferLayer::new(QUEUE))
         .with_layer(&RetryLayer::new(Retry::default()))
         .build();
@@ -185,11 +221,15 @@ mod tests {
         path
     }
 
+    async fn open(path: &Path, context: &str) -> Result<Cluster, ClusterError> {
+        Cluster::open(path, context, "trii", Access::ours()).await
+    }
+
     #[tokio::test]
     async fn a_missing_kubeconfig_is_named() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("nowhere");
-        let error = Cluster::open(&path, "kind-trii", "trii").await.err();
+        let error = open(&path, "kind-trii").await.err();
         let error = error.unwrap().to_string();
         assert!(error.contains("nowhere"), "{error}");
         assert!(error.contains("No such file"), "{error}");
@@ -199,7 +239,7 @@ mod tests {
     async fn a_context_that_is_not_there_brings_up_the_nearest() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = kubeconfig(dir.path(), "https://127.0.0.1:1");
-        let error = Cluster::open(&path, "stagin", "trii").await.err().unwrap();
+        let error = open(&path, "stagin").await.err().unwrap();
         let ClusterError::Context { hint, .. } = error else {
             panic!("{error}");
         };
@@ -210,7 +250,7 @@ mod tests {
     async fn a_server_that_is_not_there_is_silent() {
         let dir = tempfile::TempDir::new().unwrap();
         let path = kubeconfig(dir.path(), "http://127.0.0.1:1");
-        let cluster = Cluster::open(&path, "staging", "trii").await.unwrap();
+        let cluster = open(&path, "staging").await.unwrap();
         let error = cluster.version(Duration::from_secs(5)).await.unwrap_err();
         assert!(matches!(error, ClusterError::Silent { .. }), "{error}");
         assert!(error.to_string().contains("refused"), "{error}");
@@ -224,7 +264,7 @@ mod tests {
             dir.path(),
             &format!("http://{}", deaf.local_addr().unwrap()),
         );
-        let cluster = Cluster::open(&path, "staging", "trii").await.unwrap();
+        let cluster = open(&path, "staging").await.unwrap();
         let started = Instant::now();
         let error = cluster.version(Duration::from_millis(200)).await;
         assert!(matches!(error, Err(ClusterError::Silent { .. })));

@@ -285,13 +285,18 @@ pub struct UnknownProfile {
     nearest: String,
 }
 
+/// The line of a place in a text, from 1.
+fn line_of(text: &str, place: usize) -> usize {
+    text[..place].matches('\n').count() + 1
+}
+
 impl Fault {
     fn in_file(self, path: &Path, text: &str) -> ConfigError {
         let start = self.span.start.min(text.len());
         let end = self.span.end.clamp(start, text.len());
         ConfigError::Refused {
             path: path.to_owned(),
-            line: text[..start].matches('\n').count() + 1,
+            line: line_of(text, start),
             message: self.message,
             help: self.help,
             text: NamedSource::new(path.display().to_string(), text.to_owned()),
@@ -455,6 +460,44 @@ mod tests {
             )
         });
         insta::assert_snapshot!(refusals.collect::<Vec<_>>().join("\n\n"));
+    }
+
+    /// A second target, which is production where the first one is not.
+    fn with_another(server: &str, site: &str, api: &str) -> String {
+        let another = format!(
+            "[targets.another]\nkind = \"remote\"\ncontext = \"another\"\n\
+             server = \"{server}\"\nnamespace = \"trii\"\nvalues = []\n\
+             site_url = \"{site}\"\napi_url = \"{api}\"\n\
+             production = true\nallow = []\n\n[platform]\n"
+        );
+        with_staging().replacen("[platform]\n", &another, 1)
+    }
+
+    #[test]
+    fn targets_of_one_server_or_one_site_agree_on_production() {
+        let (server, site, api) = (
+            "https://elsewhere.example",
+            "https://trii.example",
+            "https://api.trii.example",
+        );
+        let staging = "HTTPS://Trii-Staging.example:6443/";
+        let cases = [
+            with_another(staging, site, api),
+            with_another(
+                server,
+                "http://STAGING.trii.co:8080",
+                "http://api.trii.example:8080",
+            ),
+            with_another(server, site, "https://staging.trii.co"),
+            with_another(server, "https://staging-api.trii.co", api),
+        ];
+        let refusals: Vec<String> = cases.iter().map(|text| refusal(text)).collect();
+        insta::assert_snapshot!(refusals.join("\n\n"));
+
+        Config::parse(Path::new("harness.toml"), &with_another(server, site, api)).unwrap();
+        let agreed =
+            with_another(staging, site, api).replace("production = true", "production = false");
+        Config::parse(Path::new("harness.toml"), &agreed).unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::capability::Capability;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Access, Cluster, ClusterError};
 use crate::config::names_environment;
 use crate::entry::Entry;
 use crate::home::Home;
@@ -84,6 +84,9 @@ pub struct ClusterPlace {
     /// Where Postgres and Redis are, as a CIDR; none where the values files say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backing_services: Option<String>,
+    /// What may be changed of it. Only environments of ours are kept in files.
+    #[serde(skip, default = "Access::ours")]
+    pub access: Access,
 }
 
 impl ClusterPlace {
@@ -100,7 +103,8 @@ impl ClusterPlace {
     /// # Errors
     /// As [`Cluster::open`].
     pub async fn open_in(&self, namespace: &str) -> Result<Cluster, ClusterError> {
-        Cluster::open(&self.kubeconfig, &self.context, namespace).await
+        let access = self.access.clone();
+        Cluster::open(&self.kubeconfig, &self.context, namespace, access).await
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use crate::bring_up::containers::silence;
 use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
 use crate::capability::Capability;
+use crate::cluster::Access;
 use crate::config::KindTarget;
 use crate::engine::{self, Engine};
 use crate::environment::{ClusterPlace, Environment, EnvironmentName};
@@ -104,6 +105,7 @@ pub async fn bring_up(
         namespace: target.namespace.clone(),
         shell_image: Some(ground.images.base.to_string()),
         backing_services: Some(ground.network.subnet),
+        access: Access::ours(),
     };
     Ok(Environment {
         cluster: Some(cluster),

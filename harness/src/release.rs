@@ -55,10 +55,6 @@ pub struct Release {
     pub values_files: Vec<PathBuf>,
     /// Values over all files; they go to helm by a private file, not its command line.
     pub overrides: serde_json::Value,
-    /// Nobody else deploys to this cluster. Then a release that is pending was left so by
-    /// a helm that was killed, and is mended at once; else only when it is older than any
-    /// helm would run.
-    pub exclusive: bool,
 }
 
 /// A release that runs.
@@ -80,14 +76,12 @@ impl Release {
         workspace: &Path,
         values: &[PathBuf],
         overrides: serde_json::Value,
-        exclusive: bool,
     ) -> Release {
         Release {
             name: PLATFORM.to_owned(),
             chart: workspace.join(CHART),
             values_files: values.iter().map(|file| workspace.join(file)).collect(),
             overrides,
-            exclusive,
         }
     }
 
@@ -110,8 +104,8 @@ impl Release {
 /// keeps its version, unless the release's `overrides` name another: that the chart refuses;
 /// none of them may be under release by a deployer.
 /// `progress` gets a line whenever something is further.
-/// A helm that is at work is killed when the caller goes away, or this process dies; the
-/// next deployment mends what it leaves.
+/// A helm that is at work is killed when the caller goes away, or this process dies; on a
+/// cluster of ours the next deployment mends what it leaves.
 ///
 /// # Errors
 /// [`DeployError`]; at once where a pod will never become ready.

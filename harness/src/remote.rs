@@ -4,6 +4,7 @@
 
 mod error;
 mod kubeconfig;
+mod served;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blue_green::colour::TRACK;
 use crate::capability::Capability;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Access, Cluster, ClusterError};
 use crate::config::remote::Action;
 use crate::config::{Config, RemoteTarget};
 use crate::entry::Entry;
@@ -31,7 +32,8 @@ use crate::release::{self, DeployError, Deployed, Release};
 use crate::service::Service;
 pub use error::RemoteError;
 
-/// How long the API server may take to say its version: it may be far away.
+/// How long the API server may take to say its version, and the site to answer: they may be
+/// far away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On a Deployment: which version it runs, by the chart.
@@ -92,13 +94,28 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// What a client may change where these are permitted: the only way to one that may
+    /// change anything.
+    ///
+    /// # Errors
+    /// As [`Site::permits`].
+    fn access(&self, actions: &[Action]) -> Result<Access, RemoteError> {
+        for action in actions {
+            self.permits(*action)?;
+        }
+        let actions = actions.iter().copied();
+        Ok(Access::granted(self.name, &self.target.namespace, actions))
+    }
+
     /// Pins a copy of the context that leads to the server which the target names, and
-    /// looks whether that answers and has the namespace. `run` is who asks.
+    /// looks whether that answers and has the namespace. `run` is who asks; `actions` are what
+    /// is going to be done there, beyond reading.
     ///
     /// # Errors
     /// [`RemoteError`].
-    pub async fn open(self, run: &str) -> Result<Remote<'a>, RemoteError> {
+    pub async fn open(self, run: &str, actions: &[Action]) -> Result<Remote<'a>, RemoteError> {
         let target = self.target;
+        let access = self.access(actions)?;
         let given = target.kubeconfig.as_ref();
         let given = given.map(|file| self.workspace.join(file));
         let copy = kubeconfig::Read::from(given.as_deref())?.minified(&target.context)?;
@@ -112,7 +129,7 @@ impl<'a> Site<'a> {
             _lock: lock,
         };
         let file = copy.pin(pinned.folder.path())?;
-        let cluster = Cluster::open(&file, &target.context, &target.namespace).await?;
+        let cluster = Cluster::open(&file, &target.context, &target.namespace, access).await?;
         let cluster = cluster.copied_from(given);
         let kubernetes = cluster.version(PATIENCE).await?;
         namespace_is_there(cluster.client(), &target.namespace).await?;
@@ -167,12 +184,7 @@ impl Remote<'_> {
     /// The values files say everything but the version: its images are the registry's.
     fn release(&self, version: &str) -> Release {
         let overrides = json!({"global": {"imageTag": version}});
-        Release::of_platform(
-            self.site.workspace,
-            &self.site.target.values,
-            overrides,
-            false,
-        )
+        Release::of_platform(self.site.workspace, &self.site.target.values, overrides)
     }
 
     /// The platform as it is there, for scenarios to act on.
@@ -210,6 +222,11 @@ impl Remote<'_> {
                 namespace: target.namespace.clone(),
                 shell_image: target.shell_image.clone(),
                 backing_services: None,
+                // Who looks, or makes load, deploys nothing.
+                access: self
+                    .site
+                    .access(&[Action::Inside])
+                    .or_else(|_| self.site.access(&[]))?,
             }),
             releases: None,
             site_host: base.site_host.clone(),
@@ -225,6 +242,16 @@ impl Remote<'_> {
             lost: Vec::new(),
             stays: true,
         })
+    }
+
+    /// Refuses a site that the cluster is not shown to serve: before load is put on it.
+    ///
+    /// # Errors
+    /// [`RemoteError::NotServed`]; what the API server said.
+    pub async fn must_serve(&self, environment: &Environment) -> Result<(), RemoteError> {
+        let hosts = [&environment.site_host, &environment.api_host];
+        let hosts = hosts.map(String::as_str);
+        served::must_serve(&self.cluster, &environment.entry, hosts, PATIENCE).await
     }
 
     /// The version that every Deployment of the release says it is, but for colours, which

@@ -22,7 +22,7 @@ use harness::capability::Capability;
 use harness::prober::Recording;
 use harness::run::{Run, RunFolderError};
 
-pub use ground::{Ground, Program, RELEASE, SERVICE};
+pub use ground::{Ground, Program, SERVICE, release_of};
 
 use crate::{Mismatch, Scenario};
 use load::{Lanes, Load};

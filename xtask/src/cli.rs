@@ -457,6 +457,9 @@ pub struct BlueGreenDeploy {
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
     pub images: Supply,
+    /// The id that its record has, for a scenario that starts it [default: the run's]
+    #[arg(long, value_name = "ID", hide = true)]
+    pub release: Option<String>,
 }
 
 /// Which service, and where.

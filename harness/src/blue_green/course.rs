@@ -94,6 +94,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             Ask::Deploy { version, manual } => self.deploy(version, manual).await,
             Ask::Promote => self.promote().await,
             Ask::Abort => self.abort().await,
+            Ask::End => self.end().await,
         }
     }
 
@@ -169,6 +170,15 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         self.take_back(Why::Failed(why), Instant::now()).await
     }
 
+    /// Ends what this release has under way. Under the lock: nobody writes another's record now.
+    async fn end(&mut self) -> Result<Conclusion, BlueGreenError> {
+        self.deployer.must_be_ours(self.book.record.as_ref())?;
+        match self.record()?.step {
+            Step::Retire => self.go_on().await,
+            _ => self.abort().await,
+        }
+    }
+
     /// Pods of the idle colour that no release accounts for.
     async fn clear_idle(&mut self) -> Result<Conclusion, BlueGreenError> {
         let idle = self.objects.sides().await?.idle;
@@ -196,6 +206,10 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     ) -> Result<Option<Conclusion>, BlueGreenError> {
         let switched = self.objects.sides().await?.live.colour == old.to;
         let same = old.version == version;
+        // Nobody left that one: it waits for a person.
+        if old.step == Step::Gate && !same {
+            self.deployer.must_be_ours(Some(&old))?;
+        }
         let course = match (old.step, switched) {
             (Step::Retire, _) | (Step::Drain, true) => Some(old.step),
             (Step::Revert, _) => None,

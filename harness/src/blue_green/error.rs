@@ -4,6 +4,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::lock::LockError;
+use super::record::Record;
 use crate::cluster::ClusterError;
 use crate::config::nearest;
 use crate::exit::ExitCode;
@@ -98,6 +99,27 @@ pub enum BlueGreenError {
         /// The service.
         service: String,
     },
+    /// What is under way is somebody else's.
+    #[error(
+        "release {release} of {version} is {whose}'s, and is left alone: it is at the step {step} since {since}"
+    )]
+    #[diagnostic(help(
+        "it is for them to end: `cargo xtask blue-green promote --service {service}`, or `abort`"
+    ))]
+    Anothers {
+        /// The service.
+        service: String,
+        /// Its id.
+        release: String,
+        /// The version that it brings.
+        version: String,
+        /// Who began it, or went on with it.
+        whose: String,
+        /// Where it is.
+        step: String,
+        /// Since when.
+        since: String,
+    },
     /// What was asked for is not possible where the release is.
     #[error("release {release} cannot be {asked}: it is at the step {step}")]
     #[diagnostic(help("{help}"))]
@@ -171,6 +193,17 @@ impl BlueGreenError {
         }
     }
 
+    pub(super) fn anothers(service: &str, record: &Record) -> Self {
+        BlueGreenError::Anothers {
+            service: service.to_owned(),
+            release: record.release.clone(),
+            version: record.version.clone(),
+            whose: record.deployer.clone(),
+            step: record.step.to_string(),
+            since: format!("{:.0}", record.since),
+        }
+    }
+
     /// What should have been, for whoever is told.
     pub fn expected(&self) -> &'static str {
         match self {
@@ -182,9 +215,9 @@ impl BlueGreenError {
             BlueGreenError::NothingUnderWay { .. } | BlueGreenError::WrongStep { .. } => {
                 "a release that is where this can be done to it"
             }
-            BlueGreenError::Meddled { .. } | BlueGreenError::Overtaken { .. } => {
-                "nobody else at work on it"
-            }
+            BlueGreenError::Anothers { .. }
+            | BlueGreenError::Meddled { .. }
+            | BlueGreenError::Overtaken { .. } => "nobody else at work on it",
             BlueGreenError::Lock(LockError::Cluster(_)) | BlueGreenError::Cluster(_) => {
                 "an API server that answers and lets us"
             }
@@ -203,9 +236,10 @@ impl BlueGreenError {
             BlueGreenError::UnknownService { .. }
             | BlueGreenError::NotBlueGreen { .. }
             | BlueGreenError::Version { .. } => ExitCode::Usage,
-            BlueGreenError::Cluster(_)
-            | BlueGreenError::Lock(LockError::Cluster(_))
-            | BlueGreenError::Record { .. } => ExitCode::NoEnvironment,
+            BlueGreenError::Cluster(error) | BlueGreenError::Lock(LockError::Cluster(error)) => {
+                error.exit_code()
+            }
+            BlueGreenError::Record { .. } => ExitCode::NoEnvironment,
             _ => ExitCode::Refused,
         }
     }

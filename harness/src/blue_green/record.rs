@@ -10,11 +10,11 @@ use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use serde::{Deserialize, Serialize};
 
+use super::FIELD_MANAGER;
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::patience::patiently;
 use super::traffic::Window;
-use super::{Ask, FIELD_MANAGER};
 use crate::cluster::{Cluster, ClusterError};
 
 const RECORD: &str = "record.json";
@@ -91,19 +91,6 @@ pub struct Record {
     /// Why it is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-}
-
-impl Record {
-    /// What ends it: back, and where there is no way back any more, on.
-    pub fn ending(&self) -> Ask<'_> {
-        match self.step {
-            Step::Retire => Ask::Deploy {
-                version: &self.version,
-                manual: false,
-            },
-            _ => Ask::Abort,
-        }
-    }
 }
 
 /// A release that has ended.

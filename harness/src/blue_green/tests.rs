@@ -316,17 +316,64 @@ async fn whatever_was_left_has_a_way_to_its_end() {
     ] {
         let fake = Fake::new();
         die_at(&fake, step).await;
-        let left = Book::read(&fake.cluster, SERVICE)
-            .await
-            .unwrap()
-            .record
-            .unwrap();
         let policy = policy();
-        let deployer = deployer(&fake, &policy, "second");
-        let ended = deployer.run(left.ending(), &mut async |_: &Event| {}).await;
+        // The same release, by another process.
+        let deployer = Deployer {
+            holder: holder("second"),
+            ..deployer(&fake, &policy, "first")
+        };
+        let ended = deployer.run(Ask::End, &mut async |_: &Event| {}).await;
         assert!(ended.is_ok(), "{step}: {ended:?}");
         assert_eq!(outcomes(&fake).await.len(), 1, "{step}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_began_is_not_ended() {
+    for step in [Step::BringUp, Step::Switch, Step::Retire] {
+        let fake = Fake::new();
+        die_at(&fake, step).await;
+        let record = async || Book::read(&fake.cluster, SERVICE).await.unwrap().record;
+        let before = record().await;
+        let policy = policy();
+        let deployer = deployer(&fake, &policy, "second");
+        let ended = deployer.run(Ask::End, &mut async |_: &Event| {}).await;
+        let error = ended.unwrap_err();
+        assert!(matches!(error, BlueGreenError::Anothers { .. }), "{error}");
+        assert_eq!(error.exit_code(), ExitCode::Refused);
+        assert!(
+            error.to_string().contains("ana@laptop, pid 1, run first"),
+            "{error}"
+        );
+        assert_eq!(record().await, before, "{step}");
+    }
+    let fake = Fake::new();
+    let policy = policy();
+    let nothing = deployer(&fake, &policy, "second");
+    let ended = nothing.run(Ask::End, &mut async |_: &Event| {}).await;
+    assert!(matches!(ended, Err(BlueGreenError::NothingUnderWay { .. })));
+}
+
+/// It waits for a person, and nobody has died.
+#[tokio::test(start_paused = true)]
+async fn another_version_does_not_take_back_what_another_has_at_the_gate() {
+    let fake = Fake::new();
+    let policy = policy();
+    let mut observe = async |_: &Event| {};
+    let colleague = deployer(&fake, &policy, "first");
+    let at_gate = colleague.run(deploy("v2", true), &mut observe).await;
+    assert!(
+        matches!(at_gate, Ok(Conclusion::AtGate { .. })),
+        "{at_gate:?}"
+    );
+    let ours = deployer(&fake, &policy, "second");
+    let refused = ours.run(deploy("v3", false), &mut observe).await;
+    assert!(
+        matches!(refused, Err(BlueGreenError::Anothers { .. })),
+        "{refused:?}"
+    );
+    let concluded = colleague.run(Ask::Promote, &mut observe).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,9 @@ use kube::core::Status;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::access::Denied;
 use crate::config::nearest;
+use crate::exit::ExitCode;
 
 /// Why a cluster did not do what it was asked.
 #[derive(Clone, Debug, Error, Diagnostic)]
@@ -59,6 +61,10 @@ pub enum ClusterError {
         /// Its word.
         reason: String,
     },
+    /// The guard rails did not permit it: nothing was sent.
+    #[error(transparent)]
+    #[diagnostic(help("{}", .0.advice()))]
+    Denied(#[from] Denied),
     /// A manifest is not one.
     #[error("document {number} of the manifest cannot be applied: {reason}")]
     Manifest {
@@ -86,6 +92,13 @@ impl ClusterError {
     /// from `to`: `apply Secret redis-credentials`.
     pub fn of(what: impl Into<String>, error: kube::Error) -> ClusterError {
         let what = what.into();
+        let denied = match &error {
+            kube::Error::Service(error) => error.downcast_ref::<Denied>(),
+            _ => None,
+        };
+        if let Some(denied) = denied {
+            return denied.clone().into();
+        }
         match error {
             kube::Error::Api(status) => ClusterError::of_status(what, &status),
             kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
@@ -112,6 +125,14 @@ impl ClusterError {
             401 | 403 => ClusterError::Forbidden { what, reason },
             429 | 500 | 502..=504 => ClusterError::Silent { what, reason },
             _ => ClusterError::Refused { what, reason },
+        }
+    }
+
+    /// What a command ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            ClusterError::Denied(_) => ExitCode::Refused,
+            _ => ExitCode::NoEnvironment,
         }
     }
 

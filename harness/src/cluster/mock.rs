@@ -8,8 +8,9 @@ use hyper::{Request, Response};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
+use tower::ServiceBuilder;
 
-use super::Cluster;
+use super::{Access, Cluster};
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -53,6 +54,21 @@ impl Server {
 
     pub fn cluster(&self, namespace: &str) -> Cluster {
         Cluster::behind(self.client.clone(), namespace)
+    }
+
+    /// One that is changed as `access` says only.
+    pub fn cluster_with(&self, namespace: &str, access: Access) -> Cluster {
+        let (client, pass) = (self.client.clone(), access.clone());
+        let service = ServiceBuilder::new()
+            .filter(move |request: Request<Body>| pass.pass(request))
+            .service_fn(move |request: Request<Body>| {
+                let client = client.clone();
+                async move { client.send(request).await }
+            });
+        Cluster {
+            access,
+            ..Cluster::behind(Client::new(service, "default"), namespace)
+        }
     }
 
     pub fn requests(&self) -> Vec<Asked> {

@@ -38,9 +38,10 @@ pub(super) fn judge(file: schema::File, written: Written) -> Result<Config, Faul
     judge_schema(&file.schema)?;
     let targets = file
         .targets
-        .into_iter()
-        .map(|(name, target)| Ok((judge_target_name(&name)?, judge_target(target)?)))
+        .iter()
+        .map(|(name, target)| Ok((judge_target_name(name)?, judge_target(target)?)))
         .collect::<Result<_, Fault>>()?;
+    remote::judge_production(&file.targets, &targets, &written.text)?;
     let default_target = judge_default_target(&file.default_target, &targets)?;
     let mut routes = file
         .routes
@@ -146,9 +147,9 @@ pub fn names_environment(text: &str) -> bool {
 /// The most nodes that a kind cluster of one machine is asked for.
 const MOST_NODES: u16 = 9;
 
-fn judge_target(target: schema::Target) -> Result<Target, Fault> {
+fn judge_target(target: &schema::Target) -> Result<Target, Fault> {
     let kind = &target.kind;
-    judge_keys(&target)?;
+    judge_keys(target)?;
     match kind.get_ref() {
         TargetKind::Local => Ok(Target::Local(LocalTarget {
             backing_services: *needed(kind, "backing_services", &target.backing_services)?
@@ -162,7 +163,7 @@ fn judge_target(target: schema::Target) -> Result<Target, Fault> {
             namespace: judge_namespace(needed(kind, "namespace", &target.namespace)?)?,
             values: needed(kind, "values", &target.values)?.get_ref().clone(),
         })),
-        TargetKind::Remote => Ok(Target::Remote(Box::new(remote::judge(&target)?))),
+        TargetKind::Remote => Ok(Target::Remote(Box::new(remote::judge(target)?))),
     }
 }
 

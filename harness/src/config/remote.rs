@@ -1,6 +1,6 @@
 //! A remote target as `harness.toml` describes it, and whether that is possible.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::Fault;
 use super::judge::{fault, judge_host, judge_namespace, needed};
 use super::schema::{self, TargetKind};
+use super::{Fault, Target, line_of};
 
 /// An existing cluster, which is used and never stood up or taken down.
 #[derive(Clone, Debug)]
@@ -40,6 +40,37 @@ pub struct RemoteTarget {
     pub allow: BTreeSet<Action>,
     /// The most requests a second that load puts on it; there where load is allowed.
     pub max_rate: Option<NonZeroU32>,
+}
+
+impl RemoteTarget {
+    /// What two targets have in common that makes them one place; none where they are two.
+    fn shares(&self, other: &RemoteTarget) -> Option<String> {
+        if same_server(&self.server, &other.server) {
+            return Some(format!("the server {}", self.server));
+        }
+        let hosts = |base: &Base| [base.site_host.clone(), base.api_host.clone()];
+        let others = hosts(&other.base);
+        let shared = hosts(&self.base)
+            .into_iter()
+            .find(|host| others.contains(host));
+        shared.map(|host| format!("the host {host}"))
+    }
+}
+
+/// Whether two URLs lead to one API server: as URLs, the case of the host and the usual port
+/// make no difference; nor does a last slash.
+pub(crate) fn same_server(one: &Url, other: &Url) -> bool {
+    let parts = |url: &Url| {
+        let path = url.path().trim_end_matches('/').to_owned();
+        let host = url.host_str().map(str::to_owned);
+        (
+            url.scheme().to_owned(),
+            host,
+            url.port_or_known_default(),
+            path,
+        )
+    };
+    parts(one) == parts(other)
 }
 
 /// Where users reach the platform, by one ingress.
@@ -115,6 +146,43 @@ pub(super) fn judge(target: &schema::Target) -> Result<RemoteTarget, Fault> {
         allow: judge_allow(allow, production)?,
         max_rate: judge_max_rate(allow, target.max_rate.as_ref())?,
     })
+}
+
+/// Whether real users are on a cluster is a fact of the cluster and its site: no second target
+/// gives away what the first one protects. `text` is the file's.
+pub(super) fn judge_production(
+    written: &BTreeMap<String, schema::Target>,
+    targets: &BTreeMap<String, Target>,
+    text: &str,
+) -> Result<(), Fault> {
+    let mut remote: Vec<_> = targets
+        .iter()
+        .filter_map(|(name, target)| match target {
+            Target::Remote(target) => Some((name, target, written[name].production.as_ref()?)),
+            Target::Local(_) | Target::Kind(_) => None,
+        })
+        .collect();
+    remote.sort_by_key(|(_, _, production)| production.span().start);
+    for (at, (name, target, production)) in remote.iter().enumerate() {
+        let others = remote[..at]
+            .iter()
+            .filter(|(_, other, _)| other.production != target.production);
+        for (other, its, earlier) in others {
+            if let Some(shared) = target.shares(its) {
+                return Err(fault(
+                    production,
+                    format!(
+                        "[targets.{name}] has production = {}, and [targets.{other}], line {}, production = {}: both have {shared}",
+                        target.production,
+                        line_of(text, earlier.span().start),
+                        its.production,
+                    ),
+                    "one cluster and its site are production or are not, whatever a target is called: give both targets the same value",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn judge_context(context: &Spanned<String>) -> Result<String, Fault> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Ground, Images, reached, surroundings};
 use crate::bring_up::{Context, UpError};
 use crate::certificates::Certificates;
-use crate::cluster::Cluster;
+use crate::cluster::{Access, Cluster};
 use crate::config::KindTarget;
 use crate::entry::Entry;
 use crate::release::{self, DeployError};
@@ -32,7 +32,8 @@ pub(super) async fn platform(
     ground: &Ground,
 ) -> Result<Installed, UpError> {
     let place = &ground.cluster;
-    let cluster = Cluster::open(&place.kubeconfig, &place.context, &target.namespace).await?;
+    let (kubeconfig, namespace) = (&place.kubeconfig, &target.namespace);
+    let cluster = Cluster::open(kubeconfig, &place.context, namespace, Access::ours()).await?;
     let platform = &context.config.platform;
     let certificates = Certificates::generate(&[&platform.site_host, &platform.api_host])?;
     let around = surroundings(context, &cluster, ground, &certificates);

@@ -20,7 +20,7 @@ pub fn of(
     backing_services: Option<&str>,
 ) -> Release {
     let overrides = overrides(config, version, backing_services);
-    Release::of_platform(workspace, &target.values, overrides, true)
+    Release::of_platform(workspace, &target.values, overrides)
 }
 
 /// The platform's image on the nodes.

@@ -32,6 +32,7 @@ use self::store::Refusal;
 use self::world::{Behind, World};
 use crate::blue_green::Colour;
 use crate::bring_up::{Context, Owned, UpError};
+use crate::cluster::Access;
 use crate::environment::ClusterPlace;
 use crate::router::Backends;
 use crate::run::LOGS;
@@ -298,6 +299,7 @@ fn place(context: &Context<'_>, api: SocketAddr, token: &str) -> Result<ClusterP
         namespace: NAMESPACE.to_owned(),
         shell_image: None,
         backing_services: None,
+        access: Access::ours(),
     })
 }
 

@@ -35,7 +35,7 @@ pub async fn difference(
     let helm = Helm::new(helm, cluster)?;
     let before = helm.manifest(&release.name).await?.unwrap_or_default();
     let live = live::look(cluster, &release.name).await?;
-    let command = helm.upgrade(&release.around(&live), &["--dry-run=server"])?;
+    let command = helm.dry_run(&release.around(&live))?;
     let after = installed(&helm.answer_of(command, RENDER_PATIENCE).await?)?.manifest;
     between(&before, &after)
 }

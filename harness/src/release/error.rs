@@ -42,12 +42,21 @@ pub enum DeployError {
     },
     /// Somebody else may be deploying.
     #[error("another deployment may be at work: {what}")]
-    #[diagnostic(help(
-        "wait for it to end; if its helm was killed, `helm rollback` makes the release usable again"
-    ))]
+    #[diagnostic(help("wait for it to end"))]
     Pending {
         /// The revision, its status and time.
         what: String,
+    },
+    /// A revision is pending, where others deploy as well; nothing was changed.
+    #[error("another deployment may be at work: {what}")]
+    #[diagnostic(help(
+        "wait for it to end; if nobody is deploying, its helm was killed: `{command}` makes the release usable again"
+    ))]
+    LeftPending {
+        /// The revision, its status and time.
+        what: String,
+        /// What mends it.
+        command: String,
     },
     /// A service is being released blue-green; nothing was changed.
     #[error(transparent)]
@@ -147,8 +156,9 @@ impl DeployError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             DeployError::Refused { .. } => ExitCode::Usage,
-            DeployError::Pending { .. } => ExitCode::Refused,
-            DeployError::Releasing(LockError::Cluster(_)) => ExitCode::NoEnvironment,
+            DeployError::Pending { .. } | DeployError::LeftPending { .. } => ExitCode::Refused,
+            DeployError::Cluster(error) => error.exit_code(),
+            DeployError::Releasing(LockError::Cluster(error)) => error.exit_code(),
             DeployError::Releasing(_) => ExitCode::Refused,
             _ => ExitCode::NoEnvironment,
         }
@@ -184,6 +194,11 @@ impl DeployError {
                 "a release that nobody else is changing",
                 look_at("the release"),
                 kubectl("get secrets --selector owner=helm"),
+            ),
+            DeployError::LeftPending { command, .. } => (
+                "a release that nobody else is changing",
+                kubectl("get secrets --selector owner=helm"),
+                format!("{command} (only if nobody is deploying)"),
             ),
             DeployError::Releasing(LockError::Cluster(_)) | DeployError::Cluster(_) => (
                 "an API server that answers and lets us",

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::{DeployError, Release};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::process::bound;
 use crate::proxies::Proxies;
 
@@ -85,8 +85,24 @@ impl<'a> Helm<'a> {
         beside(&self.cluster.kubeconfig).join("helm.lock")
     }
 
+    /// helm, ready to be started for a change: `verb` and its arguments.
+    ///
+    /// # Errors
+    /// [`ClusterError::Denied`] where the cluster may not be changed so.
+    pub fn change<Argument: AsRef<str>>(
+        &self,
+        verb: &str,
+        arguments: &[Argument],
+    ) -> Result<Command, DeployError> {
+        let access = self.cluster.access();
+        access.to_release(verb).map_err(ClusterError::from)?;
+        let arguments = arguments.iter().map(AsRef::as_ref);
+        let all: Vec<&str> = [verb].into_iter().chain(arguments).collect();
+        Ok(self.command(&all))
+    }
+
     /// helm, ready to be started; killed when we die or it is dropped.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bound::killed_with_us(&self.program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HELM_") {
@@ -109,10 +125,21 @@ impl<'a> Helm<'a> {
     }
 
     /// `helm upgrade --install` of the release, which waits for hooks and for nothing else.
-    pub fn upgrade(&self, release: &Release, arguments: &[&str]) -> Result<Command, DeployError> {
+    pub fn upgrade(&self, release: &Release, timeout: Duration) -> Result<Command, DeployError> {
+        let timeout = seconds(timeout);
+        let upgrade = self.change("upgrade", &["--install", "--timeout", &timeout])?;
+        self.of_release(upgrade, release)
+    }
+
+    /// The same, of which nothing is kept but what it would make.
+    pub fn dry_run(&self, release: &Release) -> Result<Command, DeployError> {
+        let dry_run = self.command(&["upgrade", "--install", "--dry-run=server"]);
+        self.of_release(dry_run, release)
+    }
+
+    fn of_release(&self, mut command: Command, release: &Release) -> Result<Command, DeployError> {
         let overrides = self.write_overrides(&release.overrides)?;
-        let mut command = self.command(&["upgrade", "--install", "--output", "json"]);
-        command.args(arguments);
+        command.args(["--output", "json"]);
         for file in release.values_files.iter().chain([&overrides]) {
             command.arg("--values").arg(file);
         }
@@ -185,6 +212,11 @@ pub(super) fn found(answer: Result<String, DeployError>) -> Result<Option<String
         Err(DeployError::Helm { words }) if words.contains("release: not found") => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// As helm takes a time: whole seconds, one at least.
+pub(super) fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs().max(1))
 }
 
 fn beside(kubeconfig: &Path) -> PathBuf {

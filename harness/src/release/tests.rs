@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::cluster::Access;
 use crate::cluster::mock::Server;
 use crate::cluster::trouble::Cause;
+use crate::config::remote::Action;
 use crate::exit::ExitCode;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -49,8 +51,8 @@ impl Script {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    fn cluster(&self, server: &Server) -> Cluster {
-        let mut cluster = server.cluster("trii-platform");
+    /// The cluster, as this helm is told of it.
+    fn at(&self, mut cluster: Cluster) -> Cluster {
         cluster.kubeconfig = self.path("kubeconfig");
         cluster.context = "kind-trii".to_owned();
         cluster
@@ -62,10 +64,18 @@ impl Script {
         server: &Server,
         release: &Release,
     ) -> (Result<Deployed, DeployError>, Vec<String>) {
+        self.deploy_to(&self.at(server.cluster("trii-platform")), release)
+            .await
+    }
+
+    async fn deploy_to(
+        &self,
+        cluster: &Cluster,
+        release: &Release,
+    ) -> (Result<Deployed, DeployError>, Vec<String>) {
         let lines = Mutex::new(Vec::new());
         let progress = |line: &str| lines.lock().unwrap().push(line.to_owned());
-        let cluster = self.cluster(server);
-        let deployed = deploy(&cluster, &self.path("helm"), release, DEADLINE, &progress).await;
+        let deployed = deploy(cluster, &self.path("helm"), release, DEADLINE, &progress).await;
         (deployed, lines.into_inner().unwrap())
     }
 }
@@ -76,7 +86,6 @@ fn release() -> Release {
         chart: Path::new("chart").to_path_buf(),
         values_files: vec![Path::new("values-local.yaml").to_path_buf()],
         overrides: json!({"global": {"imageTag": "main-1a2b3c4"}, "token": "hunter2"}),
-        exclusive: true,
     }
 }
 
@@ -242,7 +251,7 @@ async fn a_hook_that_will_never_start_ends_helm_gently() {
     assert_eq!(trouble.cause, Cause::Image);
     assert!(helm.path("asked-to-end").exists());
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
-    let failure = error.failure(&helm.cluster(&server));
+    let failure = error.failure(&helm.at(server.cluster("trii-platform")));
     assert!(
         failure.seen.contains("Back-off pulling image"),
         "{failure:?}"
@@ -299,22 +308,51 @@ async fn a_rollback_that_would_move_a_live_colour_is_done_without() {
     assert!(deployed.unwrap_err().to_string().contains("no space"));
 }
 
+fn staging(helm: &Script, actions: &[Action]) -> Cluster {
+    let access = Access::granted("staging", "trii-platform", actions.iter().copied());
+    helm.at(complete().cluster_with("trii-platform", access))
+}
+
+/// However old it is: nobody can tell from here whether somebody is at work.
 #[tokio::test]
-async fn one_that_others_may_be_deploying_is_not_touched() {
-    let helm = Script::new(&pending(jiff::Timestamp::now()), ANSWER);
-    let shared = Release {
-        exclusive: false,
-        ..release()
-    };
-    let (deployed, _) = helm.deploy(&complete(), &shared).await;
+async fn one_that_others_may_be_deploying_is_named_with_the_command_and_left_as_it_is() {
+    let now = jiff::Timestamp::now();
+    let first =
+        format!("echo '[{{\"revision\":1,\"status\":\"pending-install\",\"updated\":\"{now}\"}}]'");
+    let hours_ago = pending(now - Duration::from_secs(12 * 3600));
+    for (history, command) in [
+        (pending(now), "rollback trii-platform 4"),
+        (hours_ago, "rollback trii-platform 4"),
+        (first, "uninstall trii-platform"),
+    ] {
+        let helm = Script::new(&history, ANSWER);
+        let shared = staging(&helm, &[Action::Deploy]);
+        let (deployed, _) = helm.deploy_to(&shared, &release()).await;
+        let error = deployed.unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Refused, "{error}");
+        let typed = format!("helm --kube-context kind-trii --namespace trii-platform {command}");
+        assert!(error.failure(&shared).next.contains(&typed), "{error:?}");
+        let asked = helm.read("asked");
+        assert!(
+            asked.starts_with("history ") && asked.lines().count() == 1,
+            "{asked}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_permission_no_helm_is_started_that_changes_anything() {
+    let helm = Script::new("absent", ANSWER);
+    let read_only = staging(&helm, &[Action::Inside]);
+    let (deployed, _) = helm.deploy_to(&read_only, &release()).await;
     let error = deployed.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Refused, "{error}");
-    assert!(!helm.read("asked").contains("upgrade --install"));
-
-    let old = jiff::Timestamp::now() - Duration::from_secs(3600);
-    let helm = Script::new(&pending(old), ANSWER);
-    let (deployed, _) = helm.deploy(&complete(), &shared).await;
-    deployed.unwrap();
+    let asked = helm.read("asked");
+    assert!(!asked.contains("upgrade"), "{asked}");
+    // What it would change may be read.
+    let shown = difference(&read_only, &helm.path("helm"), &release()).await;
+    shown.unwrap();
+    assert!(helm.read("asked").contains("--dry-run=server"));
 }
 
 #[tokio::test]
@@ -366,7 +404,7 @@ async fn helm_does_not_outlive_a_caller_that_goes_away() {
     );
     gone.await.unwrap();
     // Nor does its lock.
-    let cluster = helm.cluster(&server);
+    let cluster = helm.at(server.cluster("trii-platform"));
     let after = Helm::new(&helm.path("helm"), &cluster).unwrap();
     alone(&after, DEADLINE, &|_| ()).await.unwrap();
 }

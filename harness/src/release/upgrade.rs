@@ -60,8 +60,7 @@ impl Upgrade<'_> {
             before,
             called_off,
         } = *self;
-        let timeout = format!("{}s", deadline.as_secs().max(1));
-        let mut command = helm.upgrade(release, &["--timeout", &timeout])?;
+        let mut command = helm.upgrade(release, deadline)?;
         // The lock for as long as helm lives. It reads nothing: the file's offset is at the
         // end of the signature.
         let lock = lock.try_clone().map_err(|source| DeployError::Directory {

@@ -60,6 +60,21 @@ pub enum RemoteError {
         /// Where it must lead.
         server: String,
     },
+    /// The site is not shown to be the cluster's: it may be another's.
+    #[error(
+        "load is refused: {url} is not shown to be served by the namespace {namespace:?} of the target's cluster: {seen}"
+    )]
+    #[diagnostic(help(
+        "is it the site of this cluster? Its hosts: `kubectl get ingresses,services --namespace {namespace}`; site_url and api_url in harness.toml must be of them"
+    ))]
+    NotServed {
+        /// Where load would go.
+        url: String,
+        /// Where the release is.
+        namespace: String,
+        /// What is there instead, or who answers.
+        seen: String,
+    },
     /// The copy of the kubeconfig cannot be kept.
     #[error("cannot write {}: {source}", path.display())]
     #[diagnostic(help("make the folder writable, or choose another with --home"))]
@@ -127,7 +142,9 @@ impl RemoteError {
             RemoteError::Production { .. }
             | RemoteError::NotAllowed { .. }
             | RemoteError::NotOurs { .. }
-            | RemoteError::OtherServer { .. } => ExitCode::Refused,
+            | RemoteError::OtherServer { .. }
+            | RemoteError::NotServed { .. } => ExitCode::Refused,
+            RemoteError::Cluster(ClusterError::Denied(_)) => ExitCode::Refused,
             RemoteError::Cluster(
                 ClusterError::Context { .. } | ClusterError::Kubeconfig { .. },
             )
@@ -162,6 +179,11 @@ impl RemoteError {
                 "a context that leads where the target does",
                 section,
                 contexts.to_owned(),
+            ),
+            RemoteError::NotServed { namespace, .. } => (
+                "a site that the target's cluster has a route for, and its pods answer",
+                section,
+                format!("kubectl get ingresses,services --namespace {namespace}"),
             ),
             RemoteError::Cluster(
                 ClusterError::Context { .. } | ClusterError::Kubeconfig { .. },

@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use super::RemoteError;
 use crate::cluster::ClusterError;
+use crate::config::remote::same_server;
 
 /// A kubeconfig, and how messages name it.
 pub(super) struct Read {
@@ -157,9 +158,8 @@ fn plugin_is_there(exec: &ExecConfig) -> Result<(), String> {
 impl Minified {
     /// Refuses a context that leads to another server than this.
     pub fn must_lead_to(&self, server: &Url) -> Result<(), RemoteError> {
-        // As URLs: the usual port and a last slash make no difference.
-        let leads = self.server.parse::<Url>().is_ok_and(|url| url == *server);
-        match leads {
+        let found = self.server.parse::<Url>();
+        match found.is_ok_and(|found| same_server(&found, server)) {
             true => Ok(()),
             false => Err(RemoteError::OtherServer {
                 context: self.context.clone(),

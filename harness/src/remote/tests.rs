@@ -96,7 +96,7 @@ async fn refusal(context: &str, server: &str) -> (RemoteError, Home, tempfile::T
         target: &target,
         ..site(&config, &home)
     };
-    let error = site.open("run-1").await.err().unwrap();
+    let error = site.open("run-1", &[]).await.err().unwrap();
     assert_eq!(std::fs::read(&kubeconfig).unwrap(), before);
     (error, home, dir)
 }

@@ -13,6 +13,7 @@ mod ingress;
 mod namespaces;
 mod network;
 mod references;
+mod roles;
 mod rollout;
 mod schema;
 mod security;

@@ -25,8 +25,13 @@ use crate::{Mismatch, Subject};
 /// The service that is released: it has Postgres, Redis, callers and an ingress route.
 pub const SERVICE: &str = "market-data-service";
 
-/// The id of the scenarios' releases, and of who holds their lock.
-pub const RELEASE: &str = "scenario";
+/// What the ids of the scenarios' releases begin with.
+const SCENARIO: &str = "scenario-";
+
+/// The id of all releases that scenarios of this run make.
+pub fn release_of(run: &str) -> String {
+    format!("{SCENARIO}{run}")
+}
 
 /// For pods to come or go.
 const PODS: Duration = Duration::from_secs(120);
@@ -38,6 +43,8 @@ pub struct Ground<'a> {
     pub subject: &'a Subject<'a>,
     /// Where its services are released.
     pub cluster: &'a Cluster,
+    /// The id of its releases, by [`release_of`].
+    pub release: &'a str,
     /// How releases are made here: the configured thresholds, and times that are short.
     pub policy: &'a Policy,
     /// The paths that the service must answer.
@@ -63,15 +70,15 @@ pub struct Program {
 pub type Done<T = ()> = Result<T, Mismatch>;
 
 impl Ground<'_> {
-    /// A deployer of this service, under a name of its own.
-    pub fn deployer<'d>(&'d self, release: &str, called_off: CancellationToken) -> Deployer<'d> {
+    /// A deployer of this service; `name` tells two of one process apart.
+    pub fn deployer<'d>(&'d self, name: &str, called_off: CancellationToken) -> Deployer<'d> {
         Deployer {
             cluster: self.cluster,
             service: SERVICE,
             policy: self.policy,
             smoke: self.smoke,
-            holder: Holder::this(release),
-            release: release.to_owned(),
+            holder: Holder::this(name),
+            release: self.release.to_owned(),
             called_off,
         }
     }
@@ -85,7 +92,7 @@ impl Ground<'_> {
         version: &str,
         observe: &mut impl AsyncFnMut(&Event),
     ) -> Result<Conclusion, BlueGreenError> {
-        let deployer = self.deployer(RELEASE, CancellationToken::new());
+        let deployer = self.deployer(self.release, CancellationToken::new());
         let manual = false;
         deployer.run(Ask::Deploy { version, manual }, observe).await
     }
@@ -105,12 +112,18 @@ impl Ground<'_> {
         }
     }
 
-    /// What a scenario that was killed left under way is ended first.
+    /// What a scenario left under way, one that was killed too, is ended first. A release of
+    /// anybody else's is left alone, and stands in the way.
     pub async fn brought_to_rest(&self) -> Done<Status> {
         if let Some(left) = self.status().await?.under_way {
-            let deployer = self.deployer(RELEASE, CancellationToken::new());
-            let ended = deployer.run(left.ending(), &mut async |_: &Event| {}).await;
-            ended.map_err(|error| self.trouble("a release that ends", error))?;
+            let mut deployer = self.deployer(self.release, CancellationToken::new());
+            if left.release.starts_with(SCENARIO) {
+                deployer.release = left.release;
+            }
+            match deployer.run(Ask::End, &mut async |_: &Event| {}).await {
+                Ok(_) | Err(BlueGreenError::NothingUnderWay { .. }) => {}
+                Err(error) => return Err(self.trouble("no release of anybody else's", error)),
+            }
         }
         self.at_rest().await
     }

@@ -109,6 +109,8 @@ impl Killed {
                 SERVICE,
                 "--version",
                 version,
+                "--release",
+                ground.release,
             ])
             .args(&program.arguments)
             .stdin(Stdio::null())

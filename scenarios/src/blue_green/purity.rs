@@ -4,7 +4,7 @@ use harness::blue_green::{Ask, Conclusion, Event};
 use harness::run::RunFolderError;
 use tokio_util::sync::CancellationToken;
 
-use super::ground::{Done, Ground, RELEASE};
+use super::ground::{Done, Ground};
 use super::load::{Lanes, Load};
 use crate::{Scenario, Unmet};
 
@@ -15,7 +15,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let deployer = ground.deployer(RELEASE, CancellationToken::new());
+    let deployer = ground.deployer(ground.release, CancellationToken::new());
     let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());
     let (version, manual) = (version.as_str(), true);
     let ask = Ask::Deploy { version, manual };

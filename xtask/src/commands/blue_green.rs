@@ -13,7 +13,7 @@ use harness::environment::{Environment, EnvironmentFolder};
 use harness::exit::ExitCode;
 use harness::interrupts::Interrupts;
 use harness::local::colours::versions::{self, NotBuilt};
-use harness::remote::{Remote, RemoteError};
+use harness::remote::Remote;
 use harness::run::event::{Check, Failure, Happening, Outcome, Stage, StageResult};
 use harness::run::{Run, RunFolderError, millis};
 use harness::service::Service;
@@ -33,6 +33,8 @@ struct Ground<'a> {
     cluster: Cluster,
     /// What brings a version there.
     source: Source<'a>,
+    /// The id of a release, where it is not the run's.
+    release: Option<String>,
     /// Keeps others of this machine from a remote target.
     _remote: Option<Remote<'a>>,
 }
@@ -57,7 +59,7 @@ pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
     let place = Workplace::find(&of.named.common).await?;
     // Outlives what is found of it.
     let environment;
-    let ground = match remote::site(&place) {
+    let mut ground = match remote::site(&place) {
         Some(site) => Ground::there(&place, site, change).await?,
         None => {
             let folder = EnvironmentFolder::of(&place.home, &of.named.name);
@@ -72,6 +74,7 @@ pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
             ground.plan(&deploy.of, &deploy.version).await
         }
         BlueGreenCommand::Deploy(deploy) => {
+            ground.release.clone_from(&deploy.release);
             let ask = Ask::Deploy {
                 version: &deploy.version,
                 manual: deploy.manual,
@@ -94,6 +97,7 @@ impl<'a> Ground<'a> {
                 Some(_) => Source::Image(Box::new(Site::find(place, environment).await?)),
                 None => Source::Checkout(EnvironmentFolder::of(&place.home, &environment.name)),
             },
+            release: None,
             _remote: None,
         })
     }
@@ -104,16 +108,15 @@ impl<'a> Ground<'a> {
         site: harness::remote::Site<'a>,
         change: bool,
     ) -> Result<Self, Problem> {
-        let refused = |error: RemoteError| Problem::new(error.exit_code(), error);
-        if change {
-            site.permits(Action::Deploy).map_err(refused)?;
-        }
-        let remote = site.open("blue-green").await.map_err(refused)?;
+        let actions: &[Action] = if change { &[Action::Deploy] } else { &[] };
+        let remote = site.open("blue-green", actions).await;
+        let remote = remote.map_err(|error| Problem::new(error.exit_code(), error))?;
         Ok(Ground {
             place,
             target: site.name.to_owned(),
             cluster: remote.cluster().clone(),
             source: Source::Elsewhere,
+            release: None,
             _remote: Some(remote),
         })
     }
@@ -235,7 +238,7 @@ impl<'a> Ground<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<Result<(Conclusion, Option<ExitCode>), BlueGreenError>, Problem> {
         let called_off = CancellationToken::new();
-        let release = run.id().to_owned();
+        let release = self.release.as_deref().unwrap_or(run.id()).to_owned();
         let smoke = self.smoke(&of.service);
         let deployer = self.deployer(of, &smoke, &release, called_off.clone());
         let mut scribe = Scribe::new(run, &of.service);

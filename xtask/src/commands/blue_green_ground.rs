@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::blue_green::lock::Holder;
-use harness::blue_green::{BlueGreenError, Deployer, Event, Policy, Status};
+use harness::blue_green::{Ask, BlueGreenError, Deployer, Event, Policy};
 use harness::cluster::Cluster;
 use harness::environment::EnvironmentFolder;
 use harness::images::{self, ForNodes, Supply};
@@ -15,7 +15,7 @@ use harness::prober;
 use harness::run::Run;
 use harness::run::event::Stage;
 use harness::service::Service;
-use scenarios::blue_green::{Ground, Program, RELEASE, SERVICE};
+use scenarios::blue_green::{Ground, Program, SERVICE, release_of};
 use scenarios::{Mismatch, Subject};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ use super::workplace::Workplace;
 /// What is done once for all scenarios of the family.
 pub struct Prepared {
     cluster: Cluster,
+    release: String,
     policy: Policy,
     smoke: Vec<String>,
     versions: [String; 2],
@@ -68,6 +69,7 @@ impl Prepared {
         let smoke = service.and_then(|it| place.config.blue_green.smoke.get(&it).cloned());
         Ok(Prepared {
             cluster,
+            release: release_of(run.id()),
             policy,
             smoke: smoke.unwrap_or_default(),
             versions,
@@ -81,6 +83,7 @@ impl Prepared {
         Ground {
             subject,
             cluster: &self.cluster,
+            release: &self.release,
             policy: &self.policy,
             smoke: &self.smoke,
             versions: &self.versions,
@@ -90,23 +93,26 @@ impl Prepared {
     }
 }
 
-/// Ends what a scenario that was called off has under way.
-pub async fn end(place: &Workplace, cluster: &Cluster) -> Result<(), BlueGreenError> {
-    let Some(left) = Status::of(cluster, SERVICE).await?.under_way else {
-        return Ok(());
-    };
+/// Ends what the scenarios of this run, which were called off, have under way: a release of
+/// anybody else's is left as it is.
+pub async fn end(place: &Workplace, cluster: &Cluster, run: &str) -> Result<(), BlueGreenError> {
+    let release = release_of(run);
     let deployer = Deployer {
         cluster,
         service: SERVICE,
         policy: &place.config.blue_green,
         // What it goes back to was live before.
         smoke: &[],
-        holder: Holder::this(RELEASE),
-        release: RELEASE.to_owned(),
+        holder: Holder::this(&release),
+        release,
         called_off: CancellationToken::new(),
     };
-    let ended = deployer.run(left.ending(), &mut async |_: &Event| {}).await;
-    ended.map(|_| ())
+    match deployer.run(Ask::End, &mut async |_: &Event| {}).await {
+        Ok(_) | Err(BlueGreenError::NothingUnderWay { .. } | BlueGreenError::Anothers { .. }) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The version that is deployed, and the same image under another name.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use harness::capability::Capability;
+use harness::cluster::access::INSIDE;
 use harness::config::Target;
 use harness::config::load::{Profile, Traffic};
 use harness::config::remote::Action;
@@ -18,7 +19,6 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::deploy;
-use super::verify::NAMESPACE;
 use super::workplace::Workplace;
 use crate::cli::LoadRun;
 use crate::problem::Problem;
@@ -44,7 +44,7 @@ enum NoCrew {
     ))]
     NoImage(String),
     #[error("{0}")]
-    #[diagnostic(help("generators are pods in its namespace `{NAMESPACE}`: docs/remote.md"))]
+    #[diagnostic(help("generators are pods in its namespace `{INSIDE}`: docs/remote.md"))]
     NotAllowed(String),
 }
 
@@ -112,7 +112,7 @@ pub async fn gather(
             brought.map_err(|error| failed(error.to_string()))?
         }
     };
-    let cluster = there.open_in(NAMESPACE).await;
+    let cluster = there.open_in(INSIDE).await;
     let (ingress, port) = INGRESS_SERVICE;
     Ok(Crew {
         cluster: cluster.map_err(|error| failed(error.to_string()))?,
@@ -128,7 +128,7 @@ pub fn failed(crew: &Crew, error: &ArrivalsError) -> Failure {
         what: format!("{} generators did not make the load", crew.generators),
         expected: "arrivals, to their end".into(),
         seen: error.to_string(),
-        look_at: format!("the events of the namespace {NAMESPACE}"),
+        look_at: format!("the events of the namespace {INSIDE}"),
         next: format!("{} get events", crew.cluster.kubectl()),
     }
 }
@@ -139,7 +139,7 @@ pub async fn dismiss(environment: &Environment) {
         let Some(there) = &environment.cluster else {
             return;
         };
-        if let Ok(cluster) = there.open_in(NAMESPACE).await {
+        if let Ok(cluster) = there.open_in(INSIDE).await {
             // The cluster ends them when their time is up, where this fails.
             let _ = harness::indexed_job::end_all(&cluster, PART).await;
         }

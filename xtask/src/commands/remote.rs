@@ -42,6 +42,21 @@ impl<'a> Work<'a> {
             then: Some(then),
         }
     }
+
+    /// What the target must permit for it.
+    fn actions(&self) -> Vec<Action> {
+        let deploys = match self.then {
+            Some(Then::Perf(order, _)) => order.purpose.deploys(),
+            _ => self.deploy.is_some(),
+        };
+        let loads = matches!(self.then, Some(Then::Load(_) | Then::Perf(..)));
+        let needed = [(Action::Deploy, deploys), (Action::Load, loads)];
+        needed
+            .into_iter()
+            .filter(|(_, is)| *is)
+            .map(|(action, _)| action)
+            .collect()
+    }
 }
 
 /// What is done to a platform that is there.
@@ -108,7 +123,7 @@ pub async fn deploy(
 /// No more than reading: the server renders the release, and forgets it.
 async fn show(place: &Workplace, site: Site<'_>, version: &str) -> Result<ExitCode, Problem> {
     let helm = helm(place)?;
-    let remote = site.open("dry-run").await.map_err(problem)?;
+    let remote = site.open("dry-run", &[]).await.map_err(problem)?;
     let difference = remote.difference(&helm, version).await;
     let difference = difference.map_err(|error| Problem::new(error.exit_code(), error))?;
     print_line!("{}", difference.trim_end());
@@ -240,21 +255,9 @@ impl<'a> Course<'a> {
     async fn preflight(&mut self, work: &Work<'_>) -> Step<Remote<'a>> {
         self.run.begin(Stage::Preflight)?;
         let site = self.site;
-        let look = async {
-            let deploys = match work.then {
-                Some(Then::Perf(order, _)) => order.purpose.deploys(),
-                _ => work.deploy.is_some(),
-            };
-            if deploys {
-                site.permits(Action::Deploy)?;
-            }
-            if let Some(Then::Load(_) | Then::Perf(..)) = work.then {
-                site.permits(Action::Load)?;
-            }
-            site.open(self.run.id()).await
-        };
+        let actions = work.actions();
         let looked = tokio::select! {
-            looked = look => looked,
+            looked = site.open(self.run.id(), &actions) => looked,
             code = self.interrupts.next() => return self.called_off(code),
         };
         let remote = match looked {
@@ -317,12 +320,17 @@ impl<'a> Course<'a> {
         Ok(loaded.await?)
     }
 
-    /// What is there now; where it cannot be told, `stage` has failed.
+    /// What is there now, and for load, that its site is the cluster's; where it cannot be
+    /// told, `stage` has failed.
     async fn find(&mut self, remote: &Remote<'_>, stage: Stage) -> Step<Ready> {
         let found = async {
             let environment = remote.environment(self.run.id(), self.run.folder().to_owned());
+            let environment = environment.await?;
+            if stage == Stage::Load {
+                remote.must_serve(&environment).await?;
+            }
             Ok::<_, RemoteError>(Ready {
-                environment: environment.await?,
+                environment,
                 credentials: remote.credentials().await?,
             })
         };
@@ -382,7 +390,7 @@ impl<'a> Course<'a> {
         };
         if let Some(code) = interrupted {
             let interrupts = &mut *self.interrupts;
-            verify::leave(self.place, environment, selection, interrupts).await;
+            verify::leave(self.run, self.place, environment, selection, interrupts).await;
             return self.called_off(code);
         }
         let checks = self.run.checks();

@@ -42,7 +42,7 @@ pub async fn run(verb: &'static str, arguments: ScenarioRun) -> Result<ExitCode,
     };
     let (result, code) = match interrupted {
         Some(code) => {
-            leave(&place, &environment, &selection, &mut interrupts).await;
+            leave(&run, &place, &environment, &selection, &mut interrupts).await;
             (StageResult::Interrupted, code)
         }
         None => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use harness::capability::Capability;
 use harness::cluster::ClusterError;
+use harness::cluster::access::INSIDE;
 use harness::config::Target;
 use harness::config::remote::Action;
 use harness::engine::{Engine, PATIENCE};
@@ -24,9 +25,6 @@ use scenarios::{Mismatch, Subject, blue_green, smoke};
 use super::blue_green_ground::{self, Prepared};
 use super::workplace::Workplace;
 use crate::problem::Problem;
-
-/// Where our pods are that look at the platform from inside its cluster.
-pub const NAMESPACE: &str = "default";
 
 /// From asking for a pod inside the cluster until it runs.
 const TUNNEL_DEADLINE: Duration = Duration::from_secs(60);
@@ -183,16 +181,19 @@ async fn versions(place: &ClusterPlace) -> Result<BTreeMap<Service, String>, Clu
     Ok(live::versions(live::look(&cluster, PLATFORM).await?))
 }
 
-/// Takes back what a proof that was called off has in a cluster that stays; a second signal
-/// leaves at once.
+/// Takes back what a proof that was called off, by its run, has in a cluster that stays; a
+/// second signal leaves at once.
 pub async fn leave(
+    run: &Run,
     place: &Workplace,
     environment: &Environment,
     selection: &Selection,
     interrupts: &mut Interrupts,
 ) {
+    let can = |capability| environment.lacks(capability).is_none();
     let is_release = |it: &&'static Entry| matches!(it.family, Family::BlueGreen(_));
-    let releases = selection.scenarios.iter().any(is_release);
+    let releases =
+        can(Capability::BlueGreen) && selection.scenarios.iter().any(|it| is_release(&it));
     if releases {
         say!("called off: a release under way is ended first; once more leaves at once");
     }
@@ -203,12 +204,17 @@ pub async fn leave(
         let Ok(cluster) = its.open().await else {
             return;
         };
+        // Pods end by themselves where this fails.
+        if environment.cluster.is_some() && can(Capability::Allowed(Action::Inside)) {
+            let _ = tunnel::close_all(cluster.client().clone(), INSIDE).await;
+        }
+        if !releases {
+            return;
+        }
         if environment.cluster.is_some() {
-            // They end by themselves where this fails.
-            let _ = tunnel::close_all(cluster.client().clone(), NAMESPACE).await;
             let _ = prober::close_all(cluster.client().clone(), prober::MONITORING).await;
         }
-        if releases && let Err(error) = blue_green_ground::end(place, &cluster).await {
+        if let Err(error) = blue_green_ground::end(place, &cluster, run.id()).await {
             Problem::new(error.exit_code(), error).show();
         }
     };
@@ -233,7 +239,7 @@ async fn inside(place: &ClusterPlace, image: &str) -> Result<Tunnel, String> {
     let cluster = place.open().await;
     let cluster = cluster.map_err(|error| error.to_string())?;
     let client = cluster.client().clone();
-    let opened = Tunnel::open(client, NAMESPACE, image, INGRESS_SERVICE, TUNNEL_DEADLINE);
+    let opened = Tunnel::open(client, INSIDE, image, INGRESS_SERVICE, TUNNEL_DEADLINE);
     opened.await.map_err(|error| error.to_string())
 }
 

@@ -95,7 +95,7 @@ pub async fn again(
         ended = course => ended?,
         code = interrupts.next() => {
             if let Purpose::Prove(selection) = purpose {
-                verify::leave(place, environment, selection, &mut interrupts).await;
+                verify::leave(&run, place, environment, selection, &mut interrupts).await;
             }
             run.end_stages(StageResult::Interrupted)?;
             code

@@ -61,6 +61,34 @@ fn a_colour_that_dies_before_it_is_live_is_the_releases_affair() {
 }
 
 #[test]
+fn a_proof_that_is_called_off_leaves_anothers_release_at_its_gate() {
+    let rig = Rig::new();
+    rig.up();
+    to_the_gate(&rig, "v2.2.0");
+    let status = || {
+        let status = ["blue-green", "status", "--json"];
+        let told = rig.run(&[&status[..], &OF_MARKET_DATA].concat());
+        told.expect_code(0).stdout.clone()
+    };
+    let before = status();
+    // The release would be ended for the second of these, which has not begun.
+    let mut proof = rig.spawn(&["scenario", "run", "smoke", "blue-green/race"]);
+    proof.reaches("verify");
+    proof.signal(Signal::SIGINT);
+    proof.ends_within(SECONDS).expect_code(130);
+    assert_eq!(status(), before);
+    // Nor does one that is let go on end it.
+    rig.run(&["scenario", "run", "blue-green/race"])
+        .expect_code(1)
+        .expect_words("is left alone: it is at the step gate");
+    assert_eq!(status(), before);
+    let promote = ["blue-green", "promote"];
+    rig.run(&[&promote[..], &OF_MARKET_DATA].concat())
+        .expect_code(0);
+    rig.run(&["down"]).expect_code(0);
+}
+
+#[test]
 fn both_colours_go_with_a_supervisor_that_is_killed() {
     let rig = Rig::new();
     rig.up();

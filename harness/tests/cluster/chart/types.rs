@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,7 @@ pub fn unknown_fields(object: &Object) -> Result<Vec<String>, String> {
         (Some("rbac.authorization.k8s.io/v1"), "ClusterRoleBinding") => {
             lost::<ClusterRoleBinding>(object)
         }
+        (Some("rbac.authorization.k8s.io/v1"), "Role") => lost::<Role>(object),
         (Some("rbac.authorization.k8s.io/v1"), "RoleBinding") => lost::<RoleBinding>(object),
         (Some("v1"), "ConfigMap") => lost::<ConfigMap>(object),
         (Some("v1"), "LimitRange") => lost::<LimitRange>(object),

@@ -61,9 +61,7 @@ impl Shared {
 
     /// The cluster, with `namespace` as the one to work in.
     pub async fn cluster(&self, namespace: &str) -> Cluster {
-        let place = self.place();
-        let opened = Cluster::open(&place.kubeconfig, &place.context, namespace);
-        opened.await.unwrap()
+        self.place().open_in(namespace).await.unwrap()
     }
 
     /// Does `test` in a namespace of its own, which has the platform's Secrets and is gone

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use harness::cluster::Cluster;
 use harness::cluster::workloads::Workloads;
+use harness::cluster::{Access, Cluster};
 use harness::environment::Environment;
 use harness::proxies::Proxies;
 use nix::sys::signal::Signal;
@@ -69,7 +69,8 @@ async fn tunnels(rig: &Rig) -> usize {
     let place = rig.environment().unwrap()["cluster"].clone();
     let kubeconfig = Path::new(place["kubeconfig"].as_str().unwrap());
     let context = place["context"].as_str().unwrap();
-    let cluster = Cluster::open(kubeconfig, context, "default").await.unwrap();
+    let opened = Cluster::open(kubeconfig, context, "default", Access::ours());
+    let cluster = opened.await.unwrap();
     let selector = format!("{}=tunnel", harness::tunnel::LABEL);
     let workloads = Workloads::look(&cluster, &selector).await.unwrap();
     workloads.pods.len()

@@ -4,15 +4,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
 use harness::home::Home;
 use harness::images::{self, Supply, Workshop};
 use harness::tiers::ground;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::PostParams;
 use loadtests::generators::PART;
 use loadtests::result::LoadResult;
+use nix::sys::signal::Signal;
+use serde_json::json;
 
 use super::engine;
-use crate::rig::{E2E, Ended, Rig};
+use crate::rig::{E2E, Ended, Rig, SECONDS};
+
+/// The image of the platform.
+const PLATFORM: &str = "trii-rehearsal/platform";
 
 const STAGING: [&str; 2] = ["--target", "staging"];
 
@@ -101,6 +111,54 @@ impl Staging {
         };
         fs::write(staging.kubeconfig(), theirs).unwrap();
         staging
+    }
+
+    /// The same, by a user of the cluster who has these Roles of
+    /// `fixtures/k8s-manifests/roles`, and no other right.
+    async fn by_a_user_with(self, roles: &[&str]) -> Staging {
+        let cluster = self.place.open_in("default").await.unwrap();
+        let user = format!("user-{}-{}", std::process::id(), roles.join("-"));
+        let account =
+            format!("{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {user}}}}}");
+        cluster.apply(&account).await.unwrap();
+        for role in roles {
+            let file = format!("../fixtures/k8s-manifests/roles/{role}.yaml");
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = fs::read_to_string(file).unwrap();
+            let namespace = text
+                .lines()
+                .find_map(|line| line.strip_prefix("  namespace: "))
+                .unwrap();
+            let binding = format!(
+                "{{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, \
+                 metadata: {{name: {user}-{role}, namespace: {namespace}}}, \
+                 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: trii-{role}}}, \
+                 subjects: [{{kind: ServiceAccount, name: {user}, namespace: default}}]}}"
+            );
+            cluster.apply(&text).await.unwrap();
+            cluster.apply(&binding).await.unwrap();
+        }
+        let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client().clone(), "default");
+        let asked = accounts
+            .create_token_request(&user, &PostParams::default(), &TokenRequest::default())
+            .await;
+        let token = asked.unwrap().status.unwrap().token;
+        let theirs = fs::read_to_string(&self.place.kubeconfig).unwrap();
+        let value = |key: &str| {
+            let mut lines = theirs.lines();
+            let found = lines.find_map(|line| line.trim().strip_prefix(key));
+            found.unwrap().trim()
+        };
+        let (context, server) = (&self.place.context, value("server:"));
+        let authority = value("certificate-authority-data:");
+        let kubeconfig = json!({
+            "clusters": [{"name": "it", "cluster":
+                {"server": server, "certificate-authority-data": authority}}],
+            "users": [{"name": user, "user": {"token": token}}],
+            "contexts": [{"name": context, "context": {"cluster": "it", "user": user}}],
+        });
+        fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
+        self
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -222,6 +280,120 @@ async fn it_is_put_under_load_at_no_more_than_its_rate() {
     let code = staging.run(&save).status.code();
     assert!(matches!(code, Some(0 | 5)), "{code:?}");
     assert_eq!(code == Some(0), baseline.exists());
+}
+
+/// By the Roles of docs/remote.md: each lets its word be done, and what none of them gives is
+/// refused by the cluster, whatever `allow` says.
+#[tokio::test]
+async fn each_word_of_allow_takes_its_role_and_no_more() {
+    let all = async |roles: &[&str]| {
+        let staging = Staging::new();
+        let image = staging.place.shell_image.clone().unwrap();
+        let allowed = format!(
+            "allow = [\"deploy\", \"orders\", \"inside\", \"load\"]\nmax_rate = 20\nshell_image = {image:?}"
+        );
+        staging
+            .change("allow = [] # nothing", &allowed)
+            .change("{ rate = 90, seconds = 150 }", "{ rate = 90, seconds = 5 }")
+            .by_a_user_with(roles)
+            .await
+    };
+    let status = ["blue-green", "status", "--service", "market-data-service"];
+    let colour = [
+        &["blue-green", "deploy"],
+        &status[2..],
+        &["--version", "v0.0.0-nowhere"],
+    ]
+    .concat();
+    let load = ["load", "run", "steady"];
+
+    let reader = all(&["read"]).await;
+    reader.run(&status).expect_code(0);
+    reader
+        .run(&["smoke"])
+        .expect_code(1)
+        .expect_words("ok an order moves cash and position exactly")
+        .expect_words("cannot create resource \"pods\"");
+    for refused in [&["deploy"][..], &colour, &load] {
+        let ended = reader.run(refused);
+        ended.expect_code(3).expect_words("forbidden");
+    }
+
+    let inside = all(&["read", "inside"]).await;
+    inside.run(&["smoke"]).expect_code(0);
+    inside
+        .run(&["deploy"])
+        .expect_code(3)
+        .expect_words("forbidden");
+
+    let deployer = all(&["read", "deploy"]).await;
+    deployer.run(&["deploy"]).expect_code(0);
+    deployer
+        .run(&colour)
+        .expect_code(1)
+        .expect_words("taken back before any traffic");
+
+    let loader = all(&["read", "load"]).await;
+    let code = loader.run(&load).status.code();
+    assert!(matches!(code, Some(0 | 5)), "{code:?}");
+    loader.run(&colour).expect_code(3).expect_words("forbidden");
+}
+
+#[test]
+fn load_goes_to_no_site_that_the_cluster_does_not_serve() {
+    let staging = Staging::new();
+    let site = shared().site_host;
+    let staging = staging
+        .change("allow = [] # nothing", "allow = [\"load\"]\nmax_rate = 20")
+        .change(
+            &format!("site_url = \"https://{site}\""),
+            "site_url = \"https://real-users.example\"",
+        );
+    staging
+        .run(&["load", "run", "steady"])
+        .expect_code(4)
+        .expect_words("https://real-users.example")
+        .expect_words("is not shown to be served");
+}
+
+#[tokio::test]
+async fn a_proof_that_is_called_off_writes_nothing_where_deploying_is_not_allowed() {
+    let of = ["--service", "market-data-service"];
+    let version = format!("colleague-{}", std::process::id());
+    let (engine, live) = (engine().await, format!("{PLATFORM}:v2.1.0"));
+    let another = TagImageOptionsBuilder::new().repo(PLATFORM).tag(&version);
+    let tagged = engine.client().tag_image(&live, Some(another.build()));
+    tagged.await.unwrap();
+    let colleague = super::scenarios::shared();
+    let deploy = ["blue-green", "deploy", "--manual", "--version", &version];
+    colleague
+        .run(&[&deploy[..], &of].concat())
+        .expect_code(0)
+        .expect_words("waits at the gate");
+    let staging = Staging::new();
+    let status = || {
+        let status = [&["blue-green", "status", "--json"][..], &of].concat();
+        staging.run(&status).expect_code(0).stdout.clone()
+    };
+    let before = status();
+    for proof in [
+        &["smoke"][..],
+        &["scenario", "run", "smoke", "blue-green/race"],
+    ] {
+        let mut proof = staging.rig.spawn(&[proof, &STAGING].concat());
+        proof.reaches("verify");
+        proof.signal(Signal::SIGINT);
+        proof.ends_within(SECONDS).expect_code(130);
+        assert_eq!(status(), before);
+    }
+    colleague
+        .run(&[&["blue-green", "abort"][..], &of].concat())
+        .expect_code(0);
+    let name = format!("{PLATFORM}:{version}");
+    let removed = engine
+        .client()
+        .remove_image(&name, None::<RemoveImageOptions>, None);
+    removed.await.unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::blue_green::lock::Holder;
 use crate::blue_green::objects::{Objects, as_deployer};
 use crate::blue_green::{Colour, Status};
 use crate::bring_up::Owned;
-use crate::cluster::{Cluster, rollout};
+use crate::cluster::{Access, Cluster, rollout};
 use crate::ledger::Ledger;
 use crate::local::services::Listening;
 
@@ -54,7 +54,8 @@ impl Rig {
         let kubeconfig = super::super::kubeconfig(self.address, token);
         let path = self.folder.path().join("kubeconfig");
         std::fs::write(&path, kubeconfig.to_string()).unwrap();
-        Cluster::open(&path, "local", "trii").await.unwrap()
+        let opened = Cluster::open(&path, "local", "trii", Access::ours());
+        opened.await.unwrap()
     }
 
     /// Its pods are at `address`, and well: after they have told that they have no program.
