@@ -10,6 +10,7 @@ mod install;
 pub mod network;
 mod reached;
 pub mod release;
+pub mod repair;
 pub mod surroundings;
 
 use std::net::Ipv4Addr;

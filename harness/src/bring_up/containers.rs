@@ -80,6 +80,8 @@ pub struct OwnedContainer {
     pub(super) entry: String,
     log: PathBuf,
     engine: Engine,
+    /// Where it listens, in the container.
+    port: u16,
     /// Once it is started. Keeps its log coming.
     handle: Option<Handle>,
 }
@@ -297,6 +299,7 @@ async fn start(
         entry,
         log: context.log(part),
         engine: engine.clone(),
+        port,
         handle: None,
     });
     let request = {
@@ -390,46 +393,102 @@ pub async fn answers_ping(address: &str) -> Result<(), String> {
     }
 }
 
-/// Notices containers that end.
-pub struct ContainerWatch(FuturesUnordered<BoxFuture<'static, Lost>>);
+/// Notices containers that end, and that run again because somebody started them.
+pub struct ContainerWatch(FuturesUnordered<BoxFuture<'static, (Watched, Change)>>);
+
+/// What became of a container.
+pub enum Change {
+    /// It has ended although nobody asked it to.
+    Lost(Lost),
+    /// It runs again.
+    Back {
+        /// The part it is.
+        part: String,
+        /// Where it listens now: the engine publishes another port at each start.
+        address: String,
+    },
+}
+
+/// A container that is watched.
+#[derive(Clone)]
+struct Watched {
+    engine: Engine,
+    name: String,
+    part: &'static str,
+    port: u16,
+    log: PathBuf,
+}
 
 impl ContainerWatch {
     /// Watches those which are started.
     pub fn new(containers: &[OwnedContainer]) -> Self {
-        ContainerWatch(
-            containers
-                .iter()
-                .map(|container| end_of(container))
-                .collect(),
-        )
+        let watched = containers.iter().map(|container| Watched {
+            engine: container.engine.clone(),
+            name: container.name.clone(),
+            part: container.part,
+            port: container.port,
+            log: container.log.clone(),
+        });
+        ContainerWatch(watched.map(Watched::end).collect())
     }
 
-    /// The next that ends. Never returns where there is none to watch.
-    pub async fn next_lost(&mut self) -> Lost {
-        match self.0.next().await {
-            Some(lost) => lost,
-            None => std::future::pending().await,
-        }
+    /// The next that ends, or runs again. Never returns where there is none to watch. May be
+    /// dropped and called again.
+    pub async fn next_change(&mut self) -> Change {
+        let Some((watched, change)) = self.0.next().await else {
+            return std::future::pending().await;
+        };
+        self.0.push(match change {
+            Change::Lost(_) => watched.start(),
+            Change::Back { .. } => watched.end(),
+        });
+        change
     }
 }
 
-fn end_of(container: &OwnedContainer) -> BoxFuture<'static, Lost> {
-    let engine = container.engine.clone();
-    let name = container.name.clone();
-    let part = container.part.to_owned();
-    let log = container.log.clone();
-    Box::pin(async move {
-        let mut end = engine
-            .client()
-            .wait_container(&name, None::<WaitContainerOptions>);
-        let how = match end.next().await {
-            Some(Ok(ended)) => format!("its container ended with exit code {}", ended.status_code),
-            Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
-                format!("its container ended with exit code {code}")
-            }
-            Some(Err(error)) => format!("the engine lost it: {}", crate::chain(&error)),
-            None => "the engine says no more of it".into(),
-        };
-        Lost { part, how, log }
-    })
+impl Watched {
+    fn end(self) -> BoxFuture<'static, (Watched, Change)> {
+        Box::pin(async move {
+            let mut end = self
+                .engine
+                .client()
+                .wait_container(&self.name, None::<WaitContainerOptions>);
+            let how = match end.next().await {
+                Some(Ok(ended)) => {
+                    format!("its container ended with exit code {}", ended.status_code)
+                }
+                Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
+                    format!("its container ended with exit code {code}")
+                }
+                Some(Err(error)) => format!("the engine lost it: {}", crate::chain(&error)),
+                None => "the engine says no more of it".into(),
+            };
+            drop(end);
+            let lost = Lost {
+                part: self.part.to_owned(),
+                how,
+                log: self.log.clone(),
+            };
+            (self, Change::Lost(lost))
+        })
+    }
+
+    /// Polled, for as long as the environment stays: an engine that is started again tells
+    /// nobody who watched it before.
+    fn start(self) -> BoxFuture<'static, (Watched, Change)> {
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        Box::pin(async move {
+            let address = loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if let Ok(address) = published(&self.engine, &self.name, self.port).await {
+                    break address;
+                }
+            };
+            let back = Change::Back {
+                part: self.part.to_owned(),
+                address,
+            };
+            (self, back)
+        })
+    }
 }

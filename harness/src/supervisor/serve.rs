@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{BEAT, Message, Order, Request};
-use crate::bring_up::containers::ContainerWatch;
+use crate::bring_up::containers::{Change, ContainerWatch};
 use crate::bring_up::{Context, Lost, Owned, UpError};
 use crate::config::{Config, Target};
 use crate::environment::{Environment, EnvironmentFolder, Secrets};
@@ -202,15 +202,10 @@ async fn stay_up(
     let mut watch = Watch::new(owned);
     loop {
         tokio::select! {
-            lost = watch.next_lost() => {
-                environment.lost.push(format!("{}: {}", lost.part, lost.how));
-                // A full disk does not change that the part is lost.
+            change = watch.next_change() => {
+                record(change, &mut environment, messages);
+                // A full disk changes nothing of it.
                 let _ = folder.write(&environment);
-                let _ = messages.send(Message::Happened(Happening::PartLost {
-                    part: lost.part,
-                    how: lost.how,
-                    log: in_run_folder(&lost.log, &environment.run_folder),
-                }));
             }
             asked = control.asked() => match asked {
                 Asked::ToStay => {
@@ -224,6 +219,28 @@ async fn stay_up(
     }
 }
 
+fn record(change: Change, environment: &mut Environment, messages: &UnboundedSender<Message>) {
+    match change {
+        Change::Lost(lost) => {
+            environment
+                .lost
+                .push(format!("{}: {}", lost.part, lost.how));
+            let _ = messages.send(Message::Happened(Happening::PartLost {
+                part: lost.part,
+                how: lost.how,
+                log: in_run_folder(&lost.log, &environment.run_folder),
+            }));
+        }
+        Change::Back { part, address } => {
+            let of_it = format!("{part}: ");
+            environment.lost.retain(|lost| !lost.starts_with(&of_it));
+            for known in environment.parts.iter_mut().filter(|it| it.name == part) {
+                known.address.clone_from(&address);
+            }
+        }
+    }
+}
+
 /// As the report links it: relative to the run's folder.
 fn in_run_folder(log: &Path, folder: &Path) -> String {
     log.strip_prefix(folder)
@@ -232,7 +249,7 @@ fn in_run_folder(log: &Path, folder: &Path) -> String {
         .to_string()
 }
 
-/// Notices parts that end although nobody asked them to.
+/// Notices parts that end although nobody asked them to, and containers that run again.
 struct Watch<'a> {
     owned: &'a Owned,
     child_ended: Option<Signal>,
@@ -252,16 +269,16 @@ impl<'a> Watch<'a> {
     }
 
     /// May be dropped and called again.
-    async fn next_lost(&mut self) -> Lost {
+    async fn next_change(&mut self) -> Change {
         loop {
             if let Some(lost) = self.lost_children.pop_front() {
-                return lost;
+                return Change::Lost(lost);
             }
             tokio::select! {
                 () = next_signal(&mut self.child_ended) => {
                     self.lost_children.extend(self.owned.newly_lost());
                 }
-                lost = self.containers.next_lost() => return lost,
+                change = self.containers.next_change() => return change,
             }
         }
     }

@@ -3,7 +3,7 @@
 use harness::down;
 use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
 use harness::exit::ExitCode;
-use harness::kind::health;
+use harness::kind::repair::repair;
 use harness::run::event::{Stage, StageResult};
 use harness::run::{Run, RunFolderError};
 
@@ -52,9 +52,8 @@ pub async fn find(place: &Workplace, name: &EnvironmentName) -> Result<Found, Pr
     if !environment.stays || environment.target != place.target_name {
         return Ok(Found::Nothing);
     }
-    let found = health::look(&environment, cluster).await;
-    let past_help = [found.cluster, environment.lost.clone()].concat();
-    if past_help.is_empty() {
+    let found = repair(&place.home, &environment, cluster, &|step| say!("{step}")).await;
+    if found.cluster.is_empty() {
         let mut unwell = found.platform;
         unwell.extend(other_version(place, &environment));
         return Ok(Found::Usable(Box::new(Usable {
@@ -62,8 +61,10 @@ pub async fn find(place: &Workplace, name: &EnvironmentName) -> Result<Found, Pr
             unwell,
         })));
     }
-    let trouble = past_help.join("; ");
-    say!("{name} is up but past help ({trouble}): it is made anew");
+    let trouble = found.cluster.join("; ");
+    say!(
+        "{name} is past help ({trouble}): it is made anew, and what its Postgres and Redis hold is lost"
+    );
     down::one(&place.home, name, None).await;
     Ok(Found::PastHelp)
 }

@@ -7,7 +7,7 @@ mod scenarios;
 mod socket;
 mod stages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,6 +102,16 @@ impl ClusterRig {
             .chain(networks.filter(|name| name.starts_with(&mark)))
             .chain(volumes.map(|it| it.name).filter(|it| noted.contains(it)))
             .collect()
+    }
+
+    /// Their ids by their names.
+    async fn identities(&self) -> BTreeMap<String, String> {
+        let mut identities = BTreeMap::new();
+        for name in self.containers().await {
+            let inspected = self.engine.client().inspect_container(&name, None).await;
+            identities.insert(name, inspected.unwrap().id.unwrap());
+        }
+        identities
     }
 
     /// Their names.

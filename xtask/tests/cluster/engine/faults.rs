@@ -127,6 +127,33 @@ async fn a_platform_that_runs_goes_on_whatever_a_deployment_comes_to() {
     rig.run(&["deploy"]).expect_code(0);
     serves(rig, "v2.1.0").await;
 
+    is_repaired(&cluster).await;
+
     rig.run(&["down"]).expect_code(0);
     cluster.leaves_nothing(traces).await;
+}
+
+/// What was stopped is started again, and is what it was: nothing is made anew.
+async fn is_repaired(cluster: &ClusterRig) {
+    let rig = &cluster.rig;
+    let docker = cluster.engine.client();
+    let before = cluster.identities().await;
+    let named = |part: &str| before.keys().find(|name| name.contains(part)).unwrap();
+    let (node, postgres) = (named("-control-plane"), named("-postgres-"));
+    docker.pause_container(node).await.unwrap();
+    docker.stop_container(postgres, None).await.unwrap();
+    eventually("Postgres is told to be lost", SECONDS, || {
+        let lost = rig.environment().unwrap()["lost"].clone();
+        match lost.to_string().contains("postgres") {
+            true => Ok(()),
+            false => Err(lost.to_string()),
+        }
+    });
+    rig.run(&["up", "--target", "kind"])
+        .expect_code(0)
+        .expect_words(&format!("{node} is paused: unpausing it"))
+        .expect_words(&format!("{postgres} is stopped: starting it"));
+    assert_eq!(cluster.identities().await, before);
+    assert_eq!(rig.environment().unwrap()["lost"], serde_json::json!([]));
+    serves(rig, "v2.1.0").await;
 }
