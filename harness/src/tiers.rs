@@ -2,7 +2,7 @@
 //!
 //! A test's tier is the name of its binary: `containers` and `cluster` are integration
 //! tests of these names, all others are `fast`. Within both, a module's name tells what
-//! its tests need besides: [`Requirement`].
+//! its tests need besides: `requirement.rs`.
 
 pub mod ground;
 mod requirement;

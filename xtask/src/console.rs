@@ -99,11 +99,6 @@ impl Console {
         lock(&self.screen, |screen| screen.silence.since = Instant::now());
     }
 
-    /// Somebody else has said something.
-    pub fn heard(&self) {
-        lock(&self.screen, |screen| screen.silence.since = Instant::now());
-    }
-
     /// Awaits `work`. Where that takes longer, it is said that it does.
     pub async fn waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
         let console = Console::new();

@@ -2,10 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use loadtests::result::LoadResult;
 use nix::sys::signal::Signal;
 
 use crate::machine::{MuteEngine, eventually};
