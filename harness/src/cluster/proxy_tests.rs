@@ -160,7 +160,7 @@ fn proxies(variables: &[(&str, &str)]) -> Proxies {
 }
 
 async fn version(proxies: &Proxies, kubeconfig: &Path) -> Result<String, ClusterError> {
-    let cluster = Cluster::open_by(proxies, kubeconfig, "far", "trii")?;
+    let cluster = Cluster::open_by(proxies, kubeconfig, "far", "trii", Access::ours())?;
     cluster.version(Duration::from_secs(10)).await
 }
 

@@ -151,14 +151,16 @@ pub(super) fn judge(target: &schema::Target) -> Result<RemoteTarget, Fault> {
 /// Whether real users are on a cluster is a fact of the cluster and its site: no second target
 /// gives away what the first one protects. `text` is the file's.
 pub(super) fn judge_production(
-    written: &BTreeMap<String, schema::Target>,
+    written: &BTreeMap<Spanned<String>, schema::Target>,
     targets: &BTreeMap<String, Target>,
     text: &str,
 ) -> Result<(), Fault> {
     let mut remote: Vec<_> = targets
         .iter()
         .filter_map(|(name, target)| match target {
-            Target::Remote(target) => Some((name, target, written[name].production.as_ref()?)),
+            Target::Remote(target) => {
+                Some((name, target, written[name.as_str()].production.as_ref()?))
+            }
             Target::Local(_) | Target::Kind(_) => None,
         })
         .collect();

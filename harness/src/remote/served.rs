@@ -12,6 +12,7 @@ use super::RemoteError;
 use crate::chain;
 use crate::cluster::{Cluster, ClusterError};
 use crate::entry::Entry;
+use crate::proxies::Proxies;
 use crate::wait::{self, Observation};
 
 /// On every answer: the pod that gave it.
@@ -110,7 +111,8 @@ fn covers(rule: &str, host: &str) -> bool {
 /// Asks the host for `/`, which every service answers with its marks, and looks for the pod
 /// that says it answered.
 async fn answered_by_a_pod(cluster: &Cluster, entry: &Entry, host: &str) -> Observation<()> {
-    let client = match entry.client([host]) {
+    // The way that load goes.
+    let client = match entry.client([host], &Proxies::default()) {
         Ok(client) => client,
         Err(error) => return Observation::Hopeless(error.to_string()),
     };
