@@ -63,7 +63,7 @@ impl Left {
 
 impl NotJudged {
     /// Why something with this owner was left alone.
-    pub(crate) fn line(resource: &Resource, owner: &ProcessIdentity, why: &str) -> String {
+    fn line(resource: &Resource, owner: &ProcessIdentity, why: &str) -> String {
         format!(
             "{resource}: left alone: it cannot be told whether {owner}, its owner, lives: {why}"
         )

@@ -698,7 +698,7 @@ impl std::fmt::Display for Outcome {
         let mut sum = Tally::default();
         for tier in &self.plan.tiers {
             let tally = self.tallies.get(tier).cloned().unwrap_or_default();
-            writeln!(f, "{:<11} {}", tier.name(), self.in_words(*tier, &tally))?;
+            writeln!(f, "{:<11} {}", tier.name(), self.in_words(&tally))?;
             sum.passed += tally.passed;
             sum.failed += tally.failed;
             sum.ignored += tally.ignored + tally.left_out();
@@ -743,7 +743,7 @@ impl Outcome {
         self.plan.strict && self.tallies.values().any(|tally| tally.left_out() > 0)
     }
 
-    fn in_words(&self, tier: Tier, tally: &Tally) -> String {
+    fn in_words(&self, tally: &Tally) -> String {
         if *tally == Tally::default() {
             return match self.ran {
                 ExitCode::Interrupted | ExitCode::Terminated => "not run: called off".into(),

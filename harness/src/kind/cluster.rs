@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::network::{Network, containers_gone};
-use crate::bring_up::containers::{NODE_PATIENCE, published, within};
+use crate::bring_up::containers::{NODE_PATIENCE, published, with_patience, within};
 use crate::bring_up::{Context, UpError};
 use crate::config::KindTarget;
 use crate::engine::Engine;

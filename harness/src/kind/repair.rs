@@ -128,24 +128,23 @@ fn past_help(reason: String) -> Trouble {
 
 /// Those of the environment that the ledger knows of, a cluster's nodes among them.
 async fn containers(home: &Home, environment: &Environment) -> Result<Vec<Container>, Unrepaired> {
-    let of_engine = |error: &dyn std::error::Error| Unrepaired::Engine(crate::chain(error));
-    let entries = Ledger::at(home.ledger()).open_entries();
-    let entries = entries.map_err(|error| of_engine(&error))?;
+    let open = Ledger::at(home.ledger()).open().await;
+    let entries = open
+        .map_err(|error| Unrepaired::Engine(error.with_help()))?
+        .entries;
     let mut containers = Vec::new();
     let name = environment.name.to_string();
     for entry in entries.into_iter().filter(|it| it.environment == name) {
-        let (Resource::Container { engine, .. } | Resource::Cluster { engine, .. }) =
-            &entry.resource
-        else {
-            continue;
-        };
-        let engine = Engine::at(engine)
-            .await
-            .map_err(|error| of_engine(&error))?;
-        let names = match entry.resource {
-            Resource::Cluster { name, .. } => nodes(&engine, &name).await?,
-            Resource::Container { name, .. } => vec![name],
-            _ => Vec::new(),
+        let (engine, names) = match entry.resource {
+            Resource::Container { name, engine } => (at(&engine).await?, vec![name]),
+            Resource::Cluster { name, engine } => {
+                let engine = at(&engine).await?;
+                let nodes = nodes(&engine, &name).await?;
+                (engine, nodes)
+            }
+            Resource::Directory { .. } | Resource::Process { .. } | Resource::Network { .. } => {
+                continue;
+            }
         };
         containers.extend(names.into_iter().map(|name| Container {
             engine: engine.clone(),
@@ -153,6 +152,11 @@ async fn containers(home: &Home, environment: &Environment) -> Result<Vec<Contai
         }));
     }
     Ok(containers)
+}
+
+async fn at(engine: &str) -> Result<Engine, Unrepaired> {
+    let engine = Engine::at(engine).await;
+    engine.map_err(|error| Unrepaired::Engine(crate::chain(&error)))
 }
 
 async fn nodes(engine: &Engine, cluster: &str) -> Result<Vec<String>, Unrepaired> {

@@ -57,7 +57,8 @@ pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpErr
     let port = on_a_free_port(context, POSTGRES, async |port| {
         context
             .owned
-            .start(&server(context, binaries, &data, user.as_ref(), port))?;
+            .start(&server(context, binaries, &data, user.as_ref(), port))
+            .await?;
         accepts_connections(context, &data).await
     })
     .await?;

@@ -62,7 +62,7 @@ fn scenario_suite(report: &Report, scenario: &ScenarioReport, name: &str) -> Tes
         cases.push(error("proven", "no check ran", ""));
     }
     let mut suite = suite(report, name, scenario.start_millis, scenario.millis, cases);
-    suite.add_property(("claim", legible(&scenario.claim)));
+    suite.add_property(("claim", legible(&scenario.claim).as_str()));
     suite
 }
 
@@ -79,11 +79,13 @@ fn suite(
         .started_at
         .and_then(|start| start.checked_add(Duration::from_millis(start_millis)).ok())
         .and_then(timestamp);
-    suite.add_properties([
-        ("run", legible(&report.run)),
-        ("target", legible(&report.target)),
-        ("environment", legible(&report.environment)),
-    ]);
+    for (property, value) in [
+        ("run", &report.run),
+        ("target", &report.target),
+        ("environment", &report.environment),
+    ] {
+        suite.add_property((property, legible(value).as_str()));
+    }
     let mut names = Names::default();
     suite.add_test_cases(cases.into_iter().map(|mut case| {
         case.name = names.unique(&case.name).into();

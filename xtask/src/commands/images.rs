@@ -109,7 +109,7 @@ async fn engine() -> Result<Engine, Problem> {
 /// Takes away what builders that were killed left; it is in nobody's way, so what stays is said
 /// and no more.
 async fn swept(places: &Places) -> Result<(), Problem> {
-    for left in sweep::dead_owners(&home(places)?).await {
+    for left in sweep::dead_owners(&home(places)?).await.lines() {
         say!("left: {left}");
     }
     Ok(())

@@ -192,8 +192,7 @@ pub async fn leave(
 ) {
     let can = |capability| environment.lacks(capability).is_none();
     let is_release = |it: &&'static Entry| matches!(it.family, Family::BlueGreen(_));
-    let releases =
-        can(Capability::BlueGreen) && selection.scenarios.iter().any(|it| is_release(&it));
+    let releases = can(Capability::BlueGreen) && selection.scenarios.iter().any(is_release);
     if releases {
         say!("called off: a release under way is ended first; once more leaves at once");
     }

@@ -91,8 +91,10 @@ impl Pod {
     /// The address behind one of its ports, which is called by its name or its number.
     pub fn port(&self, called: &str, listening: Listening) -> Option<SocketAddr> {
         let mut ports = self.container()["ports"].as_array()?.iter();
-        let port =
-            ports.find(|it| it["name"] == called || it["containerPort"].to_string() == called)?;
+        let number = called.parse().ok();
+        let port = ports.find(|it| {
+            it["name"] == called || number.is_some() && it["containerPort"].as_u64() == number
+        })?;
         match port["name"].as_str()? {
             METRICS => Some(listening.metrics),
             _ => Some(listening.address),

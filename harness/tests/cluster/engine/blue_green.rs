@@ -362,7 +362,8 @@ async fn only_the_deployer_moves_a_live_colour() {
             let advice = "cargo xtask blue-green deploy --service a";
             let every = DeleteParams::background();
             let labelled = ListParams::default().labels("trii.co/track=blue");
-            let collection = site.deployments().delete_collection(&every, &labelled);
+            let deployments = site.deployments();
+            let collection = deployments.delete_collection(&every, &labelled);
             for (what, refused) in [
                 ("scale", site.scale("kubectl", "a-blue", 0).await),
                 ("delete", site.delete("a-blue").await),

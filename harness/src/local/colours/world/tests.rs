@@ -180,10 +180,13 @@ fn a_pod_that_cannot_be_is_told_as_a_kubelet_tells_it() {
         panic!("{seen:?}");
     };
     assert!(trouble.to_string().contains("not found"), "{trouble}");
-    let address = ([127, 0, 0, 1], 1).into();
+    let listening = Listening {
+        address: ([127, 0, 0, 1], 1).into(),
+        metrics: ([127, 0, 0, 1], 2).into(),
+    };
     let failure = Some("HTTP probe failed with statuscode: 503".to_owned());
     world.pods[0].state = State::Running {
-        address,
+        listening,
         ready: false,
         failure,
     };
