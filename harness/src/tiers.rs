@@ -843,6 +843,8 @@ mod unit {
         insta::assert_snapshot!(filters.join("\n"), @r"
         not (binary(=containers) or binary(=cluster)) or binary(=containers)
             binary(=cluster)
+        (not (binary(=containers) or binary(=cluster)) or binary(=containers)) and not (binary(=containers) and test(/(^|::)registry::/))
+            binary(=cluster)
         (not (binary(=containers) or binary(=cluster)) or binary(=containers)) and not (binary(=containers) and test(/(^|::)engine::/))
             (binary(=cluster)) and not (binary(=cluster) and test(/(^|::)engine::/))
         not (binary(=containers) or binary(=cluster))
@@ -870,9 +872,9 @@ mod unit {
         };
         insta::assert_snapshot!(outcome, @r"
         fast        2 passed, 0 failed
-        containers  2 passed, 0 failed; 2 not run: they need a container engine, and no container engine answers (engine::c, engine::socket::s); 1 only by hand (docs/testing.md)
+        containers  2 passed, 0 failed; 3 not run: they need a container engine, and no container engine answers (engine::c, engine::registry::g, engine::socket::s); 1 only by hand (docs/testing.md)
         cluster     0 passed, 0 failed; 2 not run: helm missing: `cargo xtask test --provision` installs it (e, engine::f)
-        tests: 4 passed, 0 failed, 5 skipped
+        tests: 4 passed, 0 failed, 6 skipped
         ");
     }
 

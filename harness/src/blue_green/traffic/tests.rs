@@ -145,7 +145,10 @@ async fn a_pod_without_the_port_is_told() {
     let server = Server::new(|_| (500, json!("not asked")));
     let reading = Reading::of(&server.cluster("trii"), &[pod], PATIENCE).await;
     let unread = reading.unread().next().unwrap();
-    assert_eq!(unread.reason, "it has no port that is named \"http\"");
+    assert_eq!(
+        unread.reason,
+        "it has no port that is named \"metrics\" or \"http\""
+    );
 }
 
 #[test]
