@@ -122,14 +122,20 @@ pub async fn nodes_take_images(
     name: &str,
 ) -> Result<(), UpError> {
     const TRACE: [&str; 2] = ["ls", "/etc/kubernetes/manifests/kube-apiserver.yaml"];
+    // On a busy machine kubeadm is there before containerd answers again.
+    const ANSWERS: [&str; 2] = ["crictl", "version"];
     let node = control_plane(name);
     let ready = wait::until(
         "kubeadm starts the control plane",
         context.deadlines.cluster,
         LOOK_EVERY,
-        async || match exec::run(engine, &node, &TRACE, None).await {
-            Ok(_) => Observation::Ready(()),
-            Err(error) => Observation::NotYet(error.to_string()),
+        async || {
+            for command in [TRACE, ANSWERS] {
+                if let Err(error) = exec::run(engine, &node, &command, None).await {
+                    return Observation::NotYet(error.to_string());
+                }
+            }
+            Observation::Ready(())
         },
     );
     ready.await.map_err(|wait| UpError::Wait {
