@@ -44,7 +44,7 @@ impl Room {
         Ok(ledger.release(&entry)?)
     }
 
-    /// Runs `argv` here until it ends, at most `deadline`; `failed` says what that means.
+    /// Runs `argv` until it ends, at most `deadline`; `failed` says what that means.
     pub async fn run(
         &self,
         argv: &[String],
@@ -52,7 +52,8 @@ impl Room {
         progress: &(dyn Fn(&str) + Sync),
         failed: impl Fn(SubprocessError) -> ImageError,
     ) -> Result<(), ImageError> {
-        let (program, entry) = self.start(argv, &failed).await?;
+        // Where we are: cargo and rustup look for their settings there.
+        let (program, entry) = self.start(Path::new("."), argv, &failed).await?;
         let ended = program.ended(deadline, progress).await;
         self.ledger.release(&entry)?;
         ended.map_err(failed)
@@ -65,7 +66,7 @@ impl Room {
         deadline: Duration,
         failed: impl Fn(SubprocessError) -> ImageError,
     ) -> Result<String, ImageError> {
-        let (program, entry) = self.start(argv, &failed).await?;
+        let (program, entry) = self.start(&self.path, argv, &failed).await?;
         let answered = program.answered(deadline).await;
         self.ledger.release(&entry)?;
         answered.map_err(failed)
@@ -75,10 +76,11 @@ impl Room {
     /// folder goes.
     async fn start(
         &self,
+        dir: &Path,
         argv: &[String],
         failed: impl Fn(SubprocessError) -> ImageError,
     ) -> Result<(Started, String), ImageError> {
-        let program = subprocess::start_in(&self.path, argv).map_err(failed)?;
+        let program = subprocess::start_in(dir, argv).map_err(failed)?;
         let entry = self.record(argv, program.id()).await?;
         Ok((program, entry))
     }

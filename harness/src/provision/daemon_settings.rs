@@ -183,11 +183,11 @@ impl DaemonSettings {
 fn in_utf8(file: &Path, bytes: Vec<u8>) -> Result<String, NotOurs> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.split(|byte| *byte == b'\n');
+        let mut lines = valid.split(|byte| *byte == b'\n');
         NotOurs::NotJson {
             file: file.to_owned(),
-            line: line.clone().count(),
-            column: line.last().map_or(0, <[u8]>::len) + 1,
+            line: lines.clone().count(),
+            column: lines.next_back().map_or(0, <[u8]>::len) + 1,
             why: "a byte that is not UTF-8".to_owned(),
         }
     })
