@@ -19,8 +19,8 @@ use super::engine;
 use crate::machine::{Process, eventually, processes};
 use crate::rig::SECONDS;
 
-/// From the start until a builder is at work: Debian's lists are fetched first.
-const AT_WORK: Duration = Duration::from_secs(120);
+/// From the start until a builder is at work, where others work as well: packages are fetched first.
+const AT_WORK: Duration = Duration::from_secs(300);
 
 /// Lays `$1` over `$2` and becomes the rest.
 const WITH_RECIPES: &str = r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#;
