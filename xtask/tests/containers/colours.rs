@@ -82,8 +82,8 @@ fn a_proof_that_is_called_off_leaves_anothers_release_at_its_gate() {
         .expect_code(1)
         .expect_words("is left alone: it is at the step gate");
     assert_eq!(status(), before);
-    let promote = ["blue-green", "promote"];
-    rig.run(&[&promote[..], &OF_MARKET_DATA].concat())
+    let abort = ["blue-green", "abort"];
+    rig.run(&[&abort[..], &OF_MARKET_DATA].concat())
         .expect_code(0);
     rig.run(&["down"]).expect_code(0);
 }

@@ -4,7 +4,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::machine::eventually;
+use crate::machine::{Process, eventually};
 use crate::rig::{E2E, Rig, SECONDS};
 
 #[test]
@@ -159,11 +159,13 @@ fn what_a_killed_supervisor_leaves_is_shown_and_removed() {
         .unwrap()
         .signal(Signal::SIGSTOP);
     rig.find("postgres -D").unwrap().signal(Signal::SIGSTOP);
-    rig.supervisor().signal(Signal::SIGKILL);
+    let supervisor = rig.supervisor();
+    supervisor.signal(Signal::SIGKILL);
+    // Its locks are free then, and not before.
     eventually("the supervisor is gone", SECONDS, || {
-        match rig.find(" supervise") {
-            Ok(still) => Err(still.command),
-            Err(_) => Ok(()),
+        match Process::of(supervisor.pid).filter(Process::runs) {
+            Some(still) => Err(still.command),
+            None => Ok(()),
         }
     });
     rig.run(&["status"])

@@ -18,7 +18,7 @@ fn shim(folder: &Path, home: &Path, name: &str) {
             .find(|it| it.is_file())
     });
     let real = real.unwrap_or_else(|| panic!("no {name} on PATH"));
-    fs::write(home.join(name), real.display().to_string()).unwrap();
+    fs::write(home.join(name), format!("{}\n", real.display())).unwrap();
     let script = format!("#!/bin/sh\nread -r real <\"$HOME/{name}\" && exec \"$real\" \"$@\"\n");
     fs::write(folder.join(name), script).unwrap();
     fs::set_permissions(folder.join(name), Permissions::from_mode(0o755)).unwrap();
