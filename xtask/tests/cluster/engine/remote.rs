@@ -43,11 +43,19 @@ fn shared() -> Environment {
     EnvironmentFolder::of(&home, &name).read(&name).unwrap()
 }
 
-async fn generator_image(place: &ClusterPlace) -> String {
+/// The reference of one of our images, which the engine and every node have then.
+async fn on_nodes(place: &ClusterPlace, image: &str) -> String {
     let home = Home::new(std::env::var(ground::HOME).unwrap());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (engine, workshop) = (engine().await, Workshop::of(&workspace, &home));
-    let brought = images::on_nodes(&engine, &workshop, &place.name, PART, Supply::Auto, &|_| ());
+    let brought = images::on_nodes(
+        &engine,
+        &workshop,
+        &place.name,
+        image,
+        Supply::Auto,
+        &|_| (),
+    );
     brought.await.unwrap()
 }
 
@@ -250,7 +258,7 @@ fn a_colour_is_released_where_that_is_allowed_and_told_of_everywhere() {
 #[tokio::test]
 async fn it_is_put_under_load_at_no_more_than_its_rate() {
     let staging = Staging::new();
-    let image = generator_image(&staging.place).await;
+    let image = on_nodes(&staging.place, PART).await;
     let allowed =
         format!("allow = [\"load\", \"inside\"]\nmax_rate = 40\ngenerator_image = {image:?}");
     let staging = staging.change("allow = [] # nothing", &allowed).change(
@@ -360,7 +368,8 @@ fn load_goes_to_no_site_that_the_cluster_does_not_serve() {
 async fn a_proof_that_is_called_off_writes_nothing_where_deploying_is_not_allowed() {
     let of = ["--service", "market-data-service"];
     let version = format!("colleague-{}", std::process::id());
-    let (engine, live) = (engine().await, format!("{PLATFORM}:v2.1.0"));
+    let staging = Staging::new();
+    let (engine, live) = (engine().await, on_nodes(&staging.place, "platform").await);
     let another = TagImageOptionsBuilder::new().repo(PLATFORM).tag(&version);
     let tagged = engine.client().tag_image(&live, Some(another.build()));
     tagged.await.unwrap();
@@ -370,7 +379,6 @@ async fn a_proof_that_is_called_off_writes_nothing_where_deploying_is_not_allowe
         .run(&[&deploy[..], &of].concat())
         .expect_code(0)
         .expect_words("waits at the gate");
-    let staging = Staging::new();
     let status = || {
         let status = [&["blue-green", "status", "--json"][..], &of].concat();
         staging.run(&status).expect_code(0).stdout.clone()
