@@ -316,7 +316,7 @@ async fn pull(
         name: recipe.name.clone(),
     })?;
     progress(&format!("pulling {wanted}"));
-    let stored = credentials::stored(workshop.docker_config.as_deref(), wanted.registry()).await;
+    let stored = credentials::of_pull(engine, workshop.docker_config.as_deref(), wanted).await;
     let (credentials, unread) = match stored {
         Ok(credentials) => (credentials, None),
         Err(why) => (None, Some(why)),

@@ -14,6 +14,10 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use super::reference::PullReference;
+use crate::bring_up::containers::with_patience;
+use crate::engine::Engine;
+
 /// A keychain may ask its user.
 const HELPER_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -44,11 +48,32 @@ struct Kept {
     secret: String,
 }
 
+/// The credentials to pull `wanted` with. Where it names no registry the engine tells its own,
+/// which is the name under which docker keeps the credentials for that.
+///
+/// # Errors
+/// As [`stored`].
+pub(super) async fn of_pull(
+    engine: &Engine,
+    docker_config: Option<&Path>,
+    wanted: &PullReference,
+) -> Result<Option<DockerCredentials>, String> {
+    let registry = match wanted.registry() {
+        Some(registry) => registry.to_owned(),
+        None => {
+            let info = with_patience(engine, engine.client().info()).await?;
+            let info = info.map_err(|error| crate::chain(&error))?;
+            info.index_server_address.unwrap_or_default()
+        }
+    };
+    stored(docker_config, &registry).await
+}
+
 /// The credentials for `registry`; none where nobody logged in to it.
 ///
 /// # Errors
 /// In words, why those that there are cannot be read.
-pub(super) async fn stored(
+async fn stored(
     docker_config: Option<&Path>,
     registry: &str,
 ) -> Result<Option<DockerCredentials>, String> {

@@ -76,7 +76,7 @@ async fn registry_answers(engine: &Engine, workshop: &Workshop) -> Result<bool, 
     let Some(wanted) = Recipe::read(&workshop.recipes, PULLED)?.pull else {
         return Ok(false);
     };
-    let stored = credentials::stored(workshop.docker_config.as_deref(), wanted.registry()).await;
+    let stored = credentials::of_pull(engine, workshop.docker_config.as_deref(), &wanted).await;
     let name = wanted.to_string();
     let asked = engine
         .client()

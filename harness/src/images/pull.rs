@@ -94,14 +94,18 @@ fn in_words(error: DockerError) -> String {
 pub(super) fn advice(wanted: &PullReference, why: &str) -> String {
     let why = why.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    let registry = wanted.registry();
+    let registry = wanted.registry().unwrap_or("the registry");
+    let login = wanted.registry().unwrap_or_default();
     if says(&[
         "unauthorized",
         "no basic auth",
         "denied",
         "incorrect username",
     ]) {
-        format!("`docker login {registry}` with an account that may pull it")
+        format!(
+            "`{}` with an account that may pull it",
+            format!("docker login {login}").trim_end()
+        )
     } else if says(&["manifest unknown", "not found"]) {
         "name one that is there in its image.toml".to_owned()
     } else {

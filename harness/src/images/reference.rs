@@ -4,10 +4,6 @@ use std::fmt;
 
 use super::{Had, ImageReference};
 
-/// Where Docker looks for a reference that names no registry, and the name under which it
-/// keeps credentials for it.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-
 /// `repository:tag`, or `repository:tag@sha256:...`: with a digest, the image is that very
 /// one, whatever its registry makes of the tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +40,12 @@ impl PullReference {
         })
     }
 
-    /// The registry, as docker names it where it keeps credentials. The first part of a
-    /// repository is a registry if it looks like a host.
-    pub fn registry(&self) -> &str {
+    /// The registry, where the reference names one: the first part of a repository is a
+    /// registry if it looks like a host. Without, the engine has its own.
+    pub fn registry(&self) -> Option<&str> {
         match self.repository.split_once('/') {
-            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-            _ => DOCKER_HUB,
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => Some(host),
+            _ => None,
         }
     }
 
@@ -114,11 +110,11 @@ mod tests {
     #[test]
     fn the_registry_is_the_one_that_docker_login_names() {
         for (text, registry) in [
-            ("redis:7", DOCKER_HUB),
-            ("library/redis:7", DOCKER_HUB),
-            ("localhost/redis:7", "localhost"),
-            ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000"),
-            ("ghcr.io/a/b:1", "ghcr.io"),
+            ("redis:7", None),
+            ("library/redis:7", None),
+            ("localhost/redis:7", Some("localhost")),
+            ("127.0.0.1:5000/a/b:1", Some("127.0.0.1:5000")),
+            ("registry.example/a/b:1", Some("registry.example")),
         ] {
             assert_eq!(PullReference::parse(text).unwrap().registry(), registry);
         }
