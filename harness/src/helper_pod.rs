@@ -18,7 +18,11 @@ use crate::wait::Observation;
 /// On every such pod, with what it is for (`tunnel`, `prober`): what finds those that were left.
 pub const LABEL: &str = "trii.rehearsal/part";
 
-/// Beside it: which process's pod it is.
+/// Beside it, what the platform's policies know a part by: the chart lets the prober in.
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// And which process's pod it is.
 const OWNER: &str = "trii.rehearsal/owner";
 static OURS: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
 
@@ -49,6 +53,7 @@ pub fn restricted(part: &str, container: Container, lifetime: Duration) -> Pod {
             generate_name: Some(format!("{part}-")),
             labels: Some(BTreeMap::from([
                 (LABEL.to_owned(), part.to_owned()),
+                (COMPONENT.to_owned(), part.to_owned()),
                 (OWNER.to_owned(), OURS.clone()),
             ])),
             ..Default::default()

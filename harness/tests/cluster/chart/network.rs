@@ -146,26 +146,26 @@ fn nothing_else_comes_in_or_goes_out() {
     }
 }
 
-/// The namespaces that may reach a service, each with the port.
-fn namespaces(policy: &Object) -> BTreeSet<(&str, u64)> {
-    let name = "kubernetes.io/metadata.name";
-    let rules = policy.list("/spec/ingress").iter();
-    rules
-        .flat_map(|rule| {
-            let peers = list(&rule["from"]).iter();
-            let named =
-                peers.filter_map(move |it| it["namespaceSelector"]["matchLabels"][name].as_str());
-            let ports = ports(rule);
-            named.flat_map(move |namespace| {
-                let with_port = ports.clone().into_iter();
-                with_port.map(move |port| (namespace, port))
-            })
-        })
-        .collect()
+/// The namespaces that may reach a service, each with the component its pods must be of, and the
+/// port.
+fn namespaces(policy: &Object) -> BTreeSet<(&str, Option<&str>, u64)> {
+    let mut reached = BTreeSet::new();
+    for rule in policy.list("/spec/ingress") {
+        for peer in list(&rule["from"]) {
+            let namespaces = &peer["namespaceSelector"]["matchLabels"];
+            let Some(namespace) = namespaces["kubernetes.io/metadata.name"].as_str() else {
+                continue;
+            };
+            let pods = &peer["podSelector"]["matchLabels"];
+            let component = pods["app.kubernetes.io/component"].as_str();
+            reached.extend(ports(rule).into_iter().map(|port| (namespace, component, port)));
+        }
+    }
+    reached
 }
 
 #[test]
-fn monitoring_reaches_every_services_metrics_and_the_ingress_controller_what_it_routes_to() {
+fn monitoring_reaches_metrics_its_prober_every_service_and_the_ingress_controller_its_routes() {
     for (environment, manifests) in every_environment() {
         for deployment in manifests.of("Deployment") {
             let policy = manifests
@@ -173,8 +173,11 @@ fn monitoring_reaches_every_services_metrics_and_the_ingress_controller_what_it_
                 .unwrap();
             let routed = manifests.get("Ingress", deployment.service()).is_some();
             let port = |name: &str| deployment.container_port(&json!(name)).unwrap();
-            let mut expected = BTreeSet::from([("trii-monitoring", port("metrics"))]);
-            expected.extend(routed.then_some(("ingress-nginx", port("http"))));
+            let mut expected = BTreeSet::from([
+                ("trii-monitoring", None, port("metrics")),
+                ("trii-monitoring", Some("prober"), port("http")),
+            ]);
+            expected.extend(routed.then_some(("ingress-nginx", None, port("http"))));
             assert_eq!(namespaces(policy), expected, "{environment}");
         }
     }
