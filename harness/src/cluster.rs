@@ -97,14 +97,13 @@ impl Cluster {
             let known = kubeconfig.contexts.iter().map(|it| it.name.as_str());
             return Err(ClusterError::no_context(context, path, known));
         }
-        let config = context::config(kubeconfig, context, proxies).map_err(unusable)?;
+        let client = connect(kubeconfig, context, proxies, access.clone()).map_err(unusable)?;
         Ok(Cluster {
             kubeconfig: path.to_path_buf(),
             context: context.to_owned(),
             namespace: namespace.to_owned(),
             known_as: Some(path.to_path_buf()),
-            client: client(config, access.clone())
-                .map_err(|error| unusable(crate::chain(&error)))?,
+            client,
             access,
         })
     }
@@ -149,22 +148,21 @@ impl Cluster {
 
     /// How `kubectl` is told which cluster is meant, for messages.
     pub fn kubectl(&self) -> String {
-        let file = self.known_as.iter();
-        let file: String = file
-            .map(|it| format!("--kubeconfig {} ", it.display()))
-            .collect();
-        let (context, namespace) = (&self.context, &self.namespace);
-        format!("kubectl {file}--context {context} --namespace {namespace}")
+        self.told("kubectl", "--context")
     }
 
     /// The same of `helm`.
     pub fn helm(&self) -> String {
+        self.told("helm", "--kube-context")
+    }
+
+    fn told(&self, program: &str, context_flag: &str) -> String {
         let file = self.known_as.iter();
         let file: String = file
             .map(|it| format!("--kubeconfig {} ", it.display()))
             .collect();
         let (context, namespace) = (&self.context, &self.namespace);
-        format!("helm {file}--kube-context {context} --namespace {namespace}")
+        format!("{program} {file}{context_flag} {context} --namespace {namespace}")
     }
 
     /// The same, reached by a copy of `kubeconfig` (none: of the one that kubectl finds),
@@ -175,6 +173,20 @@ impl Cluster {
             ..self
         }
     }
+}
+
+/// A client of what the context leads to, for changes that are in `access`.
+///
+/// # Errors
+/// Why the context cannot be used, in words.
+pub(crate) fn connect(
+    kubeconfig: Kubeconfig,
+    context: &str,
+    proxies: &Proxies,
+    access: Access,
+) -> Result<Client, String> {
+    let config = context::config(kubeconfig, context, proxies)?;
+    client(config, access).map_err(|error| crate::chain(&error))
 }
 
 fn client(mut config: Config, access: Access) -> Result<Client, kube::Error> {

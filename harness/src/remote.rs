@@ -4,6 +4,7 @@
 
 mod error;
 mod kubeconfig;
+mod same_cluster;
 mod served;
 
 use std::path::{Path, PathBuf};
@@ -132,6 +133,7 @@ impl<'a> Site<'a> {
         let cluster = Cluster::open(&file, &target.context, &target.namespace, access).await?;
         let cluster = cluster.copied_from(given);
         let kubernetes = cluster.version(PATIENCE).await?;
+        same_cluster::must_not_be_production(&self, &copy, cluster.client(), PATIENCE).await?;
         namespace_is_there(cluster.client(), &target.namespace).await?;
         Ok(Remote {
             site: self,

@@ -60,6 +60,21 @@ pub enum RemoteError {
         /// Where it must lead.
         server: String,
     },
+    /// Its cluster is a production target's, or may be.
+    #[error(
+        "{target} is refused: its cluster is that of the production target {production}, or may be: {seen}"
+    )]
+    #[diagnostic(help(
+        "one cluster is production or is not, whatever its targets are called: give [targets.{target}] production = true, or the context and server of another cluster"
+    ))]
+    IsProduction {
+        /// The target.
+        target: String,
+        /// The other one.
+        production: String,
+        /// What both say of themselves.
+        seen: String,
+    },
     /// The site is not shown to be the cluster's: it may be another's.
     #[error(
         "load is refused: {url} is not shown to be served by the namespace {namespace:?} of the target's cluster: {seen}"
@@ -143,6 +158,7 @@ impl RemoteError {
             | RemoteError::NotAllowed { .. }
             | RemoteError::NotOurs { .. }
             | RemoteError::OtherServer { .. }
+            | RemoteError::IsProduction { .. }
             | RemoteError::NotServed { .. } => ExitCode::Refused,
             RemoteError::Cluster(ClusterError::Denied(_)) => ExitCode::Refused,
             RemoteError::Cluster(
@@ -177,6 +193,11 @@ impl RemoteError {
             ),
             RemoteError::OtherServer { .. } => (
                 "a context that leads where the target does",
+                section,
+                contexts.to_owned(),
+            ),
+            RemoteError::IsProduction { .. } => (
+                "a cluster that is not production",
                 section,
                 contexts.to_owned(),
             ),

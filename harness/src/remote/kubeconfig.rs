@@ -7,8 +7,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use kube::config::{ExecConfig, Kubeconfig, NamedContext};
+use kube::config::{ExecAuthCluster, ExecConfig, Kubeconfig, NamedContext};
 use reqwest::Url;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::RemoteError;
 use crate::cluster::ClusterError;
@@ -167,6 +169,27 @@ impl Minified {
                 server: server.as_str().trim_end_matches('/').to_owned(),
             }),
         }
+    }
+
+    /// The context, its cluster and its user.
+    pub fn kubeconfig(&self) -> Kubeconfig {
+        self.kubeconfig.clone()
+    }
+
+    /// Whether one authority signs both servers' certificates, as far as both name theirs.
+    pub fn is_of_one_authority_with(&self, other: &Minified) -> bool {
+        let ours = self.authority();
+        ours.is_some() && ours == other.authority()
+    }
+
+    /// In DER.
+    fn authority(&self) -> Option<Vec<CertificateDer<'static>>> {
+        let cluster = self.kubeconfig.clusters.first()?.cluster.as_ref()?;
+        let known = ExecAuthCluster::try_from(cluster).ok()?;
+        let pem = known.certificate_authority_data?;
+        CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .ok()
     }
 
     /// Writes it into `folder`, readable by this user alone.

@@ -219,3 +219,58 @@ fn a_platform_of_one_version_is_needed() {
     let several = one_version(&[new, old], "trii").unwrap_err().to_string();
     assert!(several.ends_with("v1, v2"), "{several}");
 }
+
+/// What a target learns of a production target, whose server is another and whose authority is
+/// the same or not.
+async fn compared(same_authority: bool) -> Result<(), RemoteError> {
+    let [ours, another] =
+        [(); 2].map(|()| crate::certificates::Certificates::generate(&["localhost"]).unwrap());
+    let theirs = match same_authority {
+        true => &ours.authority_pem,
+        false => &another.authority_pem,
+    };
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("config");
+    std::fs::write(dir.path().join("ours.pem"), &ours.authority_pem).unwrap();
+    std::fs::write(dir.path().join("theirs.pem"), theirs).unwrap();
+    let text = "clusters:\n\
+        - {name: a, cluster: {server: 'https://10.0.0.1:6443', certificate-authority: ours.pem}}\n\
+        - {name: b, cluster: {server: 'https://127.0.0.1:1', certificate-authority: theirs.pem}}\n\
+        contexts:\n\
+        - {name: staging, context: {cluster: a}}\n\
+        - {name: live, context: {cluster: b}}\n";
+    std::fs::write(&path, text).unwrap();
+    let home = Home::new(dir.path());
+    let mut config = config(false, "");
+    let staging = site(&config, &home).target.clone();
+    let mut live = staging.clone();
+    (live.production, live.context) = (true, "live".into());
+    live.kubeconfig = Some(path.clone());
+    let targets = &mut config.targets;
+    targets.insert("live".into(), crate::config::Target::Remote(Box::new(live)));
+    let copy = kubeconfig::Read::from(Some(&path)).unwrap();
+    let copy = copy.minified("staging").unwrap();
+    let server = Server::new(|_| {
+        (
+            200,
+            json!({"metadata": {"name": "kube-system", "uid": "1"}}),
+        )
+    });
+    let ours = server.cluster("x");
+    same_cluster::must_not_be_production(&site(&config, &home), &copy, ours.client(), PATIENCE)
+        .await
+}
+
+#[tokio::test]
+async fn a_cluster_that_may_be_production_is_refused_and_another_authoritys_is_not_asked() {
+    let refused = compared(true).await.unwrap_err();
+    assert_eq!(refused.exit_code(), ExitCode::Refused);
+    let said = refused.to_string();
+    for words in [
+        "the production target live",
+        "the cluster of live does not say who it is",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    compared(false).await.unwrap();
+}

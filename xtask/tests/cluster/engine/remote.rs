@@ -432,6 +432,43 @@ fn production_is_read_and_nothing_else() {
         .expect_words("skip there is a way in");
 }
 
+/// One API server has several names; who it is does not change with them.
+#[test]
+fn a_cluster_that_is_production_by_another_name_is_not_used() {
+    let staging = Staging::new();
+    let text = fs::read_to_string(staging.kubeconfig()).unwrap();
+    let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key));
+    let server = value("server: https://127.0.0.1:").unwrap();
+    let (authority, user) = (
+        value("certificate-authority-data: ").unwrap(),
+        value("user: kind-").unwrap(),
+    );
+    let live = format!(
+        "clusters:\n- cluster:\n    certificate-authority-data: {authority}\n    \
+         server: https://localhost:{server}\n  name: live\n"
+    );
+    let context =
+        format!("contexts:\n- context:\n    cluster: live\n    user: kind-{user}\n  name: live\n");
+    let text = text
+        .replacen("clusters:\n", &live, 1)
+        .replacen("contexts:\n", &context, 1);
+    fs::write(staging.kubeconfig(), text).unwrap();
+    let live = format!(
+        "[targets.live]\nkind = \"remote\"\ncontext = \"live\"\n\
+         server = \"https://localhost:{server}\"\nnamespace = \"trii-platform\"\nvalues = []\n\
+         site_url = \"https://live.example\"\napi_url = \"https://api.live.example\"\n\
+         production = true\nallow = []\n\n[platform]\n"
+    );
+    let staging = staging.change("[platform]\n", &live);
+    for verb in ["smoke", "e2e"] {
+        staging
+            .run(&[verb])
+            .expect_code(4)
+            .expect_words("that of the production target live")
+            .expect_words("has the UID");
+    }
+}
+
 #[test]
 fn a_context_that_leads_elsewhere_is_refused_and_a_wrong_one_is_bad_usage() {
     let staging = Staging::new().allow("\"deploy\"");
