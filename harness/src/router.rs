@@ -9,6 +9,7 @@ mod backends;
 mod path;
 mod proxy;
 mod table;
+mod upgrades;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,6 +33,9 @@ use crate::service::Service;
 
 /// nginx closes an idle client connection after 75 s (`keepalive_timeout`).
 const IDLE_CLIENT: Duration = Duration::from_secs(75);
+
+/// A request may have so many, and the whole of them 400 KiB; nginx counts bytes alone.
+const HEADERS: usize = 1000;
 
 /// Who answers for each service.
 pub type Upstreams = BTreeMap<Service, Backends>;
@@ -147,7 +151,9 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_CLIENT)
-        .serve_connection(TokioIo::new(stream), answer);
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}

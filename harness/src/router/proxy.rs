@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_http::timeout::TimeoutBody;
 
 use super::table::{Destination, RouteTable};
+use super::upgrades::{self, Upgrades};
 use super::{Backends, Upstreams, path};
 use crate::config::Platform;
 
@@ -50,6 +51,7 @@ pub(super) struct Proxy {
     upstreams: Upstreams,
     client: Client<HttpConnector, BoxBody<Bytes, hyper::Error>>,
     read_timeout: Duration,
+    upgrades: Upgrades,
 }
 
 /// Why a request is not passed on, or was in vain.
@@ -70,6 +72,7 @@ impl Proxy {
             upstreams,
             client,
             read_timeout: READ,
+            upgrades: Upgrades::default(),
         }
     }
 
@@ -129,24 +132,26 @@ impl Proxy {
 
     async fn pass_on(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         destination: &Destination,
         address: SocketAddr,
         peer: SocketAddr,
     ) -> Result<Response<Body>, Refusal> {
         let service = destination.service;
+        let upgrade = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         parts.uri = target(&parts.uri, destination, address)?;
         // Each hop speaks its own version (RFC 9112, 2.3).
         parts.version = Version::HTTP_11;
-        drop_hop_by_hop(&mut parts.headers);
+        pass_one_hop(&mut parts.headers);
         forward_origin(&mut parts.headers, peer);
         let (body, sending) = watched(body);
         let sent = self.client.request(Request::from_parts(parts, body));
         match self.unless_silent(sent, &sending).await {
-            Some(Ok(response)) => {
+            Some(Ok(mut response)) => {
+                self.upgrades.pass_on(upgrade, &mut response);
                 let (mut parts, body) = response.into_parts();
-                drop_hop_by_hop(&mut parts.headers);
+                pass_one_hop(&mut parts.headers);
                 let body = TimeoutBody::new(self.read_timeout, body);
                 Ok(Response::from_parts(parts, BodyExt::boxed(body)))
             }
@@ -212,8 +217,10 @@ fn target(uri: &Uri, destination: &Destination, address: SocketAddr) -> Result<U
         .map_err(|error: hyper::http::uri::InvalidUri| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-/// The standard ones, and those that `Connection` names.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
+/// Drops what is meant for one connection only, the standard ones and those that `Connection`
+/// names, but for the protocol to change to.
+fn pass_one_hop(headers: &mut HeaderMap) {
+    let protocol = upgrades::protocol(headers);
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -224,6 +231,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP.into_iter().chain(named) {
         headers.remove(name);
     }
+    upgrades::set_protocol(headers, protocol);
 }
 
 /// As ingress-nginx: the client's own `Host` stays, and what it says of the origin is

@@ -164,3 +164,22 @@ async fn an_upload_is_not_cut_while_it_moves() {
     let answer = ask(proxy(upstream, SHORT), &request, SHORT / 3).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_connection_that_changes_its_protocol_is_passed_on() {
+    let (upstream, seen) = service(
+        0,
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello",
+    )
+    .await;
+    let request = "GET /api HTTP/1.1\r\nHost: trii.co\r\nConnection: keep-alive, Upgrade\r\n\
+        Upgrade: echo\r\n\r\n";
+    // The service goes when it has heard one byte more.
+    let answer = ask(proxy(upstream, READ), &[request, "!"], AT_ONCE).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("upgrade: echo"), "{answer}");
+    assert!(answer.ends_with("hello"), "{answer}");
+    let seen = seen.await.unwrap();
+    assert!(seen.contains("upgrade: echo"), "{seen}");
+    assert!(!seen.contains("keep-alive"), "{seen}");
+}
