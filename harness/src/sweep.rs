@@ -158,7 +158,7 @@ async fn is_gone(resource: &Resource) -> bool {
         | Resource::Cluster { engine, .. }
         | Resource::Network { engine, .. } => match (Engine::at(engine).await, resource) {
             (Ok(engine), Resource::Cluster { name, .. }) => {
-                cluster::has_no_nodes(&engine, name).await
+                matches!(cluster::nodes(&engine, name).await, Ok(nodes) if nodes.is_empty())
             }
             (Ok(engine), resource) => is_absent(&engine, resource).await,
             (Err(_), _) => false,

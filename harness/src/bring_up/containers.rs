@@ -1,6 +1,7 @@
 //! Postgres and Redis as containers, reachable on 127.0.0.1 only.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,9 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::models::PortBinding;
-use bollard::query_parameters::{RemoveContainerOptionsBuilder, WaitContainerOptions};
+use bollard::query_parameters::{
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions,
+};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
 use testcontainers::core::logs::LogFrame;
 use testcontainers::core::{ExecCommand, IntoContainerPort};
 use testcontainers::runners::AsyncRunner;
@@ -417,6 +421,8 @@ struct Watched {
     part: &'static str,
     port: u16,
     log: PathBuf,
+    /// When its last life ended. Who started the first one follows its log.
+    ended: Option<Timestamp>,
 }
 
 impl ContainerWatch {
@@ -428,6 +434,7 @@ impl ContainerWatch {
             part: container.part,
             port: container.port,
             log: container.log.clone(),
+            ended: None,
         });
         ContainerWatch(watched.map(Watched::end).collect())
     }
@@ -447,13 +454,17 @@ impl ContainerWatch {
 }
 
 impl Watched {
-    fn end(self) -> BoxFuture<'static, (Watched, Change)> {
+    fn end(mut self) -> BoxFuture<'static, (Watched, Change)> {
         Box::pin(async move {
             let mut end = self
                 .engine
                 .client()
                 .wait_container(&self.name, None::<WaitContainerOptions>);
-            let how = match end.next().await {
+            let ended = tokio::select! {
+                ended = end.next() => ended,
+                never = self.keep_log() => match never {},
+            };
+            let how = match ended {
                 Some(Ok(ended)) => {
                     format!("its container ended with exit code {}", ended.status_code)
                 }
@@ -464,6 +475,7 @@ impl Watched {
                 None => "the engine says no more of it".into(),
             };
             drop(end);
+            self.ended = Some(Timestamp::now());
             let lost = Lost {
                 part: self.part.to_owned(),
                 how,
@@ -471,6 +483,27 @@ impl Watched {
             };
             (self, Change::Lost(lost))
         })
+    }
+
+    /// Adds what it says in a life after its first one to its log.
+    async fn keep_log(&self) -> Infallible {
+        let file = OpenOptions::new().append(true).open(&self.log);
+        if let (Some(ended), Ok(file)) = (self.ended, file) {
+            let mut file = tokio::fs::File::from_std(file);
+            let options = LogsOptionsBuilder::new()
+                .follow(true)
+                .stdout(true)
+                .stderr(true)
+                .since(i32::try_from(ended.as_second()).unwrap_or(i32::MAX))
+                .build();
+            let mut said = self.engine.client().logs(&self.name, Some(options));
+            while let Some(Ok(said)) = said.next().await {
+                // A full disk must not take the environment down with it.
+                let _ = file.write_all(&said.into_bytes()).await;
+                let _ = file.flush().await;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Polled, for as long as the environment stays: an engine that is started again tells

@@ -175,16 +175,22 @@ pub async fn remove(engine: &Engine, name: &str) -> Result<(), String> {
     removed.map_err(|error| error.to_string())
 }
 
-/// Whether the engine says that no node of this cluster is there.
-pub async fn has_no_nodes(engine: &Engine, name: &str) -> bool {
+/// The containers that are this cluster's nodes, in whatever state.
+///
+/// # Errors
+/// The engine's word.
+pub async fn nodes(engine: &Engine, name: &str) -> Result<Vec<String>, String> {
     let filters = HashMap::from([("label", vec![format!("{KIND_CLUSTER}={name}")])]);
     let options = ListContainersOptionsBuilder::new()
         .all(true)
         .filters(&filters)
         .build();
-    let nodes = engine.client().list_containers(Some(options));
-    let nodes = with_patience(engine, nodes).await;
-    matches!(nodes, Ok(Ok(nodes)) if nodes.is_empty())
+    let listed = with_patience(engine, engine.client().list_containers(Some(options))).await?;
+    let listed = listed.map_err(|error| crate::chain(&error))?;
+    let names = listed.into_iter().filter_map(|it| it.names).flatten();
+    Ok(names
+        .map(|name| name.trim_start_matches('/').to_owned())
+        .collect())
 }
 
 /// What kind and the `docker` it calls need to know.

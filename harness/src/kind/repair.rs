@@ -1,13 +1,11 @@
 //! Gets an environment that stays on a cluster to answer again, when its machine was asleep
 //! or its containers were stopped. Nothing is made and nothing is removed.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::ContainerStateStatusEnum as Status;
-use bollard::query_parameters::ListContainersOptionsBuilder;
 
-use super::cluster::{KIND_CLUSTER, control_plane};
+use super::cluster::{self, control_plane};
 use super::health::{self, Trouble};
 use crate::bring_up::containers::{refusal, with_patience};
 use crate::engine::Engine;
@@ -160,17 +158,8 @@ async fn at(engine: &str) -> Result<Engine, Unrepaired> {
 }
 
 async fn nodes(engine: &Engine, cluster: &str) -> Result<Vec<String>, Unrepaired> {
-    let label = format!("{KIND_CLUSTER}={cluster}");
-    let options = ListContainersOptionsBuilder::new()
-        .all(true)
-        .filters(&HashMap::from([("label", vec![label])]))
-        .build();
-    let listed = asked(engine, engine.client().list_containers(Some(options))).await?;
-    let names = listed.into_iter().filter_map(|it| it.names);
-    let names: Vec<String> = names
-        .flatten()
-        .map(|name| name.trim_start_matches('/').to_owned())
-        .collect();
+    let names = cluster::nodes(engine, cluster).await;
+    let names = names.map_err(Unrepaired::Engine)?;
     let control_plane = control_plane(cluster);
     match names.contains(&control_plane) {
         true => Ok(names),
@@ -191,14 +180,16 @@ impl Container {
     /// Does what gets it to run, where it does not; says whether that was needed.
     async fn run_again(&self, say: &dyn Fn(&str)) -> Result<bool, Unrepaired> {
         let (engine, name) = (&self.engine, &self.name);
-        let inspected = engine.client().inspect_container(name, None).await;
-        if inspected
-            .as_ref()
-            .is_err_and(|error| refusal(error) == Some(404))
-        {
+        let inspect = async {
+            match engine.client().inspect_container(name, None).await {
+                Err(error) if refusal(&error) == Some(404) => Ok(None),
+                inspected => inspected.map(Some),
+            }
+        };
+        let Some(inspected) = asked(engine, inspect).await? else {
             return Err(Unrepaired::Gone(format!("the container {name} is gone")));
-        }
-        let state = asked(engine, async { inspected }).await?.state;
+        };
+        let state = inspected.state;
         match remedy(state.and_then(|state| state.status)) {
             None => return Ok(false),
             Some(Remedy::Unpause) => {

@@ -140,6 +140,13 @@ async fn is_repaired(cluster: &ClusterRig) {
     let before = cluster.identities().await;
     let named = |part: &str| before.keys().find(|name| name.contains(part)).unwrap();
     let (node, postgres) = (named("-control-plane"), named("-postgres-"));
+    let run = rig.environment().unwrap()["run_folder"].clone();
+    let log = Path::new(run.as_str().unwrap()).join("logs/postgres.log");
+    let starts = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.matches("ready to accept connections").count()
+    };
+    let started = starts();
     docker.pause_container(node).await.unwrap();
     docker.stop_container(postgres, None).await.unwrap();
     eventually("Postgres is told to be lost", SECONDS, || {
@@ -155,5 +162,9 @@ async fn is_repaired(cluster: &ClusterRig) {
         .expect_words(&format!("{postgres} is stopped: starting it"));
     assert_eq!(cluster.identities().await, before);
     assert_eq!(rig.environment().unwrap()["lost"], serde_json::json!([]));
+    eventually("its log goes on", SECONDS, || match starts() > started {
+        true => Ok(()),
+        false => Err(format!("{started} starts in {}", log.display())),
+    });
     serves(rig, "v2.1.0").await;
 }
