@@ -101,11 +101,17 @@ impl Console {
 
     /// Awaits `work`. Where that takes longer, it is said that it does.
     pub async fn waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
+        let _console = Console::waiting_for(what);
+        work.await
+    }
+
+    /// One that says that this is waited for, where it takes longer.
+    pub fn waiting_for(what: &str) -> Self {
         let console = Console::new();
         lock(&console.screen, |screen| {
             screen.silence.wait_for(what, Instant::now());
         });
-        work.await
+        console
     }
 }
 

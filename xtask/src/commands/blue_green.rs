@@ -24,7 +24,11 @@ use super::deploy::{Site, cluster_of};
 use super::remote;
 use super::workplace::{Workplace, conclude, interrupts, print_json};
 use crate::cli::{BlueGreen, BlueGreenCommand, BlueGreenService, Supply};
+use crate::console::Console;
 use crate::problem::Problem;
+
+/// What is waited for where the API server takes its time.
+const ASKING: &str = "asking the cluster";
 
 /// Where a service is released.
 struct Ground<'a> {
@@ -109,7 +113,7 @@ impl<'a> Ground<'a> {
         change: bool,
     ) -> Result<Self, Problem> {
         let actions: &[Action] = if change { &[Action::Deploy] } else { &[] };
-        let remote = site.open("blue-green", actions).await;
+        let remote = Console::waiting(ASKING, site.open("blue-green", actions)).await;
         let remote = remote.map_err(|error| Problem::new(error.exit_code(), error))?;
         Ok(Ground {
             place,
@@ -122,7 +126,7 @@ impl<'a> Ground<'a> {
     }
 
     async fn status(&self, of: &BlueGreenService) -> Result<ExitCode, Problem> {
-        let status = Status::of(&self.cluster, &of.service).await;
+        let status = Console::waiting(ASKING, Status::of(&self.cluster, &of.service)).await;
         let status = status.map_err(problem)?;
         match of.named.common.json {
             true => print_json(&status)?,
@@ -135,7 +139,8 @@ impl<'a> Ground<'a> {
         let called_off = CancellationToken::new();
         let smoke = self.smoke(&of.service);
         let deployer = self.deployer(of, &smoke, "dry-run", called_off);
-        let plan = deployer.plan(version).await.map_err(problem)?;
+        let plan = Console::waiting(ASKING, deployer.plan(version)).await;
+        let plan = plan.map_err(problem)?;
         print_line!("{}", plan_in_words(&plan, &of.service, version));
         Ok(ExitCode::Held)
     }

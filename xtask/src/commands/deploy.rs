@@ -21,6 +21,7 @@ use thiserror::Error;
 use super::remote;
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli;
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// There is nothing that a release could be installed in.
@@ -240,7 +241,9 @@ pub async fn run(arguments: cli::Deploy) -> Result<ExitCode, Problem> {
 }
 
 async fn show(site: &Site<'_>, version: &str, supply: cli::Supply) -> Result<ExitCode, Problem> {
-    let difference = site.deploy(version, supply).difference().await;
+    let deploy = site.deploy(version, supply);
+    let difference =
+        Console::waiting("asking the cluster what would change", deploy.difference()).await;
     print_line!(
         "{}",
         difference.map_err(Problem::no_environment)?.trim_end()

@@ -18,6 +18,7 @@ use super::perf::{self, Ready, Step};
 use super::verify::{self, Selection};
 use super::workplace::{Workplace, conclude, interrupts, provision_if};
 use crate::cli::{Common, Deploy, E2e};
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// What a command does there once it has looked.
@@ -123,9 +124,12 @@ pub async fn deploy(
 /// No more than reading: the server renders the release, and forgets it.
 async fn show(place: &Workplace, site: Site<'_>, version: &str) -> Result<ExitCode, Problem> {
     let helm = helm(place)?;
-    let remote = site.open("dry-run", &[]).await.map_err(problem)?;
-    let difference = remote.difference(&helm, version).await;
-    let difference = difference.map_err(|error| Problem::new(error.exit_code(), error))?;
+    let difference = async {
+        let remote = site.open("dry-run", &[]).await.map_err(problem)?;
+        let difference = remote.difference(&helm, version).await;
+        difference.map_err(|error| Problem::new(error.exit_code(), error))
+    };
+    let difference = Console::waiting("asking the cluster what would change", difference).await?;
     print_line!("{}", difference.trim_end());
     Ok(ExitCode::Held)
 }

@@ -11,6 +11,7 @@ use super::deploy::Site;
 use super::verify::{self, Selection};
 use super::workplace::{Workplace, conclude, interrupts};
 use crate::cli::{self, Named};
+use crate::console::Console;
 use crate::problem::Problem;
 
 /// What is found under a name.
@@ -52,7 +53,10 @@ pub async fn find(place: &Workplace, name: &EnvironmentName) -> Result<Found, Pr
     if !environment.stays || environment.target != place.target_name {
         return Ok(Found::Nothing);
     }
-    let found = repair(&place.home, &environment, cluster, &|step| say!("{step}")).await;
+    let console = Console::waiting_for(&format!("looking whether {name} is well"));
+    let say = |step: &str| console.step(step);
+    let found = repair(&place.home, &environment, cluster, &say).await;
+    drop(console);
     if found.cluster.is_empty() {
         let mut unwell = found.platform;
         unwell.extend(other_version(place, &environment));
