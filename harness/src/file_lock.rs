@@ -275,7 +275,7 @@ mod tests {
         let late = late.unwrap_err().to_string();
         let own = format!("is locked by process {}", std::process::id());
         assert!(late.contains(&own), "{late}");
-        assert!(late.contains("file_lock"), "the command: {late}");
+        assert!(late.contains("(`harness-"), "the command: {late}");
         drop(first);
         lock(&path, Duration::ZERO, QUIET).await.unwrap();
     }

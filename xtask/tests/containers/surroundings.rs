@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, UP};
 
 /// A program as asdf or mise has it on PATH: it looks for the real one in its user's files.
 fn shim(folder: &Path, home: &Path, name: &str) {
@@ -73,4 +73,48 @@ fn an_environment_comes_up_whatever_its_users_variables_are() {
     let shim = bin.join("redis-server");
     let words = format!("{} does not tell its version", shim.display());
     assert!(said.contains(&words), "{said}");
+}
+
+/// Becomes nobody, who may read this checkout wherever it is, and nothing else.
+const AS_NOBODY: [&str; 6] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=+dac_read_search",
+];
+
+/// As root has it tested, by another user; else the one of these tests is it.
+#[test]
+fn an_ordinary_user_has_an_environment_too() {
+    let is_root = nix::unistd::Uid::effective().is_root();
+    let through: &[&str] = if is_root { &AS_NOBODY } else { &[] };
+    let rig = Rig::new();
+    let config = rig.config();
+    let folder = config.parent().unwrap();
+    // What is built is root's: nobody writes there.
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package=platform", "--locked"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{built:?}");
+    let (messages, cargo) = (folder.join("messages"), folder.join("cargo"));
+    fs::write(&messages, built.stdout).unwrap();
+    fs::write(&cargo, format!("#!/bin/sh\ncat {}\n", messages.display())).unwrap();
+    fs::set_permissions(&cargo, Permissions::from_mode(0o755)).unwrap();
+    if is_root {
+        for path in [folder, &config, &messages, &cargo] {
+            std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+        }
+    }
+    let rig = rig.variable("CARGO", &cargo).variable("HOME", folder);
+    let run = |arguments: &[&str]| rig.spawn_through(through, arguments).ends_within(UP);
+    run(&["up"]).expect_code(0);
+    let traces = rig.traces();
+    run(&["smoke"]).expect_code(0);
+    run(&["down"]).expect_code(0);
+    traces.are_gone(&rig);
 }

@@ -158,7 +158,11 @@ fn namespaces(policy: &Object) -> BTreeSet<(&str, Option<&str>, u64)> {
             };
             let pods = &peer["podSelector"]["matchLabels"];
             let component = pods["app.kubernetes.io/component"].as_str();
-            reached.extend(ports(rule).into_iter().map(|port| (namespace, component, port)));
+            reached.extend(
+                ports(rule)
+                    .into_iter()
+                    .map(|port| (namespace, component, port)),
+            );
         }
     }
     reached
