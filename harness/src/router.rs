@@ -1,9 +1,10 @@
 //! The local target's stand-in for the ingress: the same hosts, paths and rewrites.
 //!
 //! It reads routes as ingress-nginx does: the longest path of a host first, `Prefix`
-//! element by element, a regex from the start of the path and case-insensitive, all on
-//! the decoded path
-//! (<https://kubernetes.github.io/ingress-nginx/user-guide/ingress-path-matching/>).
+//! element by element, a regex from the start of the path and case-insensitive
+//! (<https://kubernetes.github.io/ingress-nginx/user-guide/ingress-path-matching/>). Paths are
+//! taken, and passed on, as the kind target's ingress does it; one table of requests is asked of
+//! both in the tests.
 
 mod backends;
 mod path;

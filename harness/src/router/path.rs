@@ -1,38 +1,18 @@
-//! A request's path as nginx sees it when it chooses a location: decoded, slashes merged,
-//! dot segments resolved (<https://nginx.org/en/docs/http/ngx_http_core_module.html#location>).
+//! A request's path as the ingress takes it: what routes are matched with, and what services are
+//! asked for.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-
-/// What must be encoded again in a path (RFC 3986, 3.3).
-const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
-
-/// The path that routes are matched with; `None` where it is no UTF-8 or climbs above
-/// the root, which nginx answers with 400.
+/// The path in its normal form (RFC 3986, 6.2.2): characters that need no encoding are decoded,
+/// the others encoded with capital digits; slashes are merged, and dot segments resolved, the
+/// root's parent being the root. An encoded slash is a character of its segment. None where an
+/// encoding is malformed, or it does not begin with a slash.
 pub fn normalised(raw: &str) -> Option<String> {
-    let decoded = percent_decode_str(raw).decode_utf8().ok()?;
-    let mut kept: Vec<&str> = Vec::new();
+    let decoded = unreserved_decoded(raw.strip_prefix('/')?)?;
     let segments: Vec<&str> = decoded.split('/').collect();
+    let mut kept: Vec<&str> = Vec::new();
     for segment in &segments {
         match *segment {
             "" | "." => {}
-            ".." => {
-                kept.pop()?;
-            }
+            ".." => drop(kept.pop()),
             segment => kept.push(segment),
         }
     }
@@ -45,9 +25,22 @@ pub fn normalised(raw: &str) -> Option<String> {
     Some(format!("/{}{slash}", kept.join("/")))
 }
 
-/// A path that may be sent.
-pub fn encoded(path: &str) -> String {
-    utf8_percent_encode(path, NOT_IN_A_PATH).to_string()
+fn unreserved_decoded(path: &str) -> Option<String> {
+    let mut parts = path.split('%');
+    let mut decoded = parts.next()?.to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        let is_hex = digits.bytes().all(|it| it.is_ascii_hexdigit());
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+        match byte {
+            // RFC 3986, 2.3.
+            b'-' | b'.' | b'_' | b'~' => decoded.push(byte.into()),
+            byte if byte.is_ascii_alphanumeric() => decoded.push(byte.into()),
+            byte => decoded.push_str(&format!("%{byte:02X}")),
+        }
+        decoded.push_str(rest);
+    }
+    Some(decoded)
 }
 
 #[cfg(test)]
@@ -57,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_read_as_nginx_reads_them() {
+    fn paths_are_read_as_the_ingress_reads_them() {
         let cases = [
             ("/", Some("/")),
             ("/a/b", Some("/a/b")),
@@ -65,9 +58,17 @@ mod tests {
             ("//a///b", Some("/a/b")),
             ("/market%2Ddata/x", Some("/market-data/x")),
             ("/x/../market-data/./y", Some("/market-data/y")),
+            ("/x/%2e%2E/y", Some("/y")),
             ("/x/..", Some("/")),
-            ("/..", None),
-            ("/%ff", None),
+            ("/../x", Some("/x")),
+            ("/a%2fb", Some("/a%2Fb")),
+            ("/a%20b%c3%b1", Some("/a%20b%C3%B1")),
+            ("/%ff", Some("/%FF")),
+            ("/%zz", None),
+            ("/%+1", None),
+            ("/%4", None),
+            ("*", None),
+            ("", None),
         ];
         for (raw, expected) in cases {
             assert_eq!(normalised(raw).as_deref(), expected, "{raw}");
@@ -76,9 +77,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_reads_the_same_again(path in "(/[^/\\x00]{1,8}){1,4}/?") {
-            prop_assume!(!path.split('/').any(|segment| segment == "." || segment == ".."));
-            prop_assert_eq!(normalised(&encoded(&path)), Some(path));
+        fn a_normal_form_is_its_own(raw in "/([a-z./%~é-]|%[0-9a-fA-F]{2}){0,16}") {
+            if let Some(path) = normalised(&raw) {
+                prop_assert_eq!(normalised(&path), Some(path.clone()), "{}", raw);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRAILER, UPGRADE};
+use hyper::header::{CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER, UPGRADE};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -81,6 +81,10 @@ impl Proxy {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Response<Body> {
+        // Of the router, and of no path (RFC 9110, 9.3.7).
+        if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return Response::new(Full::default().map_err(|never| match never {}).boxed());
+        }
         let answered = match self.route(&request) {
             Ok((destination, address)) => self.pass_on(request, &destination, address, peer).await,
             Err(refusal) => Err(refusal),
@@ -90,7 +94,15 @@ impl Proxy {
 
     fn route(&self, request: &Request<Incoming>) -> Result<(Destination, SocketAddr), Refusal> {
         if request.method() == Method::CONNECT {
-            return Err((StatusCode::METHOD_NOT_ALLOWED, "no tunnels".into()));
+            return Err((StatusCode::NOT_IMPLEMENTED, "no tunnels".into()));
+        }
+        // RFC 9110, 10.1.1.
+        let expected = request.headers().get_all(EXPECT).iter();
+        let mut unknown =
+            expected.filter(|it| !it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if unknown.next().is_some() {
+            let why = "only 100-continue is expected of us".into();
+            return Err((StatusCode::EXPECTATION_FAILED, why));
         }
         let host = self.host(request)?;
         let raw = request.uri().path();
@@ -124,10 +136,12 @@ impl Proxy {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
             _ => named,
         };
-        Ok(match host {
-            "127.0.0.1" | "localhost" => self.site_host.clone(),
-            host => host.to_ascii_lowercase(),
-        })
+        let is_name = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_');
+        match host.strip_suffix('.').unwrap_or(host) {
+            "127.0.0.1" | "localhost" => Ok(self.site_host.clone()),
+            host if host.bytes().all(is_name) => Ok(host.to_ascii_lowercase()),
+            host => Err((StatusCode::BAD_REQUEST, format!("{host:?} is no host"))),
+        }
     }
 
     async fn pass_on(
@@ -204,10 +218,7 @@ fn watched(body: Incoming) -> (BoxBody<Bytes, hyper::Error>, Arc<Mutex<Instant>>
 }
 
 fn target(uri: &Uri, destination: &Destination, address: SocketAddr) -> Result<Uri, Refusal> {
-    let path = match &destination.rewritten {
-        Some(path) => path::encoded(path),
-        None => uri.path().to_owned(),
-    };
+    let path = &destination.path;
     let query = uri
         .query()
         .map(|query| format!("?{query}"))

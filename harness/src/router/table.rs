@@ -20,8 +20,8 @@ struct CompiledRoute {
 pub struct Destination {
     /// Who answers.
     pub service: Service,
-    /// The path it is asked for, query not included; `None`: as the client wrote it.
-    pub rewritten: Option<String>,
+    /// The path it is asked for, query not included.
+    pub path: String,
 }
 
 impl RouteTable {
@@ -65,14 +65,17 @@ impl CompiledRoute {
 
     fn destination(&self, path: &str) -> Option<Destination> {
         let groups = self.path.captures(path)?;
-        let rewritten = self.rewrite.as_ref().map(|template| {
-            let mut path = String::new();
-            groups.expand(template, &mut path);
-            path
-        });
+        let path = match &self.rewrite {
+            None => path.to_owned(),
+            Some(template) => {
+                let mut path = String::new();
+                groups.expand(template, &mut path);
+                path
+            }
+        };
         Some(Destination {
             service: self.service,
-            rewritten,
+            path,
         })
     }
 }
@@ -116,8 +119,7 @@ mod tests {
 
     fn goes_to(host: &str, path: &str) -> Option<(Service, String)> {
         let destination = shipped().find(host, path)?;
-        let seen = destination.rewritten.unwrap_or_else(|| path.to_owned());
-        Some((destination.service, seen))
+        Some((destination.service, destination.path))
     }
 
     #[test]

@@ -16,5 +16,7 @@ mod inputs;
 mod leftovers;
 #[path = "../support/machine.rs"]
 mod machine;
+#[path = "../support/requests.rs"]
+mod requests;
 #[path = "../support/rig.rs"]
 mod rig;

@@ -24,6 +24,8 @@ mod load;
 mod machine;
 mod mount;
 mod perf;
+#[path = "../support/requests.rs"]
+mod requests;
 #[path = "../support/rig.rs"]
 mod rig;
 mod secrets;
@@ -31,3 +33,4 @@ mod silence;
 mod soak;
 mod stages;
 mod surroundings;
+mod way_in;
