@@ -6,6 +6,7 @@
 //! traffic on one colour, and the next one, on whatever machine, goes on from there.
 
 pub mod analysis;
+mod changes;
 pub mod colour;
 mod course;
 pub mod error;
@@ -19,13 +20,19 @@ pub mod objects;
 mod patience;
 pub mod policy;
 mod preflight;
+mod probe;
 mod proxy;
 pub mod record;
 mod relay;
+pub mod requests;
 pub mod status;
 mod switch;
 pub mod traffic;
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -39,14 +46,21 @@ pub use record::Step;
 pub use status::Status;
 
 use course::Course;
-use lock::{Holder, Lock};
+use lock::{Holder, Lock, LockError};
 use objects::Objects;
-use record::{Book, Record};
+use record::{Book, Entry, Outcome, Record};
 use relay::relayed;
+use requests::{Letterbox, Request, Wanted};
 
 /// Whom the API server remembers as the one who moves traffic. The cluster's policy lets
 /// nobody else.
 pub const FIELD_MANAGER: &str = "trii-blue-green";
+
+/// Over a policy's times, for a holder that is alive to do what it is asked.
+const OBEYED: Duration = Duration::from_secs(120);
+
+/// Between two looks at what has come of that.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Releases one service.
 pub struct Deployer<'a> {
@@ -81,6 +95,8 @@ pub enum Ask<'a> {
     Promote,
     /// To take back what is under way.
     Abort,
+    /// To have a release that a deployer is at work on stop at the gate before the switch.
+    Pause,
     /// To end what the release of this deployer's id has under way, and nobody else's: it is
     /// taken back, and where there is no way back any more, finished.
     End,
@@ -95,6 +111,15 @@ pub enum Conclusion {
         version: String,
         /// The colour.
         colour: Colour,
+    },
+    /// The version is live, and its pods are not well.
+    LiveUnwell {
+        /// The version.
+        version: String,
+        /// The colour.
+        colour: Colour,
+        /// What is wrong with them.
+        why: String,
     },
     /// Everything is ready for the switch.
     AtGate {
@@ -126,13 +151,46 @@ pub enum Conclusion {
     },
 }
 
+impl Ask<'_> {
+    /// As the holder of the lock is asked, who is at work.
+    fn wanted(self) -> Option<Wanted> {
+        match self {
+            Ask::Abort => Some(Wanted::Abort),
+            Ask::Pause => Some(Wanted::Pause),
+            Ask::Promote => Some(Wanted::Promote),
+            Ask::Deploy { .. } | Ask::End => None,
+        }
+    }
+}
+
 impl Conclusion {
+    /// How a release ended that another deployer was at work on.
+    fn of(entry: &Entry) -> Conclusion {
+        let record = &entry.record;
+        let why = record.why.clone().unwrap_or_default();
+        match entry.outcome {
+            Outcome::Released => Conclusion::Released {
+                version: record.version.clone(),
+                colour: record.to,
+            },
+            Outcome::Reverted => Conclusion::Reverted {
+                why,
+                inconclusive: false,
+            },
+            Outcome::TakenBack => Conclusion::TakenBack {
+                why,
+                inconclusive: false,
+            },
+        }
+    }
+
     /// What a command ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Conclusion::AlreadyLive { .. }
             | Conclusion::AtGate { .. }
             | Conclusion::Released { .. } => ExitCode::Held,
+            Conclusion::LiveUnwell { .. } => ExitCode::CheckFailed,
             Conclusion::TakenBack { inconclusive, .. }
             | Conclusion::Reverted { inconclusive, .. } => match inconclusive {
                 true => ExitCode::Inconclusive,
@@ -170,27 +228,123 @@ impl Deployer<'_> {
         if let Ask::Deploy { version, .. } = ask {
             preflight::version(version)?;
         }
-        match ask {
-            Ask::Deploy { .. } | Ask::Promote => drop(self.objects().sides().await?),
-            // It is for what the other two do not go on with.
-            Ask::Abort | Ask::End => drop(self.objects().active().await?),
-        }
+        self.objects().active().await?;
+        let under_way = Book::read(self.cluster, self.service).await?.record;
         // Nor is anybody waited for whose release is left alone.
         if ask == Ask::End {
-            let book = Book::read(self.cluster, self.service).await?;
-            self.must_be_ours(book.record.as_ref())?;
+            self.must_be_ours(under_way.as_ref())?;
         }
-        let lock = self.lock(observe).await?;
+        let asked = match (ask.wanted(), &under_way) {
+            (Some(wanted), Some(record)) => self.ask_holder(wanted, record, observe).await?,
+            _ => None,
+        };
+        let lock = match (self.lock(observe).await, asked) {
+            (Ok(lock), Some(asked)) => {
+                // It has obeyed, or died before it could.
+                match self.answer(&asked).await? {
+                    Some(concluded) => {
+                        self.unlock(lock, observe).await;
+                        return Ok(concluded);
+                    }
+                    None => lock,
+                }
+            }
+            (Err(BlueGreenError::Lock(LockError::Held { .. })), Some(asked)) => {
+                return self.answered(&asked, observe).await;
+            }
+            (lock, _) => lock?,
+        };
         let concluded = match Course::open(self, &lock, observe).await {
             // Large, and on top of what the caller holds.
             Ok(mut course) => Box::pin(course.run(ask)).await,
             Err(error) => Err(error),
         };
-        // The next one need not wait.
-        let unlocked = lock.release().await;
-        let concluded = concluded?;
-        unlocked?;
-        Ok(concluded)
+        self.unlock(lock, observe).await;
+        concluded
+    }
+
+    /// So that the next one need not wait; where it has to, what was done is done.
+    async fn unlock(&self, lock: Lock, observe: &mut impl AsyncFnMut(&Event)) {
+        if let Err(error) = lock.release().await {
+            let text = format!("the lock lapses by itself: {error}");
+            observe(&Event::now(Happened::Progress { text })).await;
+        }
+    }
+
+    /// Asks whoever holds the lock, if another does.
+    async fn ask_holder(
+        &self,
+        wanted: Wanted,
+        record: &Record,
+        observe: &mut impl AsyncFnMut(&Event),
+    ) -> Result<Option<Request>, BlueGreenError> {
+        let held = Lock::held(self.cluster, self.service).await?;
+        let ours = self.holder.to_string();
+        let Some(held) = held.filter(|it| it.holder != ours) else {
+            return Ok(None);
+        };
+        if wanted == Wanted::Pause && record.step > Step::Gate {
+            return Err(course::wrong_step(
+                record,
+                "paused",
+                "traffic has moved; `cargo xtask blue-green abort` takes it back",
+            ));
+        }
+        let request = Request {
+            release: record.release.clone(),
+            wanted,
+            by: ours,
+            at: Timestamp::now(),
+        };
+        Letterbox::of(self.cluster, self.service)
+            .put(Some(&request))
+            .await?;
+        let text = format!("{} is at work on it, and is asked to {wanted}", held.holder);
+        observe(&Event::now(Happened::Progress { text })).await;
+        Ok(Some(request))
+    }
+
+    /// What has come of a request, if its holder has done what was asked.
+    async fn answer(&self, asked: &Request) -> Result<Option<Conclusion>, BlueGreenError> {
+        let book = Book::read(self.cluster, self.service).await?;
+        let is_its = |record: &Record| record.release == asked.release;
+        if let Some(record) = book.record.filter(is_its) {
+            let waits = asked.wanted == Wanted::Pause && record.step == Step::Gate;
+            return Ok(waits.then_some(Conclusion::AtGate {
+                version: record.version,
+                colour: record.to,
+            }));
+        }
+        let mut ended = book.audit.iter().rev();
+        let its = ended.find(|it| is_its(&it.record));
+        Ok(its.map(Conclusion::of))
+    }
+
+    /// Waits until the holder, who is alive, has done what was asked.
+    async fn answered(
+        &self,
+        asked: &Request,
+        observe: &mut impl AsyncFnMut(&Event),
+    ) -> Result<Conclusion, BlueGreenError> {
+        let policy = self.policy;
+        let end = Instant::now() + policy.green_ready + policy.watch + policy.drain + OBEYED;
+        loop {
+            if let Some(concluded) = self.answer(asked).await? {
+                return Ok(concluded);
+            }
+            if Instant::now() >= end {
+                return Err(BlueGreenError::Meddled {
+                    what: format!(
+                        "release {} was not brought to its end: {asked}",
+                        asked.release
+                    ),
+                    help: "`cargo xtask blue-green status` shows who is at work on it".to_owned(),
+                });
+            }
+            let text = format!("waiting until {} has ended", asked.release);
+            observe(&Event::now(Happened::Progress { text })).await;
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What [`Ask::Deploy`] would do, as far as can be told without changing anything.

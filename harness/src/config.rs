@@ -533,7 +533,7 @@ mod tests {
             ("check = 20", "check = 1.5"),
             ("[deadlines]", "[deadlnes]"),
             ("lease = 30", "lease = 0"),
-            ("analysis = 20", "analysis = 0"),
+            ("watch = 20", "watch = 0"),
             ("warm_up = 4 ", "warm_up = 20 "),
             ("green_ready = 120", "green_redy = 120"),
             ("min_requests = 100", "min_requests = 0"),

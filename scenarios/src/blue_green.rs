@@ -295,7 +295,8 @@ async fn taken_back(
     before: &Status,
 ) -> Result<(), RunFolderError> {
     let rest = ground.at_rest().await;
-    let (colour, version) = (before.live, before.colours[0].version.clone());
+    let before = &before.colours[0];
+    let (colour, version) = (before.colour, before.version.clone());
     scenario
         .judge(
             "the old version is live as before, and the new one at 0",

@@ -436,7 +436,13 @@ pub enum BlueGreenCommand {
     Status(BlueGreenService),
     /// Switch to the version that waits at the gate
     Promote(BlueGreenService),
+    /// Have a release that is under way stop at the gate before the switch
+    Pause(BlueGreenService),
     /// Take back the release under way, wherever it is
+    ///
+    /// Whoever is at work on it does so within seconds; where nobody is any more, it is done from
+    /// here. Without a release it takes the idle colour to 0, and has the active Service select the
+    /// live colour again where a hand has removed that.
     Abort(BlueGreenService),
 }
 

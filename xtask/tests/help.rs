@@ -56,7 +56,7 @@ fn help_teaches() {
             xtask(folder.path(), &["scenario", command, "--help"])
         );
     }
-    for command in ["deploy", "status", "promote", "abort"] {
+    for command in ["deploy", "status", "promote", "pause", "abort"] {
         insta::assert_snapshot!(
             format!("help-blue-green-{command}"),
             xtask(folder.path(), &["blue-green", command, "--help"])

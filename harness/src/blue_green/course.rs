@@ -4,21 +4,25 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::Patch;
+use kube::ResourceExt;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::analysis::{self, Analysis};
+use super::changes::Changes;
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::event::{Event, Happened};
 use super::histogram::Histogram;
 use super::lock::Lock;
-use super::objects::{Objects, VERSION, tag};
+use super::objects::{LIVE, Objects, Side, VERSION, tag};
+use super::policy::Evidence;
+use super::probe::Probe;
 use super::record::{Book, Outcome, Record, Step};
 use super::relay::relayed;
-use super::traffic::{Reading, Window};
-use super::{Ask, Conclusion, Deployer, health, preflight, switch};
+use super::requests::{Letterbox, Requests};
+use super::traffic::{self, Reading, Window};
+use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, health, preflight, switch};
 use crate::cluster::rollout::{self, RolloutError};
 use crate::run::millis;
 
@@ -33,6 +37,9 @@ const READING: Duration = Duration::from_secs(2);
 
 /// For each pod to be among those that a first reading has.
 const FIRST_READING: Duration = Duration::from_secs(5);
+
+/// For an old colour that has lost some of its pods to have them again.
+const CAPACITY: Duration = Duration::from_secs(10);
 
 /// Over a pod's grace period, until the kubelet has told that it ended.
 const AFTER_GRACE: Duration = Duration::from_secs(30);
@@ -57,6 +64,34 @@ impl Why {
     }
 }
 
+/// What a new colour is watched by.
+enum Watched {
+    Users(Users),
+    Probe(Probe),
+    /// How often its containers had been started again before.
+    Restarts(u64),
+}
+
+/// Users' requests, from look to look.
+struct Users {
+    last: Reading,
+    counted: Window,
+    /// Until then latency is not counted.
+    warm_at: Option<Instant>,
+}
+
+impl Users {
+    fn look(&mut self, now: Reading) {
+        let now = now.since(&self.last);
+        let mut more = Window::between(&self.last, &now);
+        if self.warm_at.is_some_and(|it| self.last.at() < it) {
+            more.durations = Histogram::default();
+        }
+        self.counted = std::mem::take(&mut self.counted).and(more);
+        self.last = now;
+    }
+}
+
 /// What comes after a step, or why nothing does.
 type Next = Result<Step, Why>;
 
@@ -64,10 +99,15 @@ type Next = Result<Step, Why>;
 pub(super) struct Course<'a, O> {
     deployer: &'a Deployer<'a>,
     objects: Objects<'a>,
+    changes: Changes<'a>,
     lock: &'a Lock,
     book: Book,
+    /// What is asked of the release from elsewhere.
+    requests: Option<Requests>,
     /// Traffic on the live colour when the checks began, for the baseline.
     before: Option<Reading>,
+    /// Traffic on the new colour when it was last looked at: at first right before the switch.
+    on_new: Option<Reading>,
     observe: &'a mut O,
 }
 
@@ -78,24 +118,44 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         lock: &'a Lock,
         observe: &'a mut O,
     ) -> Result<Self, BlueGreenError> {
+        let objects = deployer.objects();
         Ok(Course {
             deployer,
-            objects: deployer.objects(),
+            objects,
+            changes: Changes { objects, lock },
             lock,
             book: Book::read(deployer.cluster, deployer.service).await?,
+            requests: None,
             before: None,
+            on_new: None,
             observe,
         })
     }
 
     /// Does what is asked.
     pub async fn run(&mut self, ask: Ask<'_>) -> Result<Conclusion, BlueGreenError> {
-        match ask {
+        let concluded = match ask {
             Ask::Deploy { version, manual } => self.deploy(version, manual).await,
             Ask::Promote => self.promote().await,
             Ask::Abort => self.abort().await,
+            Ask::Pause => Err(wrong_step(
+                &self.record()?,
+                "paused",
+                "nobody is at work on it: it stays where it is until `deploy`, `promote` or `abort`",
+            )),
             Ask::End => self.end().await,
-        }
+        };
+        concluded.map_err(|source| match &self.book.record {
+            Some(record) if record.deployer == self.deployer.holder.to_string() => {
+                BlueGreenError::Unfinished {
+                    service: self.deployer.service.to_owned(),
+                    release: record.release.clone(),
+                    step: record.step.to_string(),
+                    source: Box::new(source),
+                }
+            }
+            _ => source,
+        })
     }
 
     /// Releases `version`, after what an earlier deployer left was seen to.
@@ -108,13 +168,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         }
         let sides = self.objects.sides().await?;
         if sides.live.version == version {
-            return Ok(Conclusion::AlreadyLive {
-                version: version.to_owned(),
-                colour: sides.live.colour,
-            });
+            return self.already_live(sides.live).await;
         }
         let replicas = preflight::replicas(&self.objects, &sides.live).await?;
         preflight::look(&self.objects, &sides, replicas).await?;
+        preflight::evidence(self.deployer.policy.analysis, self.deployer.smoke)?;
         let now = Timestamp::now();
         self.write(Record {
             release: self.deployer.release.clone(),
@@ -124,6 +182,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             to: sides.idle.colour,
             replicas,
             manual,
+            analysis: self.deployer.policy.analysis,
             deployer: self.deployer.holder.to_string(),
             begun: now,
             step: Step::BringUp,
@@ -133,6 +192,22 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         })
         .await?;
         self.go_on().await
+    }
+
+    /// The version is live; that says nothing of whether its pods are well.
+    async fn already_live(&mut self, live: Side) -> Result<Conclusion, BlueGreenError> {
+        let (version, colour) = (live.version, live.colour);
+        let selector = self.objects.selector(colour);
+        let deadline = self.deployer.policy.green_ready;
+        Ok(match self.follow_rollout(&selector, deadline, "").await {
+            Ok(()) => Conclusion::AlreadyLive { version, colour },
+            Err(RolloutError::Cluster(error)) => return Err(error.into()),
+            Err(error) => Conclusion::LiveUnwell {
+                version,
+                colour,
+                why: error.to_string(),
+            },
+        })
     }
 
     /// Switches to what waits at the gate.
@@ -146,8 +221,14 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             ));
         }
         record.manual = false;
-        // Hours may have gone by: whether it may get traffic is asked again.
-        record.step = Step::Check;
+        record.deployer = self.deployer.holder.to_string();
+        // Hours may have gone by: its pods are made up, and whether it may get traffic is asked
+        // again.
+        record.step = Step::BringUp;
+        record.baseline = None;
+        let sides = self.objects.sides().await?;
+        let replicas = preflight::replicas(&self.objects, &sides.live).await?;
+        record.replicas = record.replicas.max(replicas);
         self.write(record).await?;
         self.go_on().await
     }
@@ -158,6 +239,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             return self.clear_idle().await;
         };
         if record.step == Step::Retire {
+            self.live_while_retiring(&record).await?;
             return Err(wrong_step(
                 &record,
                 "aborted",
@@ -181,6 +263,10 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// Pods of the idle colour that no release accounts for.
     async fn clear_idle(&mut self) -> Result<Conclusion, BlueGreenError> {
+        let active = self.objects.active().await?;
+        if preflight::colour_of(&active).is_none() {
+            return self.mend_selector().await;
+        }
         let idle = self.objects.sides().await?.idle;
         let running = idle.deployment.status.as_ref().and_then(|it| it.replicas);
         if idle.wanted == 0 && running.unwrap_or(0) == 0 {
@@ -188,10 +274,60 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 service: self.deployer.service.to_owned(),
             });
         }
-        self.lock.check()?;
-        self.objects.scale(idle.colour, 0).await?;
+        self.changes.scale(idle.colour, 0).await?;
         Ok(Conclusion::TakenBack {
             why: format!("no release accounts for the pods of {}", idle.colour),
+            inconclusive: false,
+        })
+    }
+
+    /// Where the old colour is going, a hand that removed the selector's track gets the new one.
+    async fn live_while_retiring(&mut self, record: &Record) -> Result<(), BlueGreenError> {
+        if preflight::colour_of(&self.objects.active().await?).is_none() {
+            let moved = self.changes.move_traffic(None, record.to).await?;
+            self.tell(moved).await;
+        }
+        Ok(())
+    }
+
+    /// Has the active Service, which a hand has select neither colour or both, select the one
+    /// that was live: it is marked so, and has pods that are ready.
+    async fn mend_selector(&mut self) -> Result<Conclusion, BlueGreenError> {
+        let mut were_live = Vec::new();
+        for colour in Colour::ALL {
+            let side = self.objects.side(colour).await?;
+            let is_marked = side
+                .deployment
+                .annotations()
+                .get(LIVE)
+                .is_some_and(|it| it == "true");
+            if is_marked && side.ready > 0 {
+                were_live.push(colour);
+            }
+        }
+        let [live] = were_live[..] else {
+            return Err(BlueGreenError::Meddled {
+                what: format!(
+                    "the active Service selects no colour, and {} are marked as live and have pods that are ready",
+                    if were_live.is_empty() { "none" } else { "both" }
+                ),
+                help: format!(
+                    "choose one: `{}`",
+                    self.objects.kubectl(&format!(
+                        "set selector service/{} app.kubernetes.io/name={0},trii.co/track=blue --field-manager {FIELD_MANAGER}",
+                        self.deployer.service
+                    ))
+                ),
+            });
+        };
+        let patched = Instant::now();
+        let moved = self.changes.move_traffic(None, live).await?;
+        self.tell(moved).await;
+        let settled = switch::settled(&self.objects, self.deployer.service, live, patched).await?;
+        let settled = settled.map_err(|seen| self.not_back(live, &seen))?;
+        self.tell(settled).await;
+        Ok(Conclusion::TakenBack {
+            why: format!("the active Service selected no colour: it selects {live} again"),
             inconclusive: false,
         })
     }
@@ -204,19 +340,25 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         version: &str,
         manual: bool,
     ) -> Result<Option<Conclusion>, BlueGreenError> {
-        let switched = self.objects.sides().await?.live.colour == old.to;
+        if old.step == Step::Retire {
+            self.live_while_retiring(&old).await?;
+        }
+        let live = preflight::colour_of(&self.objects.active().await?);
+        let (switched, not_switched) = (live == Some(old.to), live == Some(old.from));
         let same = old.version == version;
         // Nobody left that one: it waits for a person.
         if old.step == Step::Gate && !same {
             self.deployer.must_be_ours(Some(&old))?;
         }
-        let course = match (old.step, switched) {
-            (Step::Retire, _) | (Step::Drain, true) => Some(old.step),
-            (Step::Revert, _) => None,
-            (Step::BringUp | Step::Check | Step::Gate | Step::Switch, false) if same => {
+        let course = match old.step {
+            // Who is live now counts: somebody may have moved traffic by hand.
+            Step::Retire | Step::Drain if switched => Some(old.step),
+            Step::Switch | Step::Analyse if switched && same => Some(old.step),
+            Step::BringUp | Step::Check | Step::Gate | Step::Switch if not_switched && same => {
+                // Traffic of hours ago is nothing to compare with.
+                old.baseline = None;
                 Some(Step::BringUp)
             }
-            (Step::Switch | Step::Analyse, true) if same => Some(old.step),
             _ => None,
         };
         let how = match (course, same) {
@@ -249,6 +391,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// From where the record is to the end, or back.
     async fn go_on(&mut self) -> Result<Conclusion, BlueGreenError> {
+        let letterbox = self.letterbox();
+        self.requests = Some(Requests::of(letterbox, &self.record()?.release));
         loop {
             let record = self.record()?;
             self.tell(Happened::Began { step: record.step }).await;
@@ -271,11 +415,25 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         record: &Record,
     ) -> Result<Next, BlueGreenError> {
         let (called_off, lock) = (self.deployer.called_off.clone(), self.lock);
+        let abort = self.requests.as_ref().map(Requests::abort);
+        let abort = async {
+            match abort {
+                Some(abort) => abort.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             lost = lock.lost() => Err(lost.into()),
             () = called_off.cancelled() => Ok(Err(Why::CalledOff)),
-            next = self.step(step, record) => next,
+            request = abort => Ok(Err(Why::Failed(request.to_string()))),
+            next = self.step(step, record) => match next {
+                // Traffic goes to both; back to the old one alone.
+                Err(error @ BlueGreenError::NoLiveColour { .. }) => {
+                    Ok(Err(Why::Failed(error.to_string())))
+                }
+                next => next,
+            },
         }
     }
 
@@ -296,23 +454,21 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 
     async fn bring_up(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
-        let idle = self.objects.sides().await?.of(record.to).deployment.clone();
+        let idle = self.objects.side(record.to).await?.deployment;
         let container = self.objects.container(&idle)?;
         let image = container.image.clone().unwrap_or_default();
         let repository = tag(&image).map_or(image.as_str(), |(repository, _)| repository);
-        let patch = json!({"spec": {
-            "replicas": record.replicas,
-            "template": {
-                "metadata": {"labels": {VERSION: record.version}},
-                "spec": {"containers": [{
-                    "name": container.name,
-                    "image": format!("{repository}:{}", record.version),
-                }]},
-            },
-        }});
-        // Strategic, so that containers are told apart by their names.
-        let patch = Patch::Strategic(patch);
-        self.objects.patch_deployment(record.to, &patch).await?;
+        let template = json!({
+            "metadata": {"labels": {VERSION: record.version}},
+            "spec": {"containers": [{
+                "name": container.name,
+                "image": format!("{repository}:{}", record.version),
+            }]},
+        });
+        self.changes.hold(record.to, record.replicas).await?;
+        self.changes
+            .bring_up(record.to, record.replicas, &template)
+            .await?;
         Ok(self.until_up(record).await?.map(|()| Step::Check))
     }
 
@@ -322,7 +478,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let selector = self.objects.selector(record.to);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match self.follow_rollout(record, &selector, left).await {
+            let live = format!("{} is live in {}; ", record.from, record.old_version);
+            match self.follow_rollout(&selector, left, &live).await {
                 Ok(()) => return Ok(Ok(())),
                 // It may come back; what it was asked to do it has been told.
                 Err(RolloutError::Cluster(error)) if error.may_pass() && Instant::now() < end => {
@@ -340,50 +497,66 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     async fn follow_rollout(
         &mut self,
-        record: &Record,
         selector: &str,
         deadline: Duration,
+        beside: &str,
     ) -> Result<(), RolloutError> {
         let cluster = self.deployer.cluster;
-        let live = format!("{} is live in {}", record.from, record.old_version);
         relayed(
             async |progress: &(dyn Fn(&str) + Sync)| {
                 rollout::complete(cluster, selector, deadline, progress).await
             },
-            async |line| self.progress(format!("{live}; {line}")).await,
+            async |line| self.progress(format!("{beside}{line}")).await,
         )
         .await
     }
 
     async fn check(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
-        self.before = Some(self.first_reading(record.from).await?);
+        if record.analysis == Evidence::Required {
+            self.before = Some(self.first_reading(record.from).await?);
+        }
         match health::every_pod(&self.objects, record.to, record.replicas).await? {
             Ok(held) => self.tell(held).await,
             Err(why) => return Ok(Err(Why::Failed(why))),
         }
         let preview = self.objects.preview();
         let ready = Instant::now();
-        if let Err(error) = switch::settled(&self.objects, &preview, record.to, ready).await? {
-            return Ok(Err(Why::Failed(error.to_string())));
+        if let Err(seen) = switch::settled(&self.objects, &preview, record.to, ready).await? {
+            return Ok(Err(Why::Failed(seen)));
         }
-        if let Err(why) = self.smoke(&preview, &record.version).await {
+        if let Err(why) = self.smoke(&preview, &record.version).await? {
             return Ok(Err(Why::Failed(why)));
         }
-        Ok(Ok(match record.manual {
+        let asked = self.requests.as_ref().and_then(Requests::stops_at_gate);
+        Ok(Ok(match asked.unwrap_or(record.manual) {
             true => Step::Gate,
             false => Step::Switch,
         }))
     }
 
-    async fn smoke(&mut self, service: &str, version: &str) -> Result<(), String> {
+    async fn smoke(
+        &mut self,
+        service: &str,
+        version: &str,
+    ) -> Result<Result<(), String>, BlueGreenError> {
         let paths = self.deployer.smoke;
-        let held = health::smoke(&self.objects, service, version, paths).await?;
-        self.tell(held).await;
-        Ok(())
+        let smoked = health::smoke(&self.objects, service, version, paths).await?;
+        match smoked {
+            Ok(held) => {
+                self.tell(held).await;
+                Ok(Ok(()))
+            }
+            Err(why) => Ok(Err(why)),
+        }
     }
 
     async fn wait_at_gate(&mut self, record: &Record) -> Result<Conclusion, BlueGreenError> {
         let (version, colour) = (record.version.clone(), record.to);
+        // Whoever promotes it must not be told to pause again.
+        self.requests = None;
+        if self.letterbox().read(&record.release).await?.is_some() {
+            self.letterbox().put(None).await?;
+        }
         self.tell(Happened::AtGate {
             version: version.clone(),
             colour,
@@ -395,28 +568,39 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     async fn switch(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
         let mut record = record.clone();
         if record.baseline.is_none() {
-            record.baseline = self.baseline(&record).await?;
+            record.baseline = match record.analysis {
+                Evidence::Required => Some(self.baseline(&record).await?),
+                Evidence::Probe => Some(self.probed_baseline(&record).await),
+                Evidence::None => None,
+            };
         }
         if let Err(why) = self.keep_up(&mut record).await? {
             return Ok(Err(why));
         }
         self.write(record.clone()).await?;
         // Both are left alone by others until it is settled which of them is live.
-        self.objects.mark(record.to, true).await?;
-        self.lock.check()?;
+        self.changes.mark(record.to, true).await?;
+        // What may have to take traffic back keeps its capacity until it is retired.
+        self.changes.hold(record.from, record.replicas).await?;
+        if record.analysis == Evidence::Required {
+            self.on_new = Some(self.first_reading(record.to).await?);
+        }
         let patched = Instant::now();
-        let happened = switch::traffic(&self.objects, Some(record.from), record.to).await?;
-        self.tell(happened).await;
-        switch::preview(&self.objects, record.from).await?;
+        let moved = self
+            .changes
+            .move_traffic(Some(record.from), record.to)
+            .await?;
+        self.tell(moved).await;
+        self.changes.show(record.from).await?;
         match switch::settled(&self.objects, self.deployer.service, record.to, patched).await? {
             Ok(settled) => self.tell(settled).await,
-            Err(error) => return Ok(Err(Why::Failed(error.to_string()))),
+            Err(seen) => return Ok(Err(Why::Failed(seen))),
         }
         Ok(Ok(Step::Analyse))
     }
 
     /// Measures traffic on the live colour for as long as the policy says.
-    async fn baseline(&mut self, record: &Record) -> Result<Option<Window>, BlueGreenError> {
+    async fn baseline(&mut self, record: &Record) -> Result<Window, BlueGreenError> {
         let before = match self.before.take() {
             Some(before) => before,
             None => self.first_reading(record.from).await?,
@@ -428,7 +612,16 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             sleep_until(end).await;
         }
         let now = self.reading(record.from).await?;
-        Ok(Some(Window::between(&before, &now)))
+        Ok(Window::between(&before, &now))
+    }
+
+    /// Asks the live colour for as long.
+    async fn probed_baseline(&mut self, record: &Record) -> Window {
+        let text = format!("asking {}, to compare with", record.from);
+        self.progress(text).await;
+        let probe = Probe::begin(&self.objects, self.deployer.smoke);
+        sleep(self.deployer.policy.baseline).await;
+        probe.window()
     }
 
     /// The live colour may have grown since: the new one is to have as many.
@@ -449,17 +642,18 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         );
         self.progress(text).await;
         self.write(record.clone()).await?;
-        self.objects.scale(record.to, record.replicas).await?;
+        self.changes.hold(record.to, record.replicas).await?;
+        self.changes.scale(record.to, record.replicas).await?;
         self.until_up(record).await
     }
 
     async fn analyse(&mut self, record: &Record) -> Result<Next, BlueGreenError> {
-        if let Err(why) = self.smoke(self.deployer.service, &record.version).await {
+        if let Err(why) = self.smoke(self.deployer.service, &record.version).await? {
             let why = format!("after the switch: {why}");
             return Ok(Err(Why::Failed(why)));
         }
         let policy = self.deployer.policy;
-        let watched = self.watch(record, policy.analysis, policy.warm_up).await?;
+        let watched = self.watch(record, policy.watch, policy.warm_up).await?;
         Ok(match watched {
             Ok(Analysis::Holds { .. }) => Ok(Step::Drain),
             Ok(Analysis::Inconclusive { why }) => Err(Why::Inconclusive(why)),
@@ -481,8 +675,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         })
     }
 
-    /// Looks at measured traffic on the new colour for `span`, or until it breaches. The last
-    /// look is the verdict. Latency is judged from the end of `warm_up` on.
+    /// Looks at the new colour for `span`, or until it breaches. The last look is the verdict.
+    /// Latency is judged from the end of `warm_up` on.
     async fn watch(
         &mut self,
         record: &Record,
@@ -490,26 +684,31 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         warm_up: Duration,
     ) -> Result<Result<Analysis, Why>, BlueGreenError> {
         let baseline = record.baseline.clone().unwrap_or_default();
-        let first = self.first_reading(record.to).await?;
-        let warm_at = first.at() + warm_up;
-        let mut warm = warm_up.is_zero().then(|| first.clone());
-        let end = Instant::now() + span;
+        let mut watched = self.watched(record, warm_up).await?;
+        let mut end = Instant::now() + span;
         loop {
             sleep(LOOK_EVERY).await;
+            let looked = Instant::now();
             if let Err(why) = self.still_live(record).await? {
                 return Ok(Err(why));
             }
-            let now = self.reading(record.to).await?;
-            let mut window = Window::between(&first, &now);
-            window.durations = match &warm {
-                Some(warm) => Window::between(warm, &now).durations,
-                None => Histogram::default(),
-            };
-            if warm.is_none() && now.at() >= warm_at {
-                warm = Some(now);
-            }
             let thresholds = &self.deployer.policy.thresholds;
-            let analysis = analysis::judge(&baseline, &window, thresholds);
+            let analysis = match &mut watched {
+                Watched::Users(users) => {
+                    users.look(self.reading(record.to).await?);
+                    analysis::judge(&baseline, &users.counted, thresholds)
+                }
+                Watched::Probe(probe) => analysis::judge(&baseline, &probe.window(), thresholds),
+                Watched::Restarts(before) => {
+                    let more = self.restarts(record.to).await?.saturating_sub(*before);
+                    analysis::judge_by_restarts(more)
+                }
+            };
+            // For how long the API server is away nothing is seen of it.
+            let took = looked.elapsed();
+            if took > LOOK_EVERY * 3 {
+                end += took;
+            }
             let text = format!("{}: {analysis}", record.to);
             self.progress(text.clone()).await;
             if let Analysis::Breach { what, .. } = &analysis {
@@ -520,10 +719,43 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             let undecided = matches!(analysis, Analysis::Inconclusive { .. });
             let end = if undecided { end + SECOND_LOOKS } else { end };
             if Instant::now() >= end {
+                if let Watched::Users(users) = watched {
+                    self.on_new = Some(users.last);
+                }
                 self.tell(Happened::Analysed { text }).await;
                 return Ok(Ok(analysis));
             }
         }
+    }
+
+    /// What the new colour is watched by.
+    async fn watched(
+        &mut self,
+        record: &Record,
+        warm_up: Duration,
+    ) -> Result<Watched, BlueGreenError> {
+        Ok(match record.analysis {
+            Evidence::Required => {
+                let last = match self.on_new.take() {
+                    Some(reading) => reading,
+                    None => self.first_reading(record.to).await?,
+                };
+                Watched::Users(Users {
+                    last,
+                    counted: Window::default(),
+                    warm_at: (!warm_up.is_zero()).then(|| Instant::now() + warm_up),
+                })
+            }
+            Evidence::Probe => Watched::Probe(Probe::begin(&self.objects, self.deployer.smoke)),
+            Evidence::None => Watched::Restarts(self.restarts(record.to).await?),
+        })
+    }
+
+    /// How often containers of a colour were started again.
+    async fn restarts(&self, colour: Colour) -> Result<u64, BlueGreenError> {
+        let pods = self.objects.pods(colour).await?;
+        let restarts = pods.iter().map(traffic::restarts).sum::<i32>();
+        Ok(u64::try_from(restarts).unwrap_or(0))
     }
 
     /// Traffic goes where the record says, and somebody is there to take it.
@@ -559,9 +791,10 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// The old colour's pods end. From here on there is no way back but another release.
     async fn retire(&mut self, record: &Record) -> Result<Conclusion, BlueGreenError> {
-        self.objects.mark(record.to, true).await?;
-        self.objects.mark(record.from, false).await?;
+        self.changes.mark(record.to, true).await?;
+        self.changes.mark(record.from, false).await?;
         self.empty(record.from).await?;
+        self.let_go().await?;
         self.book.conclude(Outcome::Released).await?;
         let (version, colour) = (record.version.clone(), record.to);
         self.tell(Happened::Released {
@@ -572,10 +805,17 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         Ok(Conclusion::Released { version, colour })
     }
 
+    /// Their autoscalers have both colours again.
+    async fn let_go(&self) -> Result<(), BlueGreenError> {
+        for colour in Colour::ALL {
+            self.changes.let_go(colour).await?;
+        }
+        Ok(())
+    }
+
     /// Scales a colour to 0 and waits until its pods have ended, each in its grace period.
     async fn empty(&mut self, colour: Colour) -> Result<(), BlueGreenError> {
-        self.lock.check()?;
-        self.objects.scale(colour, 0).await?;
+        self.changes.scale(colour, 0).await?;
         let mut end = None;
         let mut told = 0;
         loop {
@@ -618,10 +858,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         if switched {
             self.revert(&record, since).await?;
         }
-        self.objects.mark(record.from, true).await?;
-        self.objects.mark(record.to, false).await?;
-        switch::preview(&self.objects, record.to).await?;
+        self.changes.mark(record.from, true).await?;
+        self.changes.mark(record.to, false).await?;
+        self.changes.show(record.to).await?;
         self.empty(record.to).await?;
+        self.let_go().await?;
         let outcome = match switched {
             true => Outcome::Reverted,
             false => Outcome::TakenBack,
@@ -638,21 +879,14 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     async fn revert(&mut self, record: &Record, since: Instant) -> Result<(), BlueGreenError> {
         self.old_colour_can(record).await?;
         let patched = Instant::now();
-        let happened = switch::traffic(&self.objects, None, record.from).await?;
-        self.tell(happened).await;
-        let settled =
-            switch::settled(&self.objects, self.deployer.service, record.from, patched).await?;
-        let look = self.objects.kubectl("get pods,endpointslices");
-        let not_back = |seen: String| BlueGreenError::Meddled {
-            what: format!("traffic is not back on {}: {seen}", record.from),
-            help: format!("look at once: `{look}`"),
-        };
-        let settled = settled.map_err(|error| not_back(error.to_string()))?;
-        self.tell(settled).await;
+        let moved = self.changes.move_traffic(None, record.from).await?;
+        self.tell(moved).await;
         let service = self.deployer.service;
-        self.smoke(service, &record.old_version)
-            .await
-            .map_err(not_back)?;
+        let settled = switch::settled(&self.objects, service, record.from, patched).await?;
+        let settled = settled.map_err(|seen| self.not_back(record.from, &seen))?;
+        self.tell(settled).await;
+        let smoked = self.smoke(service, &record.old_version).await?;
+        smoked.map_err(|seen| self.not_back(record.from, &seen))?;
         self.tell(Happened::Reverted {
             why: record.why.clone().unwrap_or_default(),
             millis: millis(since.elapsed()),
@@ -661,22 +895,42 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         Ok(())
     }
 
-    /// An autoscaler or a hand may have taken its pods.
+    fn not_back(&self, colour: Colour, seen: &str) -> BlueGreenError {
+        let look = self.objects.kubectl("get pods,endpointslices");
+        BlueGreenError::Meddled {
+            what: format!("traffic is not back on {colour}: {seen}"),
+            help: format!("look at once: `{look}`"),
+        }
+    }
+
+    /// An autoscaler or a hand may have taken its pods: it gets as many as it had at the switch.
+    /// Some of them are waited for shortly, all of them where it has none: what is live may be
+    /// worse than few pods.
     async fn old_colour_can(&mut self, record: &Record) -> Result<(), BlueGreenError> {
-        let old = self.objects.sides().await?.of(record.from).clone();
-        if old.ready > 0 {
+        let old = self.objects.side(record.from).await?;
+        if old.ready >= record.replicas {
             return Ok(());
         }
-        let text = format!("{} has no ready pod: bringing it up first", record.from);
+        let text = format!(
+            "{} has {} ready pods, where it had {}: scaling up",
+            record.from, old.ready, record.replicas
+        );
         self.progress(text).await;
-        self.objects.scale(record.from, record.replicas).await?;
+        self.changes.hold(record.from, record.replicas).await?;
+        self.changes.scale(record.from, record.replicas).await?;
+        let deadline = match old.ready {
+            0 => self.deployer.policy.green_ready,
+            _ => CAPACITY,
+        };
         let selector = self.objects.selector(record.from);
-        let deadline = self.deployer.policy.green_ready;
         let up = rollout::complete(self.deployer.cluster, &selector, deadline, &|_| {}).await;
-        up.map_err(|error| BlueGreenError::Meddled {
-            what: format!("{} cannot take traffic back: {error}", record.from),
-            help: "traffic stays where it is; look at its pods".to_owned(),
-        })
+        match up {
+            Err(error) if old.ready == 0 => Err(BlueGreenError::Meddled {
+                what: format!("{} cannot take traffic back: {error}", record.from),
+                help: "traffic stays where it is; look at its pods".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Goes to the next step.
@@ -688,7 +942,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 
     async fn write(&mut self, record: Record) -> Result<(), BlueGreenError> {
-        self.lock.check()?;
+        self.lock.ours().await?;
         self.book.write(record).await
     }
 
@@ -696,6 +950,10 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let service = self.deployer.service.to_owned();
         let record = self.book.record.clone();
         record.ok_or(BlueGreenError::NothingUnderWay { service })
+    }
+
+    fn letterbox(&self) -> Letterbox {
+        Letterbox::of(self.deployer.cluster, self.deployer.service)
     }
 
     async fn progress(&mut self, text: String) {
@@ -707,7 +965,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 }
 
-fn wrong_step(record: &Record, asked: &'static str, help: &'static str) -> BlueGreenError {
+pub(super) fn wrong_step(
+    record: &Record,
+    asked: &'static str,
+    help: &'static str,
+) -> BlueGreenError {
     BlueGreenError::WrongStep {
         release: record.release.clone(),
         asked,

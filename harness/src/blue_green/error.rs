@@ -57,7 +57,7 @@ pub enum BlueGreenError {
     /// The active Service selects neither colour, or both.
     #[error("no colour is live: the active Service {service} selects {selector:?}")]
     #[diagnostic(help(
-        "its selector must name one: trii.co/track=blue or trii.co/track=green; somebody has changed it by hand"
+        "somebody has changed it by hand: `cargo xtask blue-green abort --service {service}` has it select one of them again"
     ))]
     NoLiveColour {
         /// The Service.
@@ -162,6 +162,21 @@ pub enum BlueGreenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A release that had begun is not at its end.
+    #[error("release {release} is left at the step {step}: {source}")]
+    #[diagnostic(help(
+        "`cargo xtask blue-green status --service {service}` shows what is live; `deploy` with the same version goes on from there, `abort` takes it back"
+    ))]
+    Unfinished {
+        /// The service.
+        service: String,
+        /// Which.
+        release: String,
+        /// Where it is.
+        step: String,
+        /// What stands against its end.
+        source: Box<BlueGreenError>,
+    },
     /// The lock is not to be had, or was lost.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -218,6 +233,7 @@ impl BlueGreenError {
             BlueGreenError::Anothers { .. }
             | BlueGreenError::Meddled { .. }
             | BlueGreenError::Overtaken { .. } => "nobody else at work on it",
+            BlueGreenError::Unfinished { source, .. } => source.expected(),
             BlueGreenError::Lock(LockError::Cluster(_)) | BlueGreenError::Cluster(_) => {
                 "an API server that answers and lets us"
             }
@@ -240,6 +256,11 @@ impl BlueGreenError {
                 error.exit_code()
             }
             BlueGreenError::Record { .. } => ExitCode::NoEnvironment,
+            // Refused means that nothing was changed.
+            BlueGreenError::Unfinished { source, .. } => match source.exit_code() {
+                ExitCode::Refused => ExitCode::NoEnvironment,
+                code => code,
+            },
             _ => ExitCode::Refused,
         }
     }

@@ -69,6 +69,11 @@ pub enum Happened {
         /// What was asked.
         paths: Vec<String>,
     },
+    /// A Service was not asked for anything: the configuration has no paths for it.
+    SmokeSkipped {
+        /// Which Service.
+        service: String,
+    },
     /// The API server has taken the patch that moves traffic.
     Patched {
         /// Where traffic goes from now on.
@@ -138,6 +143,9 @@ impl fmt::Display for Happened {
             }
             Happened::SmokeHeld { service, paths } => {
                 write!(f, "{service} answers {}", paths.join(", "))
+            }
+            Happened::SmokeSkipped { service } => {
+                write!(f, "{service} is not smoked: its `smoke` has no paths")
             }
             Happened::Patched { to, .. } => write!(f, "traffic goes to {to}"),
             Happened::Settled {

@@ -3,23 +3,26 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Pod, Probe};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use tokio::time::{Instant, sleep};
 
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::objects::Objects;
+use super::policy::expected;
 use super::proxy;
-use crate::wait::{self, Observation, WaitError};
+use crate::cluster::pods::is_ready;
 
 /// How long the Endpoints may take to follow a selector; well under a second where all is well.
 const FOLLOWS: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Asks every pod of the colour on the path of its readiness probe: what Kubernetes goes by
-/// is what counts, and `expected` pods, more than none, must say yes.
+/// Asks every pod of the colour as its readiness probe does: what Kubernetes goes by is what
+/// counts, and `expected` pods, more than none, must say yes. A probe that is not over HTTP is
+/// the kubelet's to ask, and its word counts.
 ///
 /// Yields what did not hold where one of them does not.
 pub(super) async fn every_pod(
@@ -35,26 +38,14 @@ pub(super) async fn every_pod(
             expected.max(1)
         )));
     }
-    let mut asked_at = String::new();
-    let mut asked = Vec::new();
-    for pod in &pods {
-        let (port, path) = probed(objects, pod)?;
-        asked_at.clone_from(&path);
-        asked.push(async move {
-            let name = pod.name_any();
-            let answer = asked_patiently(objects, &name, &port, &path).await;
-            match answer {
-                Ok(answer) if (200..400).contains(&answer.status) => None,
-                Ok(answer) => Some(format!("pod/{name} says {} to {path}", answer.status)),
-                Err(why) => Some(format!("pod/{name} does not answer {path}: {why}")),
-            }
-        });
-    }
-    let bad: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
+    let asked = pods.iter().map(|pod| one_pod(objects, pod));
+    let asked: Result<Vec<_>, BlueGreenError> = join_all(asked).await.into_iter().collect();
+    let (held, bad): (Vec<_>, Vec<_>) = asked?.into_iter().partition(Result::is_ok);
+    let bad: Vec<String> = bad.into_iter().filter_map(Result::err).collect();
     Ok(match bad.as_slice() {
         [] => Ok(Happened::HealthHeld {
             pods: pods.len(),
-            path: asked_at,
+            path: held.into_iter().find_map(Result::ok).unwrap_or_default(),
         }),
         bad => Err(format!(
             "{} of {} pods of {colour} fail their health check: {}",
@@ -65,42 +56,46 @@ pub(super) async fn every_pod(
     })
 }
 
-/// A pod that says nothing is asked again, as the kubelet does: the API server or the node
-/// may be busy. What it says counts at once.
-async fn asked_patiently(
+/// What the pod was asked and says yes to, or what it says instead. One that says nothing is
+/// asked again, as the kubelet does: the node may be busy. What it says counts at once.
+async fn one_pod(
     objects: &Objects<'_>,
-    pod: &str,
-    port: &str,
-    path: &str,
-) -> Result<proxy::Answer, String> {
+    pod: &Pod,
+) -> Result<Result<String, String>, BlueGreenError> {
     const TRIES: usize = 3;
+    let name = pod.name_any();
+    let Some((port, path)) = probed(objects, pod) else {
+        let word = "the kubelet's readiness probe";
+        return Ok(match is_ready(pod) {
+            true => Ok(word.to_owned()),
+            false => Err(format!("pod/{name} is not ready by {word}")),
+        });
+    };
     let mut last = String::new();
     for _ in 0..TRIES {
-        match proxy::ask_pod(objects.cluster, pod, port, path).await {
-            Ok(answer) => return Ok(answer),
-            Err(why) => last = why,
+        match proxy::ask_pod(objects.cluster, &name, &port, &path).await {
+            Ok(answer) if (200..400).contains(&answer.status) => return Ok(Ok(path)),
+            Ok(answer) => return Ok(Err(format!("pod/{name} says {} to {path}", answer.status))),
+            Err(why) => last = why.to_string(),
         }
+        // It may be the API server that is away; then it is waited for.
+        objects.active().await?;
     }
-    Err(format!("{last}, asked {TRIES} times"))
+    Ok(Err(format!(
+        "pod/{name} does not answer {path}: {last}, asked {TRIES} times"
+    )))
 }
 
-/// The port and the path of the readiness probe.
-fn probed(objects: &Objects<'_>, pod: &Pod) -> Result<(String, String), BlueGreenError> {
-    let containers = pod.spec.iter().flat_map(|it| &it.containers);
-    let mut its_own = containers.filter(|it| it.name == objects.service);
-    let probe: Option<&Probe> = its_own.next().and_then(|it| it.readiness_probe.as_ref());
-    let http = probe.and_then(|it| it.http_get.as_ref()).ok_or_else(|| {
-        BlueGreenError::preflight(
-            format!("pod/{} has no readiness probe over HTTP", pod.name_any()),
-            "give the container one: the deployer asks what Kubernetes asks",
-        )
-    })?;
+/// The port and the path of the readiness probe, where it is over HTTP.
+fn probed(objects: &Objects<'_>, pod: &Pod) -> Option<(String, String)> {
+    let mut containers = pod.spec.as_ref()?.containers.iter();
+    let its_own = containers.find(|it| it.name == objects.service)?;
+    let http = its_own.readiness_probe.as_ref()?.http_get.as_ref()?;
     let port = match &http.port {
         IntOrString::Int(port) => port.to_string(),
         IntOrString::String(name) => port_named(pod, name),
     };
-    let path = http.path.clone().unwrap_or_else(|| "/".to_owned());
-    Ok((port, path))
+    Some((port, http.path.clone().unwrap_or_else(|| "/".to_owned())))
 }
 
 /// The API server's proxy takes a pod's port by number only.
@@ -113,7 +108,8 @@ fn port_named(pod: &Pod, name: &str) -> String {
 
 /// Asks a Service for each of `paths`, which must be answered well and in `version`. What
 /// another version answers is no verdict yet: the API server's proxy goes by the Endpoints,
-/// which follow a selector on their own, later than the EndpointSlices.
+/// which follow a selector on their own, later than the EndpointSlices. For how long the API
+/// server is away does not count.
 ///
 /// Yields what did not hold where one of them is not.
 pub(super) async fn smoke(
@@ -121,50 +117,73 @@ pub(super) async fn smoke(
     service: &str,
     version: &str,
     paths: &[String],
-) -> Result<Happened, String> {
-    for path in paths {
-        let what = format!("{service} answers {path} in version {version}");
-        let answered = wait::until(what, FOLLOWS, LOOK_EVERY, async || {
-            let answer = proxy::ask_service(objects.cluster, service, path).await;
-            judge(service, version, path, answer)
-        });
-        answered.await.map_err(|error| match error {
-            WaitError::Hopeless { reason, .. } => reason,
-            late @ WaitError::TimedOut { .. } => late.to_string(),
-        })?;
+) -> Result<Result<Happened, String>, BlueGreenError> {
+    if paths.is_empty() {
+        return Ok(Ok(Happened::SmokeSkipped {
+            service: service.to_owned(),
+        }));
     }
-    Ok(Happened::SmokeHeld {
+    for request in paths {
+        let (path, status) = expected(request);
+        let mut end = Instant::now() + FOLLOWS;
+        loop {
+            let answer = proxy::ask_service(objects.cluster, service, path).await;
+            if answer.is_err() {
+                let asked = Instant::now();
+                objects.active().await?;
+                end += asked.elapsed();
+            }
+            match judge(service, version, path, status, answer) {
+                Verdict::Good => break,
+                Verdict::Bad(why) => return Ok(Err(why)),
+                Verdict::NotYet(why) if Instant::now() >= end => {
+                    return Ok(Err(format!(
+                        "{service} does not answer {path} in version {version} after {FOLLOWS:?}: {why}"
+                    )));
+                }
+                Verdict::NotYet(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+    Ok(Ok(Happened::SmokeHeld {
         service: service.to_owned(),
         paths: paths.to_vec(),
-    })
+    }))
+}
+
+/// What an answer says of a version.
+#[derive(Debug)]
+enum Verdict {
+    Good,
+    Bad(String),
+    NotYet(String),
 }
 
 fn judge(
     service: &str,
     version: &str,
     path: &str,
-    answer: Result<proxy::Answer, String>,
-) -> Observation<()> {
+    expected: Option<u16>,
+    answer: Result<proxy::Answer, proxy::NoAnswer>,
+) -> Verdict {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(why) => {
-            return Observation::Hopeless(format!("{service} does not answer {path}: {why}"));
-        }
+        // Once is no verdict: a connection may break on its way.
+        Err(why) => return Verdict::NotYet(why.to_string()),
     };
     let status = answer.status;
+    let is_good = expected.map_or((200..300).contains(&status), |it| it == status);
     match answer.version.as_deref() {
         Some(signed) if signed != version => {
-            Observation::NotYet(format!("it says {status} in version {signed}"))
+            Verdict::NotYet(format!("it says {status} in version {signed}"))
         }
         // The proxy's own: it found no pod, or did not reach it.
         None if matches!(status, 502..=504) => {
-            Observation::NotYet(format!("the API server's proxy says {status}"))
+            Verdict::NotYet(format!("the API server's proxy says {status}"))
         }
-        _ if !(200..300).contains(&status) => {
-            Observation::Hopeless(format!("{service} says {status} to {path}"))
-        }
-        Some(_) => Observation::Ready(()),
-        None => Observation::Hopeless(format!(
+        _ if !is_good => Verdict::Bad(format!("{service} says {status} to {path}")),
+        Some(_) => Verdict::Good,
+        None => Verdict::Bad(format!(
             "{service} answers {path} without saying its version"
         )),
     }
@@ -174,30 +193,52 @@ fn judge(
 mod tests {
     use super::*;
 
-    fn judged(status: u16, version: Option<&str>) -> Observation<()> {
+    fn judged(status: u16, version: Option<&str>) -> Verdict {
         let version = version.map(str::to_owned);
-        judge("quotes", "v2", "/", Ok(proxy::Answer { status, version }))
+        let answer = proxy::Answer { status, version };
+        judge("quotes", "v2", "/", None, Ok(answer))
     }
 
     #[test]
     fn another_versions_answer_is_no_verdict_good_or_bad() {
         for status in [200, 500] {
             let answer = judged(status, Some("v1"));
-            assert!(matches!(answer, Observation::NotYet(_)), "{status}");
+            assert!(matches!(answer, Verdict::NotYet(_)), "{status}");
         }
     }
 
     #[test]
     fn what_the_version_itself_says_counts_at_once() {
-        assert!(matches!(judged(200, Some("v2")), Observation::Ready(())));
-        assert!(matches!(judged(500, Some("v2")), Observation::Hopeless(_)));
+        assert!(matches!(judged(200, Some("v2")), Verdict::Good));
+        assert!(matches!(judged(500, Some("v2")), Verdict::Bad(_)));
+    }
+
+    #[test]
+    fn a_status_that_is_asked_for_is_the_only_good_one() {
+        let (path, status) = expected("401 /portfolios/me");
+        assert_eq!((path, status), ("/portfolios/me", Some(401)));
+        for (seen, good) in [(401, true), (200, false), (500, false)] {
+            let version = Some("v2".to_owned());
+            let answer = proxy::Answer {
+                status: seen,
+                version,
+            };
+            let judged = judge("portfolios", "v2", path, status, Ok(answer));
+            assert_eq!(matches!(judged, Verdict::Good), good, "{seen}");
+        }
     }
 
     #[test]
     fn an_answer_without_a_version_proves_nothing() {
-        assert!(matches!(judged(200, None), Observation::Hopeless(_)));
-        assert!(matches!(judged(503, None), Observation::NotYet(_)));
-        let silent = judge("quotes", "v2", "/", Err("no answer".into()));
-        assert!(matches!(silent, Observation::Hopeless(_)));
+        assert!(matches!(judged(200, None), Verdict::Bad(_)));
+        assert!(matches!(judged(503, None), Verdict::NotYet(_)));
+        let silent = judge(
+            "quotes",
+            "v2",
+            "/",
+            None,
+            Err(proxy::NoAnswer::AtAll("no answer".into())),
+        );
+        assert!(matches!(silent, Verdict::NotYet(_)));
     }
 }

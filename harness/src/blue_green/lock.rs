@@ -104,23 +104,33 @@ impl Lock {
         }
     }
 
-    /// Says whether it is still ours with time left: to be asked before every change.
-    /// What is changed must take no longer than a fifth of the span.
+    /// Waits until it is ours with time left: to be asked before every change, which must
+    /// take no longer than [`Lock::leeway`]. While the API server is away it lapses; nobody
+    /// can take it then, and it is ours again with the next renewal.
     ///
     /// # Errors
-    /// Why it is not: as [`Lock::lost`].
-    pub fn check(&self) -> Result<(), LockError> {
-        match &*self.state.borrow() {
-            State::Lost(error) => Err(error.clone()),
-            State::Held(renewed) if renewed.elapsed() >= self.leases.ours_for() => {
-                Err(self.leases.not_renewed("its renewal is late"))
+    /// Why it is not any more: as [`Lock::lost`].
+    pub async fn ours(&self) -> Result<(), LockError> {
+        let mut state = self.state.clone();
+        loop {
+            match &*state.borrow_and_update() {
+                State::Lost(error) => return Err(error.clone()),
+                State::Held(renewed) if renewed.elapsed() < self.leases.ours_for() => return Ok(()),
+                State::Held(_) => {}
             }
-            State::Held(_) => Ok(()),
+            if state.changed().await.is_err() {
+                return Err(self.leases.not_renewed("nobody renews it any more"));
+            }
         }
     }
 
-    /// Ends when the lock is lost: another holder has it, or it could not be renewed and
-    /// a fifth of its span is left. Whoever holds it may take it again then.
+    /// What is left of its span when [`Lock::ours`] says so last.
+    pub fn leeway(&self) -> Duration {
+        self.leases.leeway()
+    }
+
+    /// Ends when the lock is lost: another holder has it, it was deleted, or it could not be
+    /// renewed for two minutes.
     pub fn lost(&self) -> impl Future<Output = LockError> + Send + use<> {
         let (mut state, leases) = (self.state.clone(), self.leases.clone());
         async move {

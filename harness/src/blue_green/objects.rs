@@ -9,8 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use kube::api::{ListParams, PatchParams};
 
 use super::FIELD_MANAGER;
 use super::colour::{Colour, TRACK};
@@ -110,20 +109,31 @@ impl Objects<'_> {
         Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
     }
 
+    pub(super) fn autoscalers(&self) -> Api<HorizontalPodAutoscaler> {
+        Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
+    }
+
     /// Both colours as they are now.
     ///
     /// # Errors
     /// What is missing of them, and which it is.
     pub(super) async fn sides(&self) -> Result<Sides, BlueGreenError> {
-        let active = self.active().await?;
-        let selector = active.spec.as_ref().and_then(|it| it.selector.clone());
-        let selector = selector.unwrap_or_default();
-        let live = Colour::of(&selector).ok_or_else(|| BlueGreenError::NoLiveColour {
-            service: self.service.to_owned(),
-            selector: in_words(&selector),
-        })?;
+        let live = self.live(&self.active().await?)?;
         let (live, idle) = (self.side(live).await?, self.side(live.other()).await?);
         Ok(Sides { live, idle })
+    }
+
+    /// The colour that the active Service selects.
+    ///
+    /// # Errors
+    /// [`BlueGreenError::NoLiveColour`].
+    pub(super) fn live(&self, active: &Service) -> Result<Colour, BlueGreenError> {
+        let selector = active.spec.as_ref().and_then(|it| it.selector.clone());
+        let selector = selector.unwrap_or_default();
+        Colour::of(&selector).ok_or_else(|| BlueGreenError::NoLiveColour {
+            service: self.service.to_owned(),
+            selector: in_words(&selector),
+        })
     }
 
     /// The active Service.
@@ -156,7 +166,8 @@ impl Objects<'_> {
         ))
     }
 
-    async fn side(&self, colour: Colour) -> Result<Side, BlueGreenError> {
+    /// A colour as it is now, live or not.
+    pub(super) async fn side(&self, colour: Colour) -> Result<Side, BlueGreenError> {
         let (api, name) = (self.deployments(), self.deployment(colour));
         let found = patiently("get a Deployment", async || api.get_opt(&name).await).await?;
         let deployment = found.ok_or_else(|| BlueGreenError::NoDeployment {
@@ -213,23 +224,23 @@ impl Objects<'_> {
         Ok(listed.items)
     }
 
-    /// How many pods a colour is to have by its autoscaler, where it has one.
+    /// What scales a colour, if anything does.
     ///
     /// # Errors
     /// What the API server said.
-    pub async fn autoscaled(&self, colour: Colour) -> Result<Option<i32>, ClusterError> {
-        let api: Api<HorizontalPodAutoscaler> =
-            Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
-        let all = ListParams::default();
+    pub(super) async fn autoscaler(
+        &self,
+        colour: Colour,
+    ) -> Result<Option<HorizontalPodAutoscaler>, ClusterError> {
+        let (api, all) = (self.autoscalers(), ListParams::default());
         let listed = patiently("list HorizontalPodAutoscalers", async || {
             api.list(&all).await
         });
         let name = self.deployment(colour);
-        let its = listed.await?.items.into_iter().find(|it| {
+        Ok(listed.await?.items.into_iter().find(|it| {
             let target = &it.spec.scale_target_ref;
             target.kind == "Deployment" && target.name == name
-        });
-        Ok(its.and_then(|it| Some(it.status?.desired_replicas)))
+        }))
     }
 
     /// The names of the pods behind a Service, with whether each is ready.
@@ -253,50 +264,6 @@ impl Objects<'_> {
                 (pod.unwrap_or_default(), ready)
             })
             .collect())
-    }
-
-    /// Has a colour have so many pods. Autoscaling of a Deployment at 0 is off.
-    /// <https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#implicit-maintenance-mode-deactivation>
-    ///
-    /// # Errors
-    /// What the API server said.
-    pub async fn scale(&self, colour: Colour, replicas: i32) -> Result<(), ClusterError> {
-        let (api, name) = (self.deployments(), self.deployment(colour));
-        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        let what = format!("scale {name} to {replicas}");
-        patiently(&what, async || {
-            api.patch_scale(&name, &as_deployer(), &patch).await
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// Says of a colour's Deployment whether others must leave it alone.
-    ///
-    /// # Errors
-    /// What the API server said.
-    pub async fn mark(&self, colour: Colour, live: bool) -> Result<(), ClusterError> {
-        let value = if live { json!("true") } else { Value::Null };
-        let patch = json!({"metadata": {"annotations": {LIVE: value}}});
-        self.patch_deployment(colour, &Patch::Merge(patch)).await
-    }
-
-    /// Changes a colour's Deployment.
-    ///
-    /// # Errors
-    /// What the API server said.
-    pub async fn patch_deployment(
-        &self,
-        colour: Colour,
-        patch: &Patch<Value>,
-    ) -> Result<(), ClusterError> {
-        let (api, name) = (self.deployments(), self.deployment(colour));
-        let what = format!("change {name}");
-        patiently(&what, async || {
-            api.patch(&name, &as_deployer(), patch).await
-        })
-        .await?;
-        Ok(())
     }
 
     /// How a person looks at it.

@@ -1,10 +1,36 @@
 //! How a service is released, as `harness.toml` says.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::analysis::Thresholds;
 use crate::service::Service;
+
+/// What shows whether a version is as good as the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// Users' requests, as the pods count them: without enough of them it is taken back.
+    #[default]
+    Required,
+    /// Requests of the deployer's own on the smoke paths, for services without users or metrics.
+    Probe,
+    /// Nothing but that its pods stay ready and are not started again.
+    None,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Evidence::Required => "required",
+            Evidence::Probe => "probe",
+            Evidence::None => "none",
+        })
+    }
+}
 
 /// How a service is released: `[blue_green]` of `harness.toml`.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,16 +42,27 @@ pub struct Policy {
     pub green_ready: Duration,
     /// How long blue is watched before the switch.
     pub baseline: Duration,
+    /// What shows after the switch whether green is as good as blue was.
+    pub analysis: Evidence,
     /// How long green is watched after the switch.
-    pub analysis: Duration,
+    pub watch: Duration,
     /// From the switch, the time whose latency is not held against green: its connections
-    /// and caches are cold. Shorter than `analysis`; its errors count from the first on.
+    /// and caches are cold. Shorter than `watch`; its errors count from the first on.
     pub warm_up: Duration,
     /// From the end of the analysis until the old colour goes to 0.
     pub drain: Duration,
     /// What is allowed while green is watched.
     pub thresholds: Thresholds,
-    /// By service, the paths that are asked of the preview Service and, after the switch, of
-    /// the active one: each must answer 2xx and sign with the new version.
+    /// By service, what is asked of the preview Service and, after the switch, of the active one;
+    /// each must be answered as [`expected`] reads it, and signed with the new version.
     pub smoke: BTreeMap<Service, Vec<String>>,
+}
+
+/// The path that a smoke request is for, and the status that it must be answered with; none: any
+/// 2xx. `/quotes`, or `401 /portfolios/me`.
+pub fn expected(request: &str) -> (&str, Option<u16>) {
+    match request.split_once(' ') {
+        Some((status, path)) => (path, status.parse().ok()),
+        None => (request, None),
+    }
 }

@@ -11,6 +11,7 @@ use super::error::BlueGreenError;
 use super::headroom;
 use super::objects::{Objects, Side, Sides, in_words};
 use super::patience::patiently;
+use super::policy::Evidence;
 
 /// A version that is a tag and a label, or why it is not.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>
@@ -40,7 +41,8 @@ pub(super) fn version(version: &str) -> Result<(), BlueGreenError> {
 
 /// How many pods the new colour gets: no fewer than the live one has or is to have now.
 pub(super) async fn replicas(objects: &Objects<'_>, live: &Side) -> Result<i32, BlueGreenError> {
-    let autoscaled = objects.autoscaled(live.colour).await?;
+    let autoscaler = objects.autoscaler(live.colour).await?;
+    let autoscaled = autoscaler.and_then(|it| Some(it.status?.desired_replicas));
     let status = live.deployment.status.as_ref();
     let running = status.and_then(|it| it.replicas).unwrap_or(0);
     Ok(live.wanted.max(running).max(autoscaled.unwrap_or(0)))
@@ -54,10 +56,28 @@ pub(super) async fn look(
 ) -> Result<(), BlueGreenError> {
     selectors(objects, sides)?;
     overlaps(objects, sides).await?;
-    objects.container(&sides.idle.deployment)?;
+    let container = objects.container(&sides.idle.deployment)?;
+    if container.readiness_probe.is_none() {
+        let name = objects.deployment(sides.idle.colour);
+        return Err(BlueGreenError::preflight(
+            format!("{name} has no readiness probe: nothing tells when its pods may get traffic"),
+            "give its container one",
+        ));
+    }
     live_is_well(objects, &sides.live)?;
     idle_is_idle(objects, &sides.idle)?;
     quota(objects, &sides.idle, replicas).await
+}
+
+/// What is to show whether the version holds can be had.
+pub(super) fn evidence(analysis: Evidence, smoke: &[String]) -> Result<(), BlueGreenError> {
+    match analysis {
+        Evidence::Probe if smoke.is_empty() => Err(BlueGreenError::preflight(
+            "analysis is \"probe\", and there is nothing to ask",
+            "give the service `smoke` paths in harness.toml, or have analysis = \"none\"",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Neither Deployment selects the other's pods.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use kube::client::Body;
+use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
@@ -23,13 +24,24 @@ pub(super) struct Answer {
     pub version: Option<String>,
 }
 
+/// Why nothing came back.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub(super) enum NoAnswer {
+    /// Whoever was asked takes too long, or the API server does.
+    #[error("{0}")]
+    InTime(String),
+    /// The API server is not reached.
+    #[error("{0}")]
+    AtAll(String),
+}
+
 /// Asks one pod.
 pub(super) async fn ask_pod(
     cluster: &Cluster,
     pod: &str,
     port: &str,
     path: &str,
-) -> Result<Answer, String> {
+) -> Result<Answer, NoAnswer> {
     ask(cluster, &format!("pods/{pod}:{port}"), path).await
 }
 
@@ -38,18 +50,18 @@ pub(super) async fn ask_service(
     cluster: &Cluster,
     service: &str,
     path: &str,
-) -> Result<Answer, String> {
+) -> Result<Answer, NoAnswer> {
     ask(cluster, &format!("services/{service}:http"), path).await
 }
 
-async fn ask(cluster: &Cluster, what: &str, path: &str) -> Result<Answer, String> {
+async fn ask(cluster: &Cluster, what: &str, path: &str) -> Result<Answer, NoAnswer> {
     let namespace = &cluster.namespace;
     let uri = format!("/api/v1/namespaces/{namespace}/{what}/proxy{path}");
     let request = Request::get(uri).body(Body::empty());
-    let request = request.map_err(|error| error.to_string())?;
+    let request = request.map_err(|error| NoAnswer::AtAll(error.to_string()))?;
     let answer = match timeout(ANSWER, cluster.client().send(request)).await {
-        Ok(answer) => answer.map_err(|error| crate::chain(&error))?,
-        Err(_) => return Err(format!("no answer within {ANSWER:?}")),
+        Ok(answer) => answer.map_err(|error| NoAnswer::AtAll(crate::chain(&error)))?,
+        Err(_) => return Err(NoAnswer::InTime(format!("no answer within {ANSWER:?}"))),
     };
     let version = answer.headers().get(VERSION);
     Ok(Answer {

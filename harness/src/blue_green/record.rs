@@ -14,6 +14,7 @@ use super::FIELD_MANAGER;
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::patience::patiently;
+use super::policy::Evidence;
 use super::traffic::Window;
 use crate::cluster::{Cluster, ClusterError};
 
@@ -77,6 +78,9 @@ pub struct Record {
     pub replicas: i32,
     /// Whether somebody has to say `promote`.
     pub manual: bool,
+    /// What shows whether it holds.
+    #[serde(default)]
+    pub analysis: Evidence,
     /// Who is at it.
     pub deployer: String,
     /// When it began.

@@ -6,6 +6,7 @@ use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::lock::{Held, Lock};
 use super::objects::{Objects, Side};
+use super::preflight::colour_of;
 use super::record::{Book, Entry, Record};
 use crate::cluster::Cluster;
 
@@ -14,8 +15,9 @@ use crate::cluster::Cluster;
 pub struct Status {
     /// Its name.
     pub service: String,
-    /// The colour that traffic goes to.
-    pub live: Colour,
+    /// The colour that traffic goes to; none where a hand has the active Service select neither
+    /// or both.
+    pub live: Option<Colour>,
     /// Both colours, the live one first.
     pub colours: [ColourStatus; 2],
     /// The release under way.
@@ -56,12 +58,18 @@ impl Status {
     /// # Errors
     /// What is missing of the service, or what the API server said.
     pub async fn of(cluster: &Cluster, service: &str) -> Result<Status, BlueGreenError> {
-        let sides = Objects { cluster, service }.sides().await?;
+        let objects = Objects { cluster, service };
+        let live = colour_of(&objects.active().await?);
+        let first = live.unwrap_or(Colour::Blue);
+        let colours = [
+            objects.side(first).await?.into(),
+            objects.side(first.other()).await?.into(),
+        ];
         let book = Book::read(cluster, service).await?;
         Ok(Status {
             service: service.to_owned(),
-            live: sides.live.colour,
-            colours: [sides.live.into(), sides.idle.into()],
+            live,
+            colours,
             under_way: book.record,
             held: Lock::held(cluster, service).await?,
             audit: book.audit,

@@ -1,139 +1,65 @@
-//! Traffic moved from one colour to the other, in one patch.
+//! Whether traffic has moved from one colour to the other.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt;
-use kube::api::Patch;
-use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::colour::{Colour, TRACK};
+use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::event::Happened;
-use super::objects::{Objects, as_deployer};
-use super::patience::patiently;
-use super::preflight::colour_of;
+use super::objects::Objects;
 use crate::run::millis;
-use crate::wait::{self, Observation, WaitError};
 
 /// How long the EndpointSlice controller may take; it is milliseconds where all is well.
 const SETTLING: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What became of a patch.
-enum Patched {
-    /// It was taken.
-    Taken,
-    /// The Service is another one by now.
-    Conflict,
-}
-
-/// Has the active Service select `to` instead of `from`, if that is still what it does; of
-/// whatever it selects, where `from` is none. A Service that somebody touches meanwhile is
-/// looked at again: what matters is its colour.
-///
-/// # Errors
-/// [`BlueGreenError::Meddled`] where it selects neither.
-pub(super) async fn traffic(
-    objects: &Objects<'_>,
-    from: Option<Colour>,
-    to: Colour,
-) -> Result<Happened, BlueGreenError> {
-    loop {
-        let active = objects.active().await?;
-        let sent = Timestamp::now();
-        let happened = Happened::Patched { to, sent };
-        match colour_of(&active) {
-            // The answer to an earlier try may have been lost on its way.
-            Some(colour) if colour == to => return Ok(happened),
-            colour if from.is_none() || colour == from => {}
-            _ => return Err(meddled(objects, &active)),
-        }
-        match patch(objects, &active, to).await? {
-            Patched::Taken => return Ok(happened),
-            Patched::Conflict => {}
-        }
-    }
-}
-
-async fn patch(
-    objects: &Objects<'_>,
-    service: &Service,
-    to: Colour,
-) -> Result<Patched, BlueGreenError> {
-    let (api, name) = (objects.services(), service.name_any());
-    let patch = Patch::Merge(json!({
-        // The API server refuses it where the Service is another one by now.
-        "metadata": {"resourceVersion": service.resource_version()},
-        "spec": {"selector": {TRACK: to.name()}},
-    }));
-    let what = format!("have {name} select {to}");
-    let patched = patiently(&what, async || {
-        match api.patch(&name, &as_deployer(), &patch).await {
-            Ok(_) => Ok(Patched::Taken),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Patched::Conflict),
-            Err(error) => Err(error),
-        }
-    });
-    Ok(patched.await?)
-}
-
-/// Has the preview Service select `to`.
-pub(super) async fn preview(objects: &Objects<'_>, to: Colour) -> Result<(), BlueGreenError> {
-    let (api, name) = (objects.services(), objects.preview());
-    let patch = Patch::Merge(json!({"spec": {"selector": {TRACK: to.name()}}}));
-    patiently(&format!("have {name} select {to}"), async || {
-        api.patch(&name, &as_deployer(), &patch).await
-    })
-    .await?;
-    Ok(())
-}
-
 /// Waits until the EndpointSlices of one of the Services hold ready pods of `colour`, and
-/// none of the other. `since` is when that was asked for.
+/// none of the other. `since` is when that was asked for. For how long the API server is away
+/// does not count.
 ///
 /// # Errors
-/// That it took too long, or what the API server said.
+/// What the API server said. Yields what was seen last, where it takes too long.
 pub(super) async fn settled(
     objects: &Objects<'_>,
     service: &str,
     colour: Colour,
     since: Instant,
-) -> Result<Result<Happened, WaitError>, BlueGreenError> {
-    let mut failed = None;
+) -> Result<Result<Happened, String>, BlueGreenError> {
     let prefix = format!("{}-", objects.deployment(colour));
-    let what = format!("only {colour} is behind {service}");
-    let seen = wait::until(what, SETTLING, LOOK_EVERY, async || {
-        match objects.endpoints(service).await {
-            Ok(endpoints) => judge(&endpoints, &prefix),
-            Err(error) => {
-                let reason = error.to_string();
-                failed = Some(error);
-                Observation::Hopeless(reason)
+    let mut end = Instant::now() + SETTLING;
+    loop {
+        let asked = Instant::now();
+        let endpoints = objects.endpoints(service).await?;
+        end += asked.elapsed();
+        match judge(&endpoints, &prefix) {
+            Ok(endpoints) => {
+                return Ok(Ok(Happened::Settled {
+                    to: colour,
+                    endpoints,
+                    millis: millis(since.elapsed()),
+                }));
             }
+            Err(seen) if Instant::now() >= end => {
+                return Ok(Err(format!(
+                    "not only {colour} is behind {service} after {SETTLING:?}: {seen}"
+                )));
+            }
+            Err(_) => sleep(LOOK_EVERY).await,
         }
-    })
-    .await;
-    if let Some(error) = failed {
-        return Err(error.into());
     }
-    Ok(seen.map(|endpoints| Happened::Settled {
-        to: colour,
-        endpoints,
-        millis: millis(since.elapsed()),
-    }))
 }
 
-/// A Deployment's pods are named after it.
-fn judge(endpoints: &[(String, bool)], prefix: &str) -> Observation<usize> {
+/// How many are ready, where all are of one colour; else what there is. A Deployment's pods are
+/// named after it.
+fn judge(endpoints: &[(String, bool)], prefix: &str) -> Result<usize, String> {
     let others = endpoints.iter().filter(|(pod, _)| !pod.starts_with(prefix));
     let others = others.count();
     let ready = endpoints.iter().filter(|(_, ready)| *ready).count();
     match (others, ready) {
-        (0, 1..) => Observation::Ready(ready),
-        _ => Observation::NotYet(format!("{ready} are ready, {others} of another colour")),
+        (0, 1..) => Ok(ready),
+        _ => Err(format!("{ready} are ready, {others} of another colour")),
     }
 }
 
@@ -170,9 +96,7 @@ mod tests {
 
     #[test]
     fn it_is_settled_when_only_ready_pods_of_the_colour_are_left() {
-        let is_ready = |names: &[(&str, bool)]| {
-            matches!(judge(&pods(names), "x-green-"), Observation::Ready(_))
-        };
+        let is_ready = |names: &[(&str, bool)]| judge(&pods(names), "x-green-").is_ok();
         assert!(is_ready(&[("x-green-1", true), ("x-green-2", true)]));
         assert!(!is_ready(&[]), "nobody behind it is no switch");
         assert!(!is_ready(&[("x-green-1", false)]));

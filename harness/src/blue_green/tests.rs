@@ -19,7 +19,8 @@ fn policy() -> Policy {
         lease: Duration::from_secs(15),
         green_ready: Duration::from_secs(60),
         baseline: Duration::from_secs(5),
-        analysis: Duration::from_secs(10),
+        watch: Duration::from_secs(10),
+        analysis: policy::Evidence::Required,
         warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         thresholds: Thresholds {
@@ -150,7 +151,8 @@ async fn a_release_moves_all_traffic_and_empties_the_old_colour() {
 #[tokio::test(start_paused = true)]
 async fn a_release_gets_as_many_pods_as_the_autoscaler_wants() {
     let fake = Fake::new();
-    fake.with(|it| it.autoscaled = Some(7));
+    let scaler = scaler(1, 7);
+    fake.with(|it| it.scalers.insert("blue", scaler));
     release(&fake, "first", |_| {}).await.unwrap();
     fake.with(|it| assert_eq!(it.side(Colour::Green).replicas, 7));
 }
@@ -456,17 +458,21 @@ async fn a_release_that_is_called_off_is_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_away_for_a_while_is_waited_for() {
-    for step in [Step::BringUp, Step::Switch, Step::Analyse, Step::Retire] {
-        let fake = Fake::new();
-        let concluded = release(&fake, "first", |happened| {
-            if matches!(happened, Happened::Began { step: its } if *its == step) {
-                fake.with(|it| it.away = 12);
-            }
-        })
-        .await
-        .unwrap();
-        assert!(released(&concluded), "{step}: {concluded:?}");
+async fn an_api_server_that_is_away_for_20_or_60_seconds_is_waited_for() {
+    use Step::{Analyse, BringUp, Check, Drain, Retire, Switch};
+    for seconds in [20, 60] {
+        for step in [BringUp, Check, Switch, Analyse, Drain, Retire] {
+            let fake = Fake::new();
+            let concluded = release(&fake, "first", |happened| {
+                if matches!(happened, Happened::Began { step: its } if *its == step) {
+                    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+                    fake.with(|it| it.away_until = Some(end));
+                }
+            })
+            .await
+            .unwrap_or_else(|error| panic!("{step}, {seconds} s: {error}"));
+            assert!(released(&concluded), "{step}, {seconds} s: {concluded:?}");
+        }
     }
 }
 
@@ -516,25 +522,439 @@ async fn a_hand_that_moves_traffic_back_meanwhile_ends_the_release() {
     assert_blue_as_before(&fake);
 }
 
+/// Whatever removes the track from the active Service's selector, traffic goes to both.
 #[tokio::test(start_paused = true)]
-async fn a_hand_on_the_selector_before_the_switch_stops_it_there() {
-    let fake = Fake::new();
-    let refused = release(&fake, "first", |happened| {
-        if matches!(happened, Happened::Began { step: Step::Switch }) {
+async fn a_hand_that_removes_the_track_has_traffic_brought_back_to_the_old_colour() {
+    for step in [Step::BringUp, Step::Switch, Step::Analyse, Step::Drain] {
+        let fake = Fake::new();
+        let concluded = release(&fake, "first", |happened| {
+            if matches!(happened, Happened::Began { step: its } if *its == step) {
+                fake.with(|it| it.active = None);
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(concluded.exit_code(), ExitCode::CheckFailed, "{step}");
+        assert_blue_as_before(&fake);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_left_without_a_live_colour_is_mended_by_whoever_comes() {
+    for step in [Step::BringUp, Step::Switch, Step::Analyse, Step::Retire] {
+        for ask in [Ask::Abort, deploy("v2", false), deploy("v3", false)] {
+            let fake = Fake::new();
+            die_at(&fake, step).await;
             fake.with(|it| it.active = None);
+            let policy = policy();
+            let next = deployer(&fake, &policy, "second");
+            let concluded = next.run(ask, &mut async |_: &Event| {}).await;
+            // The old colour is going: that is not aborted any more.
+            let is_too_late = (step, ask) == (Step::Retire, Ask::Abort);
+            assert_eq!(
+                concluded.is_err(),
+                is_too_late,
+                "{step} {ask:?}: {concluded:?}"
+            );
+            fake.with(|it| assert!(it.active.is_some(), "{step} {ask:?}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_release_too_abort_has_the_service_select_what_was_live() {
+    let fake = Fake::new();
+    fake.with(|it| it.active = None);
+    let status = Status::of(&fake.cluster, SERVICE).await.unwrap();
+    assert_eq!(status.live, None);
+    let policy = policy();
+    let nobody = &mut async |_: &Event| {};
+    let ours = deployer(&fake, &policy, "first");
+    let refused = ours.run(deploy("v2", false), nobody).await.unwrap_err();
+    assert!(
+        matches!(refused, BlueGreenError::NoLiveColour { .. }),
+        "{refused}"
+    );
+    ours.run(Ask::Abort, nobody).await.unwrap();
+    assert_blue_as_before(&fake);
+    // Both are marked: nobody can tell.
+    fake.with(|it| {
+        it.active = None;
+        it.side(Colour::Green).live = true;
+        it.side(Colour::Green).replicas = 2;
+    });
+    let refused = ours.run(Ask::Abort, nobody).await.unwrap_err();
+    assert_eq!(refused.exit_code(), ExitCode::Refused);
+    assert!(
+        refused.to_string().contains("both are marked as live"),
+        "{refused}"
+    );
+}
+
+/// As the chart's README teaches, an operator may move the Service back.
+#[tokio::test(start_paused = true)]
+async fn a_colour_that_is_live_again_is_not_retired() {
+    for ask in [deploy("v2", false), deploy("v3", false), Ask::Abort] {
+        let fake = Fake::new();
+        die_at(&fake, Step::Retire).await;
+        fake.with(|it| it.active = Some(Colour::Blue));
+        let policy = policy();
+        let next = deployer(&fake, &policy, "second");
+        let mut observe = async |_: &Event| {
+            fake.with(|it| {
+                let live = it.active.unwrap();
+                assert!(it.side(live).replicas > 0, "{ask:?}: {live} is live");
+            });
+        };
+        drop(next.run(ask, &mut observe).await);
+    }
+    // Between the step and the scale-down.
+    let fake = Fake::new();
+    let ended = release(&fake, "first", |happened| {
+        if matches!(happened, Happened::Began { step: Step::Retire }) {
+            fake.with(|it| it.active = Some(Colour::Blue));
         }
     })
     .await;
-    assert!(refused.is_err(), "{refused:?}");
-    // Whoever comes next brings traffic to where it was.
+    let error = ended.unwrap_err();
+    assert!(
+        error.to_string().contains("left at the step retire"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
+    fake.with(|it| assert_eq!(it.side(Colour::Blue).replicas, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_live_and_crashes_is_not_well() {
+    let fake = Fake::new();
+    fake.with(|it| it.side(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")));
     let policy = policy();
-    let deployer = deployer(&fake, &policy, "second");
-    fake.with(|it| it.active = Some(Colour::Blue));
-    deployer
-        .run(Ask::Abort, &mut async |_: &Event| {})
+    let ours = deployer(&fake, &policy, "first");
+    let concluded = ours
+        .run(deploy("v1", false), &mut async |_: &Event| {})
+        .await;
+    let concluded = concluded.unwrap();
+    assert!(
+        matches!(concluded, Conclusion::LiveUnwell { .. }),
+        "{concluded:?}"
+    );
+    assert_eq!(concluded.exit_code(), ExitCode::CheckFailed);
+}
+
+fn scaler(least: i32, desired: i32) -> fake::FakeScaler {
+    fake::FakeScaler {
+        least,
+        desired,
+        before: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_at_the_gate_are_held_and_made_up() {
+    let fake = Fake::new();
+    fake.with(|it| it.scalers.insert("green", scaler(1, 1)));
+    let policy = policy();
+    let ours = deployer(&fake, &policy, "first");
+    let nobody = &mut async |_: &Event| {};
+    ours.run(deploy("v2", true), nobody).await.unwrap();
+    fake.with(|it| {
+        it.shrink(Colour::Green);
+        assert_eq!(it.side(Colour::Green).replicas, 2, "it is held");
+        // A hand is not.
+        it.side(Colour::Green).replicas = 1;
+    });
+    let concluded = ours.run(Ask::Promote, nobody).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+    fake.with(|it| {
+        assert_eq!(it.side(Colour::Green).replicas, 2);
+        assert_eq!(
+            (it.scalers["green"].least, it.scalers["green"].before),
+            (1, None)
+        );
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_colour_keeps_what_it_needs_to_take_traffic_back() {
+    for by_hand in [false, true] {
+        let fake = Fake::new();
+        fake.with(|it| it.scalers.insert("blue", scaler(1, 2)));
+        let concluded = release(&fake, "first", |happened| match happened {
+            Happened::Began {
+                step: Step::Analyse,
+            } => fake.with(|it| {
+                it.each_look = (200, 40);
+                match by_hand {
+                    true => it.side(Colour::Blue).replicas = 1,
+                    false => it.shrink(Colour::Blue),
+                }
+            }),
+            Happened::Patched {
+                to: Colour::Blue, ..
+            } => {
+                fake.with(|it| assert_eq!(it.side(Colour::Blue).replicas, 2, "{by_hand}"));
+            }
+            _ => {}
+        })
         .await
         .unwrap();
+        assert!(
+            matches!(concluded, Conclusion::Reverted { .. }),
+            "{concluded:?}"
+        );
+        assert_blue_as_before(&fake);
+        fake.with(|it| {
+            assert_eq!(
+                (it.scalers["blue"].least, it.scalers["blue"].before),
+                (1, None)
+            )
+        });
+    }
+}
+
+/// One that was suspended, or cut off, finds its successor when it goes on.
+#[tokio::test(start_paused = true)]
+async fn who_lost_the_lock_moves_no_traffic() {
+    let fake = Fake::new();
+    let ended = release(&fake, "first", |happened| match happened {
+        Happened::Began {
+            step: Step::Analyse,
+        } => fake.with(|it| it.each_look = (200, 40)),
+        Happened::Breached { .. } => fake.with(|it| {
+            it.away_until = Some(tokio::time::Instant::now() + Duration::from_secs(40));
+            let leases = it
+                .kept
+                .iter_mut()
+                .find(|(path, _)| path.contains("/leases/"));
+            let (_, lease) = leases.unwrap();
+            lease["spec"]["holderIdentity"] = json!("bob@server, pid 2, run second");
+            lease["metadata"]["resourceVersion"] = json!("successor");
+        }),
+        _ => {}
+    })
+    .await;
+    let error = ended.unwrap_err();
+    assert!(error.to_string().contains("bob@server"), "{error}");
+    // Something was changed.
+    assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
+    fake.with(|it| assert_eq!(it.active, Some(Colour::Green)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn traffic_of_hours_ago_is_nothing_to_compare_with() {
+    let fake = Fake::new();
+    die_at(&fake, Step::Switch).await;
+    let mut book = Book::read(&fake.cluster, SERVICE).await.unwrap();
+    let mut record = book.record.clone().unwrap();
+    record.baseline = Some(traffic::Window {
+        requests: 1_000,
+        errors: 500,
+        ..traffic::Window::default()
+    });
+    book.write(record).await.unwrap();
+    let concluded = release(&fake, "second", |happened| {
+        if matches!(happened, Happened::Patched { .. }) {
+            fake.with(|it| it.each_look = (200, 40));
+        }
+    })
+    .await
+    .unwrap();
+    assert!(
+        matches!(concluded, Conclusion::Reverted { .. }),
+        "{concluded:?}"
+    );
+}
+
+/// Users meet them before anybody looks at the metrics.
+#[tokio::test(start_paused = true)]
+async fn errors_right_after_the_switch_count() {
+    let fake = Fake::new();
+    let mut errors = 0;
+    let concluded = release(&fake, "first", |happened| match happened {
+        Happened::Patched {
+            to: Colour::Green, ..
+        } => fake.with(|it| it.each_look = (0, 0)),
+        Happened::Settled {
+            to: Colour::Green, ..
+        } => fake.with(|it| {
+            errors += 1;
+            for number in 0..2 {
+                it.answers(Colour::Green, number, 100, 50);
+            }
+        }),
+        _ => {}
+    })
+    .await
+    .unwrap();
+    assert_eq!(errors, 1);
+    let Conclusion::Reverted { why, .. } = concluded else {
+        panic!("{concluded:?}");
+    };
+    assert!(why.contains("100 of 200"), "{why}");
+}
+
+/// Nobody uses the service, and its pods count nothing.
+#[tokio::test(start_paused = true)]
+async fn without_users_the_policy_says_what_shows_that_a_version_holds() {
+    let paths = ["/quotes".to_owned()];
+    let nobody = &mut async |_: &Event| {};
+    for analysis in [policy::Evidence::Probe, policy::Evidence::None] {
+        let fake = Fake::new();
+        fake.with(|it| it.each_look = (0, 0));
+        let policy = Policy {
+            analysis,
+            ..policy()
+        };
+        let ours = Deployer {
+            smoke: &paths,
+            ..deployer(&fake, &policy, "first")
+        };
+        let concluded = ours.run(deploy("v2", false), nobody).await.unwrap();
+        assert!(released(&concluded), "{analysis}: {concluded:?}");
+        let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
+        assert_eq!(book.audit[0].record.analysis, analysis);
+    }
+    // Nothing to ask.
+    let fake = Fake::new();
+    let policy = Policy {
+        analysis: policy::Evidence::Probe,
+        ..policy()
+    };
+    let refused = deployer(&fake, &policy, "first")
+        .run(deploy("v2", false), nobody)
+        .await;
+    assert_eq!(refused.unwrap_err().exit_code(), ExitCode::Refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_probe_sees_fail_is_taken_back() {
+    let paths = ["/quotes".to_owned()];
+    let fake = Fake::new();
+    let policy = Policy {
+        analysis: policy::Evidence::Probe,
+        ..policy()
+    };
+    let ours = Deployer {
+        smoke: &paths,
+        ..deployer(&fake, &policy, "first")
+    };
+    let mut observe = async |event: &Event| match &event.what {
+        Happened::SmokeHeld { service, .. } if service == SERVICE => {
+            fake.with(|it| it.smoke_breaks = 1_000);
+        }
+        Happened::Began { step: Step::Revert } => fake.with(|it| it.smoke_breaks = 0),
+        _ => {}
+    };
+    let concluded = ours.run(deploy("v2", false), &mut observe).await.unwrap();
+    let Conclusion::Reverted { why, .. } = concluded else {
+        panic!("{concluded:?}");
+    };
+    assert!(why.starts_with("errors: "), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_cannot_be_given_up_is_no_failed_release() {
+    let fake = Fake::new();
+    let concluded = release(&fake, "first", |happened| {
+        if matches!(happened, Happened::Released { .. }) {
+            fake.with(|it| it.takes_leases = false);
+        }
+    })
+    .await
+    .unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_not_http_is_the_kubelets_to_ask() {
+    let fake = Fake::new();
+    fake.with(|it| it.probed_otherwise = true);
+    let concluded = release(&fake, "first", |_| {}).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_once_is_no_bad_version() {
+    let fake = Fake::new();
+    let policy = policy();
+    let paths = ["/quotes".to_owned()];
+    let ours = Deployer {
+        smoke: &paths,
+        ..deployer(&fake, &policy, "first")
+    };
+    let mut smoked = 0;
+    let mut observe = async |event: &Event| match &event.what {
+        Happened::Began { .. } => fake.with(|it| it.smoke_breaks = 1),
+        Happened::SmokeHeld { .. } => smoked += 1,
+        _ => {}
+    };
+    let concluded = ours.run(deploy("v2", false), &mut observe).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+    assert_eq!(smoked, 2);
+}
+
+/// From another process, while its deployer is at work.
+#[tokio::test(start_paused = true)]
+async fn a_release_is_taken_back_from_elsewhere_within_two_seconds() {
+    let fake = Fake::new();
+    let policy = policy();
+    let (first, second) = (deployer(&fake, &policy, "first"), {
+        let mut second = deployer(&fake, &policy, "second");
+        second.holder.host = "server".into();
+        second
+    });
+    let mut reverting = None;
+    let mut observe = async |event: &Event| {
+        if matches!(event.what, Happened::Began { step: Step::Revert }) {
+            reverting = Some(tokio::time::Instant::now());
+        }
+    };
+    let elsewhere = async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        let asked = tokio::time::Instant::now();
+        let concluded = second.run(Ask::Abort, &mut async |_: &Event| {}).await;
+        (asked, concluded)
+    };
+    let (concluded, (asked, elsewhere)) =
+        tokio::join!(first.run(deploy("v2", false), &mut observe), elsewhere);
+    let concluded = concluded.unwrap();
+    let Conclusion::Reverted { why, .. } = &concluded else {
+        panic!("{concluded:?}");
+    };
+    assert!(why.contains("`abort` was asked for by ana@server"), "{why}");
+    assert_eq!(elsewhere.unwrap(), concluded);
+    assert!(reverting.unwrap() - asked <= Duration::from_secs(2));
     assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_paused_from_elsewhere_and_promoted_later() {
+    let fake = Fake::new();
+    let policy = policy();
+    let first = deployer(&fake, &policy, "first");
+    let mut second = deployer(&fake, &policy, "second");
+    second.holder.host = "server".into();
+    fake.with(|it| it.side(Colour::Green).waiting = Some(("ContainerCreating", "")));
+    let nobody = &mut async |_: &Event| {};
+    let elsewhere = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let healed = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            fake.with(|it| it.side(Colour::Green).waiting = None);
+        };
+        let paused = &mut async |_: &Event| {};
+        tokio::join!(second.run(Ask::Pause, paused), healed).0
+    };
+    let (concluded, paused) = tokio::join!(first.run(deploy("v2", false), nobody), elsewhere);
+    let concluded = concluded.unwrap();
+    assert!(
+        matches!(concluded, Conclusion::AtGate { .. }),
+        "{concluded:?}"
+    );
+    assert_eq!(paused.unwrap(), concluded);
+    let concluded = second.run(Ask::Promote, nobody).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
 }
 
 #[tokio::test(start_paused = true)]

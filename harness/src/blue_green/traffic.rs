@@ -46,7 +46,10 @@ struct Counted {
     pod: String,
     /// How often its containers were started again: each time they count from zero.
     restarts: i32,
-    counters: Result<Counters, String>,
+    /// As last read; none where it never was.
+    counters: Option<Counters>,
+    /// Why they are not those of this time.
+    unread: Option<String>,
 }
 
 /// By series, what it stands at.
@@ -75,10 +78,12 @@ impl Reading {
     pub async fn of(cluster: &Cluster, pods: &[Pod], patience: Duration) -> Reading {
         let at = Instant::now();
         let asked = pods.iter().map(async |pod| {
+            let counters = counters(cluster, pod, patience).await;
             let counted = Counted {
                 pod: pod.name_any(),
                 restarts: restarts(pod),
-                counters: counters(cluster, pod, patience).await,
+                unread: counters.as_ref().err().cloned(),
+                counters: counters.ok(),
             };
             (pod.uid().unwrap_or_else(|| pod.name_any()), counted)
         });
@@ -86,6 +91,21 @@ impl Reading {
             at,
             pods: join_all(asked).await.into_iter().collect(),
         }
+    }
+
+    /// Where a pod could not be asked, what it had counted in the reading before: the next one
+    /// has what it counts until then.
+    #[must_use]
+    pub fn since(mut self, before: &Reading) -> Reading {
+        for (uid, now) in &mut self.pods {
+            let before = before.pods.get(uid);
+            if let (None, Some(before)) = (&now.counters, before) {
+                // A restart that is seen next is one since then.
+                now.restarts = before.restarts;
+                now.counters.clone_from(&before.counters);
+            }
+        }
+        self
     }
 
     /// When it began.
@@ -102,7 +122,7 @@ impl Reading {
 
 impl Counted {
     fn unread(&self) -> Option<Unread> {
-        let reason = self.counters.as_ref().err()?.clone();
+        let reason = self.unread.clone()?;
         Some(Unread {
             pod: self.pod.clone(),
             reason,
@@ -121,6 +141,9 @@ pub struct Window {
     pub durations: Histogram,
     /// From the one reading to the other.
     pub span: Duration,
+    /// How often containers were started again.
+    #[serde(default)]
+    pub restarts: u64,
     /// How many pods are counted in.
     pub pods: usize,
     /// Those that are not, as they could not be asked at one of the times.
@@ -139,25 +162,46 @@ impl Window {
         };
         for (uid, now) in &later.pods {
             let before = earlier.pods.get(uid);
-            let unread = now.unread().or_else(|| before?.unread());
+            let never_read = before.filter(|it| it.counters.is_none());
+            let unread = now.unread().or_else(|| never_read?.unread());
             window.unread.extend(unread);
             let nothing = Counters::new();
-            let (before, restarts) = match before.map(|it| (&it.counters, it.restarts)) {
-                None => (&nothing, now.restarts),
-                Some((Ok(counters), restarts)) => (counters, restarts),
-                Some((Err(_), _)) => continue,
+            let (before, restarts) = match before {
+                None => (&nothing, 0),
+                Some(Counted {
+                    counters: Some(counters),
+                    restarts,
+                    ..
+                }) => (counters, *restarts),
+                Some(_) => continue,
             };
-            let Ok(now_at) = &now.counters else {
+            let Some(now_at) = &now.counters else {
                 continue;
             };
+            let more = u64::try_from(now.restarts.saturating_sub(restarts));
+            window.restarts += more.unwrap_or(0);
             let before = match restarts == now.restarts && !was_reset(before, now_at) {
                 true => before,
                 false => &nothing,
             };
-            window.pods += 1;
+            window.pods += usize::from(now.unread.is_none());
             window.add(before, now_at);
         }
         window
+    }
+
+    /// This and what was answered right after it, of which `next` tells. So what a pod had counted
+    /// before it was started again, or went, is not lost.
+    #[must_use]
+    pub fn and(self, next: Window) -> Window {
+        Window {
+            requests: self.requests + next.requests,
+            errors: self.errors + next.errors,
+            durations: self.durations.plus(&next.durations),
+            span: self.span + next.span,
+            restarts: self.restarts + next.restarts,
+            ..next
+        }
     }
 
     fn add(&mut self, before: &Counters, now: &Counters) {
@@ -193,7 +237,8 @@ fn was_reset(before: &Counters, now: &Counters) -> bool {
     before.any(|(series, count)| now.get(series).is_none_or(|now| now < count))
 }
 
-fn restarts(pod: &Pod) -> i32 {
+/// How often its containers were started again.
+pub(super) fn restarts(pod: &Pod) -> i32 {
     let status = pod.status.as_ref();
     let containers = status.and_then(|it| it.container_statuses.as_ref());
     let containers = containers.into_iter().flatten();

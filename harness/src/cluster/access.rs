@@ -9,8 +9,9 @@
 //! |---|---|---|
 //! | the release | `helm upgrade` | `deploy` |
 //! | the lock of a service that is released | create and update a Lease | `deploy` |
-//! | the record of its release | create and update a ConfigMap | `deploy` |
+//! | the record of its release, and what is asked of it | create and update a ConfigMap | `deploy` |
 //! | a colour: its pod template, replicas and mark | patch a Deployment and its scale | `deploy` |
+//! | how many pods a colour keeps while it is released | patch its HorizontalPodAutoscaler | `deploy` |
 //! | traffic: which colour a Service leads to | patch a Service | `deploy` |
 //! | the pod to look from inside | create, delete, `exec`; in the namespace `default` | `inside` |
 //! | load generators | create, delete a Job, attach to its pods; in `default` | `inside` |
@@ -145,7 +146,10 @@ impl Granted {
             ("pods", "" | "exec" | "attach") | ("jobs", "") if namespace == INSIDE => {
                 Some(Action::Inside)
             }
-            ("leases" | "configmaps" | "deployments" | "services", "")
+            (
+                "leases" | "configmaps" | "deployments" | "horizontalpodautoscalers" | "services",
+                "",
+            )
             | ("deployments", "scale")
                 if namespace == self.namespace && !deletes =>
             {
@@ -281,6 +285,11 @@ mod tests {
                 Action::Deploy,
                 "PATCH",
                 format!("/apis/apps/v1/{trii}/deployments/a/scale"),
+            ),
+            (
+                Action::Deploy,
+                "PATCH",
+                format!("/apis/autoscaling/v2/{trii}/horizontalpodautoscalers/a"),
             ),
             (
                 Action::Deploy,

@@ -28,7 +28,7 @@ pub struct Server {
 
 impl Server {
     /// One that answers with the status code and the object that `answer` gives;
-    /// a string is sent as text.
+    /// a string is sent as text, and `x-trii-version` of an object as that header, too.
     pub fn new(answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static) -> Server {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (seen, answer) = (Arc::clone(&requests), Arc::new(answer));
@@ -38,11 +38,15 @@ impl Server {
                 let asked = read(request).await;
                 let (code, object) = answer(&asked);
                 seen.lock().unwrap().push(asked);
+                let version = object["x-trii-version"].as_str().map(str::to_owned);
                 let text = match object {
                     Value::String(text) => text,
                     object => object.to_string(),
                 };
-                let response = Response::builder().status(code);
+                let mut response = Response::builder().status(code);
+                if let Some(version) = version {
+                    response = response.header("x-trii-version", version);
+                }
                 Ok::<_, Infallible>(response.body(Body::from(text.into_bytes())).unwrap())
             }
         });

@@ -14,6 +14,14 @@ use super::trouble::{Cause, Trouble};
 const LOG_LINES: i64 = 5;
 const LOG_BYTES: i64 = 4096;
 
+/// Whether the kubelet says that it may get traffic.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().filter_map(|it| it.conditions.as_ref());
+    conditions
+        .flatten()
+        .any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
 /// What keeps a pod from becoming ready: what is hopeless first, else what may yet pass.
 /// None when it is only starting, or ready.
 pub fn trouble(pod: &Pod) -> Option<Trouble> {

@@ -106,9 +106,7 @@ fn is_starting(pod: &Pod) -> bool {
         return true;
     };
     let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let conditions = status.conditions.iter().flatten();
-    let mut ready = conditions.filter(|it| it.type_ == "Ready" && it.status == "True");
-    !has_ended && ready.next().is_none()
+    !has_ended && !pods::is_ready(pod)
 }
 
 fn is_owned_by(object: &impl Resource, owner: &impl Resource) -> bool {

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::judge::{fault, judge_deadline, judge_service};
 use super::{Fault, schema};
 use crate::blue_green::analysis::Thresholds;
-use crate::blue_green::policy::Policy;
+use crate::blue_green::policy::{Policy, expected};
 use crate::service::Service;
 
 /// A shorter lease leaves no time for a renewal that has to be tried again, and a longer one
@@ -27,8 +27,9 @@ pub(super) fn judge(
         lease: judge_lease(&section.lease)?,
         green_ready: judge_deadline(&section.green_ready)?,
         baseline: judge_deadline(&section.baseline)?,
-        analysis: judge_deadline(&section.analysis)?,
-        warm_up: judge_warm_up(&section.warm_up, &section.analysis)?,
+        analysis: section.analysis,
+        watch: judge_deadline(&section.watch)?,
+        warm_up: judge_warm_up(&section.warm_up, &section.watch)?,
         drain: judge_drain(&section.drain)?,
         thresholds: Thresholds {
             min_requests: judge_min_requests(&section.min_requests)?,
@@ -70,16 +71,14 @@ fn judge_drain(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
     }
 }
 
-fn judge_warm_up(seconds: &Spanned<u32>, analysis: &Spanned<u32>) -> Result<Duration, Fault> {
-    let (warm_up, analysis) = (*seconds.get_ref(), *analysis.get_ref());
-    match warm_up < analysis {
+fn judge_warm_up(seconds: &Spanned<u32>, watch: &Spanned<u32>) -> Result<Duration, Fault> {
+    let (warm_up, watch) = (*seconds.get_ref(), *watch.get_ref());
+    match warm_up < watch {
         true => Ok(Duration::from_secs(warm_up.into())),
         false => Err(fault(
             seconds,
-            format!(
-                "a warm-up of {warm_up} seconds leaves nothing of the {analysis} of `analysis`"
-            ),
-            "less than `analysis`; 0 judges latency from the switch on",
+            format!("a warm-up of {warm_up} seconds leaves nothing of the {watch} of `watch`"),
+            "less than `watch`; 0 judges latency from the switch on",
         )),
     }
 }
@@ -157,16 +156,20 @@ fn judge_smoke(
     Ok(all)
 }
 
-/// A path and perhaps a query, as they go over the wire (RFC 9112, 3.2.1).
-fn judge_path(path: &Spanned<String>) -> Result<String, Fault> {
-    let text = path.get_ref();
+/// A path and perhaps a query, as they go over the wire (RFC 9112, 3.2.1); before it the status
+/// that is expected, where that is no 2xx.
+fn judge_path(request: &Spanned<String>) -> Result<String, Fault> {
+    let text = request.get_ref();
+    let (path, status) = expected(text);
     let is_sent = |c: char| c.is_ascii_graphic() && c != '#';
-    match text.starts_with('/') && text.chars().all(is_sent) {
+    let is_path = path.starts_with('/') && path.chars().all(is_sent);
+    let is_status = path == text || status.is_some_and(|it| (100..600).contains(&it));
+    match is_path && is_status {
         true => Ok(text.clone()),
         false => Err(fault(
-            path,
+            request,
             format!("{text:?} is not a path that can be asked for"),
-            "it starts with '/', and what is not ASCII is percent-encoded, e.g. \"/quotes\"",
+            "it starts with '/', and what is not ASCII is percent-encoded, e.g. \"/quotes\", or \"401 /orders\" where that status is expected",
         )),
     }
 }

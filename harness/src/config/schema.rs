@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::Fault;
 use super::judge::nearest;
 use super::remote::Action;
+use crate::blue_green::policy::Evidence;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,7 +204,8 @@ pub(super) struct BlueGreen {
     pub lease: Spanned<u32>,
     pub green_ready: Spanned<u32>,
     pub baseline: Spanned<u32>,
-    pub analysis: Spanned<u32>,
+    pub watch: Spanned<u32>,
+    pub analysis: Evidence,
     pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,

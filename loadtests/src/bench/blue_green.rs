@@ -246,7 +246,7 @@ fn parts(releases: &[Release], policy: &Policy) -> [Series; 3] {
 
 /// What `harness.toml` has a release wait.
 fn waits(policy: &Policy) -> Duration {
-    policy.baseline + policy.analysis + policy.drain
+    policy.baseline + policy.watch + policy.drain
 }
 
 fn notes(releases: &[Release], policy: &Policy) -> Vec<String> {
@@ -254,7 +254,7 @@ fn notes(releases: &[Release], policy: &Policy) -> Vec<String> {
         "ours waits {} by harness.toml: baseline {}, analysis {}, drain {}",
         human(waits(policy).as_millis() as u64),
         human(policy.baseline.as_millis() as u64),
-        human(policy.analysis.as_millis() as u64),
+        human(policy.watch.as_millis() as u64),
         human(policy.drain.as_millis() as u64),
     )];
     for by in [By::Ours, By::Script] {

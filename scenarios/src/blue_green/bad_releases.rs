@@ -87,7 +87,7 @@ pub async fn never_ready(
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let idle = status.live.other();
+    let idle = status.colours[1].colour;
     if !ground.subject.sabotage {
         let faults = json!({"ready": false});
         if let Err(mismatch) = ground.begin_with(idle, Some(faults)).await {
@@ -127,7 +127,7 @@ pub async fn bad_health(
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let idle = status.live.other();
+    let idle = status.colours[1].colour;
     let mut planted = Ok(0);
     let tried = attempt(ground, scenario, &version, &mut async |event| {
         let checks = matches!(event.what, Happened::Began { step: Step::Check });
@@ -199,7 +199,7 @@ async fn reverts(
     let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
-    let idle = status.live.other();
+    let idle = status.colours[1].colour;
     let mut planted = Ok(());
     let tried = attempt(ground, scenario, &version, &mut async |event| {
         if matches!(event.what, Happened::Settled { to, .. } if to == idle)

@@ -70,7 +70,7 @@ async fn watched(
     };
     let mut was = None;
     if ground.subject.sabotage {
-        match no_pre_stop(ground, status.live).await {
+        match no_pre_stop(ground, status.colours[0].colour).await {
             Ok(deployment) => was = Some(deployment),
             Err(mismatch) => {
                 super::cannot(scenario, "pods end at once", mismatch).await?;
@@ -87,7 +87,7 @@ async fn watched(
     let recordings = load.end().await;
     if let Some(was) = was {
         // It has no pods any more.
-        let _ = ground.restore(status.live, &was).await;
+        let _ = ground.restore(status.colours[0].colour, &was).await;
     }
     let is_live =
         super::is_live(ground, scenario, "the new version is live", tried.concluded).await?;

@@ -139,7 +139,8 @@ impl Ground<'_> {
             async || match self.status().await {
                 Ok(status) => {
                     let [live, idle] = &status.colours;
-                    let rests = status.under_way.is_none()
+                    let rests = status.live.is_some()
+                        && status.under_way.is_none()
                         && live.ready >= live.wanted.max(1)
                         && idle.wanted == 0
                         && idle.ready == 0;
@@ -220,8 +221,7 @@ impl Ground<'_> {
     /// Changes the pod template of a colour's Deployment.
     pub async fn patch_template(&self, colour: Colour, template: Value) -> Done {
         let patch = Patch::Strategic(json!({"spec": {"template": template}}));
-        let patched = self.objects().patch_deployment(colour, &patch).await;
-        patched.map_err(|error| self.trouble("a Deployment that can be changed", error))
+        self.patch_deployment(colour, &patch).await
     }
 
     /// Gives a colour's Deployment back the template that it had, its version excepted.
@@ -230,15 +230,22 @@ impl Ground<'_> {
         let template = with_version_of(was.spec.template.clone(), &now.spec.template);
         // Its containers are a list, which a merge replaces as a whole.
         let patch = Patch::Merge(json!({"spec": {"template": template}}));
-        let patched = self.objects().patch_deployment(colour, &patch).await;
-        patched.map_err(|error| self.trouble("a Deployment that can be restored", error))
+        self.patch_deployment(colour, &patch).await
     }
 
     /// Has a colour have so many pods, all of them ready.
     pub async fn scale(&self, colour: Colour, replicas: i32) -> Done {
-        let scaled = self.objects().scale(colour, replicas).await;
-        scaled.map_err(|error| self.trouble("a Deployment that scales", error))?;
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.patch_deployment(colour, &patch).await?;
         self.complete(colour).await
+    }
+
+    async fn patch_deployment(&self, colour: Colour, patch: &Patch<Value>) -> Done {
+        let api: Api<Deployment> = self.api();
+        let name = self.objects().deployment(colour);
+        let patched = api.patch(&name, &as_deployer(), patch).await;
+        let patched = patched.map(drop);
+        patched.map_err(|error| self.trouble("a Deployment that can be changed", error))
     }
 
     /// Waits until a colour's rollout is complete.

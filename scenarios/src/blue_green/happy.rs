@@ -29,7 +29,9 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         if ground.subject.sabotage && matches!(event.what, Happened::Settled { .. }) {
             // Few enough for the deployer's thresholds, and more than none.
             let faults = json!({"error_share": 0.002});
-            let _ = ground.put_faults_on_all(status.live.other(), &faults).await;
+            let _ = ground
+                .put_faults_on_all(status.colours[1].colour, &faults)
+                .await;
         }
     })
     .await;

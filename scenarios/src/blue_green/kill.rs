@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use harness::blue_green::{Colour, Happened, Step};
+use harness::prober::Recording;
 use harness::run::RunFolderError;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
@@ -60,14 +61,14 @@ async fn killed_at(
     let watch = Watch::begin(ground);
     let mut deployer = Killed::start(ground, &version)?;
     scenario.progress(&format!("{version} until {step}"));
-    let reached = deployer.until(ground, step, status.live.other()).await;
+    let reached = deployer.until(ground, step, status.colours[1].colour).await;
     deployer.kill().await;
     reached?;
     if ground.subject.sabotage {
         let live = ground.status().await?.live;
         ground.select(None).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        ground.select(Some(live)).await?;
+        ground.select(live).await?;
     }
     let mut found = None;
     let tried = attempt(ground, scenario, &version, &mut async |event| {
@@ -79,17 +80,37 @@ async fn killed_at(
     // What was done to the pods of a release that was to fail has ended with them.
     let rest = ground.at_rest().await;
     let one_colour = watch.end().await;
-    let _ = load.end().await;
+    let recordings = load.end().await;
     let concluded = tried
         .concluded
         .map_err(|error| ground.trouble("a next run that follows", error))?;
     rest?;
     let looks = one_colour.map_err(|seen| ground.trouble("one live colour", seen))?;
+    if looks == 0 {
+        return Err(Unmet::Inconclusive("nobody saw the active Service".into()));
+    }
+    let answered = answered(ground, step, &recordings?)?;
     let found = found.ok_or_else(|| ground.trouble("a release that was left", "none"))?;
     Ok((
         (),
-        format!("{found}; then {concluded:?}; one colour in {looks} looks"),
+        format!("{found}; then {concluded:?}; one colour in {looks} looks; {answered}"),
     ))
+}
+
+/// What users had of it: no request fails, but those that a bad version answers until it is
+/// taken back.
+fn answered(ground: &Ground<'_>, step: Step, recordings: &[Recording]) -> Result<String, Unmet> {
+    let answers = || recordings.iter().flat_map(|it| &it.answers);
+    let (all, failed) = (answers().count(), answers().filter(|it| !it.good).count());
+    let seen = format!("{failed} of {all} requests failed");
+    match recordings.iter().find_map(Recording::inconclusive) {
+        _ if failed > 0 && step != Step::Revert => {
+            Err(ground.trouble("no request that fails", seen).into())
+        }
+        Some(why) => Err(Unmet::Inconclusive(why)),
+        None if all == 0 => Err(Unmet::Inconclusive("nobody asked".into())),
+        None => Ok(seen),
+    }
 }
 
 /// A deployer in a process of its own.

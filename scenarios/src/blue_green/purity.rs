@@ -48,7 +48,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         let preview = Load::begin(ground, Lanes::of_preview()).await;
         answers_only(ground, scenario, "preview", preview, version).await?;
         if ground.subject.sabotage {
-            let _ = ground.select(Some(status.live)).await;
+            let _ = ground.select(Some(status.colours[0].colour)).await;
         }
     }
     let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());

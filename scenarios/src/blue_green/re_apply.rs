@@ -27,7 +27,9 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    if status.live == Colour::Blue && !green_is_live(ground, scenario, &version).await? {
+    if status.colours[0].colour == Colour::Blue
+        && !green_is_live(ground, scenario, &version).await?
+    {
         return Ok(());
     }
     let guarded = match ground.subject.sabotage {
@@ -62,7 +64,10 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         .judge("green is as live as before", async {
             let status = ground.status().await?;
             let live = &status.colours[0];
-            match status.live == Colour::Green && live.wanted > 0 && live.ready == live.wanted {
+            match status.colours[0].colour == Colour::Green
+                && live.wanted > 0
+                && live.ready == live.wanted
+            {
                 true => Ok(((), super::ground::in_words(&status))),
                 false => {
                     let seen = super::ground::in_words(&status);

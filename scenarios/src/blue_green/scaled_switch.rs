@@ -14,8 +14,8 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let idle = status.live.other();
-    let scaled = ground.scale(status.live, SCALED_TO).await;
+    let idle = status.colours[1].colour;
+    let scaled = ground.scale(status.colours[0].colour, SCALED_TO).await;
     if let Err(mismatch) = scaled {
         return super::cannot(scenario, "the live colour has 5 pods", mismatch).await;
     }

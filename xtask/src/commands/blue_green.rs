@@ -1,7 +1,7 @@
 //! `cargo xtask blue-green`: releases of one service, from one colour to the other.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::blue_green::lock::Holder;
 use harness::blue_green::{
@@ -57,7 +57,9 @@ enum Source<'a> {
 pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
     let (of, change) = match &arguments.command {
         BlueGreenCommand::Deploy(deploy) => (&deploy.of, !deploy.dry_run),
-        BlueGreenCommand::Promote(of) | BlueGreenCommand::Abort(of) => (of, true),
+        BlueGreenCommand::Promote(of)
+        | BlueGreenCommand::Pause(of)
+        | BlueGreenCommand::Abort(of) => (of, true),
         BlueGreenCommand::Status(of) => (of, false),
     };
     let place = Workplace::find(&of.named.common).await?;
@@ -86,6 +88,7 @@ pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
             ground.release(&deploy.of, ask, deploy.images).await
         }
         BlueGreenCommand::Promote(of) => ground.release(of, Ask::Promote, Supply::Auto).await,
+        BlueGreenCommand::Pause(of) => ground.release(of, Ask::Pause, Supply::Auto).await,
         BlueGreenCommand::Abort(of) => ground.release(of, Ask::Abort, Supply::Auto).await,
     }
 }
@@ -278,9 +281,14 @@ impl<'a> Ground<'a> {
         ask: Ask<'_>,
         conclusion: &Conclusion,
     ) -> Result<ExitCode, Problem> {
+        let is_back = matches!(
+            conclusion,
+            Conclusion::TakenBack { .. } | Conclusion::Reverted { .. }
+        );
         let code = match ask {
             // To take back is what it is for.
-            Ask::Abort => ExitCode::Held,
+            Ask::Abort if is_back => ExitCode::Held,
+            Ask::Abort => ExitCode::CheckFailed,
             _ => conclusion.exit_code(),
         };
         let service = &of.service;
@@ -288,6 +296,11 @@ impl<'a> Ground<'a> {
             Conclusion::AlreadyLive { version, colour } => {
                 format!("{version} is live already, as {colour}: nothing to do")
             }
+            Conclusion::LiveUnwell {
+                version,
+                colour,
+                why,
+            } => format!("{version} is live already, as {colour}, and is not well: {why}"),
             Conclusion::AtGate { version, colour } => {
                 format!("{version} is ready as {colour} and waits at the gate")
             }
@@ -298,9 +311,13 @@ impl<'a> Ground<'a> {
             Conclusion::Reverted { why, .. } => format!("traffic is back where it was: {why}"),
         };
         if code != ExitCode::Held {
+            let (what_failed, expected) = match ask {
+                Ask::Abort => ("was not taken back", "a release that is not at its end yet"),
+                _ => ("is not released", "a version that holds"),
+            };
             let failure = Failure {
-                what: format!("{service} is not released"),
-                expected: "a new version that holds".into(),
+                what: format!("{service} {what_failed}"),
+                expected: expected.into(),
                 seen: what,
                 look_at: "the audit of the release in the cluster".into(),
                 next: format!(
@@ -402,12 +419,28 @@ impl<'r> Scribe<'r> {
             | Happened::SmokeHeld { .. }
             | Happened::Settled { .. }
             | Happened::Analysed { .. }
-            | Happened::Reverted { .. } => self.held(event),
+            | Happened::Reverted { .. } => {
+                let step = self.step.as_ref();
+                let step = step.map_or("beginning".to_owned(), |(step, _)| step.to_string());
+                self.checked(
+                    event,
+                    Outcome::Passed {
+                        seen: format!("in the step {step}, at {:.0}", event.at),
+                    },
+                )
+            }
+            Happened::SmokeSkipped { .. } => self.checked(
+                event,
+                Outcome::Skipped {
+                    because: "[services.NAME] smoke of the configuration has no paths for it"
+                        .into(),
+                },
+            ),
             what => self.run.note(Stage::Deploy, format!("  {what}")),
         }
     }
 
-    fn held(&mut self, event: &Event) -> Result<(), RunFolderError> {
+    fn checked(&mut self, event: &Event, outcome: Outcome) -> Result<(), RunFolderError> {
         if self.proving.is_none() {
             self.proving = Some(Instant::now());
             self.run.record(Happening::ScenarioStarted {
@@ -415,16 +448,11 @@ impl<'r> Scribe<'r> {
                 claim: self.claim.clone(),
             })?;
         }
-        let (step, took) = match &self.step {
-            Some((step, begun)) => (step.to_string(), begun.elapsed()),
-            None => ("beginning".to_owned(), Duration::ZERO),
-        };
+        let begun = self.step.as_ref().map(|(_, begun)| begun.elapsed());
         let check = Check {
             name: event.what.to_string(),
-            millis: millis(took),
-            outcome: Outcome::Passed {
-                seen: format!("in the step {step}, at {:.0}", event.at),
-            },
+            millis: millis(begun.unwrap_or_default()),
+            outcome,
         };
         self.run.checked(SCENARIO, check)
     }
@@ -505,10 +533,10 @@ fn plan_in_words(plan: &Plan, service: &str, version: &str) -> String {
 fn in_words(status: &Status) -> String {
     let mut lines = vec![status.service.clone()];
     for side in &status.colours {
-        let role = if side.colour == status.live {
-            "live"
-        } else {
-            "idle"
+        let role = match status.live {
+            None => "?   ",
+            Some(live) if live == side.colour => "live",
+            Some(_) => "idle",
         };
         lines.push(format!(
             "  {:<6} {role}  {:<16} {}/{} ready",
@@ -517,6 +545,12 @@ fn in_words(status: &Status) -> String {
             side.ready,
             side.wanted
         ));
+    }
+    if status.live.is_none() {
+        lines.push(
+            "  the active Service selects neither colour, or both: `blue-green abort` mends it"
+                .into(),
+        );
     }
     match &status.under_way {
         None => lines.push("  no release is under way".to_owned()),

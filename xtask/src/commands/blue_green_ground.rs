@@ -149,7 +149,7 @@ fn short(policy: &Policy) -> Policy {
         lease: Duration::from_secs(5),
         green_ready: Duration::from_secs(30),
         baseline: Duration::from_secs(3),
-        analysis: Duration::from_secs(6),
+        watch: Duration::from_secs(6),
         warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(2),
         ..policy.clone()
@@ -170,7 +170,7 @@ fn write_config(run: &Run, place: &Workplace, policy: &Policy) -> Result<PathBuf
         ("lease", policy.lease),
         ("green_ready", policy.green_ready),
         ("baseline", policy.baseline),
-        ("analysis", policy.analysis),
+        ("watch", policy.watch),
         ("warm_up", policy.warm_up),
         ("drain", policy.drain),
     ];

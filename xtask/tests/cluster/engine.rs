@@ -2,10 +2,12 @@
 
 mod faults;
 mod load;
+mod outages;
 mod remote;
 mod scenarios;
 mod socket;
 mod stages;
+mod way_in;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

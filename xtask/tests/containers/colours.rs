@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 
 use crate::machine::eventually;
-use crate::rig::{Rig, SECONDS};
+use crate::rig::{Rig, SECONDS, UP};
 
 const OF_MARKET_DATA: [&str; 2] = ["--service", "market-data-service"];
 
@@ -107,4 +107,40 @@ fn both_colours_go_with_a_supervisor_that_is_killed() {
     });
     rig.run(&["down", "--all"]).expect_code(0);
     traces.are_gone(&rig);
+}
+
+/// Nobody uses it: the deployer's own requests show that it holds. The next one is taken back by
+/// another process, while its deployer is at work.
+#[test]
+fn without_users_it_is_released_by_a_probe_and_taken_back_from_elsewhere() {
+    let rig = Rig::new()
+        .change("analysis = \"required\"", "analysis = \"probe\"")
+        .change("baseline = 10 ", "baseline = 4 ")
+        .change("watch = 20 ", "watch = 6 ")
+        .change("drain = 10 ", "drain = 1 ");
+    rig.up();
+    let deploy = |version| {
+        let deploy = ["blue-green", "deploy", "--version", version];
+        rig.spawn(&[&deploy[..], &OF_MARKET_DATA].concat())
+    };
+    deploy("v2.2.0").ends_within(UP).expect_code(0);
+    // What is live and well is nothing to do.
+    deploy("v2.2.0")
+        .ends_within(UP)
+        .expect_code(0)
+        .expect_words("is live already");
+    let mut release = deploy("v2.3.0");
+    release.says("analyse ...");
+    let abort = ["blue-green", "abort"];
+    rig.run(&[&abort[..], &OF_MARKET_DATA].concat())
+        .expect_code(0)
+        .expect_words("is at work on it, and is asked to abort");
+    release
+        .ends_within(SECONDS)
+        .expect_code(1)
+        .expect_words("`abort` was asked for by");
+    let status = ["blue-green", "status"];
+    let told = rig.run(&[&status[..], &OF_MARKET_DATA].concat());
+    assert!(told.stdout.contains("v2.2.0"), "{}", told.stdout);
+    rig.run(&["down"]).expect_code(0);
 }

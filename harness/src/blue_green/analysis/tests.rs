@@ -35,6 +35,7 @@ fn window(errors: u64, micros: &[u64]) -> Window {
         errors,
         durations: Histogram::of_cumulative(&counts),
         span: Duration::from_secs(10),
+        restarts: 0,
         pods: 3,
         unread: Vec::new(),
     }
@@ -99,6 +100,38 @@ fn an_old_version_that_failed_as_much_is_no_reason_to_go_back() {
         Analysis::Holds { .. }
     ));
     breach(judged(&failing, &usual(2_000, 300)));
+}
+
+#[test]
+fn few_requests_before_give_no_licence() {
+    // 5 % were seen to fail, and up to a quarter may have.
+    breach(judged(&usual(20, 1), &usual(2_000, 100)));
+    breach(judged(&usual(100, 1), &usual(2_000, 100)));
+}
+
+#[test]
+fn a_container_that_is_started_again_is_no_good_version() {
+    let now = Window {
+        restarts: 1,
+        ..usual(4_000, 0)
+    };
+    let what = breach(judged(&usual(4_000, 0), &now));
+    assert!(what.contains("started again 1 times"), "{what}");
+    assert!(matches!(judged(&now, &now), Analysis::Holds { .. }));
+}
+
+/// What is in a bucket took longer than its lower bound.
+#[test]
+fn a_buckets_lower_bound_is_in_the_bucket_before() {
+    let limits = Thresholds {
+        max_latency: Some(Duration::from_millis(250)),
+        ..THRESHOLDS
+    };
+    let slow = window(0, &[250_001; 400]);
+    breach(judge(&nothing(), &slow, &limits));
+    let at_it = window(0, &[250_000; 400]);
+    let analysis = judge(&nothing(), &at_it, &limits);
+    assert!(matches!(analysis, Analysis::Holds { .. }), "{analysis:?}");
 }
 
 #[test]

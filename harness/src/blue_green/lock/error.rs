@@ -47,7 +47,7 @@ pub enum LockError {
         /// The service.
         service: String,
     },
-    /// It was ours, and another may have it soon.
+    /// It was ours, and the API server is away for too long.
     #[error("the lock of {service} was lost: not renewed for {span:?}: {reason}")]
     #[diagnostic(help(
         "once the API server answers, run the same command again: it goes on from where this one was"
@@ -55,7 +55,7 @@ pub enum LockError {
     NotRenewed {
         /// The service.
         service: String,
-        /// How long it is ours without.
+        /// For how long.
         span: Duration,
         /// What was seen.
         reason: String,

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::error::{LockError, told};
 use super::holder::Holder;
 use crate::blue_green::FIELD_MANAGER;
+use crate::blue_green::patience::ABSENCE;
 use crate::cluster::{Cluster, ClusterError};
 
 /// How long one request may take; it is milliseconds where all is well.
@@ -220,7 +221,11 @@ impl Leases {
     /// How long it is ours after a renewal. What is under way at the end of that has the
     /// rest, a fifth, before another may begin.
     pub fn ours_for(&self) -> Duration {
-        self.span * 4 / 5
+        self.span - self.leeway()
+    }
+
+    pub fn leeway(&self) -> Duration {
+        self.span / 5
     }
 
     /// How long after a renewal the next is due.
@@ -236,7 +241,7 @@ impl Leases {
     pub fn not_renewed(&self, reason: &str) -> LockError {
         LockError::NotRenewed {
             service: self.service.clone(),
-            span: self.ours_for(),
+            span: ABSENCE,
             reason: reason.to_owned(),
         }
     }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::error::LockError;
 use super::lease::Leases;
+use crate::blue_green::patience::ABSENCE;
 use crate::cluster::ClusterError;
 
 /// What is known of a lock that was ours.
@@ -51,7 +52,8 @@ enum Attempt {
 }
 
 /// Renews `lease` in time, until it is lost. `renewed` is when it last was: the time before
-/// the request, as nobody can have seen it earlier.
+/// the request, as nobody can have seen it earlier. It is tried for [`ABSENCE`], also when the
+/// lease has lapsed: whoever takes it then is seen by the resource version.
 pub(super) async fn keep(
     leases: Leases,
     mut lease: Lease,
@@ -61,7 +63,7 @@ pub(super) async fn keep(
     let mut pause = leases.renewed_every();
     let mut last = "the first attempt did not end".to_owned();
     let lost = loop {
-        let end = renewed.monotonic + leases.ours_for();
+        let end = renewed.monotonic + ABSENCE.max(leases.ours_for());
         if Instant::now() + pause >= end {
             sleep_until(end).await;
             break leases.not_renewed(&last);

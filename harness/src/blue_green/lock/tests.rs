@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
+use crate::blue_green::patience::ABSENCE;
 use crate::cluster::mock::{Asked, Server};
 
 const SPAN: Duration = Duration::from_secs(15);
@@ -130,7 +131,7 @@ async fn pass(seconds: u64) {
 async fn one_that_is_not_there_is_made_with_its_labels() {
     let store = Store::new(None);
     let lock = store.take(1).await.unwrap();
-    lock.check().unwrap();
+    lock.ours().await.unwrap();
     let lease = store.is();
     assert_eq!(store.holder(), "ana@laptop, pid 1, run r1");
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 15);
@@ -150,7 +151,7 @@ async fn it_is_renewed_every_third_of_its_span_for_as_long_as_it_is_held() {
     let store = Store::new(None);
     let lock = store.take(1).await.unwrap();
     pass(61).await;
-    lock.check().unwrap();
+    lock.ours().await.unwrap();
     let puts = |store: &Store| {
         let requests = store.server.requests();
         requests.iter().filter(|it| it.method == "PUT").count()
@@ -195,7 +196,7 @@ async fn one_that_is_not_renewed_is_taken_over_after_its_span_whatever_the_clock
         let begun = Instant::now();
         let cluster = &store.cluster;
         let lock = Lock::take(cluster, "api-gateway", &holder(2), SPAN, &progress).await;
-        lock.unwrap().check().unwrap();
+        lock.unwrap().ours().await.unwrap();
         let waited = begun.elapsed();
         assert!(waited >= SPAN && waited <= SPAN + PAUSE, "{waited:?}");
         assert_eq!(store.is()["spec"]["leaseTransitions"], 4);
@@ -221,7 +222,7 @@ async fn of_two_who_wait_for_the_same_lease_one_has_it() {
         (one, two) => panic!("{} {}", one.is_ok(), two.is_ok()),
     };
     assert!(matches!(error, LockError::Held { .. }), "{error}");
-    lock.check().unwrap();
+    lock.ours().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +254,7 @@ async fn one_that_another_took_is_lost_at_the_next_renewal_and_left_to_them() {
         matches!(&error, LockError::Taken { by, .. } if by.starts_with("ana@laptop, pid 2")),
         "{error}"
     );
-    assert!(matches!(lock.check(), Err(LockError::Taken { .. })));
+    assert!(matches!(lock.ours().await, Err(LockError::Taken { .. })));
     assert!(lock.release().await.is_err());
     assert_eq!(store.holder(), holder(2).to_string());
 }
@@ -273,29 +274,55 @@ async fn a_hand_that_edits_something_else_of_it_does_no_harm() {
     for _ in 0..10 {
         pass(5).await;
         store.write("strategy", json!("OldestEmulationVersion"));
-        lock.check().unwrap();
+        lock.ours().await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_away_shortly_does_no_harm_and_for_long_loses_it_in_time() {
+async fn while_the_api_server_is_away_it_lapses_and_is_ours_again_after() {
+    let store = Store::new(None);
+    let lock = store.take(1).await.unwrap();
+    for seconds in [9, 20, 60] {
+        store.set_away(true);
+        pass(seconds).await;
+        let ours = timeout(Duration::ZERO, lock.ours()).await;
+        assert_eq!(ours.is_ok(), seconds < 12, "after {seconds} s");
+        store.set_away(false);
+        let begun = Instant::now();
+        lock.ours().await.unwrap();
+        assert!(begun.elapsed() <= SPAN / 15 * 2, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_lapsed_and_was_taken_is_not_ours_again() {
     let store = Store::new(None);
     let lock = store.take(1).await.unwrap();
     store.set_away(true);
-    pass(9).await;
-    lock.check().unwrap();
+    pass(60).await;
+    store.write("holderIdentity", json!(holder(2).to_string()));
     store.set_away(false);
-    pass(2).await;
-    let renewed_at_the_latest = Instant::now();
+    assert!(matches!(lock.ours().await, Err(LockError::Taken { .. })));
+    assert_eq!(store.holder(), holder(2).to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_for_long_loses_it() {
+    let store = Store::new(None);
+    let lock = store.take(1).await.unwrap();
     store.set_away(true);
+    let begun = Instant::now();
     let error = lock.lost().await;
-    assert!(renewed_at_the_latest.elapsed() <= SPAN * 4 / 5);
+    assert!(begun.elapsed() <= ABSENCE + SPAN, "{:?}", begun.elapsed());
     assert!(error.to_string().contains("no leader"), "{error}");
-    assert!(matches!(lock.check(), Err(LockError::NotRenewed { .. })));
+    assert!(matches!(
+        lock.ours().await,
+        Err(LockError::NotRenewed { .. })
+    ));
     // Nobody took it meanwhile, so its holder has it again at once.
     store.set_away(false);
     let begun = Instant::now();
-    store.take(1).await.unwrap().check().unwrap();
+    store.take(1).await.unwrap().ours().await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 

@@ -24,7 +24,8 @@ pub struct State {
     pub kept: BTreeMap<String, Value>,
     pub quota: Option<Value>,
     pub services_beside: Vec<Value>,
-    pub autoscaled: Option<i32>,
+    /// By colour, what scales it.
+    pub scalers: BTreeMap<&'static str, FakeScaler>,
     /// What each pod has answered so far.
     pub traffic: BTreeMap<String, Answered>,
     /// Traffic that each look at the metrics adds to the live version: requests, failures.
@@ -33,9 +34,26 @@ pub struct State {
     pub slow: bool,
     /// As many requests to come are answered with 503.
     pub away: u32,
+    /// Until then every request is.
+    pub away_until: Option<tokio::time::Instant>,
+    /// Whether readiness probes are not over HTTP.
+    pub probed_otherwise: bool,
+    /// As many requests to Services to come break off.
+    pub smoke_breaks: u32,
+    /// Whether a Lease may be written.
+    pub takes_leases: bool,
     pub resource_version: u64,
     /// Paths of patches, in their order.
     pub patched: Vec<String>,
+}
+
+/// An autoscaler.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeScaler {
+    pub least: i32,
+    pub desired: i32,
+    /// What its annotation remembers.
+    pub before: Option<i32>,
 }
 
 /// What a pod has answered.
@@ -77,6 +95,21 @@ impl State {
         self.sides.get_mut(colour.name()).unwrap()
     }
 
+    /// Its autoscaler finds a colour idle.
+    pub fn shrink(&mut self, colour: Colour) {
+        let least = self.scalers[colour.name()].least;
+        let side = self.side(colour);
+        side.replicas = side.replicas.min(least);
+    }
+
+    /// A pod answers so many requests, so many of them with an error.
+    pub fn answers(&mut self, colour: Colour, number: i32, requests: u64, failed: u64) {
+        let pod = format!("http:{SERVICE}-{colour}-1-{number}:9090");
+        let counted = self.traffic.entry(pod).or_default();
+        counted.requests += requests;
+        counted.failed += failed;
+    }
+
     fn step(&mut self) -> String {
         self.resource_version += 1;
         self.resource_version.to_string()
@@ -102,11 +135,15 @@ impl Fake {
             kept: BTreeMap::new(),
             quota: None,
             services_beside: Vec::new(),
-            autoscaled: None,
+            scalers: BTreeMap::new(),
+            probed_otherwise: false,
+            smoke_breaks: 0,
+            takes_leases: true,
             traffic: BTreeMap::new(),
             each_look: (200, 0),
             slow: false,
             away: 0,
+            away_until: None,
             resource_version: 1,
             patched: Vec::new(),
         };
@@ -141,6 +178,10 @@ fn list(items: Vec<Value>) -> (u16, Value) {
 }
 
 fn answer(state: &mut State, asked: &Asked) -> (u16, Value) {
+    let now = tokio::time::Instant::now();
+    if state.away_until.is_some_and(|end| now < end) {
+        return status(503, "etcd is away");
+    }
     if state.away > 0 {
         state.away -= 1;
         return status(503, "etcd is away");
@@ -165,9 +206,13 @@ fn answer(state: &mut State, asked: &Asked) -> (u16, Value) {
         ["pods"] => list(selected(asked).flat_map(|it| pods(state, it)).collect()),
         ["pods", pod, "proxy", rest @ ..] => proxied(state, pod, rest),
         ["endpointslices"] => endpoints(state, asked),
-        ["horizontalpodautoscalers"] => autoscalers(state),
+        ["horizontalpodautoscalers", ..] => autoscalers(state, asked),
         ["resourcequotas"] => list(state.quota.iter().cloned().collect()),
+        ["leases", ..] if asked.method == "PUT" && !state.takes_leases => {
+            status(500, "the disk is full")
+        }
         ["configmaps" | "leases", ..] => kept(state, asked),
+        ["services", name, "proxy", ..] => smoked(state, name),
         _ => status(400, &format!("{} {}", asked.method, asked.path)),
     }
 }
@@ -209,8 +254,7 @@ fn services(state: &State) -> (u16, Value) {
 
 fn service(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) {
     if asked.method == "PATCH" {
-        let expected = asked.body["metadata"]["resourceVersion"].as_str();
-        if expected.is_some_and(|it| it != state.resource_version.to_string()) {
+        if is_stale(state, asked) {
             return status(409, "the object has been modified");
         }
         let track = asked.body["spec"]["selector"]["trii.co/track"].as_str();
@@ -227,6 +271,12 @@ fn service(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) {
     }
 }
 
+/// Whether it is of an object that is another one by now.
+fn is_stale(state: &State, asked: &Asked) -> bool {
+    let expected = asked.body["metadata"]["resourceVersion"].as_str();
+    expected.is_some_and(|it| it != state.resource_version.to_string())
+}
+
 fn deployment(state: &State, colour: Colour) -> Value {
     let side = &state.sides[colour.name()];
     let ready = if side.waiting.is_some() {
@@ -238,11 +288,12 @@ fn deployment(state: &State, colour: Colour) -> Value {
     pod_labels[VERSION] = json!(side.tag);
     json!({
         "metadata": {"name": format!("{SERVICE}-{colour}"), "uid": colour.name(), "generation": 1,
-            "labels": labels(Some(colour)),
+            "labels": labels(Some(colour)), "resourceVersion": state.resource_version.to_string(),
             "annotations": {"deployment.kubernetes.io/revision": "1", LIVE: side.live.to_string()}},
         "spec": {"replicas": side.replicas, "selector": {"matchLabels": labels(Some(colour))},
             "template": {"metadata": {"labels": pod_labels}, "spec": {"containers": [{
                 "name": SERVICE, "image": format!("host:5000/trii/quotes:{}", side.tag),
+                "readinessProbe": probe(state),
                 "resources": {"requests": {"cpu": "100m"}}}]}}},
         "status": {"observedGeneration": 1, "replicas": side.replicas,
             "updatedReplicas": side.replicas, "readyReplicas": ready, "availableReplicas": ready},
@@ -260,6 +311,10 @@ fn one_deployment(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) 
         return status(404, "no such Deployment");
     };
     if asked.method == "PATCH" {
+        if is_stale(state, asked) {
+            return status(409, "the object has been modified");
+        }
+        state.step();
         let side = state.side(colour);
         let spec = &asked.body["spec"];
         if let Some(replicas) = spec["replicas"].as_i64() {
@@ -277,12 +332,23 @@ fn one_deployment(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) 
 }
 
 fn scale(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) {
+    if is_stale(state, asked) {
+        return status(409, "the object has been modified");
+    }
+    state.step();
     let colour = colour_in(name).unwrap();
     let replicas = asked.body["spec"]["replicas"].as_i64().unwrap();
     state.side(colour).replicas = i32::try_from(replicas).unwrap();
     let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {"name": name}, "spec": {"replicas": replicas}});
     (200, scale)
+}
+
+fn probe(state: &State) -> Value {
+    match state.probed_otherwise {
+        true => json!({"exec": {"command": ["true"]}}),
+        false => json!({"httpGet": {"path": "/health/ready", "port": "metrics"}}),
+    }
 }
 
 fn replica_set(state: &State, colour: Colour) -> Value {
@@ -319,8 +385,9 @@ fn pods(state: &State, colour: Colour) -> Vec<Value> {
                         "name": "r", "uid": format!("{colour}-rs")}]},
                 "spec": {"containers": [{"name": SERVICE, "image": image,
                     "ports": [{"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 9090}],
-                    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "metrics"}}}]},
-                "status": {"phase": "Running", "containerStatuses": [container]},
+                    "readinessProbe": probe(state)}]},
+                "status": {"phase": "Running", "containerStatuses": [container], "conditions": [
+                    {"type": "Ready", "status": if side.waiting.is_none() {"True"} else {"False"}}]},
             })
         })
         .collect()
@@ -384,13 +451,48 @@ fn endpoints(state: &State, asked: &Asked) -> (u16, Value) {
     ])
 }
 
-fn autoscalers(state: &State) -> (u16, Value) {
-    let its = state.autoscaled.map(|desired| {
-        json!({"metadata": {"name": "quotes-blue-hpa"},
-            "spec": {"maxReplicas": 9, "scaleTargetRef": {"kind": "Deployment", "name": "quotes-blue"}},
-            "status": {"desiredReplicas": desired, "currentReplicas": desired}})
+fn autoscalers(state: &mut State, asked: &Asked) -> (u16, Value) {
+    if asked.method == "PATCH" {
+        let colour = Colour::ALL
+            .into_iter()
+            .find(|it| asked.path.ends_with(&format!("{it}-hpa")));
+        let scaler = state.scalers.get_mut(colour.unwrap().name()).unwrap();
+        let number = |it: &Value| it.as_i64().map(|it| i32::try_from(it).unwrap());
+        scaler.least = number(&asked.body["spec"]["minReplicas"]).unwrap();
+        let before = &asked.body["metadata"]["annotations"]["trii.co/min-replicas"];
+        scaler.before = before.as_str().map(|it| it.parse().unwrap());
+        return (
+            200,
+            json!({"metadata": {}, "spec": {"maxReplicas": 9,
+            "scaleTargetRef": {"kind": "Deployment", "name": ""}}}),
+        );
+    }
+    let all = state.scalers.iter().map(|(colour, it)| {
+        let annotations = it
+            .before
+            .map(|it| json!({"trii.co/min-replicas": it.to_string()}));
+        json!({"metadata": {"name": format!("quotes-{colour}-hpa"), "annotations": annotations},
+            "spec": {"minReplicas": it.least, "maxReplicas": 9,
+                "scaleTargetRef": {"kind": "Deployment", "name": format!("quotes-{colour}")}},
+            "status": {"desiredReplicas": it.desired, "currentReplicas": it.desired}})
     });
-    list(its.into_iter().collect())
+    list(all.collect())
+}
+
+/// A Service asked through the API server.
+fn smoked(state: &mut State, name: &str) -> (u16, Value) {
+    let colour = match name.starts_with("quotes-preview") {
+        true => Some(state.preview),
+        false => state.active,
+    };
+    let side = colour.map(|it| state.side(it).tag.clone());
+    match state.smoke_breaks {
+        0 => (200, json!({"x-trii-version": side})),
+        _ => {
+            state.smoke_breaks -= 1;
+            status(503, "error trying to reach service: EOF")
+        }
+    }
 }
 
 /// ConfigMaps and Leases, as they are written.
@@ -412,8 +514,9 @@ fn kept(state: &mut State, asked: &Asked) -> (u16, Value) {
             (200, object)
         }
         ("PUT", Some(there))
-            if there["metadata"]["resourceVersion"]
-                != asked.body["metadata"]["resourceVersion"] =>
+            if !asked.body["metadata"]["resourceVersion"].is_null()
+                && there["metadata"]["resourceVersion"]
+                    != asked.body["metadata"]["resourceVersion"] =>
         {
             status(409, "the object has been modified")
         }

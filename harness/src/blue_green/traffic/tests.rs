@@ -98,7 +98,36 @@ async fn new_pods_count_from_zero_gone_ones_not_at_all_and_restarted_ones_again(
     .await;
     let window = Window::between(&earlier, &later);
     assert_eq!((window.requests, window.errors), (8 + 20 + 300, 1));
-    assert_eq!(window.pods, 3);
+    assert_eq!((window.pods, window.restarts), (3, 1));
+}
+
+/// Looked at in between, what a pod counted before it went or fell is not lost.
+#[tokio::test(start_paused = true)]
+async fn from_look_to_look_nothing_is_forgotten() {
+    let looks = [
+        reading(&[("goes", 0, &page(0, 0)), ("falls", 0, &page(0, 0))]).await,
+        reading(&[("goes", 0, &page(50, 10)), ("falls", 0, &page(40, 10))]).await,
+        reading(&[("falls", 1, &page(5, 0)), ("comes", 0, &page(3, 0))]).await,
+    ];
+    let windows = looks.windows(2).map(|it| Window::between(&it[0], &it[1]));
+    let all = windows.fold(Window::default(), Window::and);
+    assert_eq!((all.requests, all.errors), (60 + 50 + 8, 20));
+    assert_eq!((all.restarts, all.pods), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_silent_once_is_counted_from_its_last_word() {
+    let looks = [
+        reading(&[("a", 0, &page(10, 0))]).await,
+        reading(&[("a", 0, "away")]).await,
+        reading(&[("a", 0, &page(30, 1))]).await,
+    ];
+    let [first, silent, last] = looks;
+    let silent = silent.since(&first);
+    let missing = Window::between(&first, &silent);
+    assert_eq!((missing.requests, missing.unread.len()), (0, 1));
+    let all = missing.and(Window::between(&silent, &last));
+    assert_eq!((all.requests, all.errors, all.unread.len()), (21, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,7 +207,8 @@ fn counted(counts: [u64; 2], restarts: i32) -> Reading {
     let counted = Counted {
         pod: "a".into(),
         restarts,
-        counters: read(&page(counts[0], counts[1])),
+        counters: read(&page(counts[0], counts[1])).ok(),
+        unread: None,
     };
     Reading {
         at: Instant::now(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use harness::blue_green::colour::TRACK;
-use harness::blue_green::objects::{Objects, as_deployer};
+use harness::blue_green::objects::{LIVE, Objects, as_deployer};
 use harness::blue_green::{Colour, Policy, Status};
 use harness::cluster::Cluster;
 use harness::environment::{ClusterPlace, Environment};
@@ -13,10 +13,11 @@ use harness::images::{self, ForNodes, Supply, Workshop};
 use harness::kind::release;
 use harness::service::Service;
 use harness::wait::{self, Observation};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service as ServiceObject;
 use kube::Api;
 use kube::api::Patch;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::told::Told;
 use super::traffic::Traffic;
@@ -93,7 +94,7 @@ impl<'a> Ground<'a> {
     pub async fn release(&self, by: By, quality: Quality) -> Result<Release, BenchError> {
         let before = self.brought_to_rest().await?;
         let old = &before.colours[0].version;
-        let (to, new) = (before.live.other(), self.other_than(old));
+        let (to, new) = (before.colours[1].colour, self.other_than(old));
         let traffic = Traffic::begin(self).await?;
         let releasing = async {
             let begun = Instant::now();
@@ -112,7 +113,7 @@ impl<'a> Ground<'a> {
         };
         let live = match quality {
             Quality::Good => to,
-            Quality::Bad => before.live,
+            Quality::Bad => before.colours[0].colour,
         };
         self.ends_live(live, quality).await?;
         traffic.for_seconds(5).await?;
@@ -148,14 +149,9 @@ impl<'a> Ground<'a> {
         let status = Status::of(&self.cluster, SERVICE)
             .await
             .map_err(BenchError::release(BETWEEN))?;
-        let (live, idle) = (status.live, status.live.other());
-        let set = async {
-            objects.mark(live, true).await?;
-            objects.mark(idle, false).await?;
-            objects.scale(idle, 0).await?;
-            objects.scale(live, PODS).await
-        };
-        set.await.map_err(BenchError::release(BETWEEN))?;
+        let [live, idle] = status.colours.map(|it| it.colour);
+        self.set(live, true, PODS).await?;
+        self.set(idle, false, 0).await?;
         let preview = json!({"spec": {"selector": {TRACK: idle.name()}}});
         let shown = self
             .services()
@@ -164,6 +160,20 @@ impl<'a> Ground<'a> {
         shown.map_err(BenchError::release(BETWEEN))?;
         self.gone(idle).await?;
         self.well().await
+    }
+
+    /// Marks a colour as live, or as not, and has it have so many pods.
+    async fn set(&self, colour: Colour, live: bool, pods: i32) -> Result<(), BenchError> {
+        let api: Api<Deployment> =
+            Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
+        let mark = if live { json!("true") } else { Value::Null };
+        let patch = Patch::Merge(json!({
+            "metadata": {"annotations": {LIVE: mark}},
+            "spec": {"replicas": pods},
+        }));
+        let name = self.objects().deployment(colour);
+        let set = api.patch(&name, &as_deployer(), &patch).await;
+        set.map(drop).map_err(BenchError::release(BETWEEN))
     }
 
     /// Waits until a colour has no pods.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use harness::blue_green::analysis::Thresholds;
+use harness::blue_green::policy::Evidence;
 use harness::prober::{Failure, Outcome as Ended};
 use harness::run::event::Host;
 
@@ -14,7 +15,8 @@ fn policy() -> Policy {
         lease: Duration::from_secs(30),
         green_ready: Duration::from_secs(120),
         baseline: Duration::from_secs(10),
-        analysis: Duration::from_secs(20),
+        watch: Duration::from_secs(20),
+        analysis: Evidence::Required,
         warm_up: Duration::from_secs(4),
         drain: Duration::from_secs(10),
         thresholds: Thresholds {

@@ -1,0 +1,94 @@
+//! Whether a share is exceeded, asked as often as one likes: an interval of 97.5 % that is looked
+//! at every second for half a minute is left by chance far more often than once in forty times.
+
+/// How many times the odds of the greatest share that is allowed a worse version may have: any
+/// will do, and the nearest to the truth finds it soonest.
+const ODDS: [f64; 10] = [1.1, 1.3, 1.6, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1_000.0];
+
+/// Whether `of` requests of `all` show that their true share is over `share`. Where it is not,
+/// this says yes with probability `level` at most, over all looks at a stream of requests
+/// together.
+///
+/// It is the likelihood of what was seen under a mixture of greater shares, over that under
+/// `share`. For any share up to that it is a supermartingale that begins at 1, and so exceeds
+/// `1 / level` at any time with probability `level` at most (J. Ville, "Étude critique de la
+/// notion de collectif", 1939; H. Robbins, "Statistical methods related to the law of the iterated
+/// logarithm", Annals of Mathematical Statistics 41, 1970).
+pub(super) fn exceeds(of: u64, all: u64, share: f64, level: f64) -> bool {
+    let good = all.saturating_sub(of);
+    match share {
+        _ if of == 0 => return false,
+        // Where none is allowed one is over it.
+        share if share <= 0.0 => return true,
+        share if share >= 1.0 => return false,
+        _ => {}
+    }
+    let odds = share / (1.0 - share);
+    let evidence = ODDS.map(|times| {
+        let greater = odds * times / (1.0 + odds * times);
+        of as f64 * (greater / share).ln() + good as f64 * ((1.0 - greater) / (1.0 - share)).ln()
+    });
+    // The sum of exponentials that may be too great to be numbers.
+    let most = evidence.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = evidence.iter().map(|it| (it - most).exp()).sum();
+    most + (sum / ODDS.len() as f64).ln() >= (1.0 / level).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    /// At each look, every second of these, so many more requests; the first look at which it is
+    /// said that more than 1 % failed, where `true_share` of them did.
+    fn first_alarm(random: &mut StdRng, true_share: f64, a_second: u64, looks: u64) -> Option<u64> {
+        let mut failed = 0;
+        (1..=looks).find(|look| {
+            failed += (0..a_second)
+                .filter(|_| random.random_bool(true_share))
+                .count() as u64;
+            exceeds(failed, look * a_second, 0.01, 0.005)
+        })
+    }
+
+    /// Over a whole analysis and the drain after it, at the very share that is allowed.
+    #[test]
+    fn a_good_version_is_taken_back_less_than_once_in_a_hundred_times() {
+        const RUNS: usize = 2_000;
+        for a_second in [5, 50, 200] {
+            let mut random = StdRng::seed_from_u64(a_second);
+            let alarms =
+                (0..RUNS).filter(|_| first_alarm(&mut random, 0.01, a_second, 30).is_some());
+            let alarms = alarms.count();
+            assert!(alarms * 100 <= RUNS, "{alarms} of {RUNS} at {a_second}/s");
+        }
+    }
+
+    /// 5 % more errors, at 50 requests a second.
+    #[test]
+    fn a_bad_version_is_found_within_ten_seconds() {
+        const RUNS: usize = 1_000;
+        let mut random = StdRng::seed_from_u64(5);
+        let found = (0..RUNS).filter(|_| first_alarm(&mut random, 0.06, 50, 10).is_some());
+        let found = found.count();
+        assert!(found * 100 >= RUNS * 99, "{found} of {RUNS}");
+    }
+
+    proptest! {
+        #[test]
+        fn more_of_them_never_show_less(of in 0..500u64, more in 0..500u64, all in 1_000..5_000u64, share in 0.0..=1.0_f64) {
+            if exceeds(of, all, share, 0.005) {
+                prop_assert!(exceeds(of + more, all, share, 0.005));
+            }
+        }
+
+        #[test]
+        fn what_is_not_over_the_share_shows_nothing(all in 1..100_000u64, share in 0.000_1..=1.0_f64) {
+            let of = (all as f64 * share).floor() as u64;
+            prop_assert!(!exceeds(of, all, share, 0.005), "{} of {}", of, all);
+        }
+    }
+}
