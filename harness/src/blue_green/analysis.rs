@@ -152,19 +152,28 @@ fn judge_pods(baseline: &Window, now: &Window) -> Finding {
     }
 }
 
+/// A request that is never answered has failed, too: its client gave it up, or it is in flight for
+/// longer than those before the switch.
 fn judge_errors(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Finding {
-    let Some(share) = Share::of(now.errors, now.requests) else {
+    let given_up = u64::try_from(now.given_up).unwrap_or(0);
+    let unanswered = given_up + now.stuck.saturating_sub(baseline.in_flight);
+    let (failed, asked) = (now.errors + unanswered, now.requests + unanswered);
+    let Some(share) = Share::of(failed, asked) else {
         let span = human(now.span);
         return Finding::Inconclusive(format!("no request was answered within {span}"));
     };
     let allowed = allowed_error_share(baseline, thresholds);
-    let told = format!("{share}; at most {} is allowed", percent(allowed));
-    let exceeded = sequential::exceeds(now.errors, now.requests, allowed, FALSE_ALARMS);
-    if exceeded && now.errors >= FEWEST {
+    let silent = match unanswered {
+        0 => String::new(),
+        silent => format!(", {silent} of them without an answer"),
+    };
+    let told = format!("{share}{silent}; at most {} is allowed", percent(allowed));
+    let exceeded = sequential::exceeds(failed, asked, allowed, FALSE_ALARMS);
+    if exceeded && failed >= FEWEST {
         Finding::Breach(format!("errors: {told}"))
-    } else if now.requests < thresholds.min_requests {
-        let (seen, needed) = (now.requests, thresholds.min_requests);
-        Finding::Inconclusive(format!("only {seen} requests, {needed} are needed"))
+    } else if asked < thresholds.min_requests {
+        let needed = thresholds.min_requests;
+        Finding::Inconclusive(format!("only {asked} requests, {needed} are needed"))
     } else if share.seen > allowed {
         Finding::Inconclusive(format!("errors: {told}, and chance may be why"))
     } else {

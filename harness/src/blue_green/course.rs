@@ -1,6 +1,7 @@
 //! A release from step to step. Each is written into the cluster before it is done and may
 //! be done twice, so that whoever comes after a deployer that died goes on from there.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,6 +29,9 @@ use crate::run::millis;
 
 /// Between two looks at measured traffic.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So many looks, and what is in flight at all of them is not answered any more.
+const STUCK: usize = 5;
 
 /// Over the time of an analysis, where nothing can be said at its end.
 const SECOND_LOOKS: Duration = Duration::from_secs(5);
@@ -75,6 +79,8 @@ enum Watched {
 /// Users' requests, from look to look.
 struct Users {
     last: Reading,
+    /// How many requests were in flight at each of the last looks.
+    in_flight: VecDeque<u64>,
     counted: Window,
     /// Until then latency is not counted.
     warm_at: Option<Instant>,
@@ -87,7 +93,12 @@ impl Users {
         if self.warm_at.is_some_and(|it| self.last.at() < it) {
             more.durations = Histogram::default();
         }
+        self.in_flight.push_back(more.in_flight);
         self.counted = std::mem::take(&mut self.counted).and(more);
+        if self.in_flight.len() > STUCK {
+            self.in_flight.pop_front();
+            self.counted.stuck = self.in_flight.iter().min().copied().unwrap_or(0);
+        }
         self.last = now;
     }
 }
@@ -742,6 +753,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 };
                 Watched::Users(Users {
                     last,
+                    in_flight: VecDeque::new(),
                     counted: Window::default(),
                     warm_at: (!warm_up.is_zero()).then(|| Instant::now() + warm_up),
                 })

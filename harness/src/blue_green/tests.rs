@@ -766,6 +766,28 @@ async fn traffic_of_hours_ago_is_nothing_to_compare_with() {
     );
 }
 
+/// It answers two of three, well and quickly.
+#[tokio::test(start_paused = true)]
+async fn a_version_that_swallows_requests_is_taken_back() {
+    for given_up in [false, true] {
+        let fake = Fake::new();
+        let concluded = release(&fake, "first", |happened| {
+            if let Happened::Patched {
+                to: Colour::Green, ..
+            } = happened
+            {
+                fake.with(|it| it.swallows = Some(given_up));
+            }
+        })
+        .await
+        .unwrap();
+        let Conclusion::Reverted { why, .. } = concluded else {
+            panic!("{given_up}: {concluded:?}");
+        };
+        assert!(why.contains("without an answer"), "{why}");
+    }
+}
+
 /// Users meet them before anybody looks at the metrics.
 #[tokio::test(start_paused = true)]
 async fn errors_right_after_the_switch_count() {

@@ -23,6 +23,8 @@ const PATH: &str = "/metrics";
 
 const REQUESTS: &str = "http_requests";
 const DURATIONS: &str = "http_request_duration_seconds_bucket";
+const STARTED: &str = "http_requests_started";
+const IN_FLIGHT: &str = "http_requests_in_flight";
 
 /// A pod that could not be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +49,36 @@ struct Counted {
     /// How often its containers were started again: each time they count from zero.
     restarts: i32,
     /// As last read; none where it never was.
-    counters: Option<Counters>,
+    counters: Option<Page>,
     /// Why they are not those of this time.
     unread: Option<String>,
+}
+
+/// What a pod shows.
+#[derive(Clone, Debug, Default)]
+struct Page {
+    /// What it has answered.
+    answered: Counters,
+    /// How many requests it has begun, where it tells.
+    started: Option<u64>,
+    /// How many of them are not answered yet, and not given up.
+    in_flight: u64,
+}
+
+impl Page {
+    fn requests(&self) -> u64 {
+        let of_requests = |kind| matches!(kind, Kind::Good | Kind::Error);
+        let counted = self.answered.iter().filter(|(it, _)| of_requests(it.kind));
+        counted.map(|(_, count)| count).sum()
+    }
+
+    /// How many of them nobody waits for any more: begun, not answered, not in flight.
+    fn given_up(&self) -> Option<i64> {
+        let known = self.requests() + self.in_flight;
+        i64::try_from(self.started?)
+            .ok()?
+            .checked_sub_unsigned(known)
+    }
 }
 
 /// By series, what it stands at.
@@ -139,6 +168,16 @@ pub struct Window {
     pub errors: u64,
     /// How long they took.
     pub durations: Histogram,
+    /// How many requests clients gave up, before there was an answer. As a pod counts on while it
+    /// is asked, it may be off by a few, to either side.
+    #[serde(default)]
+    pub given_up: i64,
+    /// How many were not answered yet, at the time of the latter.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// How many were not at any time of the last looks: requests come and go, and these stay.
+    #[serde(default)]
+    pub stuck: u64,
     /// From the one reading to the other.
     pub span: Duration,
     /// How often containers were started again.
@@ -165,7 +204,7 @@ impl Window {
             let never_read = before.filter(|it| it.counters.is_none());
             let unread = now.unread().or_else(|| never_read?.unread());
             window.unread.extend(unread);
-            let nothing = Counters::new();
+            let nothing = Page::default();
             let (before, restarts) = match before {
                 None => (&nothing, 0),
                 Some(Counted {
@@ -180,12 +219,17 @@ impl Window {
             };
             let more = u64::try_from(now.restarts.saturating_sub(restarts));
             window.restarts += more.unwrap_or(0);
-            let before = match restarts == now.restarts && !was_reset(before, now_at) {
-                true => before,
-                false => &nothing,
-            };
+            let before =
+                match restarts == now.restarts && !was_reset(&before.answered, &now_at.answered) {
+                    true => before,
+                    false => &nothing,
+                };
             window.pods += usize::from(now.unread.is_none());
-            window.add(before, now_at);
+            window.in_flight += now_at.in_flight;
+            if let (Some(before), Some(now)) = (before.given_up().or(Some(0)), now_at.given_up()) {
+                window.given_up += now - before;
+            }
+            window.add(&before.answered, &now_at.answered);
         }
         window
     }
@@ -197,6 +241,7 @@ impl Window {
         Window {
             requests: self.requests + next.requests,
             errors: self.errors + next.errors,
+            given_up: self.given_up + next.given_up,
             durations: self.durations.plus(&next.durations),
             span: self.span + next.span,
             restarts: self.restarts + next.restarts,
@@ -245,7 +290,7 @@ pub(super) fn restarts(pod: &Pod) -> i32 {
     containers.map(|it| it.restart_count).sum()
 }
 
-async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Counters, String> {
+async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Page, String> {
     let port =
         port(pod).ok_or_else(|| format!("it has no port that is named {METRICS:?} or {HTTP:?}"))?;
     let (namespace, name) = (&cluster.namespace, pod.name_any());
@@ -267,15 +312,25 @@ fn port(pod: &Pod) -> Option<i32> {
     Some(named(METRICS).or_else(|| named(HTTP))?.container_port)
 }
 
-fn read(text: &str) -> Result<Counters, String> {
-    let wanted = |name: &str| is_requests(name) || name == DURATIONS;
+fn read(text: &str) -> Result<Page, String> {
+    let wanted = |name: &str| {
+        is_requests(name) || name == DURATIONS || is_started(name) || name == IN_FLIGHT
+    };
     let samples = exposition::samples(text, wanted).map_err(|error| error.to_string())?;
-    let mut counters = Counters::new();
+    let mut page = Page::default();
     for sample in samples {
-        let series = series(&sample)?;
-        *counters.entry(series).or_default() += count(&sample)?;
+        let count = count(&sample)?;
+        match sample.name {
+            name if is_started(name) => *page.started.get_or_insert(0) += count,
+            IN_FLIGHT => page.in_flight += count,
+            _ => *page.answered.entry(series(&sample)?).or_default() += count,
+        }
     }
-    Ok(counters)
+    Ok(page)
+}
+
+fn is_started(name: &str) -> bool {
+    name.trim_end_matches("_total") == STARTED
 }
 
 /// A counter's suffix is there once or, where a library adds its own, twice.

@@ -35,9 +35,8 @@ fn window(errors: u64, micros: &[u64]) -> Window {
         errors,
         durations: Histogram::of_cumulative(&counts),
         span: Duration::from_secs(10),
-        restarts: 0,
         pods: 3,
-        unread: Vec::new(),
+        ..Window::default()
     }
 }
 
@@ -107,6 +106,38 @@ fn few_requests_before_give_no_licence() {
     // 5 % were seen to fail, and up to a quarter may have.
     breach(judged(&usual(20, 1), &usual(2_000, 100)));
     breach(judged(&usual(100, 1), &usual(2_000, 100)));
+}
+
+#[test]
+fn what_is_never_answered_has_failed() {
+    let given_up = Window {
+        given_up: 300,
+        ..usual(700, 0)
+    };
+    let what = breach(judged(&usual(2_000, 0), &given_up));
+    assert!(what.contains("300 of 1000 requests"), "{what}");
+    assert!(what.contains("300 of them without an answer"), "{what}");
+    let stuck = Window {
+        in_flight: 120,
+        stuck: 100,
+        ..usual(700, 0)
+    };
+    breach(judged(&usual(2_000, 0), &stuck));
+    // As many as before are slow, and not stuck.
+    let before = Window {
+        in_flight: 100,
+        ..usual(2_000, 0)
+    };
+    assert!(matches!(judged(&before, &stuck), Analysis::Holds { .. }));
+    // Counted while it was read.
+    let off = Window {
+        given_up: -3,
+        ..usual(700, 0)
+    };
+    assert!(matches!(
+        judged(&usual(2_000, 0), &off),
+        Analysis::Holds { .. }
+    ));
 }
 
 #[test]

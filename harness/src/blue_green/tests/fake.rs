@@ -32,6 +32,8 @@ pub struct State {
     pub each_look: (u64, u64),
     /// Whether those take 300 ms; else 5 ms.
     pub slow: bool,
+    /// Beside each two of them one is not answered: its client gives up, or waits.
+    pub swallows: Option<bool>,
     /// As many requests to come are answered with 503.
     pub away: u32,
     /// Until then every request is.
@@ -62,6 +64,8 @@ pub struct Answered {
     requests: u64,
     failed: u64,
     slow: u64,
+    given_up: u64,
+    in_flight: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -142,6 +146,7 @@ impl Fake {
             traffic: BTreeMap::new(),
             each_look: (200, 0),
             slow: false,
+            swallows: None,
             away: 0,
             away_until: None,
             resource_version: 1,
@@ -413,16 +418,26 @@ fn proxied(state: &mut State, pod: &str, path: &[&str]) -> (u16, Value) {
     counted.requests += more;
     counted.failed += failures;
     counted.slow += if state.slow { more } else { 0 };
+    match state.swallows {
+        None => {}
+        Some(true) => counted.given_up += more / 2,
+        Some(false) => counted.in_flight += more / 2,
+    }
     let Answered {
         requests,
         failed,
         slow,
+        given_up,
+        in_flight,
     } = *counted;
+    let started = requests + given_up + in_flight;
     let (good, quick) = (requests - failed, requests - slow);
     let text = format!(
         "# TYPE http_requests counter\n\
          http_requests_total{{method=\"GET\",route=\"/quotes\",status=\"200\"}} {good}\n\
          http_requests_total{{method=\"GET\",route=\"/quotes\",status=\"500\"}} {failed}\n\
+         http_requests_started_total {started}\n\
+         http_requests_in_flight {in_flight}\n\
          # TYPE http_request_duration_seconds histogram\n\
          http_request_duration_seconds_bucket{{le=\"0.005\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {quick}\n\
          http_request_duration_seconds_bucket{{le=\"0.25\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {quick}\n\

@@ -101,6 +101,24 @@ async fn new_pods_count_from_zero_gone_ones_not_at_all_and_restarted_ones_again(
     assert_eq!((window.pods, window.restarts), (3, 1));
 }
 
+/// Those whose clients have gone are told from those that are still waited for.
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_never_answered_are_known() {
+    let page = |answered: u64, started: u64, in_flight: u64| {
+        format!(
+            "{}http_requests_started_total {started}\nhttp_requests_in_flight {in_flight}\n",
+            page(answered, 0).replace("# EOF\n", "")
+        )
+    };
+    let earlier = reading(&[("a", 0, &page(100, 101, 1))]).await;
+    let later = reading(&[("a", 0, &page(170, 201, 11))]).await;
+    let window = Window::between(&earlier, &later);
+    assert_eq!(
+        (window.requests, window.given_up, window.in_flight),
+        (70, 20, 11)
+    );
+}
+
 /// Looked at in between, what a pod counted before it went or fell is not lost.
 #[tokio::test(start_paused = true)]
 async fn from_look_to_look_nothing_is_forgotten() {
@@ -185,7 +203,11 @@ fn other_libraries_names_are_known() {
     let text =
         "http_requests_total_total{code=\"500\",method=\"get\"} 3\nhttp_requests{code=\"200\"} 4\n";
     let counters = read(text).unwrap();
-    let kinds: Vec<_> = counters.iter().map(|(it, n)| (it.kind, *n)).collect();
+    let kinds: Vec<_> = counters
+        .answered
+        .iter()
+        .map(|(it, n)| (it.kind, *n))
+        .collect();
     assert_eq!(kinds, [(Kind::Good, 4), (Kind::Error, 3)]);
 }
 
