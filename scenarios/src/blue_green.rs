@@ -44,6 +44,8 @@ pub enum BlueGreen {
     BadSmoke,
     /// SCENARIOS 8.
     SlowGreen,
+    /// SCENARIOS 8, of answers that never come.
+    SilentGreen,
     /// SCENARIOS 9.
     Drain,
     /// SCENARIOS 10.
@@ -136,6 +138,12 @@ impl BlueGreen {
                 "a version that is 300 ms slower is found by measured traffic, and taken back",
                 "the version is as fast",
             ),
+            BlueGreen::SilentGreen => (
+                "blue-green/silent-green",
+                8,
+                "a version that never answers three of ten requests is found, and taken back",
+                "the version answers",
+            ),
             BlueGreen::Drain => (
                 "blue-green/drain",
                 9,
@@ -201,6 +209,7 @@ pub async fn run(
         BlueGreen::BadHealth => bad_releases::bad_health(ground, on).await,
         BlueGreen::BadSmoke => bad_releases::bad_smoke(ground, on).await,
         BlueGreen::SlowGreen => bad_releases::slow_green(ground, on).await,
+        BlueGreen::SilentGreen => bad_releases::silent_green(ground, on).await,
         BlueGreen::Drain => connections::drain(ground, on).await,
         BlueGreen::KeepAlive => connections::keep_alive(ground, on).await,
         BlueGreen::ScaledSwitch => scaled_switch::run(ground, on).await,

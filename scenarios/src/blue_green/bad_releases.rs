@@ -186,6 +186,15 @@ pub async fn slow_green(
     reverts(ground, scenario, json!({"latency_ms": 300}), "latency").await
 }
 
+/// SCENARIOS 8: the new version answers well and quickly, and three of ten requests not at all.
+pub async fn silent_green(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let faults = json!({"silent_share": 0.3});
+    reverts(ground, scenario, faults, "without an answer").await
+}
+
 /// The new version is at fault from the switch on: it is taken back, in time.
 async fn reverts(
     ground: &Ground<'_>,

@@ -33,7 +33,7 @@ fn run(arguments: &[&str]) -> Ended {
 }
 
 /// Every one of them, but for the longest.
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "blue-green/happy",
     "blue-green/purity",
     "blue-green/bad-image",
@@ -41,6 +41,7 @@ const ALL: [&str; 13] = [
     "blue-green/bad-health",
     "blue-green/bad-smoke",
     "blue-green/slow-green",
+    "blue-green/silent-green",
     "blue-green/drain",
     "blue-green/keep-alive",
     "blue-green/scaled-switch",
@@ -60,10 +61,11 @@ const SOON_TOLD: [&str; 6] = [
 ];
 
 /// Those whose sabotage takes as long as they do.
-const TOLD_LATE: [&str; 8] = [
+const TOLD_LATE: [&str; 9] = [
     "blue-green/happy",
     "blue-green/never-ready",
     "blue-green/slow-green",
+    "blue-green/silent-green",
     "blue-green/drain",
     "blue-green/keep-alive",
     "blue-green/scaled-switch",
