@@ -26,6 +26,7 @@ pub mod record;
 mod relay;
 pub mod requests;
 pub mod status;
+mod stop;
 mod switch;
 pub mod traffic;
 

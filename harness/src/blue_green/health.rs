@@ -14,6 +14,7 @@ use super::event::Happened;
 use super::objects::Objects;
 use super::policy::expected;
 use super::proxy;
+use super::stop::Stop;
 use crate::cluster::pods::is_ready;
 
 /// How long the Endpoints may take to follow a selector; well under a second where all is well.
@@ -24,16 +25,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// counts, and `expected` pods, more than none, must say yes. A probe that is not over HTTP is
 /// the kubelet's to ask, and its word counts.
 ///
-/// Yields what did not hold where one of them does not.
+/// # Errors
+/// What did not hold where one of them does not; what the API server said.
 pub(super) async fn every_pod(
     objects: &Objects<'_>,
     colour: Colour,
     expected: i32,
-) -> Result<Result<Happened, String>, BlueGreenError> {
+) -> Result<Happened, Stop> {
     let pods = objects.pods(colour).await?;
     let found = i32::try_from(pods.len()).unwrap_or(i32::MAX);
     if found < expected.max(1) {
-        return Ok(Err(format!(
+        return Err(Stop::failed(format!(
             "{colour} has {found} pods, where {} are to be asked for their health",
             expected.max(1)
         )));
@@ -42,18 +44,18 @@ pub(super) async fn every_pod(
     let asked: Result<Vec<_>, BlueGreenError> = join_all(asked).await.into_iter().collect();
     let (held, bad): (Vec<_>, Vec<_>) = asked?.into_iter().partition(Result::is_ok);
     let bad: Vec<String> = bad.into_iter().filter_map(Result::err).collect();
-    Ok(match bad.as_slice() {
+    match bad.as_slice() {
         [] => Ok(Happened::HealthHeld {
             pods: pods.len(),
             path: held.into_iter().find_map(Result::ok).unwrap_or_default(),
         }),
-        bad => Err(format!(
+        bad => Err(Stop::failed(format!(
             "{} of {} pods of {colour} fail their health check: {}",
             bad.len(),
             pods.len(),
             bad.join("; ")
-        )),
-    })
+        ))),
+    }
 }
 
 /// What the pod was asked and says yes to, or what it says instead. One that says nothing is
@@ -111,17 +113,18 @@ fn port_named(pod: &Pod, name: &str) -> String {
 /// which follow a selector on their own, later than the EndpointSlices. For how long the API
 /// server is away does not count.
 ///
-/// Yields what did not hold where one of them is not.
+/// # Errors
+/// What did not hold where one of them is not; what the API server said.
 pub(super) async fn smoke(
     objects: &Objects<'_>,
     service: &str,
     version: &str,
     paths: &[String],
-) -> Result<Result<Happened, String>, BlueGreenError> {
+) -> Result<Happened, Stop> {
     if paths.is_empty() {
-        return Ok(Ok(Happened::SmokeSkipped {
+        return Ok(Happened::SmokeSkipped {
             service: service.to_owned(),
-        }));
+        });
     }
     for request in paths {
         let (path, status) = expected(request);
@@ -135,9 +138,9 @@ pub(super) async fn smoke(
             }
             match judge(service, version, path, status, answer) {
                 Verdict::Good => break,
-                Verdict::Bad(why) => return Ok(Err(why)),
+                Verdict::Bad(why) => return Err(Stop::failed(why)),
                 Verdict::NotYet(why) if Instant::now() >= end => {
-                    return Ok(Err(format!(
+                    return Err(Stop::failed(format!(
                         "{service} does not answer {path} in version {version} after {FOLLOWS:?}: {why}"
                     )));
                 }
@@ -145,10 +148,10 @@ pub(super) async fn smoke(
             }
         }
     }
-    Ok(Ok(Happened::SmokeHeld {
+    Ok(Happened::SmokeHeld {
         service: service.to_owned(),
         paths: paths.to_vec(),
-    }))
+    })
 }
 
 /// What an answer says of a version.

@@ -9,6 +9,7 @@ use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::objects::Objects;
+use super::stop::Stop;
 use crate::run::millis;
 
 /// How long the EndpointSlice controller may take; it is milliseconds where all is well.
@@ -20,13 +21,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// does not count.
 ///
 /// # Errors
-/// What the API server said. Yields what was seen last, where it takes too long.
+/// What the API server said, or what was seen last where it takes too long.
 pub(super) async fn settled(
     objects: &Objects<'_>,
     service: &str,
     colour: Colour,
     since: Instant,
-) -> Result<Result<Happened, String>, BlueGreenError> {
+) -> Result<Happened, Stop> {
     let prefix = format!("{}-", objects.deployment(colour));
     let mut end = Instant::now() + SETTLING;
     loop {
@@ -35,14 +36,14 @@ pub(super) async fn settled(
         end += asked.elapsed();
         match judge(&endpoints, &prefix) {
             Ok(endpoints) => {
-                return Ok(Ok(Happened::Settled {
+                return Ok(Happened::Settled {
                     to: colour,
                     endpoints,
                     millis: millis(since.elapsed()),
-                }));
+                });
             }
             Err(seen) if Instant::now() >= end => {
-                return Ok(Err(format!(
+                return Err(Stop::failed(format!(
                     "not only {colour} is behind {service} after {SETTLING:?}: {seen}"
                 )));
             }

@@ -1,0 +1,209 @@
+//! How a version is watched: what there was before the switch, and what there is after it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Course;
+use crate::blue_green::analysis::{self, Analysis};
+use crate::blue_green::colour::Colour;
+use crate::blue_green::error::BlueGreenError;
+use crate::blue_green::event::{Event, Happened};
+use crate::blue_green::histogram::Histogram;
+use crate::blue_green::policy::Evidence;
+use crate::blue_green::probe::Probe;
+use crate::blue_green::record::Record;
+use crate::blue_green::stop::Stop;
+use crate::blue_green::traffic::{self, Reading, Window};
+use crate::blue_green::{preflight, switch};
+
+/// Between two looks at measured traffic.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So many looks, and what is in flight at all of them is not answered any more.
+const STUCK: usize = 5;
+
+/// Over the time of an analysis, where nothing can be said at its end.
+const SECOND_LOOKS: Duration = Duration::from_secs(5);
+
+/// For a pod to show what it has counted.
+const READING: Duration = Duration::from_secs(2);
+
+/// For each pod to be among those that a first reading has.
+const FIRST_READING: Duration = Duration::from_secs(5);
+
+/// What a new colour is watched by.
+enum Watched {
+    Users(Users),
+    Probe(Probe),
+    /// How often its containers had been started again before.
+    Restarts(u64),
+}
+
+/// Users' requests, from look to look.
+struct Users {
+    last: Reading,
+    /// How many requests were in flight at each of the last looks.
+    in_flight: VecDeque<u64>,
+    counted: Window,
+    /// Until then latency is not counted.
+    warm_at: Option<Instant>,
+}
+
+impl Users {
+    fn look(&mut self, now: Reading) {
+        let now = now.since(&self.last);
+        let mut more = Window::between(&self.last, &now);
+        if self.warm_at.is_some_and(|it| self.last.at() < it) {
+            more.durations = Histogram::default();
+        }
+        self.in_flight.push_back(more.in_flight);
+        self.counted = std::mem::take(&mut self.counted).and(more);
+        if self.in_flight.len() > STUCK {
+            self.in_flight.pop_front();
+            self.counted.stuck = self.in_flight.iter().min().copied().unwrap_or(0);
+        }
+        self.last = now;
+    }
+}
+
+impl<O: AsyncFnMut(&Event)> Course<'_, O> {
+    /// Measures traffic on the live colour for as long as the policy says.
+    pub(super) async fn baseline(&mut self, record: &Record) -> Result<Window, BlueGreenError> {
+        let before = match self.before.take() {
+            Some(before) => before,
+            None => self.first_reading(record.from).await?,
+        };
+        let end = before.at() + self.deployer.policy.baseline;
+        if Instant::now() < end {
+            let text = format!("measuring traffic on {}, to compare with", record.from);
+            self.progress(text).await;
+            sleep_until(end).await;
+        }
+        let now = self.reading(record.from).await?;
+        Ok(Window::between(&before, &now))
+    }
+
+    /// Asks the live colour for as long.
+    pub(super) async fn probed_baseline(&mut self, record: &Record) -> Window {
+        let text = format!("asking {}, to compare with", record.from);
+        self.progress(text).await;
+        let probe = Probe::begin(&self.objects, self.deployer.smoke);
+        sleep(self.deployer.policy.baseline).await;
+        probe.window()
+    }
+
+    /// Looks at the new colour for `span`, or until it breaches. The last look is the verdict.
+    /// Latency is judged from the end of `warm_up` on.
+    pub(super) async fn watch(
+        &mut self,
+        record: &Record,
+        span: Duration,
+        warm_up: Duration,
+    ) -> Result<Analysis, Stop> {
+        let baseline = record.baseline.clone().unwrap_or_default();
+        let mut watched = self.watched(record, warm_up).await?;
+        let mut end = Instant::now() + span;
+        loop {
+            sleep(LOOK_EVERY).await;
+            let looked = Instant::now();
+            self.still_live(record).await?;
+            let thresholds = &self.deployer.policy.thresholds;
+            let analysis = match &mut watched {
+                Watched::Users(users) => {
+                    users.look(self.reading(record.to).await?);
+                    analysis::judge(&baseline, &users.counted, thresholds)
+                }
+                Watched::Probe(probe) => analysis::judge(&baseline, &probe.window(), thresholds),
+                Watched::Restarts(before) => {
+                    let more = self.restarts(record.to).await?.saturating_sub(*before);
+                    analysis::judge_by_restarts(more)
+                }
+            };
+            // For how long the API server is away nothing is seen of it.
+            let took = looked.elapsed();
+            if took > LOOK_EVERY * 3 {
+                end += took;
+            }
+            let text = format!("{}: {analysis}", record.to);
+            self.progress(text.clone()).await;
+            if let Analysis::Breach { what, .. } = &analysis {
+                self.tell(Happened::Breached { what: what.clone() }).await;
+                return Ok(analysis);
+            }
+            // A pod that was slow to tell is asked again before a good version is taken back.
+            let undecided = matches!(analysis, Analysis::Inconclusive { .. });
+            let end = if undecided { end + SECOND_LOOKS } else { end };
+            if Instant::now() >= end {
+                if let Watched::Users(users) = watched {
+                    self.on_new = Some(users.last);
+                }
+                self.tell(Happened::Analysed { text }).await;
+                return Ok(analysis);
+            }
+        }
+    }
+
+    /// What the new colour is watched by.
+    async fn watched(
+        &mut self,
+        record: &Record,
+        warm_up: Duration,
+    ) -> Result<Watched, BlueGreenError> {
+        Ok(match record.analysis {
+            Evidence::Required => {
+                let last = match self.on_new.take() {
+                    Some(reading) => reading,
+                    None => self.first_reading(record.to).await?,
+                };
+                Watched::Users(Users {
+                    last,
+                    in_flight: VecDeque::new(),
+                    counted: Window::default(),
+                    warm_at: (!warm_up.is_zero()).then(|| Instant::now() + warm_up),
+                })
+            }
+            Evidence::Probe => Watched::Probe(Probe::begin(&self.objects, self.deployer.smoke)),
+            Evidence::None => Watched::Restarts(self.restarts(record.to).await?),
+        })
+    }
+
+    /// How often containers of a colour were started again.
+    async fn restarts(&self, colour: Colour) -> Result<u64, BlueGreenError> {
+        let pods = self.objects.pods(colour).await?;
+        let restarts = pods.iter().map(traffic::restarts).sum::<i32>();
+        Ok(u64::try_from(restarts).unwrap_or(0))
+    }
+
+    /// Traffic goes where the record says, and somebody is there to take it.
+    async fn still_live(&mut self, record: &Record) -> Result<(), Stop> {
+        let active = self.objects.active().await?;
+        if preflight::colour_of(&active) != Some(record.to) {
+            let meddled = switch::meddled(&self.objects, &active);
+            return Err(Stop::failed(meddled.to_string()));
+        }
+        let endpoints = self.objects.endpoints(self.deployer.service).await?;
+        match endpoints.iter().any(|(_, ready)| *ready) {
+            true => Ok(()),
+            false => Err(Stop::failed(format!("no pod of {} is ready", record.to))),
+        }
+    }
+
+    /// One to compare later ones with: what a pod that it lacks counts later says nothing.
+    pub(super) async fn first_reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
+        let end = Instant::now() + FIRST_READING;
+        loop {
+            let reading = self.reading(colour).await?;
+            if reading.unread().next().is_none() || Instant::now() >= end {
+                return Ok(reading);
+            }
+            sleep(LOOK_EVERY / 4).await;
+        }
+    }
+
+    async fn reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
+        let pods = self.objects.pods(colour).await?;
+        Ok(Reading::of(self.deployer.cluster, &pods, READING).await)
+    }
+}
