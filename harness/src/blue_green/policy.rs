@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::Thresholds;
+use super::traffic::MetricNames;
 use crate::service::Service;
 
 /// What shows whether a version is as good as the one before it.
@@ -44,6 +45,8 @@ pub struct Policy {
     pub baseline: Duration,
     /// What shows after the switch whether green is as good as blue was.
     pub analysis: Evidence,
+    /// What the pods call the metrics that it is judged by.
+    pub metrics: MetricNames,
     /// How long green is watched after the switch.
     pub watch: Duration,
     /// From the switch, the time whose latency is not held against green: its connections

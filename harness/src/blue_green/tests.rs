@@ -21,6 +21,7 @@ fn policy() -> Policy {
         baseline: Duration::from_secs(5),
         watch: Duration::from_secs(10),
         analysis: policy::Evidence::Required,
+        metrics: traffic::MetricNames::default(),
         warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         thresholds: Thresholds {

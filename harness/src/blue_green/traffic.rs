@@ -21,10 +21,54 @@ pub(crate) const METRICS: &str = "metrics";
 const HTTP: &str = "http";
 const PATH: &str = "/metrics";
 
-const REQUESTS: &str = "http_requests";
-const DURATIONS: &str = "http_request_duration_seconds_bucket";
-const STARTED: &str = "http_requests_started";
-const IN_FLIGHT: &str = "http_requests_in_flight";
+/// What a service calls its metrics, without the suffixes that Prometheus' libraries add.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricNames {
+    /// Counts requests that were answered, by `status` or `code`.
+    pub requests: String,
+    /// How long they took, in seconds.
+    pub durations: String,
+    /// Counts requests that were begun; a service may do without.
+    pub started: String,
+    /// How many are begun and not answered; a service may do without.
+    pub in_flight: String,
+}
+
+impl Default for MetricNames {
+    fn default() -> Self {
+        MetricNames {
+            requests: "http_requests".to_owned(),
+            durations: "http_request_duration_seconds".to_owned(),
+            started: "http_requests_started".to_owned(),
+            in_flight: "http_requests_in_flight".to_owned(),
+        }
+    }
+}
+
+/// What one sample is of.
+enum Meaning {
+    Requests,
+    Durations,
+    Started,
+    InFlight,
+}
+
+impl MetricNames {
+    fn meaning(&self, sample: &str) -> Option<Meaning> {
+        // A counter's suffix is there once or, where a library adds its own, twice.
+        let counter = |name: &str| sample.trim_end_matches("_total") == name;
+        match sample {
+            _ if counter(&self.requests) => Some(Meaning::Requests),
+            _ if counter(&self.started) => Some(Meaning::Started),
+            _ if sample.strip_suffix("_bucket") == Some(&self.durations) => {
+                Some(Meaning::Durations)
+            }
+            _ if sample == self.in_flight => Some(Meaning::InFlight),
+            _ => None,
+        }
+    }
+}
 
 /// A pod that could not be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,10 +148,15 @@ enum Kind {
 impl Reading {
     /// Asks every pod at once, each for at most `patience`. It is never an error: whoever
     /// could not be asked is in [`Reading::unread`].
-    pub async fn of(cluster: &Cluster, pods: &[Pod], patience: Duration) -> Reading {
+    pub async fn of(
+        cluster: &Cluster,
+        pods: &[Pod],
+        names: &MetricNames,
+        patience: Duration,
+    ) -> Reading {
         let at = Instant::now();
         let asked = pods.iter().map(async |pod| {
-            let counters = counters(cluster, pod, patience).await;
+            let counters = counters(cluster, pod, names, patience).await;
             let counted = Counted {
                 pod: pod.name_any(),
                 restarts: restarts(pod),
@@ -290,7 +339,12 @@ pub(super) fn restarts(pod: &Pod) -> i32 {
     containers.map(|it| it.restart_count).sum()
 }
 
-async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Page, String> {
+async fn counters(
+    cluster: &Cluster,
+    pod: &Pod,
+    names: &MetricNames,
+    patience: Duration,
+) -> Result<Page, String> {
     let port =
         port(pod).ok_or_else(|| format!("it has no port that is named {METRICS:?} or {HTTP:?}"))?;
     let (namespace, name) = (&cluster.namespace, pod.name_any());
@@ -301,7 +355,7 @@ async fn counters(cluster: &Cluster, pod: &Pod, patience: Duration) -> Result<Pa
         Ok(answer) => answer.map_err(|error| crate::chain(&error))?,
         Err(_) => return Err(format!("no answer within {patience:?}")),
     };
-    read(&text)
+    read(&text, names)
 }
 
 /// The proxy knows the names of a Service's ports, but not of a pod's.
@@ -312,45 +366,38 @@ fn port(pod: &Pod) -> Option<i32> {
     Some(named(METRICS).or_else(|| named(HTTP))?.container_port)
 }
 
-fn read(text: &str) -> Result<Page, String> {
-    let wanted = |name: &str| {
-        is_requests(name) || name == DURATIONS || is_started(name) || name == IN_FLIGHT
-    };
+fn read(text: &str, names: &MetricNames) -> Result<Page, String> {
+    let wanted = |name: &str| names.meaning(name).is_some();
     let samples = exposition::samples(text, wanted).map_err(|error| error.to_string())?;
     let mut page = Page::default();
     for sample in samples {
         let count = count(&sample)?;
-        match sample.name {
-            name if is_started(name) => *page.started.get_or_insert(0) += count,
-            IN_FLIGHT => page.in_flight += count,
-            _ => *page.answered.entry(series(&sample)?).or_default() += count,
-        }
+        let kind = match names.meaning(sample.name) {
+            Some(Meaning::Started) => {
+                *page.started.get_or_insert(0) += count;
+                continue;
+            }
+            Some(Meaning::InFlight) => {
+                page.in_flight += count;
+                continue;
+            }
+            Some(Meaning::Durations) => Kind::Within(bound(&sample)?),
+            _ if is_error(&sample) => Kind::Error,
+            _ => Kind::Good,
+        };
+        *page.answered.entry(series(kind, &sample)).or_default() += count;
     }
     Ok(page)
 }
 
-fn is_started(name: &str) -> bool {
-    name.trim_end_matches("_total") == STARTED
-}
-
-/// A counter's suffix is there once or, where a library adds its own, twice.
-fn is_requests(name: &str) -> bool {
-    name.trim_end_matches("_total") == REQUESTS
-}
-
-fn series(sample: &Sample<'_>) -> Result<Series, String> {
-    let kind = match sample.name {
-        DURATIONS => Kind::Within(bound(sample)?),
-        _ if is_error(sample) => Kind::Error,
-        _ => Kind::Good,
-    };
+fn series(kind: Kind, sample: &Sample<'_>) -> Series {
     let labels = sample.labels.iter().filter(|(name, _)| *name != "le");
     let mut labels: Vec<_> = labels.map(|(k, v)| format!("{k}={v:?}")).collect();
     labels.sort_unstable();
-    Ok(Series {
+    Series {
         kind,
         labels: labels.join(","),
-    })
+    }
 }
 
 /// `status` is ours, `code` is Go's client library's.
@@ -366,7 +413,7 @@ fn bound(sample: &Sample<'_>) -> Result<Duration, String> {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| text),
         Err(_) => Err(text),
     }
-    .map_err(|text| format!("{DURATIONS} has a bucket le={text:?}"))
+    .map_err(|text| format!("{} has le={text:?}", sample.name))
 }
 
 fn count(sample: &Sample<'_>) -> Result<u64, String> {

@@ -28,6 +28,7 @@ pub(super) fn judge(
         green_ready: judge_deadline(&section.green_ready)?,
         baseline: judge_deadline(&section.baseline)?,
         analysis: section.analysis,
+        metrics: section.metrics.clone(),
         watch: judge_deadline(&section.watch)?,
         warm_up: judge_warm_up(&section.warm_up, &section.watch)?,
         drain: judge_drain(&section.drain)?,

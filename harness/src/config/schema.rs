@@ -14,6 +14,7 @@ use super::Fault;
 use super::judge::nearest;
 use super::remote::Action;
 use crate::blue_green::policy::Evidence;
+use crate::blue_green::traffic::MetricNames;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -206,6 +207,8 @@ pub(super) struct BlueGreen {
     pub baseline: Spanned<u32>,
     pub watch: Spanned<u32>,
     pub analysis: Evidence,
+    #[serde(default)]
+    pub metrics: MetricNames,
     pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,

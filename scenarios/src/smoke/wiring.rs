@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use harness::blue_green::traffic::{Reading, Window};
+use harness::blue_green::traffic::{MetricNames, Reading, Window};
 use harness::environment::SEEDED_SYMBOL;
 use harness::run::RunFolderError;
 use harness::service::Service;
@@ -200,8 +200,10 @@ impl Smoke<'_> {
         let its = ListParams::default().labels(&format!("app.kubernetes.io/name={COUNTED}"));
         let pods = pods.list(&its).await;
         let pods = pods.map_err(|error| harness::chain(&error))?;
+        let names = MetricNames::default();
         let read = pods.into_iter().map(async |pod| {
-            let reading = Reading::of(&cluster, std::slice::from_ref(&pod), POD_ANSWERS).await;
+            let pods = std::slice::from_ref(&pod);
+            let reading = Reading::of(&cluster, pods, &names, POD_ANSWERS).await;
             (pod.name_any(), reading)
         });
         Ok(join_all(read).await.into_iter().collect())

@@ -204,6 +204,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
 
     async fn reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
         let pods = self.objects.pods(colour).await?;
-        Ok(Reading::of(self.deployer.cluster, &pods, READING).await)
+        let (cluster, names) = (self.deployer.cluster, &self.deployer.policy.metrics);
+        Ok(Reading::of(cluster, &pods, names, READING).await)
     }
 }

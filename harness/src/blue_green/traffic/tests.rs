@@ -62,7 +62,13 @@ async fn reading(pods: &[(&str, i32, &str)]) -> Reading {
         None => (404, json!(asked.path)),
     });
     let pods: Vec<_> = pods.iter().map(|(name, n, _)| pod(name, *n)).collect();
-    Reading::of(&server.cluster("trii"), &pods, PATIENCE).await
+    Reading::of(
+        &server.cluster("trii"),
+        &pods,
+        &MetricNames::default(),
+        PATIENCE,
+    )
+    .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +186,7 @@ async fn pods_are_asked_at_once_and_each_in_time() {
     let cluster = Cluster::behind(kube::Client::new(service, "trii"), "trii");
     let pods: Vec<_> = (0..10).map(|n| pod(&format!("p{n}"), 0)).collect();
     let begun = Instant::now();
-    let reading = Reading::of(&cluster, &pods, PATIENCE).await;
+    let reading = Reading::of(&cluster, &pods, &MetricNames::default(), PATIENCE).await;
     assert_eq!(begun.elapsed(), PATIENCE);
     assert_eq!((*asked.lock().unwrap(), reading.unread().count()), (10, 10));
 }
@@ -190,7 +196,13 @@ async fn a_pod_without_the_port_is_told() {
     let mut pod = pod("a", 0);
     pod.spec.as_mut().unwrap().containers[0].ports = None;
     let server = Server::new(|_| (500, json!("not asked")));
-    let reading = Reading::of(&server.cluster("trii"), &[pod], PATIENCE).await;
+    let reading = Reading::of(
+        &server.cluster("trii"),
+        &[pod],
+        &MetricNames::default(),
+        PATIENCE,
+    )
+    .await;
     let unread = reading.unread().next().unwrap();
     assert_eq!(
         unread.reason,
@@ -202,13 +214,27 @@ async fn a_pod_without_the_port_is_told() {
 fn other_libraries_names_are_known() {
     let text =
         "http_requests_total_total{code=\"500\",method=\"get\"} 3\nhttp_requests{code=\"200\"} 4\n";
-    let counters = read(text).unwrap();
+    let counters = read(text, &MetricNames::default()).unwrap();
     let kinds: Vec<_> = counters
         .answered
         .iter()
         .map(|(it, n)| (it.kind, *n))
         .collect();
     assert_eq!(kinds, [(Kind::Good, 4), (Kind::Error, 3)]);
+}
+
+#[test]
+fn a_service_may_call_its_metrics_otherwise() {
+    let names = MetricNames {
+        requests: "served".to_owned(),
+        durations: "took_seconds".to_owned(),
+        ..MetricNames::default()
+    };
+    let text = "served_total{code=\"200\"} 4\ntook_seconds_bucket{le=\"+Inf\"} 4\n\
+        http_requests_total 9\n";
+    let page = read(text, &names).unwrap();
+    let kinds: Vec<_> = page.answered.iter().map(|(it, n)| (it.kind, *n)).collect();
+    assert_eq!(kinds, [(Kind::Good, 4), (Kind::Within(Duration::MAX), 4)]);
 }
 
 #[test]
@@ -221,7 +247,7 @@ fn counts_that_are_none_and_bounds_that_are_none_are_refused() {
         "http_request_duration_seconds_bucket{le=\"NaN\"} 1\n",
         "http_request_duration_seconds_bucket{le=\"-1\"} 1\n",
     ] {
-        assert!(read(text).is_err(), "{text}");
+        assert!(read(text, &MetricNames::default()).is_err(), "{text}");
     }
 }
 
@@ -229,7 +255,7 @@ fn counted(counts: [u64; 2], restarts: i32) -> Reading {
     let counted = Counted {
         pod: "a".into(),
         restarts,
-        counters: read(&page(counts[0], counts[1])).ok(),
+        counters: read(&page(counts[0], counts[1]), &MetricNames::default()).ok(),
         unread: None,
     };
     Reading {

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use harness::blue_green::analysis::Thresholds;
 use harness::blue_green::policy::Evidence;
+use harness::blue_green::traffic::MetricNames;
 use harness::prober::{Failure, Outcome as Ended};
 use harness::run::event::Host;
 
@@ -17,6 +18,7 @@ fn policy() -> Policy {
         baseline: Duration::from_secs(10),
         watch: Duration::from_secs(20),
         analysis: Evidence::Required,
+        metrics: MetricNames::default(),
         warm_up: Duration::from_secs(4),
         drain: Duration::from_secs(10),
         thresholds: Thresholds {
