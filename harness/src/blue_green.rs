@@ -51,7 +51,7 @@ use lock::{Holder, Lock, LockError};
 use objects::Objects;
 use record::{Book, Entry, Outcome, Record};
 use relay::relayed;
-use requests::{Letterbox, Request, Wanted};
+use requests::{Request, RequestMap, Wanted};
 
 /// Whom the API server remembers as the one who moves traffic. The cluster's policy lets
 /// nobody else.
@@ -297,7 +297,7 @@ impl Deployer<'_> {
             by: ours,
             at: Timestamp::now(),
         };
-        Letterbox::of(self.cluster, self.service)
+        RequestMap::of(self.cluster, self.service)
             .put(Some(&request))
             .await?;
         let text = format!("{} is at work on it, and is asked to {wanted}", held.holder);

@@ -16,7 +16,7 @@ use super::event::{Event, Happened};
 use super::lock::Lock;
 use super::objects::{LIVE, Objects, Side};
 use super::record::{Book, Record, Step};
-use super::requests::{Letterbox, Requests};
+use super::requests::{RequestMap, Requests};
 use super::stop::{Stop, Why};
 use super::traffic::Reading;
 use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight, switch};
@@ -318,8 +318,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// From where the record is to the end, or back.
     async fn go_on(&mut self) -> Result<Conclusion, BlueGreenError> {
-        let letterbox = self.letterbox();
-        self.requests = Some(Requests::of(letterbox, &self.record()?.release));
+        let request_map = self.request_map();
+        self.requests = Some(Requests::of(request_map, &self.record()?.release));
         loop {
             let record = self.record()?;
             self.tell(Happened::Began { step: record.step }).await;
@@ -389,8 +389,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         record.ok_or(BlueGreenError::NothingUnderWay { service })
     }
 
-    fn letterbox(&self) -> Letterbox {
-        Letterbox::of(self.deployer.cluster, self.deployer.service)
+    fn request_map(&self) -> RequestMap {
+        RequestMap::of(self.deployer.cluster, self.deployer.service)
     }
 
     async fn progress(&mut self, text: String) {

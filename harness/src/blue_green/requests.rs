@@ -65,16 +65,16 @@ impl fmt::Display for Request {
     }
 }
 
-/// Where requests of one service are.
+/// The ConfigMap that holds the request to one service's deployer.
 #[derive(Clone)]
-pub(super) struct Letterbox {
+pub(super) struct RequestMap {
     api: Api<ConfigMap>,
     service: String,
 }
 
-impl Letterbox {
-    pub fn of(cluster: &Cluster, service: &str) -> Letterbox {
-        Letterbox {
+impl RequestMap {
+    pub fn of(cluster: &Cluster, service: &str) -> RequestMap {
+        RequestMap {
             api: Api::namespaced(cluster.client().clone(), &cluster.namespace),
             service: service.to_owned(),
         }
@@ -140,13 +140,13 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Looks for those of `release` until this is dropped.
-    pub fn of(letterbox: Letterbox, release: &str) -> Requests {
+    pub fn of(request_map: RequestMap, release: &str) -> Requests {
         let (tell, last) = watch::channel(None);
         let release = release.to_owned();
         let look = tokio::spawn(async move {
             loop {
                 // An API server that is away brings no requests.
-                if let Ok(Some(request)) = letterbox.read(&release).await {
+                if let Ok(Some(request)) = request_map.read(&release).await {
                     tell.send_if_modified(|last| {
                         let is_new = last.as_ref() != Some(&request);
                         *last = Some(request);

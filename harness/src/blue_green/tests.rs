@@ -714,6 +714,24 @@ async fn the_old_colour_keeps_what_it_needs_to_take_traffic_back() {
     }
 }
 
+/// Refused means that nothing was changed.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_cannot_be_taken_back_is_left_unfinished() {
+    let fake = Fake::new();
+    die_at(&fake, Step::Analyse).await;
+    fake.with(|it| it.side(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")));
+    let policy = policy();
+    let next = deployer(&fake, &policy, "second");
+    let ended = next.run(Ask::Abort, &mut async |_: &Event| {}).await;
+    let error = ended.unwrap_err();
+    assert!(
+        error.to_string().contains("left at the step revert"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
+    fake.with(|it| assert_eq!(it.active, Some(Colour::Green)));
+}
+
 /// One that was suspended, or cut off, finds its successor when it goes on.
 #[tokio::test(start_paused = true)]
 async fn who_lost_the_lock_moves_no_traffic() {

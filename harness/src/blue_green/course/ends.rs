@@ -90,6 +90,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         let mut record = self.record()?;
         record.why = Some(why.text().to_owned());
         record.step = Step::Revert;
+        record.deployer = self.deployer.holder.to_string();
         record.since = Timestamp::now();
         self.write(record.clone()).await?;
         self.tell(Happened::Began { step: Step::Revert }).await;

@@ -109,8 +109,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         let (version, colour) = (record.version.clone(), record.to);
         // Whoever promotes it must not be told to pause again.
         self.requests = None;
-        if self.letterbox().read(&record.release).await?.is_some() {
-            self.letterbox().put(None).await?;
+        if self.request_map().read(&record.release).await?.is_some() {
+            self.request_map().put(None).await?;
         }
         self.tell(Happened::AtGate {
             version: version.clone(),
