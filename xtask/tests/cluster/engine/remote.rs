@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
@@ -10,9 +11,9 @@ use harness::home::Home;
 use harness::images::{self, Supply, Workshop};
 use harness::tiers::ground;
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use loadtests::generators::PART;
 use loadtests::result::LoadResult;
 use nix::sys::signal::Signal;
@@ -467,6 +468,61 @@ fn a_cluster_that_is_production_by_another_name_is_not_used() {
             .expect_words("that of the production target live")
             .expect_words("has the UID");
     }
+}
+
+/// A release as a helm that was killed leaves it, in Helm's own encoding.
+fn pending(namespace: &str) -> String {
+    let release = json!({
+        "name": "trii-platform", "namespace": namespace, "version": 1, "manifest": "",
+        "info": {"first_deployed": "2026-01-01T00:00:00Z", "last_deployed": "2026-01-01T00:00:00Z",
+            "status": "pending-install"},
+        "chart": {"metadata": {"name": "trii-platform", "version": "1.0.0", "apiVersion": "v2"}},
+    });
+    let encoded = Command::new("sh")
+        .args(["-c", "printf %s \"$1\" | gzip | base64 --wrap 0", "sh"])
+        .arg(release.to_string())
+        .output()
+        .unwrap();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+        "metadata": {"name": "sh.helm.release.v1.trii-platform.v1", "namespace": namespace, "labels":
+            {"owner": "helm", "name": "trii-platform", "version": "1", "status": "pending-install"}},
+        "stringData": {"release": String::from_utf8(encoded.stdout).unwrap()},
+    });
+    secret.to_string()
+}
+
+/// Whether its helm was killed, or is at work elsewhere, nobody can tell on a cluster of others.
+#[tokio::test]
+async fn a_release_that_is_pending_is_named_and_left_to_whoever_made_it() {
+    let namespace = format!("pending-{}", std::process::id());
+    let staging = Staging::new().allow("\"deploy\"");
+    // That of the target kind is the same.
+    let of_staging = |namespace: &str| {
+        format!(
+            "namespace = {namespace:?}\nvalues = [\"fixtures/helm/trii-platform/values-local.yaml\", "
+        )
+    };
+    let was = of_staging(&staging.place.namespace);
+    let staging = staging.change(&was, &of_staging(&namespace));
+    let cluster = staging.place.open_in(&namespace).await.unwrap();
+    let made = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
+    cluster.apply(&made).await.unwrap();
+    cluster.apply(&pending(&namespace)).await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(cluster.client().clone(), &namespace);
+    let all = async || secrets.list(&ListParams::default()).await.unwrap().items;
+    let before = all().await;
+    staging
+        .run(&["deploy"])
+        .expect_code(4)
+        .expect_words("revision 1 of trii-platform is pending-install since 2026-01-01")
+        .expect_words(&format!("--namespace {namespace} uninstall trii-platform"));
+    assert_eq!(all().await, before);
+    let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
+    let deleted = namespaces
+        .delete(&namespace, &DeleteParams::default())
+        .await;
+    deleted.unwrap();
 }
 
 #[test]
