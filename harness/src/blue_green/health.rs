@@ -21,6 +21,10 @@ use crate::cluster::pods::is_ready;
 const FOLLOWS: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// For the first answer of a Service, each next one has twice as long: whoever is asked first may
+/// be a pod that it led to before, and that is silent.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+
 /// Asks every pod of the colour as its readiness probe does: what Kubernetes goes by is what
 /// counts, and `expected` pods, more than none, must say yes. A probe that is not over HTTP is
 /// the kubelet's to ask, and its word counts.
@@ -129,8 +133,10 @@ pub(super) async fn smoke(
     for request in paths {
         let (path, status) = expected(request);
         let mut end = Instant::now() + FOLLOWS;
+        let mut within = FIRST_ANSWER;
         loop {
-            let answer = proxy::ask_service(objects.cluster, service, path).await;
+            let answer = proxy::ask_service(objects.cluster, service, path, within).await;
+            within = (within * 2).min(proxy::ANSWER);
             if answer.is_err() {
                 let asked = Instant::now();
                 objects.active().await?;

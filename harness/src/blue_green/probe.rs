@@ -88,7 +88,7 @@ async fn ask(cluster: Cluster, service: String, requests: Vec<String>, tally: Ar
         under_way.spawn(async move {
             let begun = Instant::now();
             let (path, status) = expected(&request);
-            let answer = proxy::ask_service(&cluster, &service, path).await;
+            let answer = proxy::ask_service(&cluster, &service, path, proxy::ANSWER).await;
             let is_error = match answer {
                 Ok(answer) => answer.status >= 500 || status.is_some_and(|it| it != answer.status),
                 Err(proxy::NoAnswer::InTime(_)) => true,

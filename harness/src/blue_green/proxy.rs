@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 
 /// For an answer, as a readiness probe would have it at the most.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Says which version answered.
 const VERSION: &str = "x-trii-version";
@@ -42,26 +42,32 @@ pub(super) async fn ask_pod(
     port: &str,
     path: &str,
 ) -> Result<Answer, NoAnswer> {
-    ask(cluster, &format!("pods/{pod}:{port}"), path).await
+    ask(cluster, &format!("pods/{pod}:{port}"), path, ANSWER).await
 }
 
-/// Asks whichever pod a Service gives.
+/// Asks whichever pod a Service gives, for an answer in time.
 pub(super) async fn ask_service(
     cluster: &Cluster,
     service: &str,
     path: &str,
+    within: Duration,
 ) -> Result<Answer, NoAnswer> {
-    ask(cluster, &format!("services/{service}:http"), path).await
+    ask(cluster, &format!("services/{service}:http"), path, within).await
 }
 
-async fn ask(cluster: &Cluster, what: &str, path: &str) -> Result<Answer, NoAnswer> {
+async fn ask(
+    cluster: &Cluster,
+    what: &str,
+    path: &str,
+    within: Duration,
+) -> Result<Answer, NoAnswer> {
     let namespace = &cluster.namespace;
     let uri = format!("/api/v1/namespaces/{namespace}/{what}/proxy{path}");
     let request = Request::get(uri).body(Body::empty());
     let request = request.map_err(|error| NoAnswer::AtAll(error.to_string()))?;
-    let answer = match timeout(ANSWER, cluster.client().send(request)).await {
+    let answer = match timeout(within, cluster.client().send(request)).await {
         Ok(answer) => answer.map_err(|error| NoAnswer::AtAll(crate::chain(&error)))?,
-        Err(_) => return Err(NoAnswer::InTime(format!("no answer within {ANSWER:?}"))),
+        Err(_) => return Err(NoAnswer::InTime(format!("no answer within {within:?}"))),
     };
     let version = answer.headers().get(VERSION);
     Ok(Answer {
