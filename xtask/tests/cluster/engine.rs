@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{
     InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptions, ListVolumesOptions,
+    RemoveImageOptions, TagImageOptionsBuilder,
 };
 use harness::engine::{Engine, PATIENCE};
 
@@ -28,10 +29,29 @@ const SOON: Duration = Duration::from_secs(45);
 /// A user's own kubeconfig, which is nobody else's business.
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: theirs # as it was\n";
 
+/// The image of the platform.
+const PLATFORM: &str = "trii-rehearsal/platform";
+
 async fn engine() -> Engine {
     Engine::find(PATIENCE)
         .await
         .expect("these tests want a container engine; `cargo xtask test` leaves them out without")
+}
+
+/// Gives the platform's image another tag in the engine: a version that can be released.
+async fn tag_platform(engine: &Engine, image: &str, version: &str) {
+    let tag = TagImageOptionsBuilder::new().repo(PLATFORM).tag(version);
+    let tagged = engine.client().tag_image(image, Some(tag.build()));
+    tagged.await.unwrap();
+}
+
+/// Takes it away again.
+async fn untag_platform(engine: &Engine, version: &str) {
+    let name = format!("{PLATFORM}:{version}");
+    let removed = engine
+        .client()
+        .remove_image(&name, None::<RemoveImageOptions>, None);
+    removed.await.unwrap();
 }
 
 /// A rig on a cluster, and the user's kubeconfigs: the default one and a named one.

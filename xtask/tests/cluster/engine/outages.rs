@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use harness::environment::Environment;
 use harness::home::Home;
 use harness::images::{self, Supply, Workshop};
@@ -13,12 +12,11 @@ use harness::proxies::Proxies;
 use harness::tiers::ground;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::engine;
 use super::scenarios::shared;
+use super::{engine, tag_platform, untag_platform};
 use crate::rig::Rig;
 
 const SERVICE: [&str; 2] = ["--service", "market-data-service"];
-const PLATFORM: &str = "trii-rehearsal/platform";
 
 /// One release with its outages.
 const AT_MOST: Duration = Duration::from_secs(400);
@@ -99,9 +97,7 @@ async fn an_api_server_that_is_away_for_20_or_60_seconds_does_not_keep_a_release
     let live = images::ensure(&engine, &workshop, "platform", Supply::Auto, &|_| ());
     let live = live.await.unwrap().to_string();
     let version = format!("outage-{}", std::process::id());
-    let another = TagImageOptionsBuilder::new().repo(PLATFORM).tag(&version);
-    let tagged = engine.client().tag_image(&live, Some(another.build()));
-    tagged.await.unwrap();
+    tag_platform(&engine, &live, &version).await;
 
     let users = traffic(&environment);
     let mut release = deploy(&rig, &version);
@@ -122,9 +118,5 @@ async fn an_api_server_that_is_away_for_20_or_60_seconds_does_not_keep_a_release
         .expect_code(0);
     drop(users);
 
-    let name = format!("{PLATFORM}:{version}");
-    let removed = engine
-        .client()
-        .remove_image(&name, None::<RemoveImageOptions>, None);
-    removed.await.unwrap();
+    untag_platform(&engine, &version).await;
 }

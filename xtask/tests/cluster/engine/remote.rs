@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
 use harness::home::Home;
 use harness::images::{self, Supply, Workshop};
@@ -19,11 +18,8 @@ use loadtests::result::LoadResult;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::engine;
+use super::{engine, tag_platform, untag_platform};
 use crate::rig::{E2E, Ended, Rig, SECONDS};
-
-/// The image of the platform.
-const PLATFORM: &str = "trii-rehearsal/platform";
 
 const STAGING: [&str; 2] = ["--target", "staging"];
 
@@ -371,9 +367,7 @@ async fn a_proof_that_is_called_off_writes_nothing_where_deploying_is_not_allowe
     let version = format!("colleague-{}", std::process::id());
     let staging = Staging::new();
     let (engine, live) = (engine().await, on_nodes(&staging.place, "platform").await);
-    let another = TagImageOptionsBuilder::new().repo(PLATFORM).tag(&version);
-    let tagged = engine.client().tag_image(&live, Some(another.build()));
-    tagged.await.unwrap();
+    tag_platform(&engine, &live, &version).await;
     let colleague = super::scenarios::shared();
     let deploy = ["blue-green", "deploy", "--manual", "--version", &version];
     colleague
@@ -398,11 +392,7 @@ async fn a_proof_that_is_called_off_writes_nothing_where_deploying_is_not_allowe
     colleague
         .run(&[&["blue-green", "abort"][..], &of].concat())
         .expect_code(0);
-    let name = format!("{PLATFORM}:{version}");
-    let removed = engine
-        .client()
-        .remove_image(&name, None::<RemoveImageOptions>, None);
-    removed.await.unwrap();
+    untag_platform(&engine, &version).await;
 }
 
 #[test]
