@@ -24,7 +24,7 @@ mod probe;
 mod proxy;
 pub mod record;
 mod relay;
-pub mod requests;
+mod requests;
 pub mod status;
 mod stop;
 mod switch;

@@ -13,9 +13,9 @@ use super::colour::{Colour, TRACK};
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::lock::Lock;
-use super::objects::{LIVE, Objects, as_deployer};
+use super::objects::{LIVE, Objects, as_deployer, colour_of};
 use super::patience::fenced;
-use super::preflight::colour_of;
+use super::switch::meddled;
 
 /// On an autoscaler that is held: the least number of pods that it had before.
 const MIN_REPLICAS: &str = "trii.co/min-replicas";
@@ -47,7 +47,7 @@ impl Changes<'_> {
                 // The answer to an earlier try may have been lost on its way.
                 Some(colour) if colour == to => return Ok(moved),
                 colour if from.is_none() || colour == from => {}
-                _ => return Err(super::switch::meddled(&self.objects, &active)),
+                _ => return Err(meddled(&self.objects, &active)),
             }
             if self.select(&active, to).await?.is_some() {
                 return Ok(moved);
@@ -112,7 +112,7 @@ impl Changes<'_> {
         let active = self.objects.active().await?;
         match colour_of(&active) {
             Some(live) if live != colour => Ok(()),
-            _ => Err(super::switch::meddled(&self.objects, &active)),
+            _ => Err(meddled(&self.objects, &active)),
         }
     }
 
@@ -142,8 +142,14 @@ impl Changes<'_> {
     }
 
     /// Says of a colour's Deployment whether others must leave it alone.
+    ///
+    /// # Errors
+    /// [`BlueGreenError::Meddled`] where the colour is live and would lose its mark.
     pub async fn mark(&self, colour: Colour, live: bool) -> Result<(), BlueGreenError> {
         let (api, name) = (self.objects.deployments(), self.objects.deployment(colour));
+        if !live {
+            self.must_not_be_live(colour).await?;
+        }
         let value = if live { json!("true") } else { Value::Null };
         let patch = Patch::Merge(json!({"metadata": {"annotations": {LIVE: value}}}));
         fenced(self.lock, &format!("change {name}"), async || {

@@ -190,8 +190,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// Pods of the idle colour that no release accounts for.
     async fn clear_idle(&mut self) -> Result<Conclusion, BlueGreenError> {
-        let active = self.objects.active().await?;
-        if preflight::colour_of(&active).is_none() {
+        if self.objects.live().await?.is_none() {
             return self.mend_selector().await;
         }
         let idle = self.objects.sides().await?.idle;
@@ -210,7 +209,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// Where the old colour is going, a hand that removed the selector's track gets the new one.
     async fn live_while_retiring(&mut self, record: &Record) -> Result<(), BlueGreenError> {
-        if preflight::colour_of(&self.objects.active().await?).is_none() {
+        if self.objects.live().await?.is_none() {
             let moved = self.changes.move_traffic(None, record.to).await?;
             self.tell(moved).await;
         }
@@ -270,7 +269,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         if old.step == Step::Retire {
             self.live_while_retiring(&old).await?;
         }
-        let live = preflight::colour_of(&self.objects.active().await?);
+        let live = self.objects.live().await?;
         let (switched, not_switched) = (live == Some(old.to), live == Some(old.from));
         let same = old.version == version;
         // Nobody left that one: it waits for a person.

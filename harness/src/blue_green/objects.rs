@@ -118,22 +118,21 @@ impl Objects<'_> {
     /// # Errors
     /// What is missing of them, and which it is.
     pub(super) async fn sides(&self) -> Result<Sides, BlueGreenError> {
-        let live = self.live(&self.active().await?)?;
+        let active = self.active().await?;
+        let live = colour_of(&active).ok_or_else(|| BlueGreenError::NoLiveColour {
+            service: self.service.to_owned(),
+            selector: in_words(&selector_of(&active)),
+        })?;
         let (live, idle) = (self.side(live).await?, self.side(live.other()).await?);
         Ok(Sides { live, idle })
     }
 
-    /// The colour that the active Service selects.
+    /// The colour that traffic goes to; none where the active Service selects neither, or both.
     ///
     /// # Errors
-    /// [`BlueGreenError::NoLiveColour`].
-    pub(super) fn live(&self, active: &Service) -> Result<Colour, BlueGreenError> {
-        let selector = active.spec.as_ref().and_then(|it| it.selector.clone());
-        let selector = selector.unwrap_or_default();
-        Colour::of(&selector).ok_or_else(|| BlueGreenError::NoLiveColour {
-            service: self.service.to_owned(),
-            selector: in_words(&selector),
-        })
+    /// As [`Objects::active`].
+    pub(super) async fn live(&self) -> Result<Option<Colour>, BlueGreenError> {
+        Ok(colour_of(&self.active().await?))
     }
 
     /// The active Service.
@@ -278,6 +277,17 @@ pub fn as_deployer() -> PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     }
+}
+
+/// What a Service selects.
+pub(super) fn selector_of(service: &Service) -> BTreeMap<String, String> {
+    let spec = service.spec.as_ref();
+    spec.and_then(|it| it.selector.clone()).unwrap_or_default()
+}
+
+/// The colour that a Service's selector names.
+pub(super) fn colour_of(service: &Service) -> Option<Colour> {
+    Colour::of(&selector_of(service))
 }
 
 /// A selector as kubectl writes it.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ResourceQuota, Service};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::colour::{Colour, TRACK};
+use super::colour::TRACK;
 use super::error::BlueGreenError;
 use super::headroom;
-use super::objects::{Objects, Side, Sides, in_words};
+use super::objects::{Objects, Side, Sides, in_words, selector_of};
 use super::patience::patiently;
 use super::policy::Evidence;
 
@@ -112,11 +112,11 @@ async fn overlaps(objects: &Objects<'_>, sides: &Sides) -> Result<(), BlueGreenE
         )
     })?;
     let pods = labels(&sides.idle);
-    if !selects(&selector(shown), &pods) {
+    if !selects(&selector_of(shown), &pods) {
         return Err(BlueGreenError::preflight(
             format!(
                 "{preview} selects {:?}, and so not the pods of {}",
-                in_words(&selector(shown)),
+                in_words(&selector_of(shown)),
                 sides.idle.colour
             ),
             "somebody has changed it by hand: deploy the chart again",
@@ -125,7 +125,7 @@ async fn overlaps(objects: &Objects<'_>, sides: &Sides) -> Result<(), BlueGreenE
     let also = services
         .iter()
         .filter(|it| it.name_any() != preview)
-        .find(|it| selects(&selector(it), &pods));
+        .find(|it| selects(&selector_of(it), &pods));
     match also {
         None => Ok(()),
         Some(also) => Err(BlueGreenError::preflight(
@@ -136,7 +136,7 @@ async fn overlaps(objects: &Objects<'_>, sides: &Sides) -> Result<(), BlueGreenE
             ),
             format!(
                 "its selector, {:?}, must name one {TRACK}",
-                in_words(&selector(also))
+                in_words(&selector_of(also))
             ),
         )),
     }
@@ -217,11 +217,6 @@ fn labels(side: &Side) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
-fn selector(service: &Service) -> BTreeMap<String, String> {
-    let spec = service.spec.as_ref();
-    spec.and_then(|it| it.selector.clone()).unwrap_or_default()
-}
-
 /// Whether a selector selects what carries these labels. A Service without a selector
 /// selects nothing.
 fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
@@ -229,11 +224,6 @@ fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String
         && selector
             .iter()
             .all(|(key, value)| labels.get(key) == Some(value))
-}
-
-/// The colour that a Service's selector names.
-pub(super) fn colour_of(service: &Service) -> Option<Colour> {
-    Colour::of(&selector(service))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::lock::{Held, Lock};
 use super::objects::{Objects, Side};
-use super::preflight::colour_of;
 use super::record::{Book, Entry, Record};
 use crate::cluster::Cluster;
 
@@ -59,7 +58,7 @@ impl Status {
     /// What is missing of the service, or what the API server said.
     pub async fn of(cluster: &Cluster, service: &str) -> Result<Status, BlueGreenError> {
         let objects = Objects { cluster, service };
-        let live = colour_of(&objects.active().await?);
+        let live = objects.live().await?;
         let first = live.unwrap_or(Colour::Blue);
         let colours = [
             objects.side(first).await?.into(),

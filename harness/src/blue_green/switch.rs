@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::event::Happened;
-use super::objects::Objects;
+use super::objects::{Objects, in_words, selector_of};
 use super::stop::Stop;
 use crate::run::millis;
 
@@ -66,8 +66,7 @@ fn judge(endpoints: &[(String, bool)], prefix: &str) -> Result<usize, String> {
 
 /// What somebody made of the active Service.
 pub(super) fn meddled(objects: &Objects<'_>, active: &Service) -> BlueGreenError {
-    let selector = active.spec.as_ref().and_then(|it| it.selector.clone());
-    let selector = super::objects::in_words(&selector.unwrap_or_default());
+    let selector = in_words(&selector_of(active));
     let by = active.metadata.managed_fields.iter().flatten();
     let last = by.max_by_key(|it| it.time.clone());
     let by = last.and_then(|it| it.manager.clone());

@@ -623,7 +623,10 @@ async fn a_colour_that_is_live_again_is_not_retired() {
         "{error}"
     );
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
-    fake.with(|it| assert_eq!(it.side(Colour::Blue).replicas, 2));
+    fake.with(|it| {
+        let blue = it.side(Colour::Blue);
+        assert_eq!((blue.replicas, blue.live), (2, true));
+    });
 }
 
 #[tokio::test(start_paused = true)]

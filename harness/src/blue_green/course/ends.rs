@@ -11,7 +11,7 @@ use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::record::{Outcome, Record, Step};
 use crate::blue_green::stop::Why;
-use crate::blue_green::{Conclusion, preflight, switch};
+use crate::blue_green::{Conclusion, switch};
 use crate::cluster::rollout;
 use crate::run::millis;
 
@@ -94,8 +94,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         record.since = Timestamp::now();
         self.write(record.clone()).await?;
         self.tell(Happened::Began { step: Step::Revert }).await;
-        let active = self.objects.active().await?;
-        let switched = preflight::colour_of(&active) != Some(record.from);
+        let switched = self.objects.live().await? != Some(record.from);
         if switched {
             self.revert(&record, since).await?;
         }

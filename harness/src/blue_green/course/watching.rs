@@ -11,12 +11,13 @@ use crate::blue_green::colour::Colour;
 use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::histogram::Histogram;
+use crate::blue_green::objects::colour_of;
 use crate::blue_green::policy::Evidence;
 use crate::blue_green::probe::Probe;
 use crate::blue_green::record::Record;
 use crate::blue_green::stop::Stop;
+use crate::blue_green::switch;
 use crate::blue_green::traffic::{self, Reading, Window};
-use crate::blue_green::{preflight, switch};
 
 /// Between two looks at measured traffic.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -179,7 +180,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     /// Traffic goes where the record says, and somebody is there to take it.
     async fn still_live(&mut self, record: &Record) -> Result<(), Stop> {
         let active = self.objects.active().await?;
-        if preflight::colour_of(&active) != Some(record.to) {
+        if colour_of(&active) != Some(record.to) {
             let meddled = switch::meddled(&self.objects, &active);
             return Err(Stop::failed(meddled.to_string()));
         }
