@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod engine {
+    mod mount;
     mod registry;
 
     use std::collections::HashMap;
@@ -170,31 +171,6 @@ mod engine {
             .unwrap();
         let stopped = provision::stop_engine(state.path()).await.unwrap();
         assert_eq!(stopped, Stopped::NothingOfOurs);
-    }
-
-    #[tokio::test]
-    #[ignore = "wants a root without a service manager and without an engine, and takes the machine's only socket"]
-    async fn a_daemon_of_ours_is_started_once_and_stopped() {
-        let state = TempDir::new().unwrap();
-        let places = Places {
-            tools_dir: state.path().to_owned(),
-            state_dir: state.path().to_owned(),
-        };
-        let plan = Plan::for_needs(&[Need::Engine], places.clone()).await;
-        assert!(plan.describe().contains("dockerd"), "{}", plan.describe());
-        let started = Instant::now();
-        plan.apply(|told| println!("{told:?}")).await.unwrap();
-        println!("dockerd: answers after {:?}", started.elapsed());
-        let found = engine().await;
-        println!("{found}");
-        plan.apply(|_| ()).await.unwrap();
-        assert!(Plan::for_needs(&[Need::Engine], places).await.is_empty());
-
-        let started = Instant::now();
-        let stopped = provision::stop_engine(state.path()).await.unwrap();
-        println!("dockerd: stopped after {:?}", started.elapsed());
-        assert_eq!(stopped, Stopped::Ended);
-        assert!(Engine::find(PATIENCE).await.is_err());
     }
 
     #[tokio::test]
