@@ -4,5 +4,6 @@ mod blue_green;
 mod deploys;
 mod dry_run;
 mod images;
+mod mount;
 mod shared;
 mod tunnel;

@@ -1,132 +1,25 @@
 //! Pulls that are really made, from a registry of the test's own on 127.0.0.1, where engines
 //! take plain HTTP. The registry is a program of its own: what lacks it cannot run these.
 
+#[path = "../../support/registry.rs"]
+mod server;
+
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bollard::auth::DockerCredentials;
-use bollard::query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuilder};
-use futures::TryStreamExt;
 use harness::engine::Engine;
 use harness::images::{self, Had, ImageError, ImageReference, Supply, Workshop};
-use harness::tools;
 use miette::Diagnostic;
+use server::{PASSWORD, Registry, USER};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::{engine, remove, unique, workshop};
-
-const USER: &str = "ada";
-const PASSWORD: &str = "open:Sesame_1";
-/// By bcrypt, at its lowest cost.
-const HTPASSWD: &str = "ada:$2b$04$1TvUXaOvElOETbTQRKLo7ujRGzU5cEtTCj13.Xlj5PgvDwh0.TNRK\n";
-
-/// From a registry's start until it listens.
-const UP: Duration = Duration::from_secs(20);
-
-/// A registry that asks for a password; it ends with this value.
-struct Registry {
-    program: Child,
-    /// `127.0.0.1:PORT`.
-    address: String,
-    _folder: TempDir,
-}
-
-impl Registry {
-    async fn start() -> Registry {
-        let program = tools::on_path("registry").expect("`cargo xtask test --provision` gets it");
-        let folder = TempDir::new().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("htpasswd"), HTPASSWD).unwrap();
-        let config = serde_json::json!({
-            "version": "0.1",
-            "storage": {"filesystem": {"rootdirectory": at("storage")}},
-            "http": {"addr": "127.0.0.1:0"},
-            "auth": {"htpasswd": {"realm": "a test", "path": at("htpasswd")}},
-        });
-        // JSON is YAML.
-        std::fs::write(at("config.yml"), config.to_string()).unwrap();
-        let mut program = Command::new(program)
-            .arg("serve")
-            .arg(at("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(program.stderr.take().unwrap());
-        let address = tokio::time::timeout(UP, listening(log)).await;
-        Registry {
-            program,
-            address: address.expect("the registry listens"),
-            _folder: folder,
-        }
-    }
-
-    /// Gives the registry an image of one layer of random bytes, which the engine keeps
-    /// under no name of this registry's.
-    async fn push(&self, engine: &Engine, name: &str, mib: usize) -> String {
-        let repository = format!("{}/{name}", self.address);
-        let image = format!("{repository}:1");
-        let client = engine.client();
-        let options = CreateImageOptionsBuilder::default()
-            .from_src("-")
-            .repo(&repository)
-            .tag("1")
-            .build();
-        let layer = bollard::body_full(layer(mib).await.into());
-        let made = client.create_image(Some(options), Some(layer), None);
-        made.try_collect::<Vec<_>>().await.unwrap();
-        let options = PushImageOptionsBuilder::default().tag("1").build();
-        let pushed = client.push_image(&repository, Some(options), Some(ada()));
-        pushed.try_collect::<Vec<_>>().await.unwrap();
-        let id = client.inspect_image(&image).await.unwrap().id.unwrap();
-        remove(engine, &image).await;
-        id
-    }
-}
-
-/// The address that the registry's log names.
-async fn listening(log: BufReader<impl tokio::io::AsyncRead + Unpin + Send + 'static>) -> String {
-    let mut lines = log.lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if let Some((_, address)) = line.split_once("listening on ") {
-            let address = address.split(['"', ' ', ',']).next().unwrap().to_owned();
-            // Read to its end: a full pipe would stop it.
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return address;
-        }
-        eprintln!("{line}");
-    }
-    panic!("the registry ended");
-}
-
-async fn layer(mib: usize) -> Vec<u8> {
-    let mut content = vec![0; mib << 20];
-    rand::fill(&mut content[..]);
-    let mut header = tokio_tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o644);
-    let mut layer = tokio_tar::Builder::new(Vec::new());
-    let appended = layer.append_data(&mut header, "content", &content[..]);
-    appended.await.unwrap();
-    layer.into_inner().await.unwrap()
-}
-
-fn ada() -> DockerCredentials {
-    DockerCredentials {
-        username: Some(USER.to_owned()),
-        password: Some(PASSWORD.to_owned()),
-        ..DockerCredentials::default()
-    }
-}
 
 /// A recipe `probe` that is pulled by this reference, and credentials as `docker login`
 /// stores them.
@@ -430,7 +323,7 @@ async fn a_registry_that_dies_in_the_middle_is_told_of() {
     let hear = |line: &str| told.hear(line);
     let death = async {
         told.until("0 of 1 layers").await;
-        registry.program.kill().await.unwrap();
+        registry.kill().await;
         slow.road.abort();
         told.until("the registry stopped and is asked again").await;
     };

@@ -1,0 +1,3 @@
+//! With engines that a test brings up for itself.
+
+mod registry;
