@@ -8,6 +8,7 @@
 pub mod analysis;
 mod changes;
 pub mod colour;
+mod configuration;
 mod course;
 pub mod error;
 pub mod event;
@@ -212,6 +213,8 @@ pub struct Plan {
     pub to: Colour,
     /// How many pods it gets.
     pub replicas: i32,
+    /// Whether its configuration is another than what is live.
+    pub reconfigured: bool,
 }
 
 impl Deployer<'_> {
@@ -357,7 +360,8 @@ impl Deployer<'_> {
         let objects = self.objects();
         let sides = objects.sides().await?;
         let replicas = preflight::replicas(&objects, &sides.live).await?;
-        if sides.live.version != version {
+        let reconfigured = configuration::differs(&objects, &sides)?;
+        if sides.live.version != version || reconfigured {
             preflight::look(&objects, &sides, replicas).await?;
         }
         Ok(Plan {
@@ -365,6 +369,7 @@ impl Deployer<'_> {
             from: sides.live.colour,
             to: sides.idle.colour,
             replicas,
+            reconfigured,
         })
     }
 

@@ -10,10 +10,11 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 
 use super::colour::{Colour, TRACK};
+use super::configuration;
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::lock::Lock;
-use super::objects::{LIVE, Objects, as_deployer, colour_of};
+use super::objects::{LIVE, Objects, as_deployer, as_replacing_deployer, colour_of};
 use super::patience::fenced;
 use super::switch::meddled;
 
@@ -136,6 +137,31 @@ impl Changes<'_> {
                 api.patch(&name, &as_deployer(), &patch).await.map(drop)
             });
             if changed.await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives a colour without pods the configuration of the live one.
+    pub async fn configure_as_live(&self, colour: Colour) -> Result<(), BlueGreenError> {
+        let (api, name) = (self.objects.deployments(), self.objects.deployment(colour));
+        let what = format!("give {name} the configuration that is live");
+        loop {
+            let sides = self.objects.sides().await?;
+            let side = &sides.idle;
+            if side.colour != colour || !configuration::differs(&self.objects, &sides)? {
+                return Ok(());
+            }
+            let template = configuration::template_like(&self.objects, side, &sides.live)?;
+            let mut changed = side.deployment.clone();
+            changed.spec.template = template;
+            // Its resourceVersion is the precondition.
+            let replaced = self.unless_changed(&what, async || {
+                api.replace(&name, &as_replacing_deployer(), &changed)
+                    .await
+                    .map(drop)
+            });
+            if replaced.await?.is_some() {
                 return Ok(());
             }
         }

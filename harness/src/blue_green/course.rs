@@ -19,7 +19,7 @@ use super::record::{Book, Record, Step};
 use super::requests::{RequestMap, Requests};
 use super::stop::{Stop, Why};
 use super::traffic::Reading;
-use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight, switch};
+use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, configuration, preflight, switch};
 use crate::cluster::rollout::RolloutError;
 
 /// A release under way, and who follows it.
@@ -94,8 +94,18 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             }
         }
         let sides = self.objects.sides().await?;
-        if sides.live.version == version {
+        let reconfigured = configuration::differs(&self.objects, &sides)?;
+        if sides.live.version == version && !reconfigured {
             return self.already_live(sides.live).await;
+        }
+        if reconfigured {
+            let text = format!(
+                "{} has another configuration than {}, which is live: it is released with {version} (`{}`)",
+                sides.idle.colour,
+                sides.live.colour,
+                configuration::look_command(&self.objects, &sides.idle)
+            );
+            self.progress(text).await;
         }
         let replicas = preflight::replicas(&self.objects, &sides.live).await?;
         preflight::look(&self.objects, &sides, replicas).await?;
@@ -109,6 +119,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             to: sides.idle.colour,
             replicas,
             manual,
+            reconfigured,
             analysis: self.deployer.policy.analysis,
             deployer: self.deployer.holder.to_string(),
             begun: now,

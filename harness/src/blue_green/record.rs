@@ -7,12 +7,12 @@ use std::fmt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::FIELD_MANAGER;
 use super::colour::Colour;
 use super::error::BlueGreenError;
+use super::objects::as_replacing_deployer;
 use super::patience::patiently;
 use super::policy::Evidence;
 use super::traffic::Window;
@@ -78,6 +78,9 @@ pub struct Record {
     pub replicas: i32,
     /// Whether somebody has to say `promote`.
     pub manual: bool,
+    /// Whether its configuration is another than what was live.
+    #[serde(default)]
+    pub reconfigured: bool,
     /// What shows whether it holds.
     #[serde(default)]
     pub analysis: Evidence,
@@ -203,10 +206,7 @@ impl Book {
         let name = map.metadata.name.clone().unwrap_or_default();
         let is_new = map.metadata.resource_version.is_none();
         let saved = patiently("write the record", async || {
-            let parameters = PostParams {
-                field_manager: Some(FIELD_MANAGER.to_owned()),
-                ..PostParams::default()
-            };
+            let parameters = as_replacing_deployer();
             let written = match is_new {
                 true => api.create(&parameters, map).await,
                 false => api.replace(&name, &parameters, map).await,

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::colour::Colour;
+use super::configuration;
 use super::error::BlueGreenError;
 use super::lock::{Held, Lock};
-use super::objects::{Objects, Side};
+use super::objects::{Objects, Side, Sides};
 use super::record::{Book, Entry, Record};
 use crate::cluster::Cluster;
 
@@ -19,6 +20,8 @@ pub struct Status {
     pub live: Option<Colour>,
     /// Both colours, the live one first.
     pub colours: [ColourStatus; 2],
+    /// Whether a configuration waits in the idle colour that is not live.
+    pub reconfigured: bool,
     /// The release under way.
     pub under_way: Option<Record>,
     /// Who is at it.
@@ -60,15 +63,16 @@ impl Status {
         let objects = Objects { cluster, service };
         let live = objects.live().await?;
         let first = live.unwrap_or(Colour::Blue);
-        let colours = [
-            objects.side(first).await?.into(),
-            objects.side(first.other()).await?.into(),
-        ];
+        let sides = Sides {
+            live: objects.side(first).await?,
+            idle: objects.side(first.other()).await?,
+        };
         let book = Book::read(cluster, service).await?;
         Ok(Status {
             service: service.to_owned(),
             live,
-            colours,
+            reconfigured: configuration::differs(&objects, &sides)?,
+            colours: [sides.live.into(), sides.idle.into()],
             under_way: book.record,
             held: Lock::held(cluster, service).await?,
             audit: book.audit,

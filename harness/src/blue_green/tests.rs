@@ -149,6 +149,55 @@ async fn a_release_moves_all_traffic_and_empties_the_old_colour() {
     assert!(matches!(again, Conclusion::AlreadyLive { .. }), "{again:?}");
 }
 
+/// The chart has given it to the idle colour.
+async fn release_configuration(fake: &Fake) -> Conclusion {
+    let policy = policy();
+    let deployer = deployer(fake, &policy, "configuration");
+    let mut observe = async |_: &Event| {};
+    deployer
+        .run(deploy("v1", false), &mut observe)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_is_released_as_a_version_is() {
+    let fake = Fake::new();
+    fake.with(|it| it.side(Colour::Green).configuration = "b");
+    let concluded = release_configuration(&fake).await;
+    let expected = Conclusion::Released {
+        version: "v1".to_owned(),
+        colour: Colour::Green,
+    };
+    assert_eq!(concluded, expected);
+    fake.with(|it| {
+        assert_eq!(it.active, Some(Colour::Green));
+        // Nothing is left that would be released once more, or bring the old one back.
+        assert_eq!(it.side(Colour::Blue).configuration, "b");
+    });
+    let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
+    assert!(book.audit[0].record.reconfigured);
+    let again = release_configuration(&fake).await;
+    assert!(matches!(again, Conclusion::AlreadyLive { .. }), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_does_not_hold_is_on_one_colour_alone() {
+    let fake = Fake::new();
+    fake.with(|it| {
+        let green = it.side(Colour::Green);
+        green.configuration = "b";
+        green.waiting = Some(("CrashLoopBackOff", "back-off restarting"));
+    });
+    let concluded = release_configuration(&fake).await;
+    assert!(
+        matches!(concluded, Conclusion::TakenBack { .. }),
+        "{concluded:?}"
+    );
+    assert_blue_as_before(&fake);
+    fake.with(|it| assert_eq!(it.side(Colour::Blue).configuration, "a"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_release_gets_as_many_pods_as_the_autoscaler_wants() {
     let fake = Fake::new();

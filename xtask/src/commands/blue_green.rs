@@ -518,13 +518,19 @@ fn plan_in_words(plan: &Plan, service: &str, version: &str) -> String {
         from,
         to,
         replicas,
+        reconfigured,
     } = plan;
-    if old_version == version {
+    if old_version == version && !reconfigured {
         return format!("{service}: {version} is live already, as {from}: nothing to do");
     }
+    let configuration = if *reconfigured {
+        " with a new configuration"
+    } else {
+        ""
+    };
     format!(
         "{service}: {old_version} is live as {from}\n\
-         would bring up {version} as {to}, {replicas} pods; check each of them;\n\
+         would bring up {version} as {to}{configuration}, {replicas} pods; check each of them;\n\
          have the active Service select {to}; compare its traffic with that of {from};\n\
          and take {from} to 0"
     )
@@ -549,6 +555,12 @@ fn in_words(status: &Status) -> String {
     if status.live.is_none() {
         lines.push(
             "  the active Service selects neither colour, or both: `blue-green abort` mends it"
+                .into(),
+        );
+    }
+    if status.reconfigured && status.under_way.is_none() {
+        lines.push(
+            "  the idle colour has another configuration: `blue-green deploy` of what is live releases it"
                 .into(),
         );
     }

@@ -30,6 +30,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         self.changes.mark(record.to, true).await?;
         self.changes.mark(record.from, false).await?;
         self.empty(record.from).await?;
+        // What it differs in from then on, the chart has changed since.
+        self.changes.configure_as_live(record.from).await?;
         self.let_go().await?;
         self.book.conclude(Outcome::Released).await?;
         let (version, colour) = (record.version.clone(), record.to);

@@ -77,6 +77,8 @@ pub struct FakeSide {
     pub killed: i32,
     /// What its pods wait for instead of running.
     pub waiting: Option<(&'static str, &'static str)>,
+    /// What its pods have as environment, beside its version.
+    pub configuration: &'static str,
     /// The status that its last pod answers health checks with.
     pub last_says: u16,
 }
@@ -89,6 +91,7 @@ impl FakeSide {
             live: replicas > 0,
             killed: 0,
             waiting: None,
+            configuration: "a",
             last_says: 200,
         }
     }
@@ -298,6 +301,7 @@ fn deployment(state: &State, colour: Colour) -> Value {
         "spec": {"replicas": side.replicas, "selector": {"matchLabels": labels(Some(colour))},
             "template": {"metadata": {"labels": pod_labels}, "spec": {"containers": [{
                 "name": SERVICE, "image": format!("host:5000/trii/quotes:{}", side.tag),
+                "envFrom": [{"configMapRef": {"name": side.configuration}}],
                 "readinessProbe": probe(state),
                 "resources": {"requests": {"cpu": "100m"}}}]}}},
         "status": {"observedGeneration": 1, "replicas": side.replicas,
@@ -332,6 +336,25 @@ fn one_deployment(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) 
         if let Some(annotations) = asked.body["metadata"].get("annotations") {
             side.live = annotations[LIVE] == "true";
         }
+    }
+    if asked.method == "PUT" {
+        if is_stale(state, asked) {
+            return status(409, "the object has been modified");
+        }
+        state.step();
+        let template = &asked.body["spec"]["template"];
+        assert_eq!(
+            template["metadata"]["labels"]["trii.co/track"],
+            colour.name()
+        );
+        let side = state.side(colour);
+        let container = &template["spec"]["containers"][0];
+        assert_eq!(
+            container["image"],
+            format!("host:5000/trii/quotes:{}", side.tag)
+        );
+        let name = container["envFrom"][0]["configMapRef"]["name"].as_str();
+        side.configuration = ["a", "b"].into_iter().find(|it| Some(*it) == name).unwrap();
     }
     (200, deployment(state, colour))
 }

@@ -86,7 +86,43 @@ fn colours_differ_in_nothing_but_their_colour() {
         of_colour(&coloured, "market-data-service-green", "green"),
         blue
     );
-    assert_eq!(of_colour(&stable, "market-data-service", "stable"), blue);
+    // Whose ConfigMap changes with the values, and that of a colour never.
+    let stable = of_colour(&stable, "market-data-service", "stable");
+    let own = |name: &str| format!("{{\"configMapRef\":{{\"name\":\"{name}\"}}}}");
+    let its = configuration(&coloured);
+    assert_eq!(
+        stable.replace(&own("market-data-service"), &own(&its)),
+        blue
+    );
+}
+
+/// The name of what both colours have their environment from.
+fn configuration(manifests: &Manifests) -> String {
+    let [blue, green] = ["blue", "green"].map(|colour| {
+        let name = format!("market-data-service-{colour}");
+        let deployment = manifests.get("Deployment", &name).unwrap();
+        let from = &deployment.container()["envFrom"][0]["configMapRef"]["name"];
+        from.as_str().unwrap().to_owned()
+    });
+    assert_eq!(blue, green);
+    blue
+}
+
+#[test]
+fn a_colours_configuration_is_named_by_its_content_and_never_changes() {
+    let render = |level: &str| Render::of("local").set(&format!("env.LOG_LEVEL={level}"));
+    let [info, debug] = ["INFO", "DEBUG"].map(|level| render(level).manifests());
+    for manifests in [&info, &debug] {
+        let config_map = manifests.get("ConfigMap", &configuration(manifests));
+        assert_eq!(config_map.unwrap().at("/immutable"), true);
+    }
+    assert_ne!(configuration(&info), configuration(&debug));
+    assert_eq!(
+        configuration(&info),
+        configuration(&render("INFO").manifests())
+    );
+    let of_a_rolling_service = info.get("ConfigMap", "api-gateway").unwrap();
+    assert!(of_a_rolling_service.at("/immutable").is_null());
 }
 
 /// The tag of a blue-green service stays at what is live; the schema goes with the platform.

@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use harness::blue_green::lock::Holder;
+use harness::blue_green::policy::Evidence;
+use harness::blue_green::{Ask, Colour, Conclusion, Deployer, Event, Policy};
 use harness::cluster::{Cluster, rollout};
 use harness::images::{self, ForNodes};
 use harness::kind::release::image;
@@ -11,11 +14,12 @@ use harness::release::difference::NOTHING;
 use harness::release::{self, DeployError, Deployed};
 use harness::wait::{self, Observation};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Service};
-use kube::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::deploys::{deploy, release};
 use super::images::platform;
@@ -70,6 +74,46 @@ impl Site<'_> {
             deployment.spec.replicas.unwrap(),
             annotations.contains_key("trii.co/live"),
         )
+    }
+
+    /// The ConfigMap that a colour's pods have their environment from.
+    async fn configuration(&self, colour: &str) -> String {
+        let deployment = self.deployments().get(&format!("{NAME}-{colour}")).await;
+        let pod = deployment.unwrap().spec.template.spec.unwrap();
+        let from = pod.containers[0].env_from.clone().unwrap();
+        from[0].config_map_ref.clone().unwrap().name
+    }
+
+    /// The ConfigMaps that are there of the service's environment.
+    async fn configurations(&self) -> Vec<String> {
+        let api: Api<ConfigMap> = Api::namespaced(self.0.client().clone(), &self.0.namespace);
+        let its = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+        let all = api.list(&its).await.unwrap().items.into_iter();
+        let immutable = all.filter(|it| it.immutable == Some(true));
+        let mut names: Vec<String> = immutable.filter_map(|it| it.metadata.name).collect();
+        names.sort();
+        names
+    }
+
+    /// Has a colour's pods succeeded by others, which are ready.
+    async fn replace_pods(&self, colour: &str) {
+        let api: Api<Pod> = Api::namespaced(self.0.client().clone(), &self.0.namespace);
+        let its = format!("app.kubernetes.io/name={NAME},trii.co/track={colour}");
+        let its = ListParams::default().labels(&its);
+        let before = api.list(&its).await.unwrap();
+        let is_new = |pod: &&Pod| before.iter().all(|it| it.uid() != pod.uid());
+        let now = DeleteParams::default().grace_period(0);
+        api.delete_collection(&now, &its).await.unwrap();
+        let replaced = wait::until("other pods are ready", DEADLINE, PAUSE, async || {
+            let pods = api.list(&its).await.unwrap();
+            let ready = pods.iter().filter(is_new).filter(|it| is_ready(it));
+            match ready.count() == before.items.len() {
+                true => Observation::Ready(()),
+                false => Observation::NotYet(format!("{} pods", pods.items.len()).into()),
+            }
+        });
+        replaced.await.unwrap();
+        self.complete().await;
     }
 
     /// Changes a Deployment or says why that is refused.
@@ -161,6 +205,16 @@ impl Site<'_> {
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|it| it.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 fn by(who: &str) -> PatchParams {
@@ -292,6 +346,93 @@ async fn blue_green_is_turned_on_and_off_and_something_serves_all_the_time() {
             assert_eq!(site.track(NAME).await, "stable");
         })
         .await;
+}
+
+/// Of this version, whatever the chart has given to the idle colour.
+async fn release_blue_green(shared: &Shared, cluster: &Cluster, version: &str) -> Conclusion {
+    let policy = Policy {
+        analysis: Evidence::None,
+        watch: Duration::from_secs(2),
+        warm_up: Duration::ZERO,
+        drain: Duration::from_secs(1),
+        ..shared.config.blue_green.clone()
+    };
+    let deployer = Deployer {
+        cluster,
+        service: NAME,
+        policy: &policy,
+        smoke: &["/quotes".to_owned()],
+        holder: Holder {
+            user: "test".into(),
+            host: "test".into(),
+            pid: std::process::id(),
+            run: "test".into(),
+        },
+        release: "test".into(),
+        called_off: CancellationToken::new(),
+    };
+    let ask = Ask::Deploy {
+        version,
+        manual: false,
+    };
+    let mut observe = async |event: &Event| println!("{:?}", event.what);
+    deployer.run(ask, &mut observe).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_bad_value_reaches_one_colour_alone_and_a_good_one_is_released() {
+    let shared = Shared::find().await;
+    let version = shared.environment.version.clone();
+    shared
+        .in_own_namespace("values", async |cluster| {
+            let site = Site(cluster);
+            let with = |threads: &str| {
+                let more = json!({"services": {NAME: {"env": {"WORKER_THREADS": threads}}}});
+                release(&shared, &version, more)
+            };
+            deploy(cluster, &with("1")).await.unwrap();
+            let one = site.configuration("blue").await;
+
+            // A value that the schema takes, and no process starts with.
+            deploy(cluster, &with(&"9".repeat(30))).await.unwrap();
+            assert_eq!(site.configuration("blue").await, one);
+            let many = site.configuration("green").await;
+            assert_ne!(many, one);
+            assert_eq!(site.configurations().await, sorted([&one, &many]));
+            // A pod of blue that starts anew has what it had.
+            site.replace_pods("blue").await;
+            let concluded = release_blue_green(&shared, cluster, &version).await;
+            let Conclusion::TakenBack { why, .. } = &concluded else {
+                panic!("{concluded:?}");
+            };
+            assert!(why.contains("WORKER_THREADS"), "{why}");
+            assert_eq!(site.track(NAME).await, "blue");
+            site.complete().await;
+
+            deploy(cluster, &with("2")).await.unwrap();
+            let two = site.configuration("green").await;
+            assert_eq!(site.configurations().await, sorted([&one, &two]));
+            let concluded = release_blue_green(&shared, cluster, &version).await;
+            let released = Conclusion::Released {
+                version: version.clone(),
+                colour: Colour::Green,
+            };
+            assert_eq!(concluded, released);
+            assert_eq!(site.configuration("green").await, two);
+            assert_eq!(site.configuration("blue").await, two);
+            let again = release_blue_green(&shared, cluster, &version).await;
+            assert!(matches!(again, Conclusion::AlreadyLive { .. }), "{again:?}");
+            deploy(cluster, &with("2")).await.unwrap();
+            let difference = release::difference(cluster, &helm(), &with("2")).await;
+            assert_eq!(difference.unwrap(), NOTHING);
+        })
+        .await;
+}
+
+fn sorted(names: [&String; 2]) -> Vec<String> {
+    let mut names = names.map(Clone::clone).to_vec();
+    names.sort();
+    names
 }
 
 /// A live colour without pods that could run, and the Service that leads to it.
