@@ -8,7 +8,7 @@
 pub mod analysis;
 mod changes;
 pub mod colour;
-mod configuration;
+pub(crate) mod configuration;
 mod course;
 pub mod error;
 pub mod event;
@@ -360,7 +360,7 @@ impl Deployer<'_> {
         let objects = self.objects();
         let sides = objects.sides().await?;
         let replicas = preflight::replicas(&objects, &sides.live).await?;
-        let reconfigured = configuration::differs(&objects, &sides)?;
+        let reconfigured = sides.reconfigured(self.service);
         if sides.live.version != version || reconfigured {
             preflight::look(&objects, &sides, replicas).await?;
         }

@@ -68,6 +68,8 @@ pub struct Deployed {
     pub changed: bool,
     /// What is released blue-green and was left at another version.
     pub left: Vec<Live>,
+    /// What is released blue-green, and has a new configuration waiting in its idle colour.
+    pub reconfigured: Vec<Live>,
 }
 
 impl Release {
@@ -183,6 +185,7 @@ pub async fn deploy_unless(
         revision: installed.revision,
         changed: !manifest_before.as_ref().is_some_and(is_same),
         left: left.collect(),
+        reconfigured: live::reconfigured(cluster, &release.name).await?,
         version,
     })
 }

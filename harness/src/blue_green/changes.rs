@@ -149,10 +149,10 @@ impl Changes<'_> {
         loop {
             let sides = self.objects.sides().await?;
             let side = &sides.idle;
-            if side.colour != colour || !configuration::differs(&self.objects, &sides)? {
+            if side.colour != colour || !sides.reconfigured(self.objects.service) {
                 return Ok(());
             }
-            let template = configuration::template_like(&self.objects, side, &sides.live)?;
+            let template = configuration::template_like(self.objects.service, side, &sides.live)?;
             let mut changed = side.deployment.clone();
             changed.spec.template = template;
             // Its resourceVersion is the precondition.

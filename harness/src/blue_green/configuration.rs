@@ -8,42 +8,42 @@ use serde_json::{Value, json};
 
 use super::colour::TRACK;
 use super::error::BlueGreenError;
-use super::objects::{Objects, Side, Sides, VERSION};
+use super::objects::{Objects, Side, VERSION};
 use crate::cluster::ClusterError;
 
 /// What `kubectl rollout restart` leaves: it changes nothing else.
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 
-/// Whether the idle colour is to run otherwise than the live one, whatever their versions.
-pub(super) fn differs(objects: &Objects<'_>, sides: &Sides) -> Result<bool, BlueGreenError> {
-    let (live, idle) = (&sides.live.deployment, &sides.idle.deployment);
-    Ok(of(objects, live)? != of(objects, idle)?)
+/// Whether the pods of two Deployments of a service are to be otherwise than in their versions.
+pub(crate) fn differ(service: &str, one: &Deployment, other: &Deployment) -> bool {
+    of(service, one) != of(service, other)
 }
 
 /// A Deployment's pod template, without what tells colours and versions apart.
-fn of(objects: &Objects<'_>, deployment: &Deployment) -> Result<Value, BlueGreenError> {
-    let name = &objects.container(deployment)?.name;
+fn of(service: &str, deployment: &Deployment) -> Value {
     let mut template = json!(deployment.spec.template);
     for container in containers(&mut template) {
-        if container["name"] == json!(name) {
+        if container["name"] == service {
             container["image"] = Value::Null;
         }
     }
     forget(&mut template);
-    Ok(template)
+    template
 }
 
 /// The pod template that gives a colour what `like` has, and leaves it its own version.
 pub(super) fn template_like(
-    objects: &Objects<'_>,
+    service: &str,
     side: &Side,
     like: &Side,
 ) -> Result<PodTemplateSpec, BlueGreenError> {
-    let own = objects.container(&side.deployment)?;
+    let mut own = json!(side.deployment.spec.template);
+    let own = containers(&mut own).find(|it| it["name"] == service);
+    let image = own.map_or(Value::Null, |it| it["image"].take());
     let mut template = json!(like.deployment.spec.template);
     for container in containers(&mut template) {
-        if container["name"] == json!(own.name) {
-            container["image"] = json!(own.image);
+        if container["name"] == service {
+            container["image"] = image.clone();
         }
     }
     set_track(&mut template, side.colour.name());

@@ -94,7 +94,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             }
         }
         let sides = self.objects.sides().await?;
-        let reconfigured = configuration::differs(&self.objects, &sides)?;
+        let reconfigured = sides.reconfigured(self.deployer.service);
         if sides.live.version == version && !reconfigured {
             return self.already_live(sides.live).await;
         }

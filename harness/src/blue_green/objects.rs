@@ -13,6 +13,7 @@ use kube::api::{ListParams, PatchParams, PostParams};
 
 use super::FIELD_MANAGER;
 use super::colour::{Colour, TRACK};
+use super::configuration;
 use super::error::BlueGreenError;
 use super::patience::patiently;
 use crate::cluster::{Cluster, ClusterError};
@@ -76,6 +77,11 @@ pub(super) struct Sides {
 }
 
 impl Sides {
+    /// Whether a configuration waits in the idle colour that is not live.
+    pub fn reconfigured(&self, service: &str) -> bool {
+        configuration::differ(service, &self.live.deployment, &self.idle.deployment)
+    }
+
     /// The side of this colour.
     pub fn of(&self, colour: Colour) -> &Side {
         match self.live.colour == colour {

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::colour::Colour;
-use super::configuration;
 use super::error::BlueGreenError;
 use super::lock::{Held, Lock};
 use super::objects::{Objects, Side, Sides};
@@ -71,7 +70,7 @@ impl Status {
         Ok(Status {
             service: service.to_owned(),
             live,
-            reconfigured: configuration::differs(&objects, &sides)?,
+            reconfigured: sides.reconfigured(service),
             colours: [sides.live.into(), sides.idle.into()],
             under_way: book.record,
             held: Lock::held(cluster, service).await?,

@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use serde_json::Value;
 
 use super::selector_of;
-use crate::blue_green::{Colour, objects};
+use crate::blue_green::{Colour, configuration, objects};
 use crate::cluster::{Cluster, ClusterError};
 use crate::service::Service;
 
@@ -49,6 +49,36 @@ impl fmt::Display for Live {
 /// # Errors
 /// What the API server said.
 pub async fn look(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterError> {
+    let (services, deployments) = objects_of(cluster, name).await?;
+    let live = services.iter();
+    Ok(live.filter_map(|it| of_service(it, &deployments)).collect())
+}
+
+/// The same, of those whose idle colour has another configuration than the live one.
+///
+/// # Errors
+/// What the API server said.
+pub async fn reconfigured(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterError> {
+    let (services, deployments) = objects_of(cluster, name).await?;
+    let live = services.iter();
+    let live = live.filter_map(|it| of_service(it, &deployments));
+    let waits = |live: &Live| {
+        let of = |colour| {
+            let name = format!("{}-{colour}", live.service);
+            deployments.iter().find(|it| it.name_any() == name)
+        };
+        let (live_one, idle) = (of(live.colour), of(live.colour.other()));
+        let both = live_one.zip(idle);
+        both.is_some_and(|(one, other)| configuration::differ(live.service.name(), one, other))
+    };
+    Ok(live.filter(waits).collect())
+}
+
+/// The Services and the Deployments of the release `name`.
+async fn objects_of(
+    cluster: &Cluster,
+    name: &str,
+) -> Result<(Vec<ServiceObject>, Vec<Deployment>), ClusterError> {
     let (client, namespace) = (cluster.client(), &cluster.namespace);
     let services: Api<ServiceObject> = Api::namespaced(client.clone(), namespace);
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
@@ -57,10 +87,7 @@ pub async fn look(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterErr
     let services = services.map_err(|error| ClusterError::of("list Services", error))?;
     let deployments = deployments.list(&of_release).await;
     let deployments = deployments.map_err(|error| ClusterError::of("list Deployments", error))?;
-    let live = services
-        .iter()
-        .filter_map(|service| of_service(service, &deployments.items));
-    Ok(live.collect())
+    Ok((services.items, deployments.items))
 }
 
 fn of_service(object: &ServiceObject, deployments: &[Deployment]) -> Option<Live> {

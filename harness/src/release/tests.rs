@@ -210,6 +210,7 @@ async fn a_release_is_deployed_and_its_values_stay_private() {
     let expected = Deployed {
         revision: 3,
         version: "main-1a2b3c4".to_owned(),
+        reconfigured: Vec::new(),
         changed: true,
         left: Vec::new(),
     };

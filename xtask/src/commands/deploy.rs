@@ -148,6 +148,9 @@ pub async fn stage(
                 step,
                 millis: millis(begun.elapsed()),
             })?;
+            for live in deployed.reconfigured {
+                run.note(Stage::Deploy, reconfigured(&live))?;
+            }
             for live in deployed.left {
                 run.note(Stage::Deploy, left(&live, version))?;
             }
@@ -176,6 +179,15 @@ pub async fn cluster_of(environment: &Environment) -> Result<Cluster, Problem> {
     };
     let opened = place.open().await;
     opened.map_err(Problem::no_environment)
+}
+
+/// What has not reached the colour that is live.
+fn reconfigured(live: &Live) -> String {
+    let (service, version) = (live.service, &live.version);
+    format!(
+        "the new configuration of {service} waits in its idle colour; to release it: \
+         cargo xtask blue-green deploy --service {service} --version {version}"
+    )
 }
 
 /// What was not deployed, and how it is.

@@ -394,7 +394,13 @@ async fn a_bad_value_reaches_one_colour_alone_and_a_good_one_is_released() {
             let one = site.configuration("blue").await;
 
             // A value that the schema takes, and no process starts with.
-            deploy(cluster, &with(&"9".repeat(30))).await.unwrap();
+            let deployed = deploy(cluster, &with(&"9".repeat(30))).await.unwrap();
+            let waits: Vec<&str> = deployed
+                .reconfigured
+                .iter()
+                .map(|it| it.service.name())
+                .collect();
+            assert_eq!(waits, [NAME]);
             assert_eq!(site.configuration("blue").await, one);
             let many = site.configuration("green").await;
             assert_ne!(many, one);
