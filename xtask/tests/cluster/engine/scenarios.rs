@@ -32,7 +32,7 @@ fn run(arguments: &[&str]) -> Ended {
     rig.spawn(&all).ends_within(AT_MOST)
 }
 
-/// Every one of them, but for the longest.
+/// Every one of them, but for `kill`.
 const ALL: [&str; 14] = [
     "blue-green/happy",
     "blue-green/purity",
@@ -103,21 +103,42 @@ fn each_reports_its_sabotage(names: &[&str]) {
     );
 }
 
-#[test]
-fn each_holds() {
-    let ended = run(&[&ALL[..], &["--json"]].concat());
+/// The scenarios of a run that ended inconclusive. Whatever else is not proven fails the test.
+fn inconclusive(ended: &Ended) -> Vec<String> {
     let code = ended.status.code();
     assert!(matches!(code, Some(0 | 5)), "{code:?}\n{}", ended.stderr);
-    // Where nothing failed and not all is proven, it is because this machine had the prober wait.
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-    let scenarios = report["scenarios"].as_array().unwrap();
-    let checks = scenarios
-        .iter()
-        .flat_map(|it| it["checks"].as_array().unwrap());
-    for check in checks.filter(|it| it["outcome"]["result"] != "passed") {
-        let because = check["outcome"]["because"].as_str().unwrap_or_default();
-        assert!(because.contains("the prober fell behind"), "{check}");
+    let scenarios = report["scenarios"].as_array().unwrap().iter();
+    let unproven = scenarios.filter(|it| {
+        let mut checks = it["checks"].as_array().unwrap().iter();
+        checks.any(|it| it["outcome"]["result"] != "passed")
+    });
+    unproven
+        .map(|it| it["scenario"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A machine that had the prober wait proves nothing: what ended so is run once more, and has
+/// to hold then.
+#[track_caller]
+fn hold(names: &[&str]) {
+    let ended = run(&[names, &["--json"]].concat());
+    let again = inconclusive(&ended);
+    if !again.is_empty() {
+        println!("once more: {again:?}\n{}", ended.stderr);
+        let names: Vec<&str> = again.iter().map(String::as_str).collect();
+        run(&names).expect_code(0);
     }
+}
+
+#[test]
+fn each_holds() {
+    hold(&ALL);
+}
+
+#[test]
+fn a_killed_deployer_is_followed() {
+    hold(&["blue-green/kill"]);
 }
 
 #[test]
@@ -129,10 +150,4 @@ fn each_reports_its_sabotage_soon() {
 #[ignore = "takes ten minutes"]
 fn each_reports_its_sabotage_late() {
     each_reports_its_sabotage(&TOLD_LATE);
-}
-
-#[test]
-#[ignore = "takes five minutes: a deployer is killed at each of seven steps"]
-fn a_killed_deployer_is_followed() {
-    run(&["blue-green/kill"]).expect_code(0);
 }
