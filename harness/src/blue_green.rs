@@ -16,6 +16,7 @@ mod exposition;
 mod headroom;
 mod health;
 pub mod histogram;
+pub mod ingress;
 pub mod lock;
 pub mod objects;
 mod patience;

@@ -58,6 +58,8 @@ pub enum BlueGreen {
     Kill,
     /// SCENARIOS 14.
     NoData,
+    /// SCENARIOS 8, of a version that requests do not reach.
+    UnreachedGreen,
     /// SCENARIOS 28.
     ReApply,
 }
@@ -90,6 +92,8 @@ impl BlueGreen {
             BlueGreen::BadImage | BlueGreen::ReApply => {
                 &[Capability::BlueGreen, Capability::Cluster]
             }
+            // An ingress that counts.
+            BlueGreen::UnreachedGreen => &[Capability::BlueGreen, Capability::Cluster],
             _ => &[Capability::BlueGreen],
         }
     }
@@ -143,6 +147,12 @@ impl BlueGreen {
                 8,
                 "a version that never answers three of ten requests is found, and taken back",
                 "the version answers",
+            ),
+            BlueGreen::UnreachedGreen => (
+                "blue-green/unreached-green",
+                8,
+                "a version that the ingress cannot reach is found by what it answers itself, and taken back",
+                "the ingress reaches it",
             ),
             BlueGreen::Drain => (
                 "blue-green/drain",
@@ -210,6 +220,7 @@ pub async fn run(
         BlueGreen::BadSmoke => bad_releases::bad_smoke(ground, on).await,
         BlueGreen::SlowGreen => bad_releases::slow_green(ground, on).await,
         BlueGreen::SilentGreen => bad_releases::silent_green(ground, on).await,
+        BlueGreen::UnreachedGreen => bad_releases::unreached_green(ground, on).await,
         BlueGreen::Drain => connections::drain(ground, on).await,
         BlueGreen::KeepAlive => connections::keep_alive(ground, on).await,
         BlueGreen::ScaledSwitch => scaled_switch::run(ground, on).await,

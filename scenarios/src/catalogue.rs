@@ -55,6 +55,7 @@ pub const ALL: &[Entry] = &[
     blue_green(BlueGreen::BadSmoke),
     blue_green(BlueGreen::SlowGreen),
     blue_green(BlueGreen::SilentGreen),
+    blue_green(BlueGreen::UnreachedGreen),
     blue_green(BlueGreen::Drain),
     blue_green(BlueGreen::KeepAlive),
     blue_green(BlueGreen::ScaledSwitch),

@@ -157,7 +157,7 @@ fn judge_pods(baseline: &Window, now: &Window) -> Finding {
 fn judge_errors(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Finding {
     let given_up = u64::try_from(now.given_up).unwrap_or(0);
     let unanswered = given_up + now.stuck.saturating_sub(baseline.in_flight);
-    let (failed, asked) = (now.errors + unanswered, now.requests + unanswered);
+    let (failed, asked) = (now.failed() + unanswered, now.answered() + unanswered);
     let Some(share) = Share::of(failed, asked) else {
         let span = human(now.span);
         return Finding::Inconclusive(format!("no request was answered within {span}"));
@@ -167,7 +167,14 @@ fn judge_errors(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Fin
         0 => String::new(),
         silent => format!(", {silent} of them without an answer"),
     };
-    let told = format!("{share}{silent}; at most {} is allowed", percent(allowed));
+    let refused = match now.failed() - now.errors {
+        0 => String::new(),
+        refused => format!(", {refused} of them answered by the ingress itself"),
+    };
+    let told = format!(
+        "{share}{silent}{refused}; at most {} is allowed",
+        percent(allowed)
+    );
     let exceeded = sequential::exceeds(failed, asked, allowed, FALSE_ALARMS);
     if exceeded && failed >= FEWEST {
         Finding::Breach(format!("errors: {told}"))
@@ -185,7 +192,7 @@ fn judge_errors(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Fin
 /// nothing.
 fn allowed_error_share(baseline: &Window, thresholds: &Thresholds) -> f64 {
     let most = thresholds.max_error_share;
-    match Share::of(baseline.errors, baseline.requests) {
+    match Share::of(baseline.failed(), baseline.answered()) {
         Some(before) if before.lower > most => before.upper + thresholds.max_error_increase,
         Some(before) if baseline.requests >= thresholds.min_requests => {
             (before.upper + thresholds.max_error_increase).min(most)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::Thresholds;
+use super::ingress::IngressMetrics;
 use super::traffic::MetricNames;
 use crate::service::Service;
 
@@ -47,6 +48,8 @@ pub struct Policy {
     pub analysis: Evidence,
     /// What the pods call the metrics that it is judged by.
     pub metrics: MetricNames,
+    /// Where an ingress counts what it answers by itself; none: it is not asked.
+    pub ingress: Option<IngressMetrics>,
     /// How long green is watched after the switch.
     pub watch: Duration,
     /// From the switch, the time whose latency is not held against green: its connections

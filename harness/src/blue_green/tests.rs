@@ -22,6 +22,7 @@ fn policy() -> Policy {
         watch: Duration::from_secs(10),
         analysis: policy::Evidence::Required,
         metrics: traffic::MetricNames::default(),
+        ingress: None,
         warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         thresholds: Thresholds {
@@ -147,6 +148,53 @@ async fn a_release_moves_all_traffic_and_empties_the_old_colour() {
     // The same version again.
     let again = release(&fake, "again", |_| {}).await.unwrap();
     assert!(matches!(again, Conclusion::AlreadyLive { .. }), "{again:?}");
+}
+
+/// With an ingress that refuses so many requests between two looks.
+async fn release_behind_ingress(fake: &Fake, refuses: u64) -> Conclusion {
+    fake.with(|it| it.refuses = refuses);
+    let mut policy = policy();
+    policy.ingress = Some(ingress::IngressMetrics {
+        namespace: "edge".to_owned(),
+        pods: "app=router".to_owned(),
+        port: 9000,
+        requests: "answers_total".to_owned(),
+        labels: [("service".to_owned(), "{namespace}-{service}-*".to_owned())].into(),
+    });
+    let deployer = deployer(fake, &policy, "first");
+    let mut observe = async |_: &Event| {};
+    deployer
+        .run(deploy("v2", false), &mut observe)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_ingress_answers_by_itself_has_failed() {
+    let fake = Fake::new();
+    let concluded = release_behind_ingress(&fake, 20).await;
+    let Conclusion::Reverted { why, .. } = &concluded else {
+        panic!("{concluded:?}");
+    };
+    assert!(why.contains("answered by the ingress itself"), "{why}");
+    assert_blue_as_before(&fake);
+    // What it had answered so before, and of other services, is no matter.
+    let concluded = release_behind_ingress(&Fake::new(), 0).await;
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[test]
+fn what_pods_and_ingress_both_tell_of_counts_once() {
+    let [by_pods, by_both] = [0, 20].map(|refused| {
+        let window = traffic::Window {
+            requests: 220,
+            errors: 20,
+            refused,
+            ..traffic::Window::default()
+        };
+        (window.failed(), window.answered())
+    });
+    assert_eq!(by_pods, by_both);
 }
 
 /// The chart has given it to the idle colour.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use hyper::Request;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::exposition::{self, Sample};
 use super::histogram::Histogram;
+use super::ingress::Refusals;
 use crate::cluster::Cluster;
 
 /// The name of the port that metrics are at; where a pod has none, they are at the other one.
@@ -85,6 +86,8 @@ pub struct Reading {
     at: Instant,
     /// By the pods' uid: a name may be given again.
     pods: BTreeMap<String, Counted>,
+    /// What the ingress had answered by itself.
+    refusals: Refusals,
 }
 
 #[derive(Clone, Debug)]
@@ -168,7 +171,14 @@ impl Reading {
         Reading {
             at,
             pods: join_all(asked).await.into_iter().collect(),
+            refusals: Refusals::new(),
         }
+    }
+
+    /// With what the ingress had answered by itself.
+    #[must_use]
+    pub(super) fn with_refusals(self, refusals: Refusals) -> Reading {
+        Reading { refusals, ..self }
     }
 
     /// Where a pod could not be asked, what it had counted in the reading before: the next one
@@ -182,6 +192,9 @@ impl Reading {
                 now.restarts = before.restarts;
                 now.counters.clone_from(&before.counters);
             }
+        }
+        for (uid, before) in &before.refusals {
+            self.refusals.entry(uid.clone()).or_insert(*before);
         }
         self
     }
@@ -215,6 +228,9 @@ pub struct Window {
     pub requests: u64,
     /// How many of them with 5xx.
     pub errors: u64,
+    /// How many the ingress answered with 502, 503 or 504. Some of these may be the pods' own.
+    #[serde(default)]
+    pub refused: u64,
     /// How long they took.
     pub durations: Histogram,
     /// How many requests clients gave up, before there was an answer. As a pod counts on while it
@@ -280,7 +296,22 @@ impl Window {
             }
             window.add(&before.answered, &now_at.answered);
         }
+        // Of a pod of the ingress that is new it is not known when it began to count.
+        for (uid, now) in &later.refusals {
+            let before = earlier.refusals.get(uid);
+            window.refused += before.map_or(0, |before| now.saturating_sub(*before));
+        }
         window
+    }
+
+    /// How many requests failed with an answer, be it the ingress' alone.
+    pub fn failed(&self) -> u64 {
+        self.errors.max(self.refused)
+    }
+
+    /// How many requests were answered, be it by the ingress alone.
+    pub fn answered(&self) -> u64 {
+        self.requests + (self.failed() - self.errors)
     }
 
     /// This and what was answered right after it, of which `next` tells. So what a pod had counted
@@ -290,6 +321,7 @@ impl Window {
         Window {
             requests: self.requests + next.requests,
             errors: self.errors + next.errors,
+            refused: self.refused + next.refused,
             given_up: self.given_up + next.given_up,
             durations: self.durations.plus(&next.durations),
             span: self.span + next.span,
@@ -347,15 +379,26 @@ async fn counters(
 ) -> Result<Page, String> {
     let port =
         port(pod).ok_or_else(|| format!("it has no port that is named {METRICS:?} or {HTTP:?}"))?;
-    let (namespace, name) = (&cluster.namespace, pod.name_any());
-    let uri = format!("/api/v1/namespaces/{namespace}/pods/http:{name}:{port}/proxy{PATH}");
+    let (client, name) = (cluster.client(), pod.name_any());
+    let page = page(client, &cluster.namespace, &name, port, patience).await?;
+    read(&page, names)
+}
+
+/// What a pod shows at `/metrics`, or why it does not.
+pub(super) async fn page(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: i32,
+    within: Duration,
+) -> Result<String, String> {
+    let uri = format!("/api/v1/namespaces/{namespace}/pods/http:{pod}:{port}/proxy{PATH}");
     let request = Request::get(uri).body(Vec::new());
     let request = request.map_err(|error| error.to_string())?;
-    let text = match timeout(patience, cluster.client().request_text(request)).await {
-        Ok(answer) => answer.map_err(|error| crate::chain(&error))?,
-        Err(_) => return Err(format!("no answer within {patience:?}")),
-    };
-    read(&text, names)
+    match timeout(within, client.request_text(request)).await {
+        Ok(answer) => answer.map_err(|error| crate::chain(&error)),
+        Err(_) => Err(format!("no answer within {within:?}")),
+    }
 }
 
 /// The proxy knows the names of a Service's ports, but not of a pod's.
@@ -416,7 +459,7 @@ fn bound(sample: &Sample<'_>) -> Result<Duration, String> {
     .map_err(|text| format!("{} has le={text:?}", sample.name))
 }
 
-fn count(sample: &Sample<'_>) -> Result<u64, String> {
+pub(super) fn count(sample: &Sample<'_>) -> Result<u64, String> {
     /// Greater ones are not whole any more: 2^53.
     const GREATEST: f64 = 9_007_199_254_740_992.0;
     match sample.value {

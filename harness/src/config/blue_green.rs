@@ -29,6 +29,7 @@ pub(super) fn judge(
         baseline: judge_deadline(&section.baseline)?,
         analysis: section.analysis,
         metrics: section.metrics.clone(),
+        ingress: section.ingress.clone(),
         watch: judge_deadline(&section.watch)?,
         warm_up: judge_warm_up(&section.warm_up, &section.watch)?,
         drain: judge_drain(&section.drain)?,

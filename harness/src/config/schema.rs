@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::Fault;
 use super::judge::nearest;
 use super::remote::Action;
+use crate::blue_green::ingress::IngressMetrics;
 use crate::blue_green::policy::Evidence;
 use crate::blue_green::traffic::MetricNames;
 
@@ -209,6 +210,7 @@ pub(super) struct BlueGreen {
     pub analysis: Evidence,
     #[serde(default)]
     pub metrics: MetricNames,
+    pub ingress: Option<IngressMetrics>,
     pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,

@@ -15,7 +15,7 @@ pub enum Requirement {
     Engine,
     /// The engine at a Unix socket of this machine.
     Socket,
-    /// Mounting a file system.
+    /// Mounting a file system, or a namespace of its own: both take root.
     Mount,
     /// A registry to pull from, which the test starts.
     Registry,
@@ -77,7 +77,7 @@ pub async fn no_mount() -> Option<String> {
         Err(error) => format!("unshare: {error}"),
     };
     Some(format!(
-        "they mount a file system, and that takes root on Linux ({seen})"
+        "they mount file systems and make namespaces, and that takes root on Linux ({seen})"
     ))
 }
 

@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use super::attempt::{attempt, release};
-use super::ground::Ground;
+use super::ground::{Ground, SERVICE};
 use super::load::{Lanes, Load};
 use super::log::Log;
 use crate::{Mismatch, Scenario, Unmet};
@@ -20,6 +20,9 @@ const REVERT_WITHIN: Duration = Duration::from_secs(5);
 
 /// From the kubelet's first failure until the release says so.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
+
+/// No container listens there.
+const CLOSED_PORT: u16 = 8001;
 
 /// SCENARIOS 4: a tag that is not there.
 pub async fn bad_image(
@@ -169,11 +172,12 @@ pub async fn bad_smoke(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
+    let faults = json!({"error_share": 1.0});
     reverts(
         ground,
         scenario,
-        json!({"error_share": 1.0}),
         "after the switch",
+        at_fault(ground, faults),
     )
     .await
 }
@@ -183,7 +187,8 @@ pub async fn slow_green(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    reverts(ground, scenario, json!({"latency_ms": 300}), "latency").await
+    let faults = json!({"latency_ms": 300});
+    reverts(ground, scenario, "latency", at_fault(ground, faults)).await
 }
 
 /// SCENARIOS 8: the new version answers well and quickly, and three of ten requests not at all.
@@ -192,15 +197,60 @@ pub async fn silent_green(
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
     let faults = json!({"silent_share": 0.3});
-    reverts(ground, scenario, faults, "without an answer").await
+    reverts(
+        ground,
+        scenario,
+        "without an answer",
+        at_fault(ground, faults),
+    )
+    .await
+}
+
+/// The same, of a version that no request reaches: its pods have counted nothing then.
+pub async fn unreached_green(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+) -> Result<(), RunFolderError> {
+    let mut is_led_astray = false;
+    let fault = async |happened: &Happened, _: Colour| match happened {
+        // Its smoke has held; the revert's comes after the breach.
+        Happened::SmokeHeld { service, .. }
+            if service == SERVICE && !is_led_astray && !ground.subject.sabotage =>
+        {
+            is_led_astray = true;
+            ground.lead_to(json!(CLOSED_PORT)).await
+        }
+        Happened::Breached { .. } => ground.lead_to(json!("http")).await,
+        _ => Ok(()),
+    };
+    let named = "answered by the ingress itself";
+    let reverted = reverts(ground, scenario, named, fault).await;
+    let mended = ground.lead_to(json!("http")).await;
+    let claim = "the Service leads to its pods again";
+    let mended = async { mended.map(|()| ((), String::new())).map_err(Unmet::from) };
+    scenario.judge(claim, mended).await?;
+    reverted
+}
+
+/// Plants faults in every pod of the new version when it is switched to.
+fn at_fault<'a>(
+    ground: &'a Ground<'_>,
+    faults: serde_json::Value,
+) -> impl AsyncFnMut(&Happened, Colour) -> Result<(), Mismatch> + 'a {
+    async move |happened: &Happened, idle: Colour| match happened {
+        Happened::Settled { to, .. } if *to == idle && !ground.subject.sabotage => {
+            ground.put_faults_on_all(idle, &faults).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The new version is at fault from the switch on: it is taken back, in time.
 async fn reverts(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
-    faults: serde_json::Value,
     named: &str,
+    mut fault: impl AsyncFnMut(&Happened, Colour) -> Result<(), Mismatch>,
 ) -> Result<(), RunFolderError> {
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
@@ -211,10 +261,8 @@ async fn reverts(
     let idle = status.colours[1].colour;
     let mut planted = Ok(());
     let tried = attempt(ground, scenario, &version, &mut async |event| {
-        if matches!(event.what, Happened::Settled { to, .. } if to == idle)
-            && !ground.subject.sabotage
-        {
-            planted = ground.put_faults_on_all(idle, &faults).await;
+        if planted.is_ok() {
+            planted = fault(&event.what, idle).await;
         }
     })
     .await;

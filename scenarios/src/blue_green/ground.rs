@@ -267,6 +267,19 @@ impl Ground<'_> {
         Ok(())
     }
 
+    /// Has the active Service lead to another port of its pods.
+    pub async fn lead_to(&self, target_port: Value) -> Done {
+        let api = self.api::<Service>();
+        let found = api.get(SERVICE).await;
+        let found = found.map_err(|error| self.trouble("the active Service", error))?;
+        let mut ports = json!(found.spec.and_then(|it| it.ports));
+        ports[0]["targetPort"] = target_port;
+        let patch = Patch::Merge(json!({"spec": {"ports": ports}}));
+        let patched = api.patch(SERVICE, &as_deployer(), &patch).await;
+        patched.map_err(|error| self.trouble("a Service that can be changed", error))?;
+        Ok(())
+    }
+
     /// Objects of the release's namespace.
     pub fn api<K>(&self) -> Api<K>
     where

@@ -1,6 +1,5 @@
 //! Backing services from containers: what the engine has of an environment, and when.
 
-mod images;
 mod mount;
 mod socket;
 

@@ -82,6 +82,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
 
     pub(super) async fn check(&mut self, record: &Record) -> Result<Step, Stop> {
         if record.analysis == Evidence::Required {
+            self.tell_of_ingress().await;
             self.before = Some(self.first_reading(record.from).await?);
         }
         let held = health::every_pod(&self.objects, record.to, record.replicas).await?;

@@ -11,6 +11,7 @@ use crate::blue_green::colour::Colour;
 use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::histogram::Histogram;
+use crate::blue_green::ingress;
 use crate::blue_green::objects::colour_of;
 use crate::blue_green::policy::Evidence;
 use crate::blue_green::probe::Probe;
@@ -191,6 +192,17 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         }
     }
 
+    /// Says so where an ingress is to be asked and cannot be.
+    pub(super) async fn tell_of_ingress(&mut self) {
+        let Some(ingress) = &self.deployer.policy.ingress else {
+            return;
+        };
+        if let Err(why) = ingress::refusals(&self.objects, ingress, READING).await {
+            let text = format!("what the ingress answers by itself is not counted: {why}");
+            self.progress(text).await;
+        }
+    }
+
     /// One to compare later ones with: what a pod that it lacks counts later says nothing.
     pub(super) async fn first_reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
         let end = Instant::now() + FIRST_READING;
@@ -205,7 +217,14 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
 
     async fn reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
         let pods = self.objects.pods(colour).await?;
-        let (cluster, names) = (self.deployer.cluster, &self.deployer.policy.metrics);
-        Ok(Reading::of(cluster, &pods, names, READING).await)
+        let (cluster, policy) = (self.deployer.cluster, self.deployer.policy);
+        let reading = Reading::of(cluster, &pods, &policy.metrics, READING);
+        let Some(ingress) = &policy.ingress else {
+            return Ok(reading.await);
+        };
+        let refusals = ingress::refusals(&self.objects, ingress, READING);
+        let (reading, refusals) = tokio::join!(reading, refusals);
+        // One that cannot be asked is told of before the switch, and does not stand in the way.
+        Ok(reading.with_refusals(refusals.unwrap_or_default()))
     }
 }

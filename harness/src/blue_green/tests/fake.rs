@@ -47,6 +47,9 @@ pub struct State {
     pub resource_version: u64,
     /// Paths of patches, in their order.
     pub patched: Vec<String>,
+    /// How many requests the ingress answers by itself between two looks, from the switch on.
+    pub refuses: u64,
+    refused: u64,
 }
 
 /// An autoscaler.
@@ -154,6 +157,8 @@ impl Fake {
             away_until: None,
             resource_version: 1,
             patched: Vec::new(),
+            refuses: 0,
+            refused: 0,
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
@@ -196,6 +201,9 @@ fn answer(state: &mut State, asked: &Asked) -> (u16, Value) {
     }
     if asked.method == "PATCH" {
         state.patched.push(asked.path.clone());
+    }
+    if asked.path.contains("/namespaces/edge/") {
+        return ingress(state, asked);
     }
     let path = asked.path.clone();
     let parts: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).collect();
@@ -515,6 +523,27 @@ fn autoscalers(state: &mut State, asked: &Asked) -> (u16, Value) {
             "status": {"desiredReplicas": it.desired, "currentReplicas": it.desired}})
     });
     list(all.collect())
+}
+
+/// The pod of an ingress that refuses so many requests between two looks, from the switch on.
+fn ingress(state: &mut State, asked: &Asked) -> (u16, Value) {
+    if !asked.path.ends_with("/metrics") {
+        return list(vec![
+            json!({"metadata": {"name": "router", "uid": "router"}}),
+        ]);
+    }
+    if state.active == Some(Colour::Green) {
+        state.refused += state.refuses;
+    }
+    let text = format!(
+        "# TYPE answers_total counter\n\
+         answers_total{{code=\"200\",service=\"trii-quotes-http\"}} 1000000\n\
+         answers_total{{code=\"502\",service=\"trii-quotes-http\"}} {}\n\
+         answers_total{{code=\"502\",service=\"trii-orders-http\"}} {}\n",
+        4000 + state.refused,
+        9000 + 100 * state.refused
+    );
+    (200, Value::String(text))
 }
 
 /// A Service asked through the API server.

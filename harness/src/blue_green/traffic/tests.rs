@@ -259,6 +259,7 @@ fn counted(counts: [u64; 2], restarts: i32) -> Reading {
         unread: None,
     };
     Reading {
+        refusals: BTreeMap::new(),
         at: Instant::now(),
         pods: [("uid-a".to_owned(), counted)].into(),
     }

@@ -18,6 +18,7 @@ fn policy() -> Policy {
         baseline: Duration::from_secs(10),
         watch: Duration::from_secs(20),
         analysis: Evidence::Required,
+        ingress: None,
         metrics: MetricNames::default(),
         warm_up: Duration::from_secs(4),
         drain: Duration::from_secs(10),

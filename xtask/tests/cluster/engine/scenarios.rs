@@ -33,7 +33,7 @@ fn run(arguments: &[&str]) -> Ended {
 }
 
 /// Every one of them, but for `kill`.
-const ALL: [&str; 14] = [
+const ALL: [&str; 15] = [
     "blue-green/happy",
     "blue-green/purity",
     "blue-green/bad-image",
@@ -42,6 +42,7 @@ const ALL: [&str; 14] = [
     "blue-green/bad-smoke",
     "blue-green/slow-green",
     "blue-green/silent-green",
+    "blue-green/unreached-green",
     "blue-green/drain",
     "blue-green/keep-alive",
     "blue-green/scaled-switch",
@@ -61,11 +62,12 @@ const SOON_TOLD: [&str; 6] = [
 ];
 
 /// Those whose sabotage takes as long as they do.
-const TOLD_LATE: [&str; 9] = [
+const TOLD_LATE: [&str; 10] = [
     "blue-green/happy",
     "blue-green/never-ready",
     "blue-green/slow-green",
     "blue-green/silent-green",
+    "blue-green/unreached-green",
     "blue-green/drain",
     "blue-green/keep-alive",
     "blue-green/scaled-switch",

@@ -1,6 +1,8 @@
 //! What the engine's containers meet is told of its machine, and not of the process that asks: a
 //! pipeline's container has fewer rights than they, and another view of the processes.
 
+mod images;
+
 use std::process::Command;
 
 /// What `doctor` says of it, run through a program that becomes it.

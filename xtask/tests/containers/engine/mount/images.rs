@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::engine;
+use crate::engine::engine;
 use crate::machine::{Process, eventually, processes};
 use crate::rig::SECONDS;
 
