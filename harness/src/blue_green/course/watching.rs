@@ -37,7 +37,7 @@ const FIRST_READING: Duration = Duration::from_secs(5);
 
 /// What a new colour is watched by.
 enum Watched {
-    Users(Users),
+    Users(Box<Users>),
     Probe(Probe),
     /// How often its containers had been started again before.
     Restarts(u64),
@@ -159,12 +159,12 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                     Some(reading) => reading,
                     None => self.first_reading(record.to).await?,
                 };
-                Watched::Users(Users {
+                Watched::Users(Box::new(Users {
                     last,
                     in_flight: VecDeque::new(),
                     counted: Window::default(),
                     warm_at: (!warm_up.is_zero()).then(|| Instant::now() + warm_up),
-                })
+                }))
             }
             Evidence::Probe => Watched::Probe(Probe::begin(&self.objects, self.deployer.smoke)),
             Evidence::None => Watched::Restarts(self.restarts(record.to).await?),

@@ -109,7 +109,7 @@ impl Site<'_> {
             let ready = pods.iter().filter(is_new).filter(|it| is_ready(it));
             match ready.count() == before.items.len() {
                 true => Observation::Ready(()),
-                false => Observation::NotYet(format!("{} pods", pods.items.len()).into()),
+                false => Observation::NotYet(format!("{} pods", pods.items.len())),
             }
         });
         replaced.await.unwrap();
