@@ -1,6 +1,7 @@
 //! All that one prober saw.
 
 use crate::answer::Answer;
+use crate::difference::ClockDifference;
 use crate::lag::Lag;
 
 /// Where a prober stands.
@@ -27,6 +28,8 @@ pub struct Recording {
     pub lag: Option<Lag>,
     /// Answers that it told of and that did not arrive here.
     pub lost: u64,
+    /// How far its clock is from this machine's, where that is another.
+    pub clock: Option<ClockDifference>,
 }
 
 impl Recording {
@@ -37,6 +40,11 @@ impl Recording {
         };
         if self.lost > 0 {
             return Some(format!("{} of its answers were lost on the way", self.lost));
+        }
+        if let Some(clock) = self.clock.filter(|it| !it.may_be_none()) {
+            return Some(format!(
+                "{clock}: what it saw cannot be told by the moments of a release"
+            ));
         }
         if self.answers.is_empty() {
             return Some("the prober asked nothing".into());

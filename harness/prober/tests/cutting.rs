@@ -56,6 +56,7 @@ fn recording(from: Vantage, answers: Vec<Answer>) -> Recording {
         ended: 5_000_000,
         lag: Some(Lag::default()),
         lost: 0,
+        clock: None,
     }
 }
 

@@ -1,13 +1,14 @@
 //! A prober in the cluster: a pod whose log is its answers.
 //!
 //! Its times are of its node's clock: phases cut at this machine's moments are as exact as the
-//! two clocks agree. A kind cluster's nodes have this machine's.
+//! two clocks agree. A kind cluster's nodes have this machine's, unless its engine is in a virtual
+//! machine or elsewhere: how far they differ is measured, by its first and its last words.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::prober::line::{Reader, Said};
-use ::prober::{Answer, Lag, Recording, Spec, SpecError, Target, Vantage};
+use ::prober::{Answer, ClockDifference, Lag, Recording, Spec, SpecError, Target, Vantage};
 use futures::{AsyncBufReadExt, StreamExt};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceRequirements};
 use kube::api::{DeleteParams, LogParams, PostParams};
@@ -119,6 +120,8 @@ pub struct Inside {
     following: Following,
     /// The longest that its last requests may take.
     longest: Duration,
+    /// Until then it asks, unless it is ended.
+    until: Instant,
     deleted: bool,
 }
 
@@ -135,9 +138,27 @@ struct Place {
 struct Heard {
     began: Option<u64>,
     end: Option<(u64, Lag)>,
+    /// By this machine's clock: what was done before its next words, the creation of its pod or
+    /// the deletion.
+    done: u64,
+    clock: Option<ClockDifference>,
     lost: u64,
     /// The last line that was none of a prober's.
     complaint: Option<String>,
+}
+
+impl Heard {
+    /// It says when it is, by its clock.
+    fn says(&mut self, sent: u64) {
+        let told = ClockDifference::of(sent, self.done, now());
+        self.clock = Some(self.clock.map_or(told, |before| before.and(told)));
+    }
+}
+
+/// Microseconds since the Unix epoch, by this machine's clock.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    ::prober::micros(since.unwrap_or_default())
 }
 
 /// The task that reads the log; it ends with this.
@@ -164,8 +185,9 @@ impl Inside {
     ) -> Result<Inside, InsideError> {
         spec.check()?;
         let end = Instant::now() + deadline;
-        let place = Place::create(client, namespace, &pod(image, spec), end).await?;
         let (heard, seen) = (Arc::<Mutex<Heard>>::default(), Seen::default());
+        hear(&heard, |heard| heard.done = now());
+        let place = Place::create(client, namespace, &pod(image, spec), end).await?;
         let following = follow(place.clone(), heard.clone(), seen.clone());
         let inside = Inside {
             place,
@@ -173,6 +195,7 @@ impl Inside {
             seen,
             following: Following(tokio::spawn(following)),
             longest: spec.longest_timeout(),
+            until: Instant::now() + Duration::from_secs_f64(spec.seconds),
             deleted: false,
         };
         match inside.begun(end).await {
@@ -215,6 +238,10 @@ impl Inside {
     /// # Errors
     /// [`InsideError::Delete`].
     pub async fn end(mut self) -> Result<Recording, InsideError> {
+        // One that ended by itself has said so before.
+        if Instant::now() < self.until {
+            hear(&self.heard, |heard| heard.done = now());
+        }
         self.place.delete().await?;
         self.deleted = true;
         // When it is not done in time, what was heard until then is what there is.
@@ -227,6 +254,7 @@ impl Inside {
             ended: heard.end.map_or(last, |(at, _)| at),
             lag: heard.end.map(|(_, lag)| lag),
             lost: heard.lost,
+            clock: heard.clock,
             answers,
         }))
     }
@@ -338,8 +366,14 @@ async fn read(place: &Place, reader: &mut Reader, heard: &Mutex<Heard>, seen: &S
         hear(heard, |heard| {
             heard.lost = reader.lost();
             match said {
-                Ok(Said::Ready(began)) => heard.began = Some(began),
-                Ok(Said::End(at, lag)) => heard.end = Some((at, lag)),
+                Ok(Said::Ready(began)) => {
+                    heard.began = Some(began);
+                    heard.says(began);
+                }
+                Ok(Said::End(at, lag)) => {
+                    heard.end = Some((at, lag));
+                    heard.says(at);
+                }
                 Ok(_) => {}
                 // What the program complains of; or half a line, where the log broke off.
                 Err(_) => heard.complaint = Some(line),
@@ -407,14 +441,21 @@ mod tests {
         }
     }
 
-    /// A log of so many answers.
+    /// What the log says at the time when it is read.
+    type Log = Box<dyn Fn() -> String + Send + Sync>;
+
+    fn said(log: impl Fn() -> String + Send + Sync + 'static) -> Log {
+        Box::new(log)
+    }
+
+    /// A log of so many answers, which begins and ends now.
     fn log(answers: u64, lag: Option<Lag>) -> String {
-        let mut bytes = Vec::new();
-        let mut writer = Writer::ready(&mut bytes, 1_000, vec!["new-connection".into()]).unwrap();
+        let (began, mut bytes) = (now(), Vec::new());
+        let mut writer = Writer::ready(&mut bytes, began, vec!["new-connection".into()]).unwrap();
         for number in 0..answers {
             let answer = Answer {
                 lane: "new-connection".into(),
-                intended: 1_000 + number,
+                intended: began + number,
                 sent_after: 1,
                 took: 2,
                 outcome: Outcome::Status(200),
@@ -425,7 +466,7 @@ mod tests {
             writer.answer(&answer).unwrap();
         }
         if let Some(lag) = lag {
-            writer.end(9_000, lag).unwrap();
+            writer.end(began + 20, lag).unwrap();
         }
         String::from_utf8(bytes).unwrap()
     }
@@ -437,13 +478,13 @@ mod tests {
 
     /// A cluster whose pod runs until it is deleted, and says `logs`, the last one again
     /// and again.
-    fn cluster(logs: Vec<String>) -> Server {
+    fn cluster(logs: Vec<Log>) -> Server {
         let (asked_for_log, deleted) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Server::new(move |asked: &Asked| {
             if asked.path.ends_with("/log") {
                 let times = asked_for_log.fetch_add(1, SeqCst);
                 let log = &logs[times.min(logs.len() - 1)];
-                return (200, Value::String(log.clone()));
+                return (200, Value::String(log()));
             }
             if asked.method == "DELETE" {
                 deleted.store(1, SeqCst);
@@ -478,19 +519,38 @@ mod tests {
 
     #[tokio::test]
     async fn its_log_is_its_answers_even_when_that_breaks_off() {
-        let whole = log(10, Some(Lag::default()));
-        let half = whole[..whole.len() / 2].to_owned();
-        let server = cluster(vec![half, whole]);
+        let whole = || log(10, Some(Lag::default()));
+        let half = move || whole()[..whole().len() / 2].to_owned();
+        let server = cluster(vec![said(half), said(whole)]);
         let recording = start(&server).await.unwrap().end().await.unwrap();
         assert_eq!((recording.answers.len(), recording.lost), (10, 0));
-        assert_eq!((recording.began, recording.ended), (1_000, 9_000));
+        assert!(recording.began < recording.ended);
         assert_eq!(recording.inconclusive(), None);
         is_deleted(&server).await;
     }
 
     #[tokio::test]
+    async fn one_whose_clock_is_off_is_not_told_by_this_machines_moments() {
+        let of_an_hour_ago = || {
+            let mut bytes = Vec::new();
+            let began = now() - 3_600_000_000;
+            let lanes = vec!["new-connection".into()];
+            let mut writer = Writer::ready(&mut bytes, began, lanes).unwrap();
+            writer.end(began + 20, Lag::default()).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        let server = cluster(vec![said(of_an_hour_ago)]);
+        let recording = start(&server).await.unwrap().end().await.unwrap();
+        let clock = recording.clock.unwrap();
+        let hour = -3_600_000_000;
+        assert!(clock.least <= hour && clock.most >= hour, "{clock}");
+        let why = recording.inconclusive().unwrap();
+        assert!(why.starts_with("its clock is -36"), "{why}");
+    }
+
+    #[tokio::test]
     async fn without_its_last_words_it_proves_nothing() {
-        let server = cluster(vec![log(10, None)]);
+        let server = cluster(vec![said(|| log(10, None))]);
         let recording = start(&server).await.unwrap().end().await.unwrap();
         assert_eq!((recording.answers.len(), recording.lag), (10, None));
         assert!(recording.inconclusive().is_some());
@@ -498,9 +558,11 @@ mod tests {
 
     #[tokio::test]
     async fn lines_that_are_missing_are_counted() {
-        let whole = log(10, Some(Lag::default()));
-        let gone = whole.lines().filter(|line| !line.starts_with("[4,"));
-        let server = cluster(vec![gone.collect::<Vec<_>>().join("\n")]);
+        let server = cluster(vec![said(|| {
+            let whole = log(10, Some(Lag::default()));
+            let gone = whole.lines().filter(|line| !line.starts_with("[4,"));
+            gone.collect::<Vec<_>>().join("\n")
+        })]);
         let recording = start(&server).await.unwrap().end().await.unwrap();
         assert_eq!((recording.answers.len(), recording.lost), (9, 1));
         assert!(recording.inconclusive().unwrap().contains("lost"));
@@ -508,7 +570,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_pod_is_restricted_bounded_and_found() {
-        let server = cluster(vec![log(1, Some(Lag::default()))]);
+        let server = cluster(vec![said(|| log(1, Some(Lag::default())))]);
         start(&server).await.unwrap().end().await.unwrap();
         let created = &server.requests()[0];
         assert_eq!(created.path, "/api/v1/namespaces/trii-monitoring/pods");
@@ -541,14 +603,14 @@ mod tests {
 
     #[tokio::test]
     async fn dropped_it_is_deleted() {
-        let server = cluster(vec![log(1, None)]);
+        let server = cluster(vec![said(|| log(1, None))]);
         drop(start(&server).await.unwrap());
         is_deleted(&server).await;
     }
 
     #[tokio::test]
     async fn what_cannot_be_followed_makes_no_pod() {
-        let server = cluster(vec![log(1, None)]);
+        let server = cluster(vec![said(|| log(1, None))]);
         let client = server.cluster(MONITORING).client().clone();
         let mut spec = spec();
         spec.lanes[0].rate = 0.0;

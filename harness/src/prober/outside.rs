@@ -71,6 +71,7 @@ impl Outside {
             ended: self.probing.now(),
             lag: Some(self.probing.ended().await),
             lost: 0,
+            clock: None,
         }
     }
 }

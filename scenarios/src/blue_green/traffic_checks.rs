@@ -68,6 +68,11 @@ pub async fn nothing_failed(
     evidence: impl FnOnce(&Cut) -> Result<String, Unmet>,
 ) -> Result<(), RunFolderError> {
     let cut = watched.cut();
+    for recording in &watched.recordings {
+        if let Some(clock) = recording.clock {
+            scenario.note(format!("{}: {clock}", recording.from))?;
+        }
+    }
     if let Some(cut) = &cut {
         tell_phases(scenario, cut)?;
     }

@@ -101,6 +101,7 @@ mod tests {
             ended: 1_000_000,
             lag: Some(lag),
             lost: 0,
+            clock: None,
         };
         Told::of(&recording, "v1", "v2")
     }
