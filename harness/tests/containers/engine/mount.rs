@@ -1,7 +1,5 @@
 //! Provisioning a dockerd of this machine's own, in namespaces of a test's own: neither the
 //! machine's settings nor its engine are touched, and all that is started ends with the test.
-//!
-//! The tests of `alone` are what is run in there.
 
 #[path = "../../support/namespaces.rs"]
 mod namespaces;
@@ -9,6 +7,9 @@ mod namespaces;
 use std::fs;
 use std::path::Path;
 
+use harness::engine::{Engine, PATIENCE};
+use harness::provision::{self, Need, Places, Plan, ProvisionError, Stopped};
+use miette::Diagnostic;
 use tempfile::TempDir;
 
 /// Nothing is at `/usr/local/lib`, and a capability is lacking.
@@ -19,16 +20,30 @@ const ON_A_REDUCED_MACHINE: [&str; 3] = [
 exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource "$0" "$@""#,
 ];
 
-/// Runs one test of `alone` with these settings for dockerd. Returns its folder.
+const NEEDS: [Need; 2] = [Need::Runtime, Need::Engine];
+
+/// Runs a test of this module there, with these settings for dockerd. Returns its folder.
 #[track_caller]
 fn run_alone(test: &str, settings: &str) -> TempDir {
     let room = TempDir::new().unwrap();
     let data = room.path().join("data").display().to_string();
     let before = room.path().join("before.json");
     fs::write(&before, settings.replace("DATA", &data)).unwrap();
-    let name = format!("engine::mount::alone::{test}");
+    let name = format!("engine::mount::{test}");
     namespaces::run_alone(&name, room.path(), &ON_A_REDUCED_MACHINE);
     room
+}
+
+/// Puts the settings where dockerd reads them.
+fn places(room: &Path) -> Places {
+    let docker = Path::new("/etc/docker");
+    let _ = fs::remove_dir_all(docker);
+    fs::create_dir(docker).unwrap();
+    fs::copy(room.join("before.json"), docker.join("daemon.json")).unwrap();
+    Places {
+        tools_dir: room.join("tools"),
+        state_dir: room.join("state"),
+    }
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -40,81 +55,57 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn a_dockerd_is_started_with_its_owners_settings_and_stopped() {
+#[tokio::test]
+async fn a_dockerd_is_started_with_its_owners_settings_and_stopped() {
+    if let Some(room) = namespaces::room() {
+        return it_starts_and_stops(places(&room)).await;
+    }
     let settings = r#"{"data-root": "DATA", "log-driver": "local"}"#;
-    let room = run_alone("it_starts_and_stops", settings);
+    let name = "a_dockerd_is_started_with_its_owners_settings_and_stopped";
+    let room = run_alone(name, settings);
     let folder = room.path().join("etc/docker");
     let kept = fs::read(folder.join("daemon.json.before-trii-rehearsal")).unwrap();
     assert_eq!(kept, fs::read(room.path().join("before.json")).unwrap());
 }
 
-#[test]
-fn settings_that_cannot_be_read_stop_provisioning_and_stay() {
+async fn it_starts_and_stops(places: Places) {
+    let plan = Plan::for_needs(&NEEDS, places.clone()).await;
+    println!("{}", plan.describe());
+    plan.apply(|told| println!("{told:?}")).await.unwrap();
+    let engine = Engine::find(PATIENCE).await.unwrap();
+    let info = engine.client().info().await.unwrap();
+    assert_eq!(info.default_runtime.as_deref(), Some("trii-rehearsal"));
+    assert_eq!(info.logging_driver.as_deref(), Some("local"));
+    let again = Plan::for_needs(&NEEDS, places.clone()).await;
+    assert!(again.is_empty(), "{}", again.describe());
+    let stopped = provision::stop_engine(&places.state_dir).await.unwrap();
+    assert_eq!(stopped, Stopped::Ended);
+    assert!(Engine::find(PATIENCE).await.is_err());
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_read_stop_provisioning_and_stay() {
+    if let Some(room) = namespaces::room() {
+        return it_is_refused(places(&room)).await;
+    }
     let settings = "{\n  \"log-driver\": \"local\",\n}\n";
-    let room = run_alone("it_is_refused", settings);
+    let name = "settings_that_cannot_be_read_stop_provisioning_and_stay";
+    let room = run_alone(name, settings);
     let folder = room.path().join("etc/docker");
     let now = fs::read_to_string(folder.join("daemon.json")).unwrap();
     assert_eq!(now, settings);
     assert_eq!(names(&folder), ["daemon.json"]);
 }
 
-/// In the namespaces.
-mod alone {
-    use std::fs;
-    use std::path::Path;
-
-    use harness::engine::{Engine, PATIENCE};
-    use harness::provision::{self, Need, Places, Plan, ProvisionError, Stopped};
-    use miette::Diagnostic;
-
-    use super::namespaces;
-
-    const NEEDS: [Need; 2] = [Need::Runtime, Need::Engine];
-
-    /// Puts the settings where dockerd reads them.
-    fn places() -> Places {
-        let room = namespaces::room();
-        let docker = Path::new("/etc/docker");
-        let _ = fs::remove_dir_all(docker);
-        fs::create_dir(docker).unwrap();
-        fs::copy(room.join("before.json"), docker.join("daemon.json")).unwrap();
-        Places {
-            tools_dir: room.join("tools"),
-            state_dir: room.join("state"),
-        }
-    }
-
-    #[tokio::test]
-    #[ignore = "another test runs it in namespaces"]
-    async fn it_starts_and_stops() {
-        let places = places();
-        let plan = Plan::for_needs(&NEEDS, places.clone()).await;
-        println!("{}", plan.describe());
-        plan.apply(|told| println!("{told:?}")).await.unwrap();
-        let engine = Engine::find(PATIENCE).await.unwrap();
-        let info = engine.client().info().await.unwrap();
-        assert_eq!(info.default_runtime.as_deref(), Some("trii-rehearsal"));
-        assert_eq!(info.logging_driver.as_deref(), Some("local"));
-        let again = Plan::for_needs(&NEEDS, places.clone()).await;
-        assert!(again.is_empty(), "{}", again.describe());
-        let stopped = provision::stop_engine(&places.state_dir).await.unwrap();
-        assert_eq!(stopped, Stopped::Ended);
-        assert!(Engine::find(PATIENCE).await.is_err());
-    }
-
-    #[tokio::test]
-    #[ignore = "another test runs it in namespaces"]
-    async fn it_is_refused() {
-        let plan = Plan::for_needs(&NEEDS, places()).await;
-        let refused = plan.apply(|told| println!("{told:?}")).await.unwrap_err();
-        let ProvisionError::ByHand { what, .. } = &refused else {
-            panic!("{refused:?}");
-        };
-        let place = "/etc/docker/daemon.json:3:1: dockerd's settings are no JSON";
-        assert!(what.starts_with(place), "{what}");
-        let help = refused.help().unwrap().to_string();
-        assert!(help.contains("mend that line"), "{help}");
-        assert!(Engine::find(PATIENCE).await.is_err());
-    }
+async fn it_is_refused(places: Places) {
+    let plan = Plan::for_needs(&NEEDS, places).await;
+    let refused = plan.apply(|told| println!("{told:?}")).await.unwrap_err();
+    let ProvisionError::ByHand { what, .. } = &refused else {
+        panic!("{refused:?}");
+    };
+    let place = "/etc/docker/daemon.json:3:1: dockerd's settings are no JSON";
+    assert!(what.starts_with(place), "{what}");
+    let help = refused.help().unwrap().to_string();
+    assert!(help.contains("mend that line"), "{help}");
+    assert!(Engine::find(PATIENCE).await.is_err());
 }
