@@ -428,9 +428,13 @@ pub struct BlueGreen {
 pub enum BlueGreenCommand {
     /// Release a version
     ///
+    /// A new configuration that waits in the idle colour is released with it; where the version is
+    /// live already, alone.
+    ///
     /// Exit code 0: it is live (or, with --manual, waits at the gate). 1: it did not hold and
-    /// was taken back. 4: refused, nothing was changed. 5: taken back, as there was not enough
-    /// traffic to tell.
+    /// was taken back, or it is live already and not well. 3: the API server does not answer, or
+    /// a release that had begun was not brought to its end: `deploy` goes on from there. 4:
+    /// refused, nothing was changed. 5: taken back, as there was not enough traffic to tell.
     Deploy(BlueGreenDeploy),
     /// Show what is live, what is under way, who is at it, and the releases before
     Status(BlueGreenService),

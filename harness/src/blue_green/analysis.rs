@@ -124,7 +124,7 @@ pub(super) fn judge_by_restarts(restarts: u64) -> Analysis {
             numbers: "no container was started again".to_owned(),
         },
         restarts => Analysis::Breach {
-            what: format!("containers were started again {restarts} times"),
+            what: format!("containers were started again {}", times(restarts)),
             measurable: Duration::ZERO,
         },
     }
@@ -136,8 +136,9 @@ fn judge_pods(baseline: &Window, now: &Window) -> Finding {
     let pods = now.pods;
     if now.restarts > baseline.restarts {
         return Finding::Breach(format!(
-            "containers were started again {} times, {} before the switch",
-            now.restarts, baseline.restarts
+            "containers were started again {}, {} before the switch",
+            times(now.restarts),
+            times(baseline.restarts)
         ));
     }
     match now.unread.first() {
@@ -343,6 +344,14 @@ impl std::fmt::Display for Share {
             f,
             "{of} of {all} requests ({lower} to {upper} with 95 % confidence)"
         )
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        0 => "not once".to_owned(),
+        1 => "once".to_owned(),
+        more => format!("{more} times"),
     }
 }
 
