@@ -14,7 +14,7 @@ use super::configuration;
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::lock::Lock;
-use super::objects::{LIVE, Objects, as_deployer, as_replacing_deployer, colour_of};
+use super::objects::{LIVE, Objects, as_deployer, colour_of};
 use super::patience::fenced;
 use super::switch::meddled;
 
@@ -152,16 +152,15 @@ impl Changes<'_> {
             if side.colour != colour || !sides.reconfigured(self.objects.service) {
                 return Ok(());
             }
-            let template = configuration::template_like(self.objects.service, side, &sides.live)?;
-            let mut changed = side.deployment.clone();
-            changed.spec.template = template;
-            // Its resourceVersion is the precondition.
-            let replaced = self.unless_changed(&what, async || {
-                api.replace(&name, &as_replacing_deployer(), &changed)
-                    .await
-                    .map(drop)
+            let template = configuration::patch_as(self.objects.service, side, &sides.live);
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": side.deployment.resource_version()},
+                "spec": {"template": template},
+            }));
+            let changed = self.unless_changed(&what, async || {
+                api.patch(&name, &as_deployer(), &patch).await.map(drop)
             });
-            if replaced.await?.is_some() {
+            if changed.await?.is_some() {
                 return Ok(());
             }
         }

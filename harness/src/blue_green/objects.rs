@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::ResourceExt;
-use kube::api::{ListParams, PatchParams, PostParams};
+use kube::api::{ListParams, PatchParams};
 
 use super::FIELD_MANAGER;
 use super::colour::{Colour, TRACK};
@@ -282,14 +282,6 @@ pub fn as_deployer() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
-    }
-}
-
-/// The same, for an object that is written as a whole.
-pub(super) fn as_replacing_deployer() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
     }
 }
 

@@ -7,12 +7,12 @@ use std::fmt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::ObjectMeta;
+use kube::api::{ObjectMeta, PostParams};
 use serde::{Deserialize, Serialize};
 
+use super::FIELD_MANAGER;
 use super::colour::Colour;
 use super::error::BlueGreenError;
-use super::objects::as_replacing_deployer;
 use super::patience::patiently;
 use super::policy::Evidence;
 use super::traffic::Window;
@@ -206,7 +206,10 @@ impl Book {
         let name = map.metadata.name.clone().unwrap_or_default();
         let is_new = map.metadata.resource_version.is_none();
         let saved = patiently("write the record", async || {
-            let parameters = as_replacing_deployer();
+            let parameters = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
             let written = match is_new {
                 true => api.create(&parameters, map).await,
                 false => api.replace(&name, &parameters, map).await,
