@@ -545,6 +545,8 @@ mod tests {
             ("max_latency_ratio = 2.0", "max_latency_ratio = 0.5"),
             ("max_latency_ratio = 2.0", "max_latency_ratio = inf"),
             ("[blue_green]", "[blue_green]\nmax_latency_ms = 0"),
+            ("{namespace}-{service}-*", "market-data"),
+            ("port = 9000", "port = 0"),
             ("smoke = [\"/quotes\"]", "smoke = [\"quotes\"]"),
             ("smoke = [\"/quotes\"]", "smoke = [\"/quotes of all\"]"),
             ("[services.market-data-service]", "[services.market-data]"),

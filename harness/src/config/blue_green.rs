@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::judge::{fault, judge_deadline, judge_service};
 use super::{Fault, schema};
 use crate::blue_green::analysis::Thresholds;
+use crate::blue_green::ingress::IngressMetrics;
 use crate::blue_green::policy::{Policy, expected};
 use crate::service::Service;
 
@@ -29,7 +30,7 @@ pub(super) fn judge(
         baseline: judge_deadline(&section.baseline)?,
         analysis: section.analysis,
         metrics: section.metrics.clone(),
-        ingress: section.ingress.clone(),
+        ingress: section.ingress.as_ref().map(judge_ingress).transpose()?,
         watch: judge_deadline(&section.watch)?,
         warm_up: judge_warm_up(&section.warm_up, &section.watch)?,
         drain: judge_drain(&section.drain)?,
@@ -48,6 +49,25 @@ pub(super) fn judge(
         },
         smoke: judge_smoke(services)?,
     })
+}
+
+/// Without a label everything that the ingress answers would be held against each service.
+fn judge_ingress(ingress: &Spanned<IngressMetrics>) -> Result<IngressMetrics, Fault> {
+    let metrics = ingress.get_ref();
+    let names_service = metrics.labels.values().any(|it| it.contains("{service}"));
+    match (names_service, metrics.port) {
+        (false, _) => Err(fault(
+            ingress,
+            "no label tells what leads to a service".to_owned(),
+            "labels = {service = \"{namespace}-{service}-*\"}, say: one names {service}",
+        )),
+        (true, 0) => Err(fault(
+            ingress,
+            "nothing is at port 0".to_owned(),
+            "the port of the controller's /metrics, e.g. 9000",
+        )),
+        (true, _) => Ok(metrics.clone()),
+    }
 }
 
 fn judge_lease(seconds: &Spanned<u32>) -> Result<Duration, Fault> {

@@ -210,7 +210,7 @@ pub(super) struct BlueGreen {
     pub analysis: Evidence,
     #[serde(default)]
     pub metrics: MetricNames,
-    pub ingress: Option<IngressMetrics>,
+    pub ingress: Option<Spanned<IngressMetrics>>,
     pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,
