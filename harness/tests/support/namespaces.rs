@@ -39,6 +39,9 @@ pub fn run_alone(name: &str, room: &Path, through: &[&str]) {
         .args(["--exact", name, "--nocapture"])
         // There is no network, and nothing to be had from it.
         .env("CARGO_NET_OFFLINE", "true")
+        // Nor is the engine there that it may name.
+        .env_remove("DOCKER_HOST")
+        .env_remove("DOCKER_CONTEXT")
         .env(ROOM, room)
         .output()
         .unwrap();
