@@ -90,9 +90,15 @@ fn colours_differ_in_nothing_but_their_colour() {
     let stable = of_colour(&stable, "market-data-service", "stable");
     let own = |name: &str| format!("{{\"configMapRef\":{{\"name\":\"{name}\"}}}}");
     let its = configuration(&coloured);
+    let blue = blue.replace(&own(&its), &own("market-data-service"));
+    let known_by = coloured
+        .get("Deployment", "market-data-service-blue")
+        .unwrap();
+    let known_by = known_by.at("/spec/template/metadata/annotations/trii.co~1configuration");
+    assert!(known_by.is_string());
     assert_eq!(
-        stable.replace(&own("market-data-service"), &own(&its)),
-        blue
+        stable,
+        blue.replace(&format!(",\"trii.co/configuration\":{known_by}"), "")
     );
 }
 
