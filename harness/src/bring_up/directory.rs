@@ -30,15 +30,17 @@ pub async fn remove(path: &Path) -> Result<(), String> {
 }
 
 /// A System V segment outlives the processes that used it. Postgres removes its own at
-/// every end but SIGKILL, and its `postmaster.pid` with it.
+/// every end but SIGKILL, and its `postmaster.pid` with it. `postgres --check`, which initdb
+/// runs, has a segment and no such file.
 async fn remove_shared_memory(directory: &Path) -> Result<(), String> {
     let pid_file = directory.join("data/postmaster.pid");
     let text = match std::fs::read_to_string(&pid_file) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => return Err(in_words(&pid_file, &error)),
     };
-    let Some(segment) = Segment::of_postmaster(&text) else {
+    let of_postmaster = Segment::of_postmaster(&text);
+    let Some(segment) = of_postmaster.or_else(|| Segment::of_data(&directory.join("data"))) else {
         return Ok(());
     };
     let unused = wait::until(
@@ -81,6 +83,21 @@ impl Segment {
         Some(Segment { key, id })
     }
 
+    /// Postgres' key is the inode of its data directory (its `port/sysv_shmem.c`). One of another
+    /// file system may have that, too: what is in use is not ours.
+    #[cfg(target_os = "linux")]
+    fn of_data(data: &Path) -> Option<Segment> {
+        use std::os::unix::fs::MetadataExt;
+        let inode = std::fs::metadata(data).ok()?.ino();
+        let table = std::fs::read_to_string("/proc/sysvipc/shm").ok()?;
+        unused_in(&table, inode)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of_data(_: &Path) -> Option<Segment> {
+        None
+    }
+
     /// How many processes have it attached; `None` when it is gone. An id that is used
     /// again has another key.
     #[cfg(target_os = "linux")]
@@ -107,9 +124,39 @@ fn users_in(table: &str, segment: &Segment) -> Option<u32> {
     })
 }
 
+/// The segment of this inode's key, 32 bits of it, that no process has attached.
+#[cfg(target_os = "linux")]
+fn unused_in(table: &str, inode: u64) -> Option<Segment> {
+    let key = (inode as u32).cast_signed().to_string();
+    table.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let id = (*columns.first()? == key && *columns.get(6)? == "0").then_some(columns.get(1)?);
+        id.map(|id| Segment {
+            key: key.clone(),
+            id: (*id).to_owned(),
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_initdb_left_is_known_by_the_directorys_inode() {
+        let table = "\
+       key      shmid perms                  size  cpid  lpid nattch   uid
+  11238361     753698   600                    56  7586  7586      0  1001
+  11238362     753699   600                    56  7587  7587      2  1001
+";
+        let found = unused_in(table, 11_238_361).unwrap();
+        assert_eq!(found.id, "753698");
+        // Of 64 bits, the key has 32.
+        assert_eq!(unused_in(table, (1 << 32) + 11_238_361), Some(found));
+        assert_eq!(unused_in(table, 11_238_362), None, "it is in use");
+        assert_eq!(unused_in(table, 4711), None);
+    }
 
     const PID_FILE: &str =
         "4711\n/tmp/x/data\n1795580729\n39495\n\n127.0.0.1\n 27265057        12\nready   \n";
