@@ -151,7 +151,7 @@ impl BlueGreen {
             BlueGreen::UnreachedGreen => (
                 "blue-green/unreached-green",
                 8,
-                "a version that the ingress cannot reach is found by what it answers itself, and taken back",
+                "a version that the ingress cannot reach is found by the ingress' own errors, and taken back",
                 "the ingress reaches it",
             ),
             BlueGreen::Drain => (

@@ -43,7 +43,7 @@ impl Recording {
         }
         if let Some(clock) = self.clock.filter(|it| !it.may_be_none()) {
             return Some(format!(
-                "{clock}: what it saw cannot be told by the moments of a release"
+                "{clock}: its answers cannot be assigned to the phases of a release"
             ));
         }
         if self.answers.is_empty() {

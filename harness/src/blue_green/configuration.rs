@@ -2,11 +2,10 @@
 //! chart changes it where nothing runs, and it goes live as a version does: by a release.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::colour::TRACK;
-use super::objects::{Objects, Side, VERSION};
+use super::objects::{Side, VERSION};
 
 /// What `kubectl rollout restart` leaves: it changes nothing else.
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
@@ -19,10 +18,8 @@ pub(crate) fn differ(service: &str, one: &Deployment, other: &Deployment) -> boo
 /// A Deployment's pod template, without what tells colours and versions apart.
 fn of(service: &str, deployment: &Deployment) -> Value {
     let mut template = json!(deployment.spec.template);
-    for container in containers(&mut template) {
-        if container["name"] == service {
-            container["image"] = Value::Null;
-        }
+    if let Some(image) = image(&mut template, service) {
+        *image = Value::Null;
     }
     forget(&mut template);
     template
@@ -33,16 +30,19 @@ fn of(service: &str, deployment: &Deployment) -> Value {
 pub(super) fn patch_as(service: &str, side: &Side, like: &Side) -> Value {
     let mut own = json!(side.deployment.spec.template);
     let mut wanted = json!(like.deployment.spec.template);
-    let image = containers(&mut own).find(|it| it["name"] == service);
-    let image = image.map_or(Value::Null, |it| it["image"].clone());
-    for container in containers(&mut wanted) {
-        if container["name"] == service {
-            container["image"] = image.clone();
-        }
+    if let Some((own, wanted)) = image(&mut own, service).zip(image(&mut wanted, service)) {
+        wanted.clone_from(own);
     }
     set_track(&mut wanted, side.colour.name());
     wanted["metadata"]["labels"][VERSION] = json!(side.version);
     merge_patch(&own, &wanted)
+}
+
+/// The image of the service's own container.
+fn image<'t>(template: &'t mut Value, service: &str) -> Option<&'t mut Value> {
+    let containers = template["spec"]["containers"].as_array_mut()?;
+    let own = containers.iter_mut().find(|it| it["name"] == service)?;
+    own.get_mut("image")
 }
 
 /// The JSON merge patch (RFC 7396) that makes the one of the other. A list is replaced as a whole.
@@ -60,19 +60,6 @@ fn merge_patch(from: &Value, to: &Value) -> Value {
         (name.clone(), merge_patch(before, value))
     });
     Value::Object(gone.chain(other).collect())
-}
-
-/// How a person sees it.
-pub(super) fn look_command(objects: &Objects<'_>, side: &Side) -> String {
-    objects.kubectl(&format!(
-        "get deployment {} -o yaml",
-        side.deployment.name_any()
-    ))
-}
-
-fn containers(template: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let containers = template["spec"]["containers"].as_array_mut();
-    containers.into_iter().flatten()
 }
 
 /// Colours are told apart by one label, wherever it stands.

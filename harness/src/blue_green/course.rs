@@ -19,7 +19,7 @@ use super::record::{Book, Record, Step};
 use super::requests::{RequestMap, Requests};
 use super::stop::{Stop, Why};
 use super::traffic::Reading;
-use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, configuration, preflight, switch};
+use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight, switch};
 use crate::cluster::rollout::RolloutError;
 
 /// A release under way, and who follows it.
@@ -103,7 +103,10 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 "{} has another configuration than {}, which is live: it is released with {version} (`{}`)",
                 sides.idle.colour,
                 sides.live.colour,
-                configuration::look_command(&self.objects, &sides.idle)
+                self.objects.kubectl(&format!(
+                    "get deployment {} -o yaml",
+                    self.objects.deployment(sides.idle.colour)
+                ))
             );
             self.progress(text).await;
         }

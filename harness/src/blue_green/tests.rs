@@ -150,6 +150,13 @@ async fn a_release_moves_all_traffic_and_empties_the_old_colour() {
     assert!(matches!(again, Conclusion::AlreadyLive { .. }), "{again:?}");
 }
 
+async fn release_by(fake: &Fake, policy: &Policy, version: &str) -> Conclusion {
+    let deployer = deployer(fake, policy, "first");
+    let mut observe = async |_: &Event| {};
+    let concluded = deployer.run(deploy(version, false), &mut observe);
+    concluded.await.unwrap()
+}
+
 /// With an ingress that refuses so many requests between two looks.
 async fn release_behind_ingress(fake: &Fake, refuses: u64) -> Conclusion {
     fake.with(|it| it.refuses = refuses);
@@ -161,12 +168,7 @@ async fn release_behind_ingress(fake: &Fake, refuses: u64) -> Conclusion {
         requests: "answers_total".to_owned(),
         labels: [("service".to_owned(), "{namespace}-{service}-*".to_owned())].into(),
     });
-    let deployer = deployer(fake, &policy, "first");
-    let mut observe = async |_: &Event| {};
-    deployer
-        .run(deploy("v2", false), &mut observe)
-        .await
-        .unwrap()
+    release_by(fake, &policy, "v2").await
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,13 +201,7 @@ fn what_pods_and_ingress_both_tell_of_counts_once() {
 
 /// The chart has given it to the idle colour.
 async fn release_configuration(fake: &Fake) -> Conclusion {
-    let policy = policy();
-    let deployer = deployer(fake, &policy, "configuration");
-    let mut observe = async |_: &Event| {};
-    deployer
-        .run(deploy("v1", false), &mut observe)
-        .await
-        .unwrap()
+    release_by(fake, &policy(), "v1").await
 }
 
 #[tokio::test(start_paused = true)]

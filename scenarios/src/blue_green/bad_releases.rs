@@ -211,21 +211,21 @@ pub async fn unreached_green(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let mut is_led_astray = false;
+    let mut is_misdirected = false;
     let fault = async |happened: &Happened, _: Colour| match happened {
         // Its smoke has held; the revert's comes after the breach.
         Happened::SmokeHeld { service, .. }
-            if service == SERVICE && !is_led_astray && !ground.subject.sabotage =>
+            if service == SERVICE && !is_misdirected && !ground.subject.sabotage =>
         {
-            is_led_astray = true;
-            ground.lead_to(json!(CLOSED_PORT)).await
+            is_misdirected = true;
+            ground.set_target_port(json!(CLOSED_PORT)).await
         }
-        Happened::Breached { .. } => ground.lead_to(json!("http")).await,
+        Happened::Breached { .. } => ground.set_target_port(json!("http")).await,
         _ => Ok(()),
     };
     let named = "answered by the ingress itself";
     let reverted = reverts(ground, scenario, named, fault).await;
-    let mended = ground.lead_to(json!("http")).await;
+    let mended = ground.set_target_port(json!("http")).await;
     let claim = "the Service leads to its pods again";
     let mended = async { mended.map(|()| ((), String::new())).map_err(Unmet::from) };
     scenario.judge(claim, mended).await?;

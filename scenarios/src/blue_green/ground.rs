@@ -267,8 +267,8 @@ impl Ground<'_> {
         Ok(())
     }
 
-    /// Has the active Service lead to another port of its pods.
-    pub async fn lead_to(&self, target_port: Value) -> Done {
+    /// Has the active Service send requests to this port of its pods.
+    pub async fn set_target_port(&self, target_port: Value) -> Done {
         let api = self.api::<Service>();
         let found = api.get(SERVICE).await;
         let found = found.map_err(|error| self.trouble("the active Service", error))?;
