@@ -6,6 +6,7 @@
 //! traffic on one colour, and the next one, on whatever machine, goes on from there.
 
 pub mod analysis;
+pub mod canary;
 mod changes;
 pub mod colour;
 pub(crate) mod configuration;
@@ -23,6 +24,7 @@ mod patience;
 pub mod policy;
 mod preflight;
 mod probe;
+pub mod prometheus;
 mod proxy;
 pub mod record;
 mod relay;
@@ -30,11 +32,15 @@ mod requests;
 pub mod status;
 mod stop;
 mod switch;
+mod together;
 pub mod traffic;
 
+use std::fmt;
 use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +60,7 @@ use objects::Objects;
 use record::{Book, Entry, Outcome, Record};
 use relay::relayed;
 use requests::{Request, RequestMap, Wanted};
+use together::Member;
 
 /// Whom the API server remembers as the one who moves traffic. The cluster's policy lets
 /// nobody else.
@@ -203,6 +210,75 @@ impl Conclusion {
     }
 }
 
+/// How a release of one or more services ended.
+#[derive(Debug)]
+pub struct Concluded {
+    /// Each service, in its order, and how its release ended.
+    pub each: Vec<(String, Result<Conclusion, BlueGreenError>)>,
+    /// The service for which all of them were taken back, or not begun.
+    pub failed: Option<String>,
+}
+
+/// Does what is asked of one or more services, as one release: each comes after those that it
+/// calls. Traffic of each moves once those hold that it calls, and no old colour goes before all
+/// of them hold; where one does not, all are taken back.
+pub async fn run_together(
+    deployers: &[Deployer<'_>],
+    ask: Ask<'_>,
+    observe: &mut impl AsyncFnMut(&str, &Event),
+) -> Concluded {
+    let services: Vec<&str> = deployers.iter().map(|it| it.service).collect();
+    let members = Member::of(&services);
+    let observe = Mutex::new(observe);
+    let each = deployers.iter().zip(&members);
+    let each = each.map(async |(deployer, member)| {
+        let mut tell = async |event: &Event| {
+            let mut observe = observe.lock().await;
+            (observe)(deployer.service, event).await;
+        };
+        let concluded = deployer.run_as(Some(member.clone()), ask, &mut tell).await;
+        match &concluded {
+            Ok(conclusion) if conclusion.exit_code() == ExitCode::Held => {}
+            Ok(conclusion) => drop(member.fail(&conclusion.to_string())),
+            Err(error) => drop(member.fail(&error.to_string())),
+        }
+        member.is_back();
+        (deployer.service.to_owned(), concluded)
+    });
+    Concluded {
+        each: join_all(each).await,
+        failed: members.first().and_then(Member::failed_first),
+    }
+}
+
+impl fmt::Display for Conclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Conclusion::AlreadyLive { version, colour } => {
+                write!(f, "{version} is live already, as {colour}: nothing to do")
+            }
+            Conclusion::LiveUnwell {
+                version,
+                colour,
+                why,
+            } => write!(
+                f,
+                "{version} is live already, as {colour}, and is not well: {why}"
+            ),
+            Conclusion::AtGate { version, colour } => {
+                write!(f, "{version} is ready as {colour} and waits at the gate")
+            }
+            Conclusion::Released { version, colour } => {
+                write!(f, "{version} is live, as {colour}")
+            }
+            Conclusion::TakenBack { why, .. } => {
+                write!(f, "taken back before any traffic: {why}")
+            }
+            Conclusion::Reverted { why, .. } => write!(f, "traffic is back where it was: {why}"),
+        }
+    }
+}
+
 /// What a release would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -226,6 +302,16 @@ impl Deployer<'_> {
     /// [`BlueGreenError`]; a release that does not hold is no error, but a [`Conclusion`].
     pub async fn run(
         &self,
+        ask: Ask<'_>,
+        observe: &mut impl AsyncFnMut(&Event),
+    ) -> Result<Conclusion, BlueGreenError> {
+        self.run_as(None, ask, observe).await
+    }
+
+    /// As one of the services of a release, where it is one of several.
+    async fn run_as(
+        &self,
+        member: Option<Member>,
         ask: Ask<'_>,
         observe: &mut impl AsyncFnMut(&Event),
     ) -> Result<Conclusion, BlueGreenError> {
@@ -259,7 +345,7 @@ impl Deployer<'_> {
             }
             (lock, _) => lock?,
         };
-        let concluded = match Course::open(self, &lock, observe).await {
+        let concluded = match Course::open(self, &lock, member, observe).await {
             // Large, and on top of what the caller holds.
             Ok(mut course) => Box::pin(course.run(ask)).await,
             Err(error) => Err(error),

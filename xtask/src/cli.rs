@@ -453,8 +453,11 @@ pub enum BlueGreenCommand {
 /// Arguments of `blue-green deploy`.
 #[derive(Args)]
 pub struct BlueGreenDeploy {
+    /// The service, as its Service is called; several are released together, or none of them
+    #[arg(long, value_name = "SERVICE", required = true)]
+    pub service: Vec<String>,
     #[command(flatten)]
-    pub of: BlueGreenService,
+    pub named: Named,
     /// The version: the tag of an image that the nodes have or can pull
     #[arg(long, value_name = "VERSION")]
     pub version: String,

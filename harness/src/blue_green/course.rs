@@ -2,6 +2,7 @@
 //! be done twice, so that whoever comes after a deployer that died goes on from there.
 
 mod ends;
+mod others;
 mod steps;
 mod watching;
 
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::canary::Canary;
 use super::changes::Changes;
 use super::colour::Colour;
 use super::error::BlueGreenError;
@@ -18,7 +20,9 @@ use super::objects::{LIVE, Objects, Side};
 use super::record::{Book, Record, Step};
 use super::requests::{RequestMap, Requests};
 use super::stop::{Stop, Why};
+use super::together::{Member, Progress};
 use super::traffic::Reading;
+use others::Decided;
 use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight, switch};
 use crate::cluster::rollout::RolloutError;
 
@@ -29,6 +33,8 @@ pub(super) struct Course<'a, O> {
     changes: Changes<'a>,
     lock: &'a Lock,
     book: Book,
+    /// Where it is one of several services of the release.
+    member: Option<Member>,
     /// What is asked of the release from elsewhere.
     requests: Option<Requests>,
     /// Traffic on the live colour when the checks began, for the baseline.
@@ -43,6 +49,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     pub async fn open(
         deployer: &'a Deployer<'a>,
         lock: &'a Lock,
+        member: Option<Member>,
         observe: &'a mut O,
     ) -> Result<Self, BlueGreenError> {
         let objects = deployer.objects();
@@ -52,6 +59,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             changes: Changes { objects, lock },
             lock,
             book: Book::read(deployer.cluster, deployer.service).await?,
+            member,
             requests: None,
             before: None,
             on_new: None,
@@ -61,17 +69,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// Does what is asked.
     pub async fn run(&mut self, ask: Ask<'_>) -> Result<Conclusion, BlueGreenError> {
-        let concluded = match ask {
-            Ask::Deploy { version, manual } => self.deploy(version, manual).await,
-            Ask::Promote => self.promote().await,
-            Ask::Abort => self.abort().await,
-            Ask::Pause => Err(wrong_step(
-                &self.record()?,
-                "paused",
-                "nobody is at work on it: it stays where it is until `deploy`, `promote` or `abort`",
-            )),
-            Ask::End => self.end().await,
-        };
+        let concluded = self.carry_out(ask).await;
         concluded.map_err(|source| match &self.book.record {
             Some(record) if record.deployer == self.deployer.holder.to_string() => {
                 BlueGreenError::Unfinished {
@@ -83,6 +81,22 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             }
             _ => source,
         })
+    }
+
+    async fn carry_out(&mut self, ask: Ask<'_>) -> Result<Conclusion, BlueGreenError> {
+        self.must_be_of_these()?;
+        self.until_all(Progress::Locked).await?;
+        match ask {
+            Ask::Deploy { version, manual } => self.deploy(version, manual).await,
+            Ask::Promote => self.promote().await,
+            Ask::Abort => self.abort().await,
+            Ask::Pause => Err(wrong_step(
+                &self.record()?,
+                "paused",
+                "nobody is at work on it: it stays where it is until `deploy`, `promote` or `abort`",
+            )),
+            Ask::End => self.end().await,
+        }
     }
 
     /// Releases `version`, after what an earlier deployer left was seen to.
@@ -112,10 +126,15 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         }
         let replicas = preflight::replicas(&self.objects, &sides.live).await?;
         preflight::look(&self.objects, &sides, replicas).await?;
-        preflight::evidence(self.deployer.policy.analysis, self.deployer.smoke)?;
+        let (policy, smoke) = (self.deployer.policy, self.deployer.smoke);
+        preflight::evidence(&self.objects, sides.live.colour, policy, smoke).await?;
+        let canary = self.canary().await?;
+        let release = self.release_of_others(version).await?;
+        self.until_all(Progress::Possible).await?;
         let now = Timestamp::now();
         self.write(Record {
-            release: self.deployer.release.clone(),
+            release: release.unwrap_or_else(|| self.deployer.release.clone()),
+            together: self.services(),
             version: version.to_owned(),
             old_version: sides.live.version,
             from: sides.live.colour,
@@ -123,7 +142,9 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             replicas,
             manual,
             reconfigured,
-            analysis: self.deployer.policy.analysis,
+            analysis: policy.analysis,
+            canary,
+            weight: 0,
             deployer: self.deployer.holder.to_string(),
             begun: now,
             step: Step::BringUp,
@@ -135,13 +156,31 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         self.go_on().await
     }
 
+    /// How the ingress leads traffic to the new colour, where it can.
+    async fn canary(&mut self) -> Result<Option<Canary>, BlueGreenError> {
+        let Some(canary) = &self.deployer.policy.canary else {
+            return Ok(None);
+        };
+        match self.objects.no_canary().await? {
+            None => Ok(Some(canary.clone())),
+            Some(because) => {
+                self.tell(Happened::CanarySkipped { because }).await;
+                Ok(None)
+            }
+        }
+    }
+
     /// The version is live; that says nothing of whether its pods are well.
     async fn already_live(&mut self, live: Side) -> Result<Conclusion, BlueGreenError> {
         let (version, colour) = (live.version, live.colour);
+        self.reached(Progress::Possible);
         let selector = self.objects.selector(colour);
         let deadline = self.deployer.policy.green_ready;
         Ok(match self.follow_rollout(&selector, deadline, "").await {
-            Ok(()) => Conclusion::AlreadyLive { version, colour },
+            Ok(()) => {
+                self.reached(Progress::Drained);
+                Conclusion::AlreadyLive { version, colour }
+            }
             Err(RolloutError::Cluster(error)) => return Err(error.into()),
             Err(error) => Conclusion::LiveUnwell {
                 version,
@@ -170,6 +209,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let sides = self.objects.sides().await?;
         let replicas = preflight::replicas(&self.objects, &sides.live).await?;
         record.replicas = record.replicas.max(replicas);
+        self.until_all(Progress::Possible).await?;
         self.write(record).await?;
         self.go_on().await
     }
@@ -179,7 +219,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let Some(record) = self.book.record.clone() else {
             return self.clear_idle().await;
         };
-        if record.step == Step::Retire {
+        if record.step == Step::Retire || self.decided(&record).await? == Decided::Forward {
             self.live_while_retiring(&record).await?;
             return Err(wrong_step(
                 &record,
@@ -286,15 +326,21 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let live = self.objects.live().await?;
         let (switched, not_switched) = (live == Some(old.to), live == Some(old.from));
         let same = old.version == version;
+        let decided = self.decided(&old).await?;
+        // What several services have begun together, they end together.
+        let is_finished = same || decided == Decided::Forward || old.together.is_empty();
         // Nobody left that one: it waits for a person.
         if old.step == Step::Gate && !same {
             self.deployer.must_be_ours(Some(&old))?;
         }
         let course = match old.step {
+            _ if decided == Decided::Back => None,
             // Who is live now counts: somebody may have moved traffic by hand.
-            Step::Retire | Step::Drain if switched => Some(old.step),
+            Step::Retire | Step::Drain if switched && is_finished => Some(old.step),
             Step::Switch | Step::Analyse if switched && same => Some(old.step),
-            Step::BringUp | Step::Check | Step::Gate | Step::Switch if not_switched && same => {
+            Step::BringUp | Step::Check | Step::Gate | Step::Canary | Step::Switch
+                if not_switched && same =>
+            {
                 // Traffic of hours ago is nothing to compare with.
                 old.baseline = None;
                 Some(Step::BringUp)
@@ -312,6 +358,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             how,
         })
         .await;
+        // The others are of the release that is wanted now.
+        let member = if same { None } else { self.member.take() };
         let concluded = match course {
             Some(step) => {
                 old.step = step;
@@ -326,11 +374,15 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 self.take_back(Why::Failed(why), Instant::now()).await?
             }
         };
+        if member.is_some() {
+            self.member = member;
+        }
         Ok(same.then_some(concluded))
     }
 
     /// From where the record is to the end, or back.
     async fn go_on(&mut self) -> Result<Conclusion, BlueGreenError> {
+        self.reached_by(self.record()?.step);
         let request_map = self.request_map();
         self.requests = Some(Requests::of(request_map, &self.record()?.release));
         loop {
@@ -343,6 +395,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             };
             match next {
                 Ok(step) => self.begin(step).await?,
+                Err(Stop::TakeBack(why)) if !self.fail(why.text()) => {
+                    let text = format!("too late to take back, {}", why.text());
+                    self.progress(text).await;
+                    self.begin(Step::Retire).await?;
+                }
                 Err(Stop::TakeBack(why)) => return self.take_back(why, Instant::now()).await,
                 Err(Stop::Leave(error)) => return Err(error),
             }
@@ -359,11 +416,19 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 None => std::future::pending().await,
             }
         };
+        let another = self.member.as_ref().map(Member::failed);
+        let another = async {
+            match another {
+                Some(another) => another.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             lost = lock.lost() => Err(lost.into()),
             () = called_off.cancelled() => Err(Stop::TakeBack(Why::CalledOff)),
             request = abort => Err(Stop::failed(request.to_string())),
+            failed = another => Err(failed.into()),
             next = self.step(step, record) => next,
         }
     }
@@ -371,7 +436,11 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     async fn step(&mut self, step: Step, record: &Record) -> Result<Step, Stop> {
         match step {
             Step::BringUp => self.bring_up(record).await,
-            Step::Check => self.check(record).await,
+            Step::Check => {
+                let next = self.check(record).await?;
+                self.wait_for_others(next).await
+            }
+            Step::Canary => self.weigh(record).await,
             Step::Switch => self.switch(record).await,
             Step::Analyse => self.analyse(record).await,
             Step::Drain => self.drain(record).await,
@@ -388,7 +457,9 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let mut record = self.record()?;
         record.step = step;
         record.since = Timestamp::now();
-        self.write(record).await
+        self.write(record).await?;
+        self.reached_by(step);
+        Ok(())
     }
 
     async fn write(&mut self, record: Record) -> Result<(), BlueGreenError> {

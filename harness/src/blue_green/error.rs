@@ -120,6 +120,28 @@ pub enum BlueGreenError {
         /// Since when.
         since: String,
     },
+    /// Another service of the release does not hold.
+    #[error("{service} is left as it is, since {other} does not hold: {why}")]
+    #[diagnostic(help("services of one release are released together, or none of them is"))]
+    Together {
+        /// This one.
+        service: String,
+        /// The other one.
+        other: String,
+        /// Why it does not.
+        why: String,
+    },
+    /// What is under way is a release of several services.
+    #[error("release {release} of {version} is of {}", .together.join(", "))]
+    #[diagnostic(help("name those services and no others, each by a --service of its own"))]
+    OfSeveral {
+        /// Its id.
+        release: String,
+        /// The version that it brings.
+        version: String,
+        /// The services.
+        together: Vec<String>,
+    },
     /// What was asked for is not possible where the release is.
     #[error("release {release} cannot be {asked}: it is at the step {step}")]
     #[diagnostic(help("{help}"))]
@@ -230,6 +252,8 @@ impl BlueGreenError {
             BlueGreenError::NothingUnderWay { .. } | BlueGreenError::WrongStep { .. } => {
                 "a release that is where this can be done to it"
             }
+            BlueGreenError::Together { .. } => "every service of the release to hold",
+            BlueGreenError::OfSeveral { .. } => "all services of the release",
             BlueGreenError::Anothers { .. }
             | BlueGreenError::Meddled { .. }
             | BlueGreenError::Overtaken { .. } => "nobody else at work on it",

@@ -74,6 +74,25 @@ pub enum Happened {
         /// Which Service.
         service: String,
     },
+    /// The ingress leads no traffic to the new colour before the switch, though it is to.
+    CanarySkipped {
+        /// Why.
+        because: String,
+    },
+    /// The ingress leads a share of its traffic to the new colour.
+    Weighed {
+        /// The colour.
+        to: Colour,
+        /// Of 100 requests, how many.
+        weight: u8,
+    },
+    /// Requests with a header reach the new colour from now on.
+    Shown {
+        /// The colour.
+        to: Colour,
+        /// The header.
+        header: String,
+    },
     /// The API server has taken the patch that moves traffic.
     Patched {
         /// Where traffic goes from now on.
@@ -146,6 +165,15 @@ impl fmt::Display for Happened {
             }
             Happened::SmokeSkipped { service } => {
                 write!(f, "{service} is not smoked: its `smoke` has no paths")
+            }
+            Happened::CanarySkipped { because } => {
+                write!(f, "no share of the traffic before the switch: {because}")
+            }
+            Happened::Weighed { to, weight } => {
+                write!(f, "{weight} % of the ingress' traffic goes to {to}")
+            }
+            Happened::Shown { to, header } => {
+                write!(f, "requests with `{header}: always` reach {to}")
             }
             Happened::Patched { to, .. } => write!(f, "traffic goes to {to}"),
             Happened::Settled {

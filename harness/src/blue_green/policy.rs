@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::Thresholds;
+use super::canary::Canary;
 use super::ingress::IngressMetrics;
+use super::prometheus::Prometheus;
 use super::traffic::MetricNames;
 use crate::service::Service;
 
@@ -18,16 +20,26 @@ pub enum Evidence {
     /// Users' requests, as the pods count them: without enough of them it is taken back.
     #[default]
     Required,
+    /// Users' requests, as Prometheus has them: as above.
+    Prometheus,
     /// Requests of the deployer's own on the smoke paths, for services without users or metrics.
     Probe,
     /// Nothing but that its pods stay ready and are not started again.
     None,
 }
 
+impl Evidence {
+    /// Whether it is what users' requests show.
+    pub fn is_users(self) -> bool {
+        matches!(self, Evidence::Required | Evidence::Prometheus)
+    }
+}
+
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Evidence::Required => "required",
+            Evidence::Prometheus => "prometheus",
             Evidence::Probe => "probe",
             Evidence::None => "none",
         })
@@ -48,9 +60,13 @@ pub struct Policy {
     pub analysis: Evidence,
     /// What the pods call the metrics that it is judged by.
     pub metrics: MetricNames,
+    /// Where Prometheus is, and what it is asked.
+    pub prometheus: Option<Prometheus>,
     /// Where an ingress counts what it answers by itself; none: it is not asked.
     pub ingress: Option<IngressMetrics>,
-    /// How long green is watched after the switch.
+    /// How the ingress leads traffic to green before the switch; none: it does not.
+    pub canary: Option<Canary>,
+    /// How long green is watched after the switch, and at each weight before it.
     pub watch: Duration,
     /// From the switch, the time whose latency is not held against green: its connections
     /// and caches are cold. Shorter than `watch`; its errors count from the first on.

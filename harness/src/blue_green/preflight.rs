@@ -1,17 +1,22 @@
 //! Whether a release may begin: nothing has been changed when it may not.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::colour::TRACK;
+use super::colour::{Colour, TRACK};
 use super::error::BlueGreenError;
 use super::headroom;
 use super::objects::{Objects, Side, Sides, in_words, selector_of};
 use super::patience::patiently;
-use super::policy::Evidence;
+use super::policy::{Evidence, Policy};
+use super::prometheus;
+
+/// For Prometheus' answer, where nothing depends on it yet.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A version that is a tag and a label, or why it is not.
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>
@@ -70,12 +75,27 @@ pub(super) async fn look(
 }
 
 /// What is to show whether the version holds can be had.
-pub(super) fn evidence(analysis: Evidence, smoke: &[String]) -> Result<(), BlueGreenError> {
-    match analysis {
-        Evidence::Probe if smoke.is_empty() => Err(BlueGreenError::preflight(
+pub(super) async fn evidence(
+    objects: &Objects<'_>,
+    live: Colour,
+    policy: &Policy,
+    smoke: &[String],
+) -> Result<(), BlueGreenError> {
+    match (policy.analysis, &policy.prometheus) {
+        (Evidence::Probe, _) if smoke.is_empty() => Err(BlueGreenError::preflight(
             "analysis is \"probe\", and there is nothing to ask",
             "give the service `smoke` paths in harness.toml, or have analysis = \"none\"",
         )),
+        (Evidence::Prometheus, Some(prometheus)) => {
+            let told = prometheus::counters(prometheus, objects, live, ANSWER).await;
+            told.map(drop).map_err(|why| {
+                let (namespace, service) = (&prometheus.namespace, &prometheus.service);
+                BlueGreenError::preflight(
+                    why,
+                    format!("[blue_green.prometheus] of harness.toml says what is asked of Service {service} in {namespace}: see that it is there, that you may get services/proxy of it, and that the query is good"),
+                )
+            })
+        }
         _ => Ok(()),
     }
 }

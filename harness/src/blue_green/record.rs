@@ -11,6 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use serde::{Deserialize, Serialize};
 
 use super::FIELD_MANAGER;
+use super::canary::Canary;
 use super::colour::Colour;
 use super::error::BlueGreenError;
 use super::patience::patiently;
@@ -34,6 +35,8 @@ pub enum Step {
     Check,
     /// Somebody has to say `promote` or `abort`.
     Gate,
+    /// A share of the ingress' traffic goes to the new colour, and is compared with what was.
+    Canary,
     /// The active Service's selector is changed.
     Switch,
     /// Measured traffic is compared with what it was on the old colour.
@@ -52,6 +55,7 @@ impl fmt::Display for Step {
             Step::BringUp => "bring-up",
             Step::Check => "check",
             Step::Gate => "gate",
+            Step::Canary => "canary",
             Step::Switch => "switch",
             Step::Analyse => "analyse",
             Step::Drain => "drain",
@@ -66,6 +70,10 @@ impl fmt::Display for Step {
 pub struct Record {
     /// Its id: that of the run that began it.
     pub release: String,
+    /// The services that are released together, each after those that it calls; none where it is
+    /// this one alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<String>,
     /// The version that is to be live.
     pub version: String,
     /// The version that was.
@@ -84,6 +92,12 @@ pub struct Record {
     /// What shows whether it holds.
     #[serde(default)]
     pub analysis: Evidence,
+    /// How the ingress leads traffic to it before the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// The share of the ingress' traffic that it has had at most before the switch, percent.
+    #[serde(default)]
+    pub weight: u8,
     /// Who is at it.
     pub deployer: String,
     /// When it began.

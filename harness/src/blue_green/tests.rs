@@ -23,6 +23,8 @@ fn policy() -> Policy {
         analysis: policy::Evidence::Required,
         metrics: traffic::MetricNames::default(),
         ingress: None,
+        canary: None,
+        prometheus: None,
         warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(5),
         thresholds: Thresholds {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::exposition::{self, Sample};
 use super::histogram::Histogram;
 use super::ingress::Refusals;
+use super::prometheus::Query;
 use crate::cluster::Cluster;
 
 /// The name of the port that metrics are at; where a pod has none, they are at the other one.
@@ -114,9 +115,13 @@ struct Page {
 
 impl Page {
     fn requests(&self) -> u64 {
-        let of_requests = |kind| matches!(kind, Kind::Good | Kind::Error);
-        let counted = self.answered.iter().filter(|(it, _)| of_requests(it.kind));
+        let counted = self.answered.iter();
+        let counted = counted.filter(|(it, _)| it.kind == Kind::Answered);
         counted.map(|(_, count)| count).sum()
+    }
+
+    fn add(&mut self, kind: Kind, sample: &Sample<'_>, count: u64) {
+        *self.answered.entry(series(kind, sample)).or_default() += count;
     }
 
     /// How many of them nobody waits for any more: begun, not answered, not in flight.
@@ -125,6 +130,36 @@ impl Page {
         i64::try_from(self.started?)
             .ok()?
             .checked_sub_unsigned(known)
+    }
+}
+
+/// A counter that Prometheus tells of.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// The pod that it is of.
+    pod: String,
+    series: Series,
+    count: u64,
+}
+
+impl Told {
+    /// By its sample in the answer to one of the queries.
+    ///
+    /// # Errors
+    /// What is no counter of one pod, or no bucket's bound.
+    pub fn of(query: Query, sample: &Sample<'_>) -> Result<Told, String> {
+        let kind = match query {
+            Query::Requests => Kind::Answered,
+            Query::Errors => Kind::Error,
+            Query::Durations => Kind::Within(bound(sample)?),
+        };
+        // A sum of several goes back when one of them goes, and says nothing then.
+        let pod = sample.label("pod").ok_or("a counter has no label `pod`")?;
+        Ok(Told {
+            pod: pod.to_owned(),
+            series: series(kind, sample),
+            count: count(sample)?,
+        })
     }
 }
 
@@ -140,9 +175,9 @@ struct Series {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// Answered, the server's errors left out.
-    Good,
-    /// Answered with 5xx.
+    /// Answered.
+    Answered,
+    /// Answered with 5xx; it is among those that were answered.
     Error,
     /// Answered within this time; [`Duration::MAX`]: at all.
     Within(Duration),
@@ -171,6 +206,33 @@ impl Reading {
         Reading {
             at,
             pods: join_all(asked).await.into_iter().collect(),
+            refusals: Refusals::new(),
+        }
+    }
+
+    /// What Prometheus has of these pods' requests, or why it tells nothing.
+    pub(super) fn of_prometheus(pods: &[Pod], told: Result<Vec<Told>, String>) -> Reading {
+        let counted = |pod: &Pod| Counted {
+            pod: pod.name_any(),
+            restarts: restarts(pod),
+            unread: told.as_ref().err().cloned(),
+            counters: told.as_ref().ok().map(|_| Page::default()),
+        };
+        let its = pods.iter().map(|pod| (pod.name_any(), counted(pod)));
+        let mut pods: BTreeMap<_, _> = its.collect();
+        for Told { pod, series, count } in told.into_iter().flatten() {
+            let counted = pods.entry(pod.clone()).or_insert_with(|| Counted {
+                pod,
+                restarts: 0,
+                unread: None,
+                counters: None,
+            });
+            let page = counted.counters.get_or_insert_default();
+            *page.answered.entry(series).or_default() += count;
+        }
+        Reading {
+            at: Instant::now(),
+            pods,
             refusals: Refusals::new(),
         }
     }
@@ -335,11 +397,8 @@ impl Window {
         for (series, count) in now {
             let more = count.saturating_sub(before.get(series).copied().unwrap_or(0));
             match series.kind {
-                Kind::Good => self.requests += more,
-                Kind::Error => {
-                    self.requests += more;
-                    self.errors += more;
-                }
+                Kind::Answered => self.requests += more,
+                Kind::Error => self.errors += more,
                 Kind::Within(bound) => {
                     let counts = durations.entry(&series.labels).or_default();
                     counts.insert(bound, more);
@@ -415,20 +474,17 @@ fn read(text: &str, names: &MetricNames) -> Result<Page, String> {
     let mut page = Page::default();
     for sample in samples {
         let count = count(&sample)?;
-        let kind = match names.meaning(sample.name) {
-            Some(Meaning::Started) => {
-                *page.started.get_or_insert(0) += count;
-                continue;
+        match names.meaning(sample.name) {
+            Some(Meaning::Started) => *page.started.get_or_insert(0) += count,
+            Some(Meaning::InFlight) => page.in_flight += count,
+            Some(Meaning::Durations) => page.add(Kind::Within(bound(&sample)?), &sample, count),
+            Some(Meaning::Requests) | None => {
+                page.add(Kind::Answered, &sample, count);
+                if is_error(&sample) {
+                    page.add(Kind::Error, &sample, count);
+                }
             }
-            Some(Meaning::InFlight) => {
-                page.in_flight += count;
-                continue;
-            }
-            Some(Meaning::Durations) => Kind::Within(bound(&sample)?),
-            _ if is_error(&sample) => Kind::Error,
-            _ => Kind::Good,
-        };
-        *page.answered.entry(series(kind, &sample)).or_default() += count;
+        }
     }
     Ok(page)
 }

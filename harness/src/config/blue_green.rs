@@ -9,8 +9,9 @@ use toml::Spanned;
 use super::judge::{fault, judge_deadline, judge_service};
 use super::{Fault, schema};
 use crate::blue_green::analysis::Thresholds;
+use crate::blue_green::canary::Canary;
 use crate::blue_green::ingress::IngressMetrics;
-use crate::blue_green::policy::{Policy, expected};
+use crate::blue_green::policy::{Evidence, Policy, expected};
 use crate::service::Service;
 
 /// A shorter lease leaves no time for a renewal that has to be tried again, and a longer one
@@ -28,9 +29,14 @@ pub(super) fn judge(
         lease: judge_lease(&section.lease)?,
         green_ready: judge_deadline(&section.green_ready)?,
         baseline: judge_deadline(&section.baseline)?,
-        analysis: section.analysis,
+        analysis: judge_analysis(section)?,
+        prometheus: section.prometheus.clone(),
         metrics: section.metrics.clone(),
         ingress: section.ingress.as_ref().map(judge_ingress).transpose()?,
+        canary: match &section.canary {
+            Some(canary) => Some(judge_canary(canary, *section.analysis.get_ref())?),
+            None => None,
+        },
         watch: judge_deadline(&section.watch)?,
         warm_up: judge_warm_up(&section.warm_up, &section.watch)?,
         drain: judge_drain(&section.drain)?,
@@ -67,6 +73,76 @@ fn judge_ingress(ingress: &Spanned<IngressMetrics>) -> Result<IngressMetrics, Fa
             "the port of the controller's /metrics, e.g. 9000",
         )),
         (true, _) => Ok(metrics.clone()),
+    }
+}
+
+fn judge_analysis(section: &schema::BlueGreen) -> Result<Evidence, Fault> {
+    match (section.analysis.get_ref(), &section.prometheus) {
+        (Evidence::Prometheus, None) => Err(fault(
+            &section.analysis,
+            "nothing says where Prometheus is, and what it is asked".to_owned(),
+            "[blue_green.prometheus] with namespace, service, port, requests, errors and durations",
+        )),
+        (analysis, _) => Ok(*analysis),
+    }
+}
+
+/// Each weight is watched by what users' requests show.
+fn judge_canary(
+    canary: &Spanned<schema::CanarySteps>,
+    analysis: Evidence,
+) -> Result<Canary, Fault> {
+    let schema::CanarySteps { weights, header } = canary.get_ref();
+    if let (Some(first), Evidence::Probe | Evidence::None) = (weights.first(), analysis) {
+        return Err(fault(
+            first,
+            format!("analysis = \"{analysis}\" does not tell whether a share of the traffic is well"),
+            "leave the weights out, or have analysis = \"required\"",
+        ));
+    }
+    if weights.is_empty() && header.is_none() {
+        return Err(fault(
+            canary,
+            "neither weights nor a header".to_owned(),
+            "weights = [5, 25, 100], header = \"x-preview\", or both",
+        ));
+    }
+    let mut before = 0;
+    for weight in weights {
+        let share = *weight.get_ref();
+        if share <= before || share > 100 {
+            return Err(fault(
+                weight,
+                format!("a weight of {share} % does not follow {before} %"),
+                "each is more than the one before, from 1 to 100",
+            ));
+        }
+        before = share;
+    }
+    if let (Some(last), 1..100) = (weights.last(), before) {
+        return Err(fault(
+            last,
+            format!("the last weight is {before} %"),
+            "the last is 100, which is the switch of the active Service: [5, 25, 100]",
+        ));
+    }
+    let header = header.as_ref().map(judge_header).transpose()?;
+    let shares = weights.iter().map(|it| *it.get_ref());
+    Ok(Canary {
+        weights: shares.filter(|it| *it < 100).collect(),
+        header,
+    })
+}
+
+/// RFC 9110, 5.6.2.
+fn judge_header(header: &Spanned<String>) -> Result<String, Fault> {
+    match hyper::http::HeaderName::try_from(header.get_ref()) {
+        Ok(name) => Ok(name.as_str().to_owned()),
+        Err(_) => Err(fault(
+            header,
+            format!("{:?} cannot be a header's name", header.get_ref()),
+            "letters, digits and '-', e.g. \"x-preview\"",
+        )),
     }
 }
 

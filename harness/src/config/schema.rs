@@ -15,6 +15,7 @@ use super::judge::nearest;
 use super::remote::Action;
 use crate::blue_green::ingress::IngressMetrics;
 use crate::blue_green::policy::Evidence;
+use crate::blue_green::prometheus::Prometheus;
 use crate::blue_green::traffic::MetricNames;
 
 #[derive(Debug, Deserialize)]
@@ -207,10 +208,12 @@ pub(super) struct BlueGreen {
     pub green_ready: Spanned<u32>,
     pub baseline: Spanned<u32>,
     pub watch: Spanned<u32>,
-    pub analysis: Evidence,
+    pub analysis: Spanned<Evidence>,
     #[serde(default)]
     pub metrics: MetricNames,
     pub ingress: Option<Spanned<IngressMetrics>>,
+    pub canary: Option<Spanned<CanarySteps>>,
+    pub prometheus: Option<Prometheus>,
     pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,
@@ -220,6 +223,15 @@ pub(super) struct BlueGreen {
     pub max_latency_ratio: Spanned<f64>,
     pub min_latency_increase_ms: Spanned<u32>,
     pub max_latency_ms: Option<Spanned<u32>>,
+}
+
+/// How an ingress leads traffic to a new colour before the switch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CanarySteps {
+    #[serde(default)]
+    pub weights: Vec<Spanned<u8>>,
+    pub header: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,6 +11,7 @@ use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::record::{Outcome, Record, Step};
 use crate::blue_green::stop::Why;
+use crate::blue_green::traffic::Window;
 use crate::blue_green::{Conclusion, switch};
 use crate::cluster::rollout;
 use crate::run::millis;
@@ -20,6 +21,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// For an old colour that has lost some of its pods to have them again.
 const CAPACITY: Duration = Duration::from_secs(10);
+
+/// An ingress controller follows within seconds.
+const INGRESS_FOLLOWS: Duration = Duration::from_secs(10);
+
+/// So long without a request, and a colour is not led to any more.
+const NOT_ASKED: Duration = Duration::from_secs(1);
 
 /// Over a pod's grace period, until the kubelet has told that it ended.
 const AFTER_GRACE: Duration = Duration::from_secs(30);
@@ -96,16 +103,27 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         record.since = Timestamp::now();
         self.write(record.clone()).await?;
         self.tell(Happened::Began { step: Step::Revert }).await;
+        self.fail(why.text());
+        if let Some(member) = &self.member {
+            member.until_callers_are_back().await;
+        }
         let switched = self.objects.live().await? != Some(record.from);
+        self.stop_leading(&record).await?;
         if switched {
             self.revert(&record, since).await?;
+        } else if record.weight > 0 {
+            self.until_not_asked(&record, since).await?;
+        }
+        if let Some(member) = &self.member {
+            member.is_back();
         }
         self.changes.mark(record.from, true).await?;
         self.changes.mark(record.to, false).await?;
         self.changes.show(record.to).await?;
         self.empty(record.to).await?;
         self.let_go().await?;
-        let outcome = match switched {
+        let had_traffic = switched || record.weight > 0;
+        let outcome = match had_traffic {
             true => Outcome::Reverted,
             false => Outcome::TakenBack,
         };
@@ -116,6 +134,40 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             Outcome::Reverted => Conclusion::Reverted { why, inconclusive },
             _ => Conclusion::TakenBack { why, inconclusive },
         })
+    }
+
+    /// Waits until the ingress, which leads no traffic to the new colour any more, has followed:
+    /// its pods must not end before.
+    async fn until_not_asked(
+        &mut self,
+        record: &Record,
+        since: Instant,
+    ) -> Result<(), BlueGreenError> {
+        let mut last = self.first_reading(record.analysis, record.to).await?;
+        let end = Instant::now() + INGRESS_FOLLOWS;
+        loop {
+            sleep(NOT_ASKED).await;
+            let now = self.first_reading(record.analysis, record.to).await?;
+            let more = Window::between(&last, &now);
+            if more.requests == 0 && more.in_flight == 0 {
+                break;
+            }
+            if Instant::now() >= end {
+                let text = format!(
+                    "{} is still asked {INGRESS_FOLLOWS:?} after its canary Ingresses were deleted",
+                    record.to
+                );
+                self.progress(text).await;
+                break;
+            }
+            last = now;
+        }
+        self.tell(Happened::Reverted {
+            why: record.why.clone().unwrap_or_default(),
+            millis: millis(since.elapsed()),
+        })
+        .await;
+        Ok(())
     }
 
     async fn revert(&mut self, record: &Record, since: Instant) -> Result<(), BlueGreenError> {

@@ -6,7 +6,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Course;
+use super::watching::Watch;
 use crate::blue_green::analysis::Analysis;
+use crate::blue_green::canary::Canary;
 use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::objects::{VERSION, tag};
@@ -15,6 +17,7 @@ use crate::blue_green::record::{Record, Step};
 use crate::blue_green::relay::relayed;
 use crate::blue_green::requests::Requests;
 use crate::blue_green::stop::{Stop, Why};
+use crate::blue_green::together::Progress;
 use crate::blue_green::{Conclusion, health, preflight, switch};
 use crate::cluster::rollout::{self, RolloutError};
 
@@ -31,6 +34,10 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                 "image": format!("{repository}:{}", record.version),
             }]},
         });
+        if record.canary.is_some() {
+            // Of whoever left it at a later step.
+            self.changes.stop_leading().await?;
+        }
         self.changes.hold(record.to, record.replicas).await?;
         self.changes
             .bring_up(record.to, record.replicas, &template)
@@ -81,20 +88,71 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     }
 
     pub(super) async fn check(&mut self, record: &Record) -> Result<Step, Stop> {
-        if record.analysis == Evidence::Required {
+        if record.analysis.is_users() {
             self.tell_of_ingress().await;
-            self.before = Some(self.first_reading(record.from).await?);
+            self.before = Some(self.first_reading(record.analysis, record.from).await?);
         }
         let held = health::every_pod(&self.objects, record.to, record.replicas).await?;
         self.tell(held).await;
         let preview = self.objects.preview();
         switch::settled(&self.objects, &preview, record.to, Instant::now()).await?;
         self.smoke(&preview, &record.version).await?;
+        if let Some(canary) = &record.canary {
+            self.changes.lead(canary, 0).await?;
+            if let Some(header) = canary.header.clone() {
+                let to = record.to;
+                self.tell(Happened::Shown { to, header }).await;
+            }
+        }
         let asked = self.requests.as_ref().and_then(Requests::stops_at_gate);
+        let has_weights = |it: &Canary| !it.weights.is_empty();
         Ok(match asked.unwrap_or(record.manual) {
             true => Step::Gate,
+            false if record.canary.as_ref().is_some_and(has_weights) => Step::Canary,
             false => Step::Switch,
         })
+    }
+
+    /// Has the ingress lead one share after the other of its traffic to the new colour, each
+    /// for as long as it takes to tell whether it holds.
+    pub(super) async fn weigh(&mut self, record: &Record) -> Result<Step, Stop> {
+        let mut record = record.clone();
+        let canary = record.canary.clone().unwrap_or_default();
+        self.measure_baseline(&mut record).await?;
+        self.write(record.clone()).await?;
+        self.changes.mark(record.to, true).await?;
+        self.changes.hold(record.from, record.replicas).await?;
+        self.on_new = Some(self.first_reading(record.analysis, record.to).await?);
+        for weight in canary.weights.iter().copied() {
+            // First: who takes it back has to know that users had it.
+            record.weight = weight;
+            self.write(record.clone()).await?;
+            self.changes.lead(&canary, weight).await?;
+            let to = record.to;
+            self.tell(Happened::Weighed { to, weight }).await;
+            let watch = Watch::of_weight(&record, self.deployer.policy);
+            self.holds(&record, watch).await?;
+        }
+        Ok(Step::Switch)
+    }
+
+    /// No share of the traffic is led any more: all of it goes where the active Service selects.
+    pub(super) async fn stop_leading(&mut self, record: &Record) -> Result<(), BlueGreenError> {
+        match record.canary {
+            Some(_) => self.changes.stop_leading().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn measure_baseline(&mut self, record: &mut Record) -> Result<(), BlueGreenError> {
+        if record.baseline.is_none() {
+            record.baseline = match record.analysis {
+                Evidence::Required | Evidence::Prometheus => Some(self.baseline(record).await?),
+                Evidence::Probe => Some(self.probed_baseline(record).await),
+                Evidence::None => None,
+            };
+        }
+        Ok(())
     }
 
     pub(super) async fn smoke(&mut self, service: &str, version: &str) -> Result<(), Stop> {
@@ -123,21 +181,15 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
 
     pub(super) async fn switch(&mut self, record: &Record) -> Result<Step, Stop> {
         let mut record = record.clone();
-        if record.baseline.is_none() {
-            record.baseline = match record.analysis {
-                Evidence::Required => Some(self.baseline(&record).await?),
-                Evidence::Probe => Some(self.probed_baseline(&record).await),
-                Evidence::None => None,
-            };
-        }
+        self.measure_baseline(&mut record).await?;
         self.keep_up(&mut record).await?;
         self.write(record.clone()).await?;
         // Both are left alone by others until it is settled which of them is live.
         self.changes.mark(record.to, true).await?;
         // What may have to take traffic back keeps its capacity until it is retired.
         self.changes.hold(record.from, record.replicas).await?;
-        if record.analysis == Evidence::Required {
-            self.on_new = Some(self.first_reading(record.to).await?);
+        if record.analysis.is_users() {
+            self.on_new = Some(self.first_reading(record.analysis, record.to).await?);
         }
         let patched = Instant::now();
         let moved = self
@@ -145,6 +197,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             .move_traffic(Some(record.from), record.to)
             .await?;
         self.tell(moved).await;
+        // Before the preview shows the old colour, to which it would lead.
+        self.stop_leading(&record).await?;
         self.changes.show(record.from).await?;
         let service = self.deployer.service;
         let settled = switch::settled(&self.objects, service, record.to, patched).await?;
@@ -181,9 +235,15 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             Stop::TakeBack(why) => Stop::failed(format!("after the switch: {}", why.text())),
             Stop::Leave(error) => Stop::Leave(error),
         })?;
-        let policy = self.deployer.policy;
-        match self.watch(record, policy.watch, policy.warm_up).await? {
-            Analysis::Holds { .. } => Ok(Step::Drain),
+        let watch = Watch::of_all(record, self.deployer.policy);
+        self.holds(record, watch).await?;
+        Ok(Step::Drain)
+    }
+
+    /// Watches the new colour, which has to be shown to hold.
+    async fn holds(&mut self, record: &Record, watch: Watch) -> Result<(), Stop> {
+        match self.watch(record, watch).await? {
+            Analysis::Holds { .. } => Ok(()),
             Analysis::Inconclusive { why } => Err(Stop::TakeBack(Why::Inconclusive(why))),
             Analysis::Breach { what, .. } => Err(Stop::failed(what)),
         }
@@ -192,11 +252,21 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     pub(super) async fn drain(&mut self, record: &Record) -> Result<Step, Stop> {
         let text = format!("connections to {} are given time", record.from);
         self.progress(text).await;
-        let drain = self.deployer.policy.drain;
-        match self.watch(record, drain, Duration::ZERO).await? {
-            Analysis::Breach { what, .. } => Err(Stop::failed(what)),
-            // Whether there was enough traffic has been judged before.
-            _ => Ok(Step::Retire),
+        let watch = Watch::of_drain(record, self.deployer.policy);
+        loop {
+            if let Analysis::Breach { what, .. } = self.watch(record, watch).await? {
+                return Err(Stop::failed(what));
+            }
+            self.reached(Progress::Drained);
+            // It is watched for as long as there is a way back.
+            match &self.member {
+                Some(member) if !member.all_drained() => {}
+                Some(member) => {
+                    member.go_forward()?;
+                    return Ok(Step::Retire);
+                }
+                None => return Ok(Step::Retire),
+            }
         }
     }
 }

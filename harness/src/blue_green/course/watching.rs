@@ -13,8 +13,9 @@ use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::histogram::Histogram;
 use crate::blue_green::ingress;
 use crate::blue_green::objects::colour_of;
-use crate::blue_green::policy::Evidence;
+use crate::blue_green::policy::{Evidence, Policy};
 use crate::blue_green::probe::Probe;
+use crate::blue_green::prometheus;
 use crate::blue_green::record::Record;
 use crate::blue_green::stop::Stop;
 use crate::blue_green::switch;
@@ -34,6 +35,51 @@ const READING: Duration = Duration::from_secs(2);
 
 /// For each pod to be among those that a first reading has.
 const FIRST_READING: Duration = Duration::from_secs(5);
+
+/// How a new colour is watched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// The colour that the active Service has to select meanwhile.
+    live: Colour,
+    /// For how long, where it holds.
+    span: Duration,
+    /// From the beginning, the time whose latency is not judged.
+    warm_up: Duration,
+    /// For how much longer, where nothing can be said at the end.
+    undecided: Duration,
+}
+
+impl Watch {
+    /// With all traffic. A pod that was slow to tell is asked again before a good version is
+    /// taken back.
+    pub fn of_all(record: &Record, policy: &Policy) -> Watch {
+        Watch {
+            live: record.to,
+            span: policy.watch,
+            warm_up: policy.warm_up,
+            undecided: SECOND_LOOKS,
+        }
+    }
+
+    /// With a share of it, which takes the longer to tell as much.
+    pub fn of_weight(record: &Record, policy: &Policy) -> Watch {
+        let all = policy.watch * 100 / u32::from(record.weight.max(1));
+        Watch {
+            live: record.from,
+            undecided: all.saturating_sub(policy.watch) + SECOND_LOOKS,
+            ..Watch::of_all(record, policy)
+        }
+    }
+
+    /// While the old colour drains: whether there was enough traffic has been judged before.
+    pub fn of_drain(record: &Record, policy: &Policy) -> Watch {
+        Watch {
+            span: policy.drain,
+            warm_up: Duration::ZERO,
+            ..Watch::of_all(record, policy)
+        }
+    }
+}
 
 /// What a new colour is watched by.
 enum Watched {
@@ -75,7 +121,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     pub(super) async fn baseline(&mut self, record: &Record) -> Result<Window, BlueGreenError> {
         let before = match self.before.take() {
             Some(before) => before,
-            None => self.first_reading(record.from).await?,
+            None => self.first_reading(record.analysis, record.from).await?,
         };
         let end = before.at() + self.deployer.policy.baseline;
         if Instant::now() < end {
@@ -83,7 +129,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             self.progress(text).await;
             sleep_until(end).await;
         }
-        let now = self.reading(record.from).await?;
+        let now = self.reading(record.analysis, record.from).await?;
         Ok(Window::between(&before, &now))
     }
 
@@ -96,25 +142,23 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         probe.window()
     }
 
-    /// Looks at the new colour for `span`, or until it breaches. The last look is the verdict.
-    /// Latency is judged from the end of `warm_up` on.
+    /// Looks at the new colour, until it breaches at the longest. The last look is the verdict.
     pub(super) async fn watch(
         &mut self,
         record: &Record,
-        span: Duration,
-        warm_up: Duration,
+        watch: Watch,
     ) -> Result<Analysis, Stop> {
         let baseline = record.baseline.clone().unwrap_or_default();
-        let mut watched = self.watched(record, warm_up).await?;
-        let mut end = Instant::now() + span;
+        let mut watched = self.watched(record, watch.warm_up).await?;
+        let mut end = Instant::now() + watch.span;
         loop {
             sleep(LOOK_EVERY).await;
             let looked = Instant::now();
-            self.still_live(record).await?;
+            self.still_live(watch.live).await?;
             let thresholds = &self.deployer.policy.thresholds;
             let analysis = match &mut watched {
                 Watched::Users(users) => {
-                    users.look(self.reading(record.to).await?);
+                    users.look(self.reading(record.analysis, record.to).await?);
                     analysis::judge(&baseline, &users.counted, thresholds)
                 }
                 Watched::Probe(probe) => analysis::judge(&baseline, &probe.window(), thresholds),
@@ -134,9 +178,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                 self.tell(Happened::Breached { what: what.clone() }).await;
                 return Ok(analysis);
             }
-            // A pod that was slow to tell is asked again before a good version is taken back.
             let undecided = matches!(analysis, Analysis::Inconclusive { .. });
-            let end = if undecided { end + SECOND_LOOKS } else { end };
+            let end = if undecided { end + watch.undecided } else { end };
             if Instant::now() >= end {
                 if let Watched::Users(users) = watched {
                     self.on_new = Some(users.last);
@@ -154,10 +197,10 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         warm_up: Duration,
     ) -> Result<Watched, BlueGreenError> {
         Ok(match record.analysis {
-            Evidence::Required => {
+            Evidence::Required | Evidence::Prometheus => {
                 let last = match self.on_new.take() {
                     Some(reading) => reading,
-                    None => self.first_reading(record.to).await?,
+                    None => self.first_reading(record.analysis, record.to).await?,
                 };
                 Watched::Users(Box::new(Users {
                     last,
@@ -178,17 +221,17 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         Ok(u64::try_from(restarts).unwrap_or(0))
     }
 
-    /// Traffic goes where the record says, and somebody is there to take it.
-    async fn still_live(&mut self, record: &Record) -> Result<(), Stop> {
+    /// The active Service selects what it has to, and somebody is there to take it.
+    async fn still_live(&mut self, live: Colour) -> Result<(), Stop> {
         let active = self.objects.active().await?;
-        if colour_of(&active) != Some(record.to) {
+        if colour_of(&active) != Some(live) {
             let meddled = switch::meddled(&self.objects, &active);
             return Err(Stop::failed(meddled.to_string()));
         }
         let endpoints = self.objects.endpoints(self.deployer.service).await?;
         match endpoints.iter().any(|(_, ready)| *ready) {
             true => Ok(()),
-            false => Err(Stop::failed(format!("no pod of {} is ready", record.to))),
+            false => Err(Stop::failed(format!("no pod of {live} is ready"))),
         }
     }
 
@@ -204,10 +247,14 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     }
 
     /// One to compare later ones with: what a pod that it lacks counts later says nothing.
-    pub(super) async fn first_reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
+    pub(super) async fn first_reading(
+        &self,
+        analysis: Evidence,
+        colour: Colour,
+    ) -> Result<Reading, BlueGreenError> {
         let end = Instant::now() + FIRST_READING;
         loop {
-            let reading = self.reading(colour).await?;
+            let reading = self.reading(analysis, colour).await?;
             if reading.unread().next().is_none() || Instant::now() >= end {
                 return Ok(reading);
             }
@@ -215,10 +262,22 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         }
     }
 
-    async fn reading(&self, colour: Colour) -> Result<Reading, BlueGreenError> {
+    async fn reading(
+        &self,
+        analysis: Evidence,
+        colour: Colour,
+    ) -> Result<Reading, BlueGreenError> {
         let pods = self.objects.pods(colour).await?;
         let (cluster, policy) = (self.deployer.cluster, self.deployer.policy);
-        let reading = Reading::of(cluster, &pods, &policy.metrics, READING);
+        let reading = async {
+            match (analysis, &policy.prometheus) {
+                (Evidence::Prometheus, Some(prometheus)) => {
+                    let told = prometheus::counters(prometheus, &self.objects, colour, READING);
+                    Reading::of_prometheus(&pods, told.await)
+                }
+                _ => Reading::of(cluster, &pods, &policy.metrics, READING).await,
+            }
+        };
         let Some(ingress) = &policy.ingress else {
             return Ok(reading.await);
         };

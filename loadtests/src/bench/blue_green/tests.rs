@@ -19,6 +19,8 @@ fn policy() -> Policy {
         watch: Duration::from_secs(20),
         analysis: Evidence::Required,
         ingress: None,
+        canary: None,
+        prometheus: None,
         metrics: MetricNames::default(),
         warm_up: Duration::from_secs(4),
         drain: Duration::from_secs(10),

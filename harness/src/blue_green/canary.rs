@@ -1,0 +1,185 @@
+//! Canary Ingresses: beside each Ingress that leads to a service one that leads a share of the
+//! requests, and those that carry a header, to its preview Service.
+//! <https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#canary>
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressRuleValue, Ingress, IngressClass, IngressRule, IngressSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde::{Deserialize, Serialize};
+
+use super::FIELD_MANAGER;
+use super::changes::Changes;
+use super::error::BlueGreenError;
+use super::objects::{self, Objects, ROLE, in_words};
+use super::patience::{fenced, patiently};
+use crate::cluster::ClusterError;
+
+/// What an ingress controller says of itself that honours the annotations.
+const CONTROLLER: &str = "k8s.io/ingress-nginx";
+
+const CANARY: &str = "nginx.ingress.kubernetes.io/canary";
+const WEIGHT: &str = "nginx.ingress.kubernetes.io/canary-weight";
+const HEADER: &str = "nginx.ingress.kubernetes.io/canary-by-header";
+
+/// How an ingress leads traffic to a new colour before all of it goes there: `[blue_green.canary]`
+/// of `harness.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The shares of the requests, in percent, one after the other; all of them come after that.
+    pub weights: Vec<u8>,
+    /// The header that, with the value `always`, reaches the new colour from the checks on.
+    pub header: Option<String>,
+}
+
+impl Objects<'_> {
+    fn ingresses(&self) -> Api<Ingress> {
+        Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
+    }
+
+    /// The Ingresses that lead to the service, canaries left out.
+    async fn leading(&self) -> Result<Vec<Ingress>, ClusterError> {
+        let (api, all) = (self.ingresses(), ListParams::default());
+        let listed = patiently("list Ingresses", async || match api.list(&all).await {
+            // An API server that knows of none.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+            listed => listed.map(|it| it.items),
+        });
+        let is_canary = |it: &Ingress| it.annotations().get(CANARY).is_some_and(|it| it == "true");
+        let leads = |it: &Ingress| !is_canary(it) && !rules(it, self.service, "").is_empty();
+        Ok(listed.await?.into_iter().filter(leads).collect())
+    }
+
+    /// Why no ingress can lead a share of the traffic to the new colour, if none can.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub(super) async fn no_canary(&self) -> Result<Option<String>, BlueGreenError> {
+        let leading = self.leading().await?;
+        let Some(first) = leading.first() else {
+            return Ok(Some(format!("no Ingress leads to {}", self.service)));
+        };
+        let Some(class) = first.spec.as_ref().and_then(|it| it.ingress_class_name.clone()) else {
+            let name = first.name_any();
+            return Ok(Some(format!("Ingress {name} names no class")));
+        };
+        let api: Api<IngressClass> = Api::all(self.cluster.client().clone());
+        let found = patiently("get an IngressClass", async || api.get_opt(&class).await);
+        let controller = match found.await {
+            Ok(found) => found.and_then(|it| it.spec?.controller),
+            // Whoever may not look goes by the configuration, which asks for it.
+            Err(ClusterError::Forbidden { .. }) => Some(CONTROLLER.to_owned()),
+            Err(error) => return Err(error.into()),
+        };
+        let controller = controller.unwrap_or_else(|| "nobody".to_owned());
+        Ok((controller != CONTROLLER).then(|| {
+            format!("Ingresses of class {class} are {controller}'s, which is not known to honour canary annotations")
+        }))
+    }
+}
+
+impl Changes<'_> {
+    /// Has the ingress lead `weight` percent of the service's requests, and those that carry the
+    /// header, to its preview Service.
+    pub async fn lead(&self, canary: &Canary, weight: u8) -> Result<(), BlueGreenError> {
+        let (api, how) = (
+            self.objects.ingresses(),
+            PatchParams::apply(FIELD_MANAGER).force(),
+        );
+        for ingress in self.objects.leading().await? {
+            let beside = beside(&self.objects, &ingress, canary, weight);
+            let name = beside.name_any();
+            let what = format!("have Ingress {name} lead {weight} % of the traffic");
+            fenced(self.lock, &what, async || {
+                api.patch(&name, &how, &Patch::Apply(&beside))
+                    .await
+                    .map(drop)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the service's canary Ingresses.
+    pub async fn stop_leading(&self) -> Result<(), BlueGreenError> {
+        let (api, how) = (self.objects.ingresses(), DeleteParams::default());
+        let ours = ListParams::default().labels(&in_words(&labels(self.objects.service)));
+        let listed = patiently("list Ingresses", async || api.list(&ours).await).await?;
+        for canary in listed {
+            let name = canary.name_any();
+            let what = format!("delete Ingress {name}");
+            fenced(self.lock, &what, async || {
+                match api.delete(&name, &how).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    deleted => deleted.map(drop),
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+fn labels(service: &str) -> BTreeMap<String, String> {
+    let mut labels = objects::labels(service);
+    labels.insert(ROLE.to_owned(), "canary".to_owned());
+    labels
+}
+
+/// The canary beside an Ingress, which it goes with. It has the annotations of the other one by
+/// that: a canary's own are not looked at.
+fn beside(objects: &Objects<'_>, ingress: &Ingress, canary: &Canary, weight: u8) -> Ingress {
+    let spec = ingress.spec.clone().unwrap_or_default();
+    let mut annotations = BTreeMap::from([
+        (CANARY.to_owned(), "true".to_owned()),
+        (WEIGHT.to_owned(), weight.to_string()),
+    ]);
+    if let Some(header) = &canary.header {
+        annotations.insert(HEADER.to_owned(), header.clone());
+    }
+    Ingress {
+        metadata: ObjectMeta {
+            name: Some(format!("{}-canary", ingress.name_any())),
+            labels: Some(labels(objects.service)),
+            annotations: Some(annotations),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "networking.k8s.io/v1".to_owned(),
+                kind: "Ingress".to_owned(),
+                name: ingress.name_any(),
+                uid: ingress.uid().unwrap_or_default(),
+                ..OwnerReference::default()
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(IngressSpec {
+            rules: Some(rules(ingress, objects.service, &objects.preview())),
+            default_backend: None,
+            ..spec
+        }),
+        status: None,
+    }
+}
+
+/// An Ingress' rules that lead to `service`, leading to `to`.
+fn rules(ingress: &Ingress, service: &str, to: &str) -> Vec<IngressRule> {
+    let rules = ingress.spec.iter().flat_map(|it| it.rules.iter().flatten());
+    let its = rules.filter_map(|rule| {
+        let paths = rule.http.iter().flat_map(|it| &it.paths);
+        let paths = paths.filter_map(|path| {
+            let mut path = path.clone();
+            let backend = path.backend.service.as_mut()?;
+            (backend.name == service).then(|| backend.name = to.to_owned())?;
+            Some(path)
+        });
+        let paths: Vec<_> = paths.collect();
+        (!paths.is_empty()).then(|| IngressRule {
+            http: Some(HTTPIngressRuleValue { paths }),
+            ..rule.clone()
+        })
+    });
+    its.collect()
+}
