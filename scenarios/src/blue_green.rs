@@ -16,6 +16,7 @@ mod race;
 mod re_apply;
 mod scaled_switch;
 mod traffic_checks;
+mod weights;
 
 use harness::blue_green::{BlueGreenError, Conclusion, Status};
 use harness::capability::Capability;
@@ -60,6 +61,10 @@ pub enum BlueGreen {
     NoData,
     /// SCENARIOS 8, of a version that requests do not reach.
     UnreachedGreen,
+    /// SCENARIOS 8, of a share of the traffic.
+    Weighted,
+    /// SCENARIOS 8, of a version that fails with a share of the traffic.
+    BadShare,
     /// SCENARIOS 28.
     ReApply,
 }
@@ -92,8 +97,10 @@ impl BlueGreen {
             BlueGreen::BadImage | BlueGreen::ReApply => {
                 &[Capability::BlueGreen, Capability::Cluster]
             }
-            // An ingress that counts.
-            BlueGreen::UnreachedGreen => &[Capability::BlueGreen, Capability::Cluster],
+            // An ingress that counts, and honours canary annotations.
+            BlueGreen::UnreachedGreen | BlueGreen::Weighted | BlueGreen::BadShare => {
+                &[Capability::BlueGreen, Capability::Cluster]
+            }
             _ => &[Capability::BlueGreen],
         }
     }
@@ -190,6 +197,18 @@ impl BlueGreen {
                 "a release without traffic is inconclusive, and does not pass",
                 "there is traffic",
             ),
+            BlueGreen::Weighted => (
+                "blue-green/weighted",
+                8,
+                "a header and then a share of the ingress' traffic reach the new version before all of it does",
+                "somebody deletes the Ingress that leads the share",
+            ),
+            BlueGreen::BadShare => (
+                "blue-green/bad-share",
+                8,
+                "a version that fails with a share of the traffic gets no more, and is taken back",
+                "the deployer allows every error",
+            ),
             BlueGreen::ReApply => (
                 "blue-green/re-apply",
                 28,
@@ -227,6 +246,8 @@ pub async fn run(
         BlueGreen::Race => race::run(ground, on).await,
         BlueGreen::Kill => kill::run(ground, on).await,
         BlueGreen::NoData => bad_releases::no_data(ground, on).await,
+        BlueGreen::Weighted => weights::weighted(ground, on).await,
+        BlueGreen::BadShare => weights::bad_share(ground, on).await,
         BlueGreen::ReApply => re_apply::run(ground, on).await,
     }?;
     scenario.finish()

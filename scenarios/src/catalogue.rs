@@ -56,6 +56,8 @@ pub const ALL: &[Entry] = &[
     blue_green(BlueGreen::SlowGreen),
     blue_green(BlueGreen::SilentGreen),
     blue_green(BlueGreen::UnreachedGreen),
+    blue_green(BlueGreen::Weighted),
+    blue_green(BlueGreen::BadShare),
     blue_green(BlueGreen::Drain),
     blue_green(BlueGreen::KeepAlive),
     blue_green(BlueGreen::ScaledSwitch),

@@ -63,7 +63,11 @@ impl Objects<'_> {
         let Some(first) = leading.first() else {
             return Ok(Some(format!("no Ingress leads to {}", self.service)));
         };
-        let Some(class) = first.spec.as_ref().and_then(|it| it.ingress_class_name.clone()) else {
+        let Some(class) = first
+            .spec
+            .as_ref()
+            .and_then(|it| it.ingress_class_name.clone())
+        else {
             let name = first.name_any();
             return Ok(Some(format!("Ingress {name} names no class")));
         };

@@ -22,9 +22,9 @@ use super::requests::{RequestMap, Requests};
 use super::stop::{Stop, Why};
 use super::together::{Member, Progress};
 use super::traffic::Reading;
-use others::Decided;
 use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight, switch};
 use crate::cluster::rollout::RolloutError;
+use others::Decided;
 
 /// A release under way, and who follows it.
 pub(super) struct Course<'a, O> {

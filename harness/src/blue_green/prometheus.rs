@@ -150,7 +150,9 @@ fn read(query: Query, answer: &str) -> Result<Vec<Told>, String> {
         let labels = element.metric.iter();
         let sample = Sample {
             name: query.name(),
-            labels: labels.map(|(k, v)| (k.as_str(), v.as_str().into())).collect(),
+            labels: labels
+                .map(|(k, v)| (k.as_str(), v.as_str().into()))
+                .collect(),
             value: value.parse().map_err(|_| format!("a value is {value:?}"))?,
         };
         Told::of(query, &sample)
@@ -165,11 +167,26 @@ mod tests {
     #[test]
     fn what_is_no_vector_of_counters_is_refused() {
         for (answer, why) in [
-            (r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#, "parse error"),
-            (r#"{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}"#, "no instant vector"),
-            (r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"NaN"]}]}}"#, "stands at NaN"),
-            (r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"-1"]}]}}"#, "stands at -1"),
-            (r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"3"]}]}}"#, "label `pod`"),
+            (
+                r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#,
+                "parse error",
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}"#,
+                "no instant vector",
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"NaN"]}]}}"#,
+                "stands at NaN",
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"pod":"a"},"value":[1,"-1"]}]}}"#,
+                "stands at -1",
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"3"]}]}}"#,
+                "label `pod`",
+            ),
             ("<html>", "expected value"),
         ] {
             let error = read(Query::Requests, answer).unwrap_err();

@@ -240,3 +240,84 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn three() -> [Member; 3] {
+        let members = Member::of(&["quotes", "orders", "gateway"]);
+        members.try_into().ok().unwrap()
+    }
+
+    #[test]
+    fn traffic_of_each_moves_once_all_are_ready_and_those_hold_that_it_calls() {
+        let [quotes, orders, gateway] = three();
+        for member in [&quotes, &orders] {
+            member.ready(false);
+            assert_eq!(member.stops_at_gate().now_or_never(), None);
+        }
+        gateway.ready(false);
+        assert_eq!(quotes.stops_at_gate().now_or_never(), Some(Ok(false)));
+        assert_eq!(quotes.until_its_turn().now_or_never(), Some(Ok(())));
+        quotes.reached(Progress::Holds);
+        assert_eq!(orders.until_its_turn().now_or_never(), Some(Ok(())));
+        assert_eq!(gateway.until_its_turn().now_or_never(), None);
+        orders.reached(Progress::Holds);
+        assert_eq!(gateway.until_its_turn().now_or_never(), Some(Ok(())));
+    }
+
+    #[test]
+    fn one_that_stops_at_the_gate_has_all_of_them_stop() {
+        let [quotes, orders, gateway] = three();
+        quotes.ready(false);
+        orders.ready(true);
+        gateway.ready(false);
+        for member in [quotes, orders, gateway] {
+            assert_eq!(member.stops_at_gate().now_or_never(), Some(Ok(true)));
+        }
+    }
+
+    #[test]
+    fn one_that_does_not_hold_ends_the_waits_of_all_others() {
+        let [quotes, orders, gateway] = three();
+        assert!(orders.fail("503"));
+        assert!(gateway.fail("as well"));
+        let failed = Failed {
+            service: "orders".to_owned(),
+            why: "503".to_owned(),
+        };
+        assert_eq!(quotes.failed().now_or_never(), Some(failed.clone()));
+        assert_eq!(orders.failed().now_or_never(), None);
+        let ended = gateway.until_all(Progress::Locked).now_or_never();
+        assert_eq!(ended, Some(Err(failed.clone())));
+        assert_eq!(quotes.go_forward(), Err(failed));
+        assert_eq!(quotes.failed_first().as_deref(), Some("orders"));
+    }
+
+    #[test]
+    fn those_that_call_others_are_back_first() {
+        let [quotes, orders, gateway] = three();
+        assert!(gateway.until_callers_are_back().now_or_never().is_some());
+        assert!(quotes.until_callers_are_back().now_or_never().is_none());
+        gateway.is_back();
+        assert!(quotes.until_callers_are_back().now_or_never().is_none());
+        orders.is_back();
+        assert!(quotes.until_callers_are_back().now_or_never().is_some());
+    }
+
+    #[test]
+    fn once_an_old_colour_goes_none_is_taken_back() {
+        let [quotes, orders, gateway] = three();
+        for member in [&quotes, &orders, &gateway] {
+            assert!(!member.all_drained());
+            member.reached(Progress::Drained);
+        }
+        assert!(orders.all_drained());
+        assert_eq!(orders.go_forward(), Ok(()));
+        assert!(!quotes.fail("late"));
+        assert_eq!(gateway.failed().now_or_never(), None);
+    }
+}

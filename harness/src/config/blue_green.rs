@@ -96,7 +96,9 @@ fn judge_canary(
     if let (Some(first), Evidence::Probe | Evidence::None) = (weights.first(), analysis) {
         return Err(fault(
             first,
-            format!("analysis = \"{analysis}\" does not tell whether a share of the traffic is well"),
+            format!(
+                "analysis = \"{analysis}\" does not tell whether a share of the traffic is well"
+            ),
             "leave the weights out, or have analysis = \"required\"",
         ));
     }

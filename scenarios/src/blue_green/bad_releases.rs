@@ -246,7 +246,7 @@ fn at_fault<'a>(
 }
 
 /// The new version is at fault from the switch on: it is taken back, in time.
-async fn reverts(
+pub(super) async fn reverts(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
     named: &str,

@@ -52,6 +52,16 @@ impl Lanes {
         }
     }
 
+    /// Enough for a verdict of a share of them, and from where no share is led.
+    pub fn shared() -> Lanes {
+        Lanes {
+            new_connection: 20.0,
+            pooled: 100.0,
+            inside: true,
+            ..Lanes::NONE
+        }
+    }
+
     /// Enough for a verdict, through the ingress.
     pub fn quick() -> Lanes {
         Lanes {

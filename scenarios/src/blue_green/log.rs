@@ -23,6 +23,12 @@ impl Log {
         })
     }
 
+    /// When the ingress was told to lead a share of the traffic to the new colour.
+    pub fn weighed(&self) -> Option<Timestamp> {
+        let is_it = |it: &&Event| matches!(it.what, Happened::Weighed { .. });
+        self.events.iter().find(is_it).map(|it| it.at)
+    }
+
     /// When a step began.
     pub fn began(&self, step: Step) -> Option<Timestamp> {
         let is_it = |it: &&Event| matches!(&it.what, Happened::Began { step: its } if *its == step);

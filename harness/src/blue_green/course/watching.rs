@@ -143,11 +143,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     }
 
     /// Looks at the new colour, until it breaches at the longest. The last look is the verdict.
-    pub(super) async fn watch(
-        &mut self,
-        record: &Record,
-        watch: Watch,
-    ) -> Result<Analysis, Stop> {
+    pub(super) async fn watch(&mut self, record: &Record, watch: Watch) -> Result<Analysis, Stop> {
         let baseline = record.baseline.clone().unwrap_or_default();
         let mut watched = self.watched(record, watch.warm_up).await?;
         let mut end = Instant::now() + watch.span;
@@ -179,7 +175,11 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                 return Ok(analysis);
             }
             let undecided = matches!(analysis, Analysis::Inconclusive { .. });
-            let end = if undecided { end + watch.undecided } else { end };
+            let end = if undecided {
+                end + watch.undecided
+            } else {
+                end
+            };
             if Instant::now() >= end {
                 if let Watched::Users(users) = watched {
                     self.on_new = Some(users.last);
@@ -262,11 +262,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         }
     }
 
-    async fn reading(
-        &self,
-        analysis: Evidence,
-        colour: Colour,
-    ) -> Result<Reading, BlueGreenError> {
+    async fn reading(&self, analysis: Evidence, colour: Colour) -> Result<Reading, BlueGreenError> {
         let pods = self.objects.pods(colour).await?;
         let (cluster, policy) = (self.deployer.cluster, self.deployer.policy);
         let reading = async {

@@ -235,7 +235,10 @@ fn a_service_may_call_its_metrics_otherwise() {
         http_requests_total 9\n";
     let page = read(text, &names).unwrap();
     let kinds: Vec<_> = page.answered.iter().map(|(it, n)| (it.kind, *n)).collect();
-    assert_eq!(kinds, [(Kind::Answered, 4), (Kind::Within(Duration::MAX), 4)]);
+    assert_eq!(
+        kinds,
+        [(Kind::Answered, 4), (Kind::Within(Duration::MAX), 4)]
+    );
 }
 
 #[test]

@@ -47,7 +47,10 @@ pub struct Released {
 
 impl<'a> Place<'a> {
     /// An environment of this machine's that is up.
-    pub async fn here(workplace: &'a Workplace, environment: &'a Environment) -> Result<Self, Problem> {
+    pub async fn here(
+        workplace: &'a Workplace,
+        environment: &'a Environment,
+    ) -> Result<Self, Problem> {
         Ok(Place {
             workplace,
             target: environment.target.clone(),
@@ -130,8 +133,10 @@ impl<'a> Place<'a> {
             }
             Source::Checkout(folder) => {
                 progress("building the platform");
-                let (workspace, deadline) =
-                    (&self.workplace.workspace, self.workplace.config.deadlines.build);
+                let (workspace, deadline) = (
+                    &self.workplace.workspace,
+                    self.workplace.config.deadlines.build,
+                );
                 let built = versions::build(workspace, folder, version, deadline).await;
                 built.map_err(|error| not_built(version, &error))
             }

@@ -109,9 +109,12 @@ impl Release<'_> {
         if !failures.is_empty() {
             return failed(run, failures, self.exit_code_of_all(concluded), json);
         }
-        let conclusions = || concluded.each.iter().filter_map(|(service, it)| {
-            Some((service, it.as_ref().ok()?))
-        });
+        let conclusions = || {
+            concluded
+                .each
+                .iter()
+                .filter_map(|(service, it)| Some((service, it.as_ref().ok()?)))
+        };
         // Of the other two the deployer has told.
         for (service, conclusion) in conclusions() {
             if !matches!(
@@ -145,7 +148,10 @@ impl Release<'_> {
         let first = each.find(|(service, ended)| {
             concluded.failed.as_ref() == Some(service) && self.exit_code(ended) != ExitCode::Held
         });
-        let all = concluded.each.iter().map(|(_, ended)| self.exit_code(ended));
+        let all = concluded
+            .each
+            .iter()
+            .map(|(_, ended)| self.exit_code(ended));
         first.map_or_else(
             || all.max_by_key(|it| *it as i32).unwrap_or(ExitCode::Held),
             |(_, ended)| self.exit_code(ended),
