@@ -1,6 +1,7 @@
 //! Stands up, observes and tears down environments of the TRII platform, and
 //! reports what happened.
 
+mod api_server;
 pub mod blue_green;
 pub mod bring_up;
 pub mod capability;

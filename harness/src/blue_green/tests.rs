@@ -12,7 +12,8 @@ use super::lock::LockError;
 use super::policy::Policy;
 use super::record::{Book, Outcome};
 use super::*;
-use fake::{Fake, SERVICE};
+use crate::cluster::mock::Fault;
+use fake::{Fake, LEASE, QUOTAS, SERVICE, SERVICES};
 
 fn policy() -> Policy {
     Policy {
@@ -101,16 +102,10 @@ fn released(conclusion: &Conclusion) -> bool {
 
 fn assert_blue_as_before(fake: &Fake) {
     fake.with(|it| {
-        assert_eq!(it.active, Some(Colour::Blue));
-        assert_eq!(it.preview, Colour::Green);
-        assert_eq!(
-            (
-                it.side(Colour::Blue).replicas,
-                it.side(Colour::Green).replicas
-            ),
-            (2, 0)
-        );
-        assert!(it.side(Colour::Blue).live && !it.side(Colour::Green).live);
+        assert_eq!(it.active(), Some(Colour::Blue));
+        assert_eq!(it.preview(), Some(Colour::Green));
+        assert_eq!(Colour::ALL.map(|colour| it.replicas(colour)), [2, 0]);
+        assert_eq!(Colour::ALL.map(|colour| it.is_live(colour)), [true, false]);
     });
 }
 
@@ -135,16 +130,11 @@ async fn a_release_moves_all_traffic_and_empties_the_old_colour() {
     use Step::{Analyse, BringUp, Check, Drain, Retire, Switch};
     assert_eq!(steps, [BringUp, Check, Switch, Analyse, Drain, Retire]);
     fake.with(|it| {
-        assert_eq!((it.active, it.preview), (Some(Colour::Green), Colour::Blue));
-        assert_eq!(it.side(Colour::Green).tag, "v2");
-        assert_eq!(
-            (
-                it.side(Colour::Blue).replicas,
-                it.side(Colour::Green).replicas
-            ),
-            (0, 2)
-        );
-        assert!(it.side(Colour::Green).live && !it.side(Colour::Blue).live);
+        assert_eq!(it.active(), Some(Colour::Green));
+        assert_eq!(it.preview(), Some(Colour::Blue));
+        assert_eq!(it.version(Colour::Green), "v2");
+        assert_eq!(Colour::ALL.map(|colour| it.replicas(colour)), [0, 2]);
+        assert_eq!(Colour::ALL.map(|colour| it.is_live(colour)), [false, true]);
     });
     assert_eq!(outcomes(&fake).await, [Outcome::Released]);
     // The same version again.
@@ -209,7 +199,7 @@ async fn release_configuration(fake: &Fake) -> Conclusion {
 #[tokio::test(start_paused = true)]
 async fn a_configuration_is_released_as_a_version_is() {
     let fake = Fake::new();
-    fake.with(|it| it.side(Colour::Green).configuration = "b");
+    fake.with(|it| it.configure(Colour::Green, "b"));
     let concluded = release_configuration(&fake).await;
     let expected = Conclusion::Released {
         version: "v1".to_owned(),
@@ -217,9 +207,9 @@ async fn a_configuration_is_released_as_a_version_is() {
     };
     assert_eq!(concluded, expected);
     fake.with(|it| {
-        assert_eq!(it.active, Some(Colour::Green));
+        assert_eq!(it.active(), Some(Colour::Green));
         // Nothing is left that would be released once more, or bring the old one back.
-        assert_eq!(it.side(Colour::Blue).configuration, "b");
+        assert_eq!(it.configuration(Colour::Blue), "b");
     });
     let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
     assert!(book.audit[0].record.reconfigured);
@@ -231,9 +221,8 @@ async fn a_configuration_is_released_as_a_version_is() {
 async fn a_configuration_that_does_not_hold_is_on_one_colour_alone() {
     let fake = Fake::new();
     fake.with(|it| {
-        let green = it.side(Colour::Green);
-        green.configuration = "b";
-        green.waiting = Some(("CrashLoopBackOff", "back-off restarting"));
+        it.configure(Colour::Green, "b");
+        it.pods(Colour::Green).waiting = Some(("CrashLoopBackOff", "back-off restarting"));
     });
     let concluded = release_configuration(&fake).await;
     assert!(
@@ -241,16 +230,15 @@ async fn a_configuration_that_does_not_hold_is_on_one_colour_alone() {
         "{concluded:?}"
     );
     assert_blue_as_before(&fake);
-    fake.with(|it| assert_eq!(it.side(Colour::Blue).configuration, "a"));
+    fake.with(|it| assert_eq!(it.configuration(Colour::Blue), "a"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_gets_as_many_pods_as_the_autoscaler_wants() {
     let fake = Fake::new();
-    let scaler = scaler(1, 7);
-    fake.with(|it| it.scalers.insert("blue", scaler));
+    fake.with(|it| it.autoscale(Colour::Blue, 1, 7));
     release(&fake, "first", |_| {}).await.unwrap();
-    fake.with(|it| assert_eq!(it.side(Colour::Green).replicas, 7));
+    fake.with(|it| assert_eq!(it.replicas(Colour::Green), 7));
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,10 +246,10 @@ async fn a_live_colour_that_grows_meanwhile_is_followed() {
     let fake = Fake::new();
     let concluded = release(&fake, "first", |happened| {
         if let Happened::Began { step: Step::Check } = happened {
-            fake.with(|it| it.side(Colour::Blue).replicas = 5);
+            fake.with(|it| it.scale(Colour::Blue, 5));
         }
         if let Happened::Patched { .. } = happened {
-            fake.with(|it| assert_eq!(it.side(Colour::Green).replicas, 5));
+            fake.with(|it| assert_eq!(it.replicas(Colour::Green), 5));
         }
     })
     .await
@@ -273,7 +261,7 @@ async fn a_live_colour_that_grows_meanwhile_is_followed() {
 async fn an_image_that_is_not_there_is_named_and_blue_is_untouched() {
     let fake = Fake::new();
     let words = "failed to pull: not found";
-    fake.with(|it| it.side(Colour::Green).waiting = Some(("ErrImagePull", words)));
+    fake.with(|it| it.pods(Colour::Green).waiting = Some(("ErrImagePull", words)));
     let concluded = release(&fake, "first", |_| {}).await.unwrap();
     let Conclusion::TakenBack { why, .. } = concluded else {
         panic!("{concluded:?}");
@@ -289,7 +277,7 @@ async fn an_image_that_is_not_there_is_named_and_blue_is_untouched() {
 #[tokio::test(start_paused = true)]
 async fn one_pod_that_fails_its_health_check_stops_it() {
     let fake = Fake::new();
-    fake.with(|it| it.side(Colour::Green).last_says = 503);
+    fake.with(|it| it.pods(Colour::Green).last_says = 503);
     let concluded = release(&fake, "first", |_| {}).await.unwrap();
     let Conclusion::TakenBack { why, .. } = concluded else {
         panic!("{concluded:?}");
@@ -360,7 +348,7 @@ async fn a_pod_that_is_killed_while_it_is_watched_is_followed_by_its_successor()
     let fake = Fake::new();
     let concluded = release(&fake, "first", |happened| match happened {
         Happened::Progress { text } if text.starts_with("green: ") => {
-            fake.with(|it| it.side(Colour::Green).killed = 1);
+            fake.with(|it| it.pods(Colour::Green).killed = 1);
         }
         _ => {}
     })
@@ -393,7 +381,7 @@ async fn a_deployer_that_died_is_followed_at_every_step() {
             if let Happened::Found { step, .. } = happened {
                 found = Some(*step);
             }
-            fake.with(|it| assert!(it.active.is_some(), "no single colour at {step}"));
+            fake.with(|it| assert!(it.active().is_some(), "no single colour at {step}"));
         })
         .await
         .unwrap();
@@ -507,7 +495,7 @@ async fn the_gate_waits_for_promote_and_for_abort() {
             .await
             .unwrap();
         assert!(matches!(at_gate, Conclusion::AtGate { .. }), "{at_gate:?}");
-        fake.with(|it| assert_eq!(it.active, Some(Colour::Blue)));
+        fake.with(|it| assert_eq!(it.active(), Some(Colour::Blue)));
         match promote {
             true => {
                 let concluded = deployer.run(Ask::Promote, &mut observe).await.unwrap();
@@ -556,17 +544,19 @@ async fn a_release_that_is_called_off_is_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_is_away_for_20_or_60_seconds_is_waited_for() {
     use Step::{Analyse, BringUp, Check, Drain, Retire, Switch};
-    for seconds in [20, 60] {
+    for (seconds, silent) in [(20, false), (60, false), (60, true)] {
         for step in [BringUp, Check, Switch, Analyse, Drain, Retire] {
             let fake = Fake::new();
             let concluded = release(&fake, "first", |happened| {
                 if matches!(happened, Happened::Began { step: its } if *its == step) {
                     let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
-                    fake.with(|it| it.away_until = Some(end));
+                    let fault = Fault::everywhere().until(end);
+                    let fault = if silent { fault.silent() } else { fault };
+                    fake.with(|it| it.objects.fail(fault));
                 }
             })
             .await
-            .unwrap_or_else(|error| panic!("{step}, {seconds} s: {error}"));
+            .unwrap_or_else(|error| panic!("{step}, {seconds} s, {silent}: {error}"));
             assert!(released(&concluded), "{step}, {seconds} s: {concluded:?}");
         }
     }
@@ -606,7 +596,7 @@ async fn a_hand_that_moves_traffic_back_meanwhile_ends_the_release() {
                 step: Step::Analyse
             }
         ) {
-            fake.with(|it| it.active = Some(Colour::Blue));
+            fake.with(|it| it.activate(Colour::Blue));
         }
     })
     .await
@@ -625,7 +615,7 @@ async fn a_hand_that_removes_the_track_has_traffic_brought_back_to_the_old_colou
         let fake = Fake::new();
         let concluded = release(&fake, "first", |happened| {
             if matches!(happened, Happened::Began { step: its } if *its == step) {
-                fake.with(|it| it.active = None);
+                fake.with(|it| it.activate_both());
             }
         })
         .await
@@ -641,7 +631,7 @@ async fn what_was_left_without_a_live_colour_is_mended_by_whoever_comes() {
         for ask in [Ask::Abort, deploy("v2", false), deploy("v3", false)] {
             let fake = Fake::new();
             die_at(&fake, step).await;
-            fake.with(|it| it.active = None);
+            fake.with(|it| it.activate_both());
             let policy = policy();
             let next = deployer(&fake, &policy, "second");
             let concluded = next.run(ask, &mut async |_: &Event| {}).await;
@@ -652,7 +642,7 @@ async fn what_was_left_without_a_live_colour_is_mended_by_whoever_comes() {
                 is_too_late,
                 "{step} {ask:?}: {concluded:?}"
             );
-            fake.with(|it| assert!(it.active.is_some(), "{step} {ask:?}"));
+            fake.with(|it| assert!(it.active().is_some(), "{step} {ask:?}"));
         }
     }
 }
@@ -660,7 +650,7 @@ async fn what_was_left_without_a_live_colour_is_mended_by_whoever_comes() {
 #[tokio::test(start_paused = true)]
 async fn without_a_release_too_abort_has_the_service_select_what_was_live() {
     let fake = Fake::new();
-    fake.with(|it| it.active = None);
+    fake.with(|it| it.activate_both());
     let status = Status::of(&fake.cluster, SERVICE).await.unwrap();
     assert_eq!(status.live, None);
     let policy = policy();
@@ -675,9 +665,9 @@ async fn without_a_release_too_abort_has_the_service_select_what_was_live() {
     assert_blue_as_before(&fake);
     // Both are marked: nobody can tell.
     fake.with(|it| {
-        it.active = None;
-        it.side(Colour::Green).live = true;
-        it.side(Colour::Green).replicas = 2;
+        it.activate_both();
+        it.mark_live(Colour::Green);
+        it.scale(Colour::Green, 2);
     });
     let refused = ours.run(Ask::Abort, nobody).await.unwrap_err();
     assert_eq!(refused.exit_code(), ExitCode::Refused);
@@ -693,13 +683,13 @@ async fn a_colour_that_is_live_again_is_not_retired() {
     for ask in [deploy("v2", false), deploy("v3", false), Ask::Abort] {
         let fake = Fake::new();
         die_at(&fake, Step::Retire).await;
-        fake.with(|it| it.active = Some(Colour::Blue));
+        fake.with(|it| it.activate(Colour::Blue));
         let policy = policy();
         let next = deployer(&fake, &policy, "second");
         let mut observe = async |_: &Event| {
             fake.with(|it| {
-                let live = it.active.unwrap();
-                assert!(it.side(live).replicas > 0, "{ask:?}: {live} is live");
+                let live = it.active().unwrap();
+                assert!(it.replicas(live) > 0, "{ask:?}: {live} is live");
             });
         };
         drop(next.run(ask, &mut observe).await);
@@ -708,7 +698,7 @@ async fn a_colour_that_is_live_again_is_not_retired() {
     let fake = Fake::new();
     let ended = release(&fake, "first", |happened| {
         if matches!(happened, Happened::Began { step: Step::Retire }) {
-            fake.with(|it| it.active = Some(Colour::Blue));
+            fake.with(|it| it.activate(Colour::Blue));
         }
     })
     .await;
@@ -719,15 +709,15 @@ async fn a_colour_that_is_live_again_is_not_retired() {
     );
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
     fake.with(|it| {
-        let blue = it.side(Colour::Blue);
-        assert_eq!((blue.replicas, blue.live), (2, true));
+        assert_eq!(it.replicas(Colour::Blue), 2);
+        assert!(it.is_live(Colour::Blue));
     });
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_version_that_is_live_and_crashes_is_not_well() {
     let fake = Fake::new();
-    fake.with(|it| it.side(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")));
+    fake.with(|it| it.pods(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")));
     let policy = policy();
     let ours = deployer(&fake, &policy, "first");
     let concluded = ours
@@ -741,36 +731,25 @@ async fn a_version_that_is_live_and_crashes_is_not_well() {
     assert_eq!(concluded.exit_code(), ExitCode::CheckFailed);
 }
 
-fn scaler(least: i32, desired: i32) -> fake::FakeScaler {
-    fake::FakeScaler {
-        least,
-        desired,
-        before: None,
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn pods_at_the_gate_are_held_and_made_up() {
     let fake = Fake::new();
-    fake.with(|it| it.scalers.insert("green", scaler(1, 1)));
+    fake.with(|it| it.autoscale(Colour::Green, 1, 1));
     let policy = policy();
     let ours = deployer(&fake, &policy, "first");
     let nobody = &mut async |_: &Event| {};
     ours.run(deploy("v2", true), nobody).await.unwrap();
     fake.with(|it| {
         it.shrink(Colour::Green);
-        assert_eq!(it.side(Colour::Green).replicas, 2, "it is held");
+        assert_eq!(it.replicas(Colour::Green), 2, "it is held");
         // A hand is not.
-        it.side(Colour::Green).replicas = 1;
+        it.scale(Colour::Green, 1);
     });
     let concluded = ours.run(Ask::Promote, nobody).await.unwrap();
     assert!(released(&concluded), "{concluded:?}");
     fake.with(|it| {
-        assert_eq!(it.side(Colour::Green).replicas, 2);
-        assert_eq!(
-            (it.scalers["green"].least, it.scalers["green"].before),
-            (1, None)
-        );
+        assert_eq!(it.replicas(Colour::Green), 2);
+        assert_eq!(it.scaler(Colour::Green), (1, None));
     });
 }
 
@@ -778,21 +757,21 @@ async fn pods_at_the_gate_are_held_and_made_up() {
 async fn the_old_colour_keeps_what_it_needs_to_take_traffic_back() {
     for by_hand in [false, true] {
         let fake = Fake::new();
-        fake.with(|it| it.scalers.insert("blue", scaler(1, 2)));
+        fake.with(|it| it.autoscale(Colour::Blue, 1, 2));
         let concluded = release(&fake, "first", |happened| match happened {
             Happened::Began {
                 step: Step::Analyse,
             } => fake.with(|it| {
                 it.each_look = (200, 40);
                 match by_hand {
-                    true => it.side(Colour::Blue).replicas = 1,
+                    true => it.scale(Colour::Blue, 1),
                     false => it.shrink(Colour::Blue),
                 }
             }),
             Happened::Patched {
                 to: Colour::Blue, ..
             } => {
-                fake.with(|it| assert_eq!(it.side(Colour::Blue).replicas, 2, "{by_hand}"));
+                fake.with(|it| assert_eq!(it.replicas(Colour::Blue), 2, "{by_hand}"));
             }
             _ => {}
         })
@@ -803,12 +782,7 @@ async fn the_old_colour_keeps_what_it_needs_to_take_traffic_back() {
             "{concluded:?}"
         );
         assert_blue_as_before(&fake);
-        fake.with(|it| {
-            assert_eq!(
-                (it.scalers["blue"].least, it.scalers["blue"].before),
-                (1, None)
-            )
-        });
+        fake.with(|it| assert_eq!(it.scaler(Colour::Blue), (1, None)));
     }
 }
 
@@ -817,7 +791,7 @@ async fn the_old_colour_keeps_what_it_needs_to_take_traffic_back() {
 async fn a_release_that_cannot_be_taken_back_is_left_unfinished() {
     let fake = Fake::new();
     die_at(&fake, Step::Analyse).await;
-    fake.with(|it| it.side(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")));
+    fake.with(|it| it.pods(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")));
     let policy = policy();
     let next = deployer(&fake, &policy, "second");
     let ended = next.run(Ask::Abort, &mut async |_: &Event| {}).await;
@@ -827,7 +801,7 @@ async fn a_release_that_cannot_be_taken_back_is_left_unfinished() {
         "{error}"
     );
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
-    fake.with(|it| assert_eq!(it.active, Some(Colour::Green)));
+    fake.with(|it| assert_eq!(it.active(), Some(Colour::Green)));
 }
 
 /// One that was suspended, or cut off, finds its successor when it goes on.
@@ -839,14 +813,10 @@ async fn who_lost_the_lock_moves_no_traffic() {
             step: Step::Analyse,
         } => fake.with(|it| it.each_look = (200, 40)),
         Happened::Breached { .. } => fake.with(|it| {
-            it.away_until = Some(tokio::time::Instant::now() + Duration::from_secs(40));
-            let leases = it
-                .kept
-                .iter_mut()
-                .find(|(path, _)| path.contains("/leases/"));
-            let (_, lease) = leases.unwrap();
-            lease["spec"]["holderIdentity"] = json!("bob@server, pid 2, run second");
-            lease["metadata"]["resourceVersion"] = json!("successor");
+            it.away_until(tokio::time::Instant::now() + Duration::from_secs(40));
+            it.objects.change(LEASE, |lease| {
+                lease["spec"]["holderIdentity"] = json!("bob@server, pid 2, run second");
+            });
         }),
         _ => {}
     })
@@ -855,7 +825,7 @@ async fn who_lost_the_lock_moves_no_traffic() {
     assert!(error.to_string().contains("bob@server"), "{error}");
     // Something was changed.
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
-    fake.with(|it| assert_eq!(it.active, Some(Colour::Green)));
+    fake.with(|it| assert_eq!(it.active(), Some(Colour::Green)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -918,9 +888,7 @@ async fn errors_right_after_the_switch_count() {
             to: Colour::Green, ..
         } => fake.with(|it| {
             errors += 1;
-            for number in 0..2 {
-                it.answers(Colour::Green, number, 100, 50);
-            }
+            it.each_answers(Colour::Green, 100, 50);
         }),
         _ => {}
     })
@@ -980,9 +948,9 @@ async fn what_the_probe_sees_fail_is_taken_back() {
     };
     let mut observe = async |event: &Event| match &event.what {
         Happened::SmokeHeld { service, .. } if service == SERVICE => {
-            fake.with(|it| it.smoke_breaks = 1_000);
+            fake.with(|it| it.break_smoke(1_000));
         }
-        Happened::Began { step: Step::Revert } => fake.with(|it| it.smoke_breaks = 0),
+        Happened::Began { step: Step::Revert } => fake.with(|it| it.objects.heal()),
         _ => {}
     };
     let concluded = ours.run(deploy("v2", false), &mut observe).await.unwrap();
@@ -997,7 +965,8 @@ async fn a_lock_that_cannot_be_given_up_is_no_failed_release() {
     let fake = Fake::new();
     let concluded = release(&fake, "first", |happened| {
         if matches!(happened, Happened::Released { .. }) {
-            fake.with(|it| it.takes_leases = false);
+            let full = Fault::of(|it| it.method == "PUT" && it.path.contains("/leases/"));
+            fake.with(|it| it.objects.fail(full.saying(500, "the disk is full")));
         }
     })
     .await
@@ -1008,7 +977,12 @@ async fn a_lock_that_cannot_be_given_up_is_no_failed_release() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_is_not_http_is_the_kubelets_to_ask() {
     let fake = Fake::new();
-    fake.with(|it| it.probed_otherwise = true);
+    let probe = json!({"exec": {"command": ["true"]}});
+    fake.with(|it| {
+        for colour in Colour::ALL {
+            it.change_container(colour, "readinessProbe", probe.clone());
+        }
+    });
     let concluded = release(&fake, "first", |_| {}).await.unwrap();
     assert!(released(&concluded), "{concluded:?}");
 }
@@ -1024,7 +998,7 @@ async fn a_connection_that_breaks_once_is_no_bad_version() {
     };
     let mut smoked = 0;
     let mut observe = async |event: &Event| match &event.what {
-        Happened::Began { .. } => fake.with(|it| it.smoke_breaks = 1),
+        Happened::Began { .. } => fake.with(|it| it.break_smoke(1)),
         Happened::SmokeHeld { .. } => smoked += 1,
         _ => {}
     };
@@ -1074,13 +1048,13 @@ async fn a_release_is_paused_from_elsewhere_and_promoted_later() {
     let first = deployer(&fake, &policy, "first");
     let mut second = deployer(&fake, &policy, "second");
     second.holder.host = "server".into();
-    fake.with(|it| it.side(Colour::Green).waiting = Some(("ContainerCreating", "")));
+    fake.with(|it| it.pods(Colour::Green).waiting = Some(("ContainerCreating", "")));
     let nobody = &mut async |_: &Event| {};
     let elsewhere = async {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let healed = async {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            fake.with(|it| it.side(Colour::Green).waiting = None);
+            fake.with(|it| it.pods(Colour::Green).waiting = None);
         };
         let paused = &mut async |_: &Event| {};
         tokio::join!(second.run(Ask::Pause, paused), healed).0
@@ -1101,24 +1075,25 @@ async fn what_stands_against_a_release_is_told_before_anything_is_changed() {
     type Spoil = fn(&mut fake::State);
     let cases: [(Spoil, &str); 6] = [
         (
-            |it| it.side(Colour::Green).replicas = 1,
+            |it| it.scale(Colour::Green, 1),
             "both colours run: green has 1 pods",
         ),
-        (|it| it.side(Colour::Blue).replicas = 0, "is scaled to 0"),
+        (|it| it.scale(Colour::Blue, 0), "is scaled to 0"),
         (
-            |it| it.side(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")),
+            |it| it.pods(Colour::Blue).waiting = Some(("CrashLoopBackOff", "")),
             "0 of 2 pods are ready",
         ),
-        (|it| it.active = None, "no colour is live"),
+        (|it| it.activate_both(), "no colour is live"),
         (
-            |it| it.preview = Colour::Blue,
+            |it| it.select("quotes-preview", json!("blue")),
             "and so not the pods of green",
         ),
         (
             |it| {
                 let selector = json!({"app.kubernetes.io/name": SERVICE});
-                it.services_beside
-                    .push(json!({"metadata": {"name": "beside"}, "spec": {"selector": selector}}));
+                let beside =
+                    json!({"metadata": {"name": "beside"}, "spec": {"selector": selector}});
+                it.objects.put(SERVICES, beside);
             },
             "Service beside also selects the pods of green",
         ),
@@ -1130,13 +1105,13 @@ async fn what_stands_against_a_release_is_told_before_anything_is_changed() {
         let error = refused.expect_err(told);
         assert!(error.to_string().contains(told), "{error}");
         assert_eq!(error.exit_code(), ExitCode::Refused);
-        fake.with(|it| assert_eq!(it.patched, Vec::<String>::new(), "{told}"));
+        assert_eq!(fake.asked(|it| it.method == "PATCH"), 0, "{told}");
     }
     let fake = Fake::new();
     fake.with(|it| {
         let quota = json!({"metadata": {"name": "q"}, "status": {
             "hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "900m"}}});
-        it.quota = Some(quota);
+        it.objects.put(QUOTAS, quota);
     });
     let error = release(&fake, "first", |_| {})
         .await
@@ -1180,5 +1155,5 @@ async fn a_plan_changes_nothing() {
         (plan.from, plan.to, plan.replicas),
         (Colour::Blue, Colour::Green, 2)
     );
-    fake.with(|it| assert!(it.patched.is_empty() && it.kept.is_empty()));
+    assert_eq!(fake.asked(|it| it.method != "GET"), 0);
 }

@@ -1,4 +1,10 @@
-//! An API server that says what a test wants it to.
+//! An API server for tests, in this process: what a client asks is answered by the test.
+//!
+//! By [`Objects`], where objects are written and read again. By a closure alone, where a test is
+//! about one answer: an error, a page of a log, a rollout look by look. There is nothing to keep
+//! then, and what cannot be had from objects that are well formed can be said.
+
+mod objects;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -10,44 +16,41 @@ use kube::client::Body;
 use serde_json::Value;
 use tower::ServiceBuilder;
 
+pub use self::objects::{Fault, Objects};
 use super::{Access, Cluster};
-
-/// A request as it came in.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub query: String,
-    pub body: Value,
-}
+pub use crate::api_server::Asked;
 
 pub struct Server {
     client: Client,
     requests: Arc<Mutex<Vec<Asked>>>,
 }
 
+/// What is said to a request.
+pub enum Answer {
+    /// The status code and the object. A string is sent as text, and `x-trii-version` of an
+    /// object as that header, too.
+    Says(u16, Value),
+    /// Nothing, ever.
+    Silence,
+}
+
+impl From<(u16, Value)> for Answer {
+    fn from((code, object): (u16, Value)) -> Answer {
+        Answer::Says(code, object)
+    }
+}
+
 impl Server {
-    /// One that answers with the status code and the object that `answer` gives;
-    /// a string is sent as text, and `x-trii-version` of an object as that header, too.
-    pub fn new(answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'static) -> Server {
+    pub fn new<A: Into<Answer>>(answer: impl Fn(&Asked) -> A + Send + Sync + 'static) -> Server {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (seen, answer) = (Arc::clone(&requests), Arc::new(answer));
         let service = tower::service_fn(move |request: Request<Body>| {
             let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
             async move {
                 let asked = read(request).await;
-                let (code, object) = answer(&asked);
+                let answer = answer(&asked).into();
                 seen.lock().unwrap().push(asked);
-                let version = object["x-trii-version"].as_str().map(str::to_owned);
-                let text = match object {
-                    Value::String(text) => text,
-                    object => object.to_string(),
-                };
-                let mut response = Response::builder().status(code);
-                if let Some(version) = version {
-                    response = response.header("x-trii-version", version);
-                }
-                Ok::<_, Infallible>(response.body(Body::from(text.into_bytes())).unwrap())
+                Ok::<_, Infallible>(sent(answer).await)
             }
         });
         Server {
@@ -83,10 +86,21 @@ impl Server {
 async fn read(request: Request<Body>) -> Asked {
     let (head, body) = request.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    Asked {
-        method: head.method.to_string(),
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+    Asked::new(&head, &bytes).unwrap()
+}
+
+async fn sent(answer: Answer) -> Response<Body> {
+    let Answer::Says(code, object) = answer else {
+        return std::future::pending().await;
+    };
+    let version = object["x-trii-version"].as_str().map(str::to_owned);
+    let text = match object {
+        Value::String(text) => text,
+        object => object.to_string(),
+    };
+    let mut response = Response::builder().status(code);
+    if let Some(version) = version {
+        response = response.header("x-trii-version", version);
     }
+    response.body(Body::from(text.into_bytes())).unwrap()
 }

@@ -10,9 +10,7 @@ mod api;
 mod chart;
 mod forward;
 mod life;
-mod patch;
 mod pod;
-mod store;
 pub mod versions;
 mod world;
 
@@ -28,8 +26,8 @@ use tokio_util::task::TaskTracker;
 
 use self::chart::Role;
 use self::pod::{Pod, State};
-use self::store::Refusal;
 use self::world::{Behind, World};
+use crate::api_server::Refusal;
 use crate::blue_green::Colour;
 use crate::bring_up::{Context, Owned, UpError};
 use crate::cluster::Access;

@@ -5,40 +5,38 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::blue_green::patience::ABSENCE;
-use crate::cluster::mock::{Asked, Server};
+use crate::cluster::mock::{Fault, Objects, Server};
 
 const SPAN: Duration = Duration::from_secs(15);
 
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/trii/leases";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/trii/leases/api-gateway-blue-green";
+
 /// An API server with one Lease, that may be away, and on which others may write.
 struct Store {
-    lease: Arc<Mutex<Option<Value>>>,
-    away: Arc<Mutex<bool>>,
+    objects: Arc<Mutex<Objects>>,
     cluster: Cluster,
     server: Server,
 }
 
 impl Store {
     fn new(lease: Option<Value>) -> Store {
-        let lease = Arc::new(Mutex::new(lease));
-        let away = Arc::new(Mutex::new(false));
-        let server = Server::new({
-            let (lease, away) = (Arc::clone(&lease), Arc::clone(&away));
-            move |asked| match *away.lock().unwrap() {
-                true => failure(500, "etcdserver: no leader"),
-                false => answer(&mut lease.lock().unwrap(), asked),
-            }
-        });
-        let cluster = server.cluster("trii");
+        let mut objects = Objects::default();
+        if let Some(lease) = lease {
+            objects.put(LEASES, lease);
+        }
+        let objects = Arc::new(Mutex::new(objects));
+        let shared = Arc::clone(&objects);
+        let server = Server::new(move |asked| shared.lock().unwrap().answer(asked));
         Store {
-            lease,
-            away,
-            cluster,
+            objects,
+            cluster: server.cluster("trii"),
             server,
         }
     }
 
     fn is(&self) -> Value {
-        self.lease.lock().unwrap().clone().unwrap()
+        self.objects.lock().unwrap().get(LEASE).unwrap().clone()
     }
 
     fn holder(&self) -> String {
@@ -48,58 +46,20 @@ impl Store {
 
     /// Another writes.
     fn write(&self, key: &str, value: Value) {
-        let mut lease = self.lease.lock().unwrap();
-        let lease = lease.as_mut().unwrap();
-        lease["spec"][key] = value;
-        step(lease);
+        let mut objects = self.objects.lock().unwrap();
+        objects.change(LEASE, |lease| lease["spec"][key] = value);
     }
 
     fn set_away(&self, away: bool) {
-        *self.away.lock().unwrap() = away;
+        let mut objects = self.objects.lock().unwrap();
+        match away {
+            true => objects.fail(Fault::everywhere().saying(500, "etcdserver: no leader")),
+            false => objects.heal(),
+        }
     }
 
     async fn take(&self, pid: u32) -> Result<Lock, LockError> {
         Lock::take(&self.cluster, "api-gateway", &holder(pid), SPAN, &|_| {}).await
-    }
-}
-
-fn failure(code: u16, message: &str) -> (u16, Value) {
-    let reason = if code == 404 { "NotFound" } else { "" };
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Failure", "code": code, "message": message, "reason": reason});
-    (code, status)
-}
-
-fn step(lease: &mut Value) {
-    let version: u64 = lease["metadata"]["resourceVersion"]
-        .as_str()
-        .map_or(0, |it| it.parse().unwrap());
-    lease["metadata"]["resourceVersion"] = json!((version + 1).to_string());
-}
-
-fn answer(lease: &mut Option<Value>, asked: &Asked) -> (u16, Value) {
-    const ALL: &str = "/apis/coordination.k8s.io/v1/namespaces/trii/leases";
-    let one = format!("{ALL}/api-gateway-blue-green");
-    match (asked.method.as_str(), lease.as_mut()) {
-        ("GET", None) | ("PUT", None) if asked.path == one => failure(404, "not found"),
-        ("GET", Some(lease)) if asked.path == one => (200, lease.clone()),
-        ("POST", Some(_)) => failure(409, "already exists"),
-        ("POST", None) if asked.path == ALL => {
-            let mut new = asked.body.clone();
-            step(&mut new);
-            *lease = Some(new.clone());
-            (201, new)
-        }
-        ("PUT", Some(old)) if asked.path == one => {
-            let at = |it: &Value| it["metadata"]["resourceVersion"].clone();
-            if at(old) != at(&asked.body) {
-                return failure(409, "the object has been modified");
-            }
-            *old = asked.body.clone();
-            step(old);
-            (200, old.clone())
-        }
-        _ => failure(400, &format!("{} {}", asked.method, asked.path)),
     }
 }
 
@@ -116,7 +76,7 @@ fn holder(pid: u32) -> Holder {
 fn held(renewed: &str) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "api-gateway-blue-green", "resourceVersion": "7", "uid": "u"},
+        "metadata": {"name": "api-gateway-blue-green"},
         "spec": {"holderIdentity": holder(1).to_string(), "leaseDurationSeconds": 15,
             "leaseTransitions": 3, "acquireTime": "2026-11-25T09:00:00.000000Z",
             "renewTime": renewed},
@@ -263,7 +223,7 @@ async fn one_that_another_took_is_lost_at_the_next_renewal_and_left_to_them() {
 async fn one_that_was_deleted_is_lost() {
     let store = Store::new(None);
     let lock = store.take(1).await.unwrap();
-    *store.lease.lock().unwrap() = None;
+    store.objects.lock().unwrap().remove(LEASE);
     assert!(matches!(lock.lost().await, LockError::Deleted { .. }));
 }
 
@@ -271,9 +231,9 @@ async fn one_that_was_deleted_is_lost() {
 async fn a_hand_that_edits_something_else_of_it_does_no_harm() {
     let store = Store::new(None);
     let lock = store.take(1).await.unwrap();
-    for _ in 0..10 {
+    for look in 0..10 {
         pass(5).await;
-        store.write("strategy", json!("OldestEmulationVersion"));
+        store.write("strategy", json!(look.to_string()));
         lock.ours().await.unwrap();
     }
 }

@@ -5,65 +5,60 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::super::Colour;
 use super::super::objects::{LIVE, ROLE, VERSION};
+use crate::api_server::store::{name_of, revision};
+use crate::api_server::{Place, status};
 use crate::cluster::Cluster;
-use crate::cluster::mock::{Asked, Server};
+use crate::cluster::mock::{Answer, Asked, Fault, Objects, Server};
 
 pub const SERVICE: &str = "quotes";
+pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/trii/leases/quotes-blue-green";
+pub const QUOTAS: &str = "/api/v1/namespaces/trii/resourcequotas";
+pub const SERVICES: &str = "/api/v1/namespaces/trii/services";
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/trii/deployments";
+const REPLICA_SETS: &str = "/apis/apps/v1/namespaces/trii/replicasets";
+const PODS: &str = "/api/v1/namespaces/trii/pods";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/trii/endpointslices";
+const SCALERS: &str = "/apis/autoscaling/v2/namespaces/trii/horizontalpodautoscalers";
+
+const NAME: &str = "app.kubernetes.io/name";
+const TRACK: &str = "trii.co/track";
 
 /// What the cluster is like.
-#[derive(Debug)]
 pub struct State {
-    /// The track that each Service selects; none where there is none in its selector.
-    pub active: Option<Colour>,
-    pub preview: Colour,
-    pub sides: BTreeMap<&'static str, FakeSide>,
-    /// Other objects, by their path.
-    pub kept: BTreeMap<String, Value>,
-    pub quota: Option<Value>,
-    pub services_beside: Vec<Value>,
-    /// By colour, what scales it.
-    pub scalers: BTreeMap<&'static str, FakeScaler>,
+    pub objects: Objects,
+    behaviour: BTreeMap<&'static str, Behaviour>,
     /// What each pod has answered so far.
-    pub traffic: BTreeMap<String, Answered>,
+    traffic: BTreeMap<String, Answered>,
     /// Traffic that each look at the metrics adds to the live version: requests, failures.
     pub each_look: (u64, u64),
     /// Whether those take 300 ms; else 5 ms.
     pub slow: bool,
     /// Beside each two of them one is not answered: its client gives up, or waits.
     pub swallows: Option<bool>,
-    /// As many requests to come are answered with 503.
-    pub away: u32,
-    /// Until then every request is.
-    pub away_until: Option<tokio::time::Instant>,
-    /// Whether readiness probes are not over HTTP.
-    pub probed_otherwise: bool,
-    /// As many requests to Services to come break off.
-    pub smoke_breaks: u32,
-    /// Whether a Lease may be written.
-    pub takes_leases: bool,
-    pub resource_version: u64,
-    /// Paths of patches, in their order.
-    pub patched: Vec<String>,
     /// How many requests the ingress answers by itself between two looks, from the switch on.
     pub refuses: u64,
     refused: u64,
 }
 
-/// An autoscaler.
+/// What the pods of a colour do.
 #[derive(Clone, Copy, Debug)]
-pub struct FakeScaler {
-    pub least: i32,
-    pub desired: i32,
-    /// What its annotation remembers.
-    pub before: Option<i32>,
+pub struct Behaviour {
+    /// How many of them were killed; each has a successor.
+    pub killed: i64,
+    /// What they wait for instead of running.
+    pub waiting: Option<(&'static str, &'static str)>,
+    /// The status that the last of them answers health checks with.
+    pub last_says: u16,
 }
 
 /// What a pod has answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answered {
+struct Answered {
     requests: u64,
     failed: u64,
     slow: u64,
@@ -71,512 +66,428 @@ pub struct Answered {
     in_flight: u64,
 }
 
-#[derive(Clone, Debug)]
-pub struct FakeSide {
-    pub replicas: i32,
-    pub tag: String,
-    pub live: bool,
-    /// How many of its pods were killed; each has a successor.
-    pub killed: i32,
-    /// What its pods wait for instead of running.
-    pub waiting: Option<(&'static str, &'static str)>,
-    /// What its pods have as environment, beside its version.
-    pub configuration: &'static str,
-    /// The status that its last pod answers health checks with.
-    pub last_says: u16,
-}
-
-impl FakeSide {
-    fn of(tag: &str, replicas: i32) -> FakeSide {
-        FakeSide {
-            replicas,
-            tag: tag.to_owned(),
-            live: replicas > 0,
-            killed: 0,
-            waiting: None,
-            configuration: "a",
-            last_says: 200,
-        }
-    }
-}
-
-impl State {
-    pub fn side(&mut self, colour: Colour) -> &mut FakeSide {
-        self.sides.get_mut(colour.name()).unwrap()
-    }
-
-    /// Its autoscaler finds a colour idle.
-    pub fn shrink(&mut self, colour: Colour) {
-        let least = self.scalers[colour.name()].least;
-        let side = self.side(colour);
-        side.replicas = side.replicas.min(least);
-    }
-
-    /// A pod answers so many requests, so many of them with an error.
-    pub fn answers(&mut self, colour: Colour, number: i32, requests: u64, failed: u64) {
-        let pod = format!("http:{SERVICE}-{colour}-1-{number}:9090");
-        let counted = self.traffic.entry(pod).or_default();
-        counted.requests += requests;
-        counted.failed += failed;
-    }
-
-    fn step(&mut self) -> String {
-        self.resource_version += 1;
-        self.resource_version.to_string()
-    }
-}
-
 /// The server, and what it is like.
 pub struct Fake {
     pub cluster: Cluster,
+    server: Server,
     state: Arc<Mutex<State>>,
 }
 
 impl Fake {
     /// Blue is live in v1 with two pods.
     pub fn new() -> Fake {
-        let state = State {
-            active: Some(Colour::Blue),
-            preview: Colour::Green,
-            sides: BTreeMap::from([
-                ("blue", FakeSide::of("v1", 2)),
-                ("green", FakeSide::of("v0", 0)),
-            ]),
-            kept: BTreeMap::new(),
-            quota: None,
-            services_beside: Vec::new(),
-            scalers: BTreeMap::new(),
-            probed_otherwise: false,
-            smoke_breaks: 0,
-            takes_leases: true,
+        let well = Behaviour {
+            killed: 0,
+            waiting: None,
+            last_says: 200,
+        };
+        let mut state = State {
+            objects: Objects::default(),
+            behaviour: [("blue", well), ("green", well)].into(),
             traffic: BTreeMap::new(),
             each_look: (200, 0),
             slow: false,
             swallows: None,
-            away: 0,
-            away_until: None,
-            resource_version: 1,
-            patched: Vec::new(),
             refuses: 0,
             refused: 0,
         };
+        for (colour, version, replicas) in [(Colour::Blue, "v1", 2), (Colour::Green, "v0", 0)] {
+            let deployment = deployment(colour, version, replicas);
+            state.objects.put(DEPLOYMENTS, deployment);
+        }
+        for (role, colour) in [("active", Colour::Blue), ("preview", Colour::Green)] {
+            let name = match role {
+                "active" => SERVICE.to_owned(),
+                _ => format!("{SERVICE}-preview"),
+            };
+            let service = json!({"metadata": {"name": name, "labels": {ROLE: role}},
+                "spec": {"selector": labels(colour)}});
+            state.objects.put(SERVICES, service);
+        }
+        let router = json!({"metadata": {"name": "router", "labels": {"app": "router"}}});
+        state.objects.put("/api/v1/namespaces/edge/pods", router);
+        state.settle();
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
-        let server = Server::new(move |asked| answer(&mut shared.lock().unwrap(), asked));
+        let server = Server::new(move |asked| shared.lock().unwrap().answer(asked));
         Fake {
             cluster: server.cluster("trii"),
+            server,
             state,
         }
     }
 
+    /// Looks at it, and changes it as others than the deployer do.
     pub fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.state.lock().unwrap())
+        let mut state = self.state.lock().unwrap();
+        let seen = look(&mut state);
+        state.settle();
+        seen
+    }
+
+    /// How often something was asked in this way.
+    pub fn asked(&self, is_so: impl Fn(&Asked) -> bool) -> usize {
+        self.server.requests().iter().filter(|it| is_so(it)).count()
     }
 }
 
-fn status(code: u16, message: &str) -> (u16, Value) {
-    let reason = match code {
-        404 => "NotFound",
-        409 => "Conflict",
-        _ => "",
-    };
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Failure", "code": code, "message": message, "reason": reason});
-    (code, status)
+fn labels(colour: Colour) -> Value {
+    json!({NAME: SERVICE, TRACK: colour.name()})
 }
 
-fn list(items: Vec<Value>) -> (u16, Value) {
-    let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items});
-    (200, list)
-}
-
-fn answer(state: &mut State, asked: &Asked) -> (u16, Value) {
-    let now = tokio::time::Instant::now();
-    if state.away_until.is_some_and(|end| now < end) {
-        return status(503, "etcd is away");
-    }
-    if state.away > 0 {
-        state.away -= 1;
-        return status(503, "etcd is away");
-    }
-    if asked.method == "PATCH" {
-        state.patched.push(asked.path.clone());
-    }
-    if asked.path.contains("/namespaces/edge/") {
-        return ingress(state, asked);
-    }
-    let path = asked.path.clone();
-    let parts: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).collect();
-    let after = parts
-        .iter()
-        .position(|it| *it == "trii")
-        .map_or(0, |at| at + 1);
-    match &parts[after..] {
-        ["services"] => services(state),
-        ["services", name] => service(state, name, asked),
-        ["deployments"] => list(selected(asked).map(|it| deployment(state, it)).collect()),
-        ["deployments", name] => one_deployment(state, name, asked),
-        ["deployments", name, "scale"] => scale(state, name, asked),
-        ["replicasets"] => list(selected(asked).map(|it| replica_set(state, it)).collect()),
-        ["jobs"] => list(Vec::new()),
-        ["pods"] => list(selected(asked).flat_map(|it| pods(state, it)).collect()),
-        ["pods", pod, "proxy", rest @ ..] => proxied(state, pod, rest),
-        ["endpointslices"] => endpoints(state, asked),
-        ["horizontalpodautoscalers", ..] => autoscalers(state, asked),
-        ["resourcequotas"] => list(state.quota.iter().cloned().collect()),
-        ["leases", ..] if asked.method == "PUT" && !state.takes_leases => {
-            status(500, "the disk is full")
-        }
-        ["configmaps" | "leases", ..] => kept(state, asked),
-        ["services", name, "proxy", ..] => smoked(state, name),
-        _ => status(400, &format!("{} {}", asked.method, asked.path)),
-    }
-}
-
-/// The colours that a label selector selects.
-fn selected(asked: &Asked) -> impl Iterator<Item = Colour> + use<> {
-    let query = asked.query.clone();
-    Colour::ALL
-        .into_iter()
-        .filter(move |it| query.contains(it.name()))
-}
-
-fn labels(colour: Option<Colour>) -> Value {
-    let mut labels = json!({"app.kubernetes.io/name": SERVICE});
-    if let Some(colour) = colour {
-        labels["trii.co/track"] = json!(colour.name());
-    }
-    labels
-}
-
-fn a_service(state: &State, name: &str) -> Option<Value> {
-    let (role, colour) = match name {
-        "quotes" => ("active", state.active),
-        "quotes-preview" => ("preview", Some(state.preview)),
-        _ => return None,
-    };
-    Some(json!({
-        "metadata": {"name": name, "labels": {ROLE: role},
-            "resourceVersion": state.resource_version.to_string()},
-        "spec": {"selector": labels(colour)},
-    }))
-}
-
-fn services(state: &State) -> (u16, Value) {
-    let ours = ["quotes", "quotes-preview"].into_iter();
-    let ours = ours.filter_map(|name| a_service(state, name));
-    list(ours.chain(state.services_beside.clone()).collect())
-}
-
-fn service(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) {
-    if asked.method == "PATCH" {
-        if is_stale(state, asked) {
-            return status(409, "the object has been modified");
-        }
-        let track = asked.body["spec"]["selector"]["trii.co/track"].as_str();
-        let colour = Colour::ALL.into_iter().find(|it| Some(it.name()) == track);
-        match name {
-            "quotes" => state.active = colour,
-            _ => state.preview = colour.unwrap(),
-        }
-        state.step();
-    }
-    match a_service(state, name) {
-        Some(service) => (200, service),
-        None => status(404, "no such Service"),
-    }
-}
-
-/// Whether it is of an object that is another one by now.
-fn is_stale(state: &State, asked: &Asked) -> bool {
-    let expected = asked.body["metadata"]["resourceVersion"].as_str();
-    expected.is_some_and(|it| it != state.resource_version.to_string())
-}
-
-fn deployment(state: &State, colour: Colour) -> Value {
-    let side = &state.sides[colour.name()];
-    let ready = if side.waiting.is_some() {
-        0
-    } else {
-        side.replicas
-    };
-    let mut pod_labels = labels(Some(colour));
-    pod_labels[VERSION] = json!(side.tag);
+fn deployment(colour: Colour, version: &str, replicas: i64) -> Value {
+    let mut pod_labels = labels(colour);
+    pod_labels[VERSION] = json!(version);
     json!({
-        "metadata": {"name": format!("{SERVICE}-{colour}"), "uid": colour.name(), "generation": 1,
-            "labels": labels(Some(colour)), "resourceVersion": state.resource_version.to_string(),
-            "annotations": {"deployment.kubernetes.io/revision": "1", LIVE: side.live.to_string()}},
-        "spec": {"replicas": side.replicas, "selector": {"matchLabels": labels(Some(colour))},
+        "metadata": {"name": format!("{SERVICE}-{colour}"), "labels": labels(colour),
+            "annotations": {LIVE: (replicas > 0).to_string()}},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels(colour)},
             "template": {"metadata": {"labels": pod_labels}, "spec": {"containers": [{
-                "name": SERVICE, "image": format!("host:5000/trii/quotes:{}", side.tag),
-                "envFrom": [{"configMapRef": {"name": side.configuration}}],
-                "readinessProbe": probe(state),
+                "name": SERVICE, "image": format!("host:5000/trii/quotes:{version}"),
+                "envFrom": [{"configMapRef": {"name": "a"}}],
+                "ports": [{"name": "http", "containerPort": 8000},
+                    {"name": "metrics", "containerPort": 9090}],
+                "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "metrics"}},
                 "resources": {"requests": {"cpu": "100m"}}}]}}},
-        "status": {"observedGeneration": 1, "replicas": side.replicas,
-            "updatedReplicas": side.replicas, "readyReplicas": ready, "availableReplicas": ready},
     })
 }
 
-fn colour_in(name: &str) -> Option<Colour> {
-    Colour::ALL
-        .into_iter()
-        .find(|it| name == format!("{SERVICE}-{it}"))
+fn path(colour: Colour) -> String {
+    format!("{DEPLOYMENTS}/{SERVICE}-{colour}")
 }
 
-fn one_deployment(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) {
-    let Some(colour) = colour_in(name) else {
-        return status(404, "no such Deployment");
-    };
-    if asked.method == "PATCH" {
-        if is_stale(state, asked) {
-            return status(409, "the object has been modified");
-        }
-        state.step();
-        let side = state.side(colour);
-        let spec = &asked.body["spec"];
-        if let Some(replicas) = spec["replicas"].as_i64() {
-            side.replicas = i32::try_from(replicas).unwrap();
-        }
-        if let Some(image) = spec["template"]["spec"]["containers"][0]["image"].as_str() {
-            assert!(image.starts_with("host:5000/trii/quotes:"), "{image}");
-            side.tag = image.rsplit(':').next().unwrap().to_owned();
-        }
-        let from = &spec["template"]["spec"]["containers"][0]["envFrom"];
-        if let Some(name) = from[0]["configMapRef"]["name"].as_str() {
-            side.configuration = ["a", "b"].into_iter().find(|it| *it == name).unwrap();
-        }
-        if let Some(annotations) = asked.body["metadata"].get("annotations") {
-            side.live = annotations[LIVE] == "true";
+/// What a test asks of it, and does to it.
+impl State {
+    pub fn pods(&mut self, colour: Colour) -> &mut Behaviour {
+        self.behaviour.get_mut(colour.name()).unwrap()
+    }
+
+    fn deployment(&self, colour: Colour) -> &Value {
+        self.objects.get(&path(colour)).unwrap()
+    }
+
+    fn container(&self, colour: Colour) -> &Value {
+        &self.deployment(colour)["spec"]["template"]["spec"]["containers"][0]
+    }
+
+    pub fn replicas(&self, colour: Colour) -> i64 {
+        self.deployment(colour)["spec"]["replicas"]
+            .as_i64()
+            .unwrap()
+    }
+
+    pub fn scale(&mut self, colour: Colour, replicas: i64) {
+        let set = |it: &mut Value| it["spec"]["replicas"] = json!(replicas);
+        self.objects.change(&path(colour), set);
+    }
+
+    pub fn version(&self, colour: Colour) -> &str {
+        let image = self.container(colour)["image"].as_str().unwrap();
+        image.strip_prefix("host:5000/trii/quotes:").unwrap()
+    }
+
+    /// What its pods have as environment, beside its version.
+    pub fn configuration(&self, colour: Colour) -> &str {
+        let from = &self.container(colour)["envFrom"];
+        from[0]["configMapRef"]["name"].as_str().unwrap()
+    }
+
+    pub fn change_container(&mut self, colour: Colour, key: &str, value: Value) {
+        self.objects.change(&path(colour), |it| {
+            it["spec"]["template"]["spec"]["containers"][0][key] = value;
+        });
+    }
+
+    pub fn configure(&mut self, colour: Colour, name: &str) {
+        let from = json!([{"configMapRef": {"name": name}}]);
+        self.change_container(colour, "envFrom", from);
+    }
+
+    pub fn is_live(&self, colour: Colour) -> bool {
+        self.deployment(colour)["metadata"]["annotations"][LIVE] == "true"
+    }
+
+    pub fn mark_live(&mut self, colour: Colour) {
+        let mark = |it: &mut Value| it["metadata"]["annotations"][LIVE] = json!("true");
+        self.objects.change(&path(colour), mark);
+    }
+
+    /// The colour that the active Service selects; none where there is none in its selector.
+    pub fn active(&self) -> Option<Colour> {
+        self.selected_by(SERVICE)
+    }
+
+    pub fn preview(&self) -> Option<Colour> {
+        self.selected_by(&format!("{SERVICE}-preview"))
+    }
+
+    fn selected_by(&self, service: &str) -> Option<Colour> {
+        let service = self.objects.get(&format!("{SERVICES}/{service}")).unwrap();
+        let track = service["spec"]["selector"][TRACK].as_str();
+        Colour::ALL.into_iter().find(|it| Some(it.name()) == track)
+    }
+
+    pub fn activate(&mut self, colour: Colour) {
+        self.select(SERVICE, json!(colour.name()));
+    }
+
+    /// Traffic goes to both colours.
+    pub fn activate_both(&mut self) {
+        self.objects.change(&format!("{SERVICES}/{SERVICE}"), |it| {
+            let selector = it["spec"]["selector"].as_object_mut().unwrap();
+            selector.remove(TRACK);
+        });
+    }
+
+    pub fn select(&mut self, service: &str, track: Value) {
+        let set = |it: &mut Value| it["spec"]["selector"][TRACK] = track;
+        self.objects.change(&format!("{SERVICES}/{service}"), set);
+    }
+
+    pub fn autoscale(&mut self, colour: Colour, least: i64, desired: i64) {
+        let name = format!("{SERVICE}-{colour}");
+        let scaler = json!({"metadata": {"name": format!("{name}-hpa")},
+            "spec": {"minReplicas": least, "maxReplicas": 9,
+                "scaleTargetRef": {"kind": "Deployment", "name": name}},
+            "status": {"desiredReplicas": desired, "currentReplicas": desired}});
+        self.objects.put(SCALERS, scaler);
+    }
+
+    /// The least that an autoscaler leaves, and what its annotations remember.
+    pub fn scaler(&self, colour: Colour) -> (i64, Option<&str>) {
+        let scaler = format!("{SCALERS}/{SERVICE}-{colour}-hpa");
+        let scaler = self.objects.get(&scaler).unwrap();
+        let before = scaler["metadata"]["annotations"]["trii.co/min-replicas"].as_str();
+        (scaler["spec"]["minReplicas"].as_i64().unwrap(), before)
+    }
+
+    /// Its autoscaler finds a colour idle.
+    pub fn shrink(&mut self, colour: Colour) {
+        let (least, _) = self.scaler(colour);
+        self.scale(colour, self.replicas(colour).min(least));
+    }
+
+    /// Each pod of a colour answers so many requests, so many of them with an error.
+    pub fn each_answers(&mut self, colour: Colour, requests: u64, failed: u64) {
+        for pod in self.pods_behind(&labels(colour)) {
+            let counted = self.traffic.entry(name_of(&pod).into()).or_default();
+            counted.requests += requests;
+            counted.failed += failed;
         }
     }
-    (200, deployment(state, colour))
-}
 
-fn scale(state: &mut State, name: &str, asked: &Asked) -> (u16, Value) {
-    if is_stale(state, asked) {
-        return status(409, "the object has been modified");
+    /// As many requests to Services break off.
+    pub fn break_smoke(&mut self, times: u32) {
+        let of = Fault::of(|it| it.path.starts_with(SERVICES) && it.path.contains("/proxy/"));
+        let broken = of.saying(503, "error trying to reach service: EOF");
+        self.objects.fail(broken.times(times));
     }
-    state.step();
-    let colour = colour_in(name).unwrap();
-    let replicas = asked.body["spec"]["replicas"].as_i64().unwrap();
-    state.side(colour).replicas = i32::try_from(replicas).unwrap();
-    let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": {"name": name}, "spec": {"replicas": replicas}});
-    (200, scale)
-}
 
-fn probe(state: &State) -> Value {
-    match state.probed_otherwise {
-        true => json!({"exec": {"command": ["true"]}}),
-        false => json!({"httpGet": {"path": "/health/ready", "port": "metrics"}}),
+    /// The API server is away.
+    pub fn away_until(&mut self, end: Instant) {
+        self.objects.fail(Fault::everywhere().until(end));
     }
 }
 
-fn replica_set(state: &State, colour: Colour) -> Value {
+/// What follows from the objects that are written.
+impl State {
+    fn settle(&mut self) {
+        let deployments: Vec<Value> = self.objects.list(DEPLOYMENTS).cloned().collect();
+        let mut replica_sets = Vec::new();
+        let mut pods = Vec::new();
+        for mut deployment in deployments {
+            let set = replica_set(&deployment);
+            let colour = deployment["metadata"]["labels"][TRACK].as_str().unwrap();
+            let behaviour = self.behaviour[colour];
+            let wanted = deployment["spec"]["replicas"].as_i64().unwrap();
+            let numbers = behaviour.killed..behaviour.killed + wanted;
+            pods.extend(numbers.map(|number| pod(&deployment, &set, number, behaviour)));
+            let ready = if behaviour.waiting.is_some() {
+                0
+            } else {
+                wanted
+            };
+            deployment["status"] = json!({
+                "observedGeneration": deployment["metadata"]["generation"],
+                "replicas": wanted, "updatedReplicas": wanted,
+                "readyReplicas": ready, "availableReplicas": ready});
+            self.objects.put(DEPLOYMENTS, deployment);
+            replica_sets.push(set);
+        }
+        self.objects.put_all(REPLICA_SETS, replica_sets);
+        self.objects.put_all(PODS, pods);
+        let services = self.objects.list(SERVICES);
+        let slices = services.map(|it| self.endpoint_slice(it)).collect();
+        self.objects.put_all(SLICES, slices);
+    }
+
+    fn pods_behind(&self, selector: &Value) -> Vec<Value> {
+        let selector = selector.as_object().unwrap();
+        let is_selected = |pod: &&Value| {
+            let has = &pod["metadata"]["labels"];
+            selector.iter().all(|(key, value)| has[key] == *value)
+        };
+        self.objects
+            .list(PODS)
+            .filter(is_selected)
+            .cloned()
+            .collect()
+    }
+
+    fn endpoint_slice(&self, service: &Value) -> Value {
+        let pods = self.pods_behind(&service["spec"]["selector"]);
+        let endpoints = pods.iter().map(|pod| {
+            let is_ready = pod["status"]["conditions"][0]["status"] == "True";
+            json!({"addresses": ["10.0.0.1"], "conditions": {"ready": is_ready},
+                "targetRef": {"kind": "Pod", "name": name_of(pod)}})
+        });
+        let endpoints: Vec<Value> = endpoints.collect();
+        json!({"metadata": {"name": format!("{}-1", name_of(service)),
+                "labels": {"kubernetes.io/service-name": name_of(service)}},
+            "addressType": "IPv4", "endpoints": endpoints, "ports": []})
+    }
+}
+
+fn replica_set(deployment: &Value) -> Value {
+    let name = format!("{}-{}", name_of(deployment), revision(deployment));
     json!({
-        "metadata": {"name": format!("{SERVICE}-{colour}-1"), "uid": format!("{colour}-rs"),
-            "annotations": {"deployment.kubernetes.io/revision": "1"},
+        "metadata": {"name": name, "uid": name, "labels": deployment["metadata"]["labels"],
+            "annotations": {"deployment.kubernetes.io/revision": revision(deployment).to_string()},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment",
-                "name": format!("{SERVICE}-{colour}"), "uid": colour.name()}]},
-        "spec": {"selector": {}, "replicas": state.sides[colour.name()].replicas},
-        "status": {"replicas": state.sides[colour.name()].replicas},
+                "name": name_of(deployment), "uid": deployment["metadata"]["uid"]}]},
+        "spec": {"selector": {}, "replicas": deployment["spec"]["replicas"]},
+        "status": {"replicas": deployment["spec"]["replicas"]},
     })
 }
 
-fn pods(state: &State, colour: Colour) -> Vec<Value> {
-    let side = &state.sides[colour.name()];
-    let image = format!("host:5000/trii/quotes:{}", side.tag);
-    let container = match side.waiting {
-        None => json!({"state": {"running": {}}, "ready": true}),
-        Some((reason, message)) => {
-            json!({"state": {"waiting": {"reason": reason, "message": message}}, "ready": false})
-        }
+fn pod(deployment: &Value, set: &Value, number: i64, behaviour: Behaviour) -> Value {
+    let template = &deployment["spec"]["template"];
+    let state = match behaviour.waiting {
+        None => json!({"running": {}}),
+        Some((reason, message)) => json!({"waiting": {"reason": reason, "message": message}}),
     };
-    (side.killed..side.killed + side.replicas)
-        .map(|number| {
-            let mut container = container.clone();
-            container["name"] = json!(SERVICE);
-            container["image"] = json!(image);
-            container["imageID"] = json!("");
-            container["restartCount"] = json!(0);
-            json!({
-                "metadata": {"name": format!("{SERVICE}-{colour}-1-{number}"), "labels": labels(Some(colour)),
-                    "uid": format!("{colour}-{number}"),
-                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
-                        "name": "r", "uid": format!("{colour}-rs")}]},
-                "spec": {"containers": [{"name": SERVICE, "image": image,
-                    "ports": [{"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 9090}],
-                    "readinessProbe": probe(state)}]},
-                "status": {"phase": "Running", "containerStatuses": [container], "conditions": [
-                    {"type": "Ready", "status": if side.waiting.is_none() {"True"} else {"False"}}]},
-            })
-        })
-        .collect()
+    let is_ready = behaviour.waiting.is_none();
+    let image = &template["spec"]["containers"][0]["image"];
+    json!({
+        "metadata": {"name": format!("{}-{number}", name_of(set)),
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "name": name_of(set), "uid": set["metadata"]["uid"]}]},
+        "spec": template["spec"],
+        "status": {"phase": "Running",
+            "containerStatuses": [{"name": SERVICE, "image": image, "imageID": "",
+                "restartCount": 0, "state": state, "ready": is_ready}],
+            "conditions": [{"type": "Ready", "status": if is_ready {"True"} else {"False"}}]},
+    })
 }
 
-/// A pod asked through the API server.
-fn proxied(state: &mut State, pod: &str, path: &[&str]) -> (u16, Value) {
-    let colour = Colour::ALL
-        .into_iter()
-        .find(|it| pod.contains(it.name()))
-        .unwrap();
-    let side = state.sides[colour.name()].clone();
-    if path != ["metrics"] {
-        let last = pod.contains(&format!("-{}:", side.killed + side.replicas - 1));
-        let code = if last { side.last_says } else { 200 };
-        return (code, json!({"status": code}));
+/// What is asked of the server, of a pod and of a Service.
+impl State {
+    fn answer(&mut self, asked: &Asked) -> Answer {
+        if let Some(fault) = self.objects.fault(asked) {
+            return fault;
+        }
+        let place = Place::of(&asked.path);
+        let proxied = place.and_then(|it| match (it.resource, it.rest.split_first()?) {
+            ("pods", (&"proxy", path)) => Some(self.pod_says(in_proxy(it.name), path)),
+            ("services", (&"proxy", _)) => Some(self.service_says(in_proxy(it.name))),
+            _ => None,
+        });
+        let answer = proxied.map(Answer::from);
+        let answer = answer.unwrap_or_else(|| self.objects.answer(asked));
+        if asked.method != "GET" {
+            self.settle();
+        }
+        answer
     }
-    let (more, failures) = match state.active == Some(colour) {
-        true => state.each_look,
-        false => (0, 0),
-    };
-    let counted = state.traffic.entry(pod.to_owned()).or_default();
-    counted.requests += more;
-    counted.failed += failures;
-    counted.slow += if state.slow { more } else { 0 };
-    match state.swallows {
-        None => {}
-        Some(true) => counted.given_up += more / 2,
-        Some(false) => counted.in_flight += more / 2,
-    }
-    let Answered {
-        requests,
-        failed,
-        slow,
-        given_up,
-        in_flight,
-    } = *counted;
-    let started = requests + given_up + in_flight;
-    let (good, quick) = (requests - failed, requests - slow);
-    let text = format!(
-        "# TYPE http_requests counter\n\
-         http_requests_total{{method=\"GET\",route=\"/quotes\",status=\"200\"}} {good}\n\
-         http_requests_total{{method=\"GET\",route=\"/quotes\",status=\"500\"}} {failed}\n\
-         http_requests_started_total {started}\n\
-         http_requests_in_flight {in_flight}\n\
-         # TYPE http_request_duration_seconds histogram\n\
-         http_request_duration_seconds_bucket{{le=\"0.005\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {quick}\n\
-         http_request_duration_seconds_bucket{{le=\"0.25\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {quick}\n\
-         http_request_duration_seconds_bucket{{le=\"+Inf\",method=\"GET\",route=\"/quotes\",status=\"200\"}} {requests}\n\
-         # EOF\n"
-    );
-    (200, Value::String(text))
-}
 
-fn endpoints(state: &State, asked: &Asked) -> (u16, Value) {
-    let colour = match asked.query.contains("quotes-preview") {
-        true => Some(state.preview),
-        false => state.active,
-    };
-    let ready = colour.into_iter().flat_map(|it| pods(state, it));
-    let ready: Vec<Value> = ready
-        .map(|pod| {
-            let name = &pod["metadata"]["name"];
-            json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true},
-                "targetRef": {"kind": "Pod", "name": name}})
-        })
-        .collect();
-    list(vec![
-        json!({"metadata": {"name": "quotes-1"}, "addressType": "IPv4",
-        "endpoints": ready, "ports": []}),
-    ])
-}
-
-fn autoscalers(state: &mut State, asked: &Asked) -> (u16, Value) {
-    if asked.method == "PATCH" {
-        let colour = Colour::ALL
-            .into_iter()
-            .find(|it| asked.path.ends_with(&format!("{it}-hpa")));
-        let scaler = state.scalers.get_mut(colour.unwrap().name()).unwrap();
-        let number = |it: &Value| it.as_i64().map(|it| i32::try_from(it).unwrap());
-        scaler.least = number(&asked.body["spec"]["minReplicas"]).unwrap();
-        let before = &asked.body["metadata"]["annotations"]["trii.co/min-replicas"];
-        scaler.before = before.as_str().map(|it| it.parse().unwrap());
-        return (
-            200,
-            json!({"metadata": {}, "spec": {"maxReplicas": 9,
-            "scaleTargetRef": {"kind": "Deployment", "name": ""}}}),
-        );
+    fn pod_says(&mut self, name: &str, path: &[&str]) -> (u16, Value) {
+        if name == "router" {
+            return (200, self.ingress_page().into());
+        }
+        let Some(pod) = self.objects.get(&format!("{PODS}/{name}")).cloned() else {
+            return (404, status(404, "NotFound", name));
+        };
+        if path == ["metrics"] {
+            return (200, self.page(&pod).into());
+        }
+        let colour = pod["metadata"]["labels"][TRACK].as_str().unwrap();
+        let its = self.pods_behind(&json!({TRACK: colour}));
+        let code = match its.last() == Some(&pod) {
+            true => self.behaviour[colour].last_says,
+            false => 200,
+        };
+        (code, json!({"status": code}))
     }
-    let all = state.scalers.iter().map(|(colour, it)| {
-        let annotations = it
-            .before
-            .map(|it| json!({"trii.co/min-replicas": it.to_string()}));
-        json!({"metadata": {"name": format!("quotes-{colour}-hpa"), "annotations": annotations},
-            "spec": {"minReplicas": it.least, "maxReplicas": 9,
-                "scaleTargetRef": {"kind": "Deployment", "name": format!("quotes-{colour}")}},
-            "status": {"desiredReplicas": it.desired, "currentReplicas": it.desired}})
-    });
-    list(all.collect())
-}
 
-/// The pod of an ingress that refuses so many requests between two looks, from the switch on.
-fn ingress(state: &mut State, asked: &Asked) -> (u16, Value) {
-    if !asked.path.ends_with("/metrics") {
-        return list(vec![
-            json!({"metadata": {"name": "router", "uid": "router"}}),
-        ]);
-    }
-    if state.active == Some(Colour::Green) {
-        state.refused += state.refuses;
-    }
-    let text = format!(
-        "# TYPE answers_total counter\n\
-         answers_total{{code=\"200\",service=\"trii-quotes-http\"}} 1000000\n\
-         answers_total{{code=\"502\",service=\"trii-quotes-http\"}} {}\n\
-         answers_total{{code=\"502\",service=\"trii-orders-http\"}} {}\n",
-        4000 + state.refused,
-        9000 + 100 * state.refused
-    );
-    (200, Value::String(text))
-}
-
-/// A Service asked through the API server.
-fn smoked(state: &mut State, name: &str) -> (u16, Value) {
-    let colour = match name.starts_with("quotes-preview") {
-        true => Some(state.preview),
-        false => state.active,
-    };
-    let side = colour.map(|it| state.side(it).tag.clone());
-    match state.smoke_breaks {
-        0 => (200, json!({"x-trii-version": side})),
-        _ => {
-            state.smoke_breaks -= 1;
-            status(503, "error trying to reach service: EOF")
+    fn service_says(&self, name: &str) -> (u16, Value) {
+        let service = self.objects.get(&format!("{SERVICES}/{name}")).unwrap();
+        match self.pods_behind(&service["spec"]["selector"]).first() {
+            Some(pod) => (
+                200,
+                json!({"x-trii-version": pod["metadata"]["labels"][VERSION]}),
+            ),
+            None => (503, status(503, "", "no endpoints available")),
         }
     }
+
+    fn page(&mut self, pod: &Value) -> String {
+        let track = pod["metadata"]["labels"][TRACK].as_str();
+        let is_live = self.active().is_some_and(|it| Some(it.name()) == track);
+        let (more, failures) = if is_live { self.each_look } else { (0, 0) };
+        let counted = self.traffic.entry(name_of(pod).to_owned()).or_default();
+        counted.requests += more;
+        counted.failed += failures;
+        counted.slow += if self.slow { more } else { 0 };
+        match self.swallows {
+            None => {}
+            Some(true) => counted.given_up += more / 2,
+            Some(false) => counted.in_flight += more / 2,
+        }
+        counted.page()
+    }
+
+    /// Of an ingress that refuses so many requests between two looks, from the switch on.
+    fn ingress_page(&mut self) -> String {
+        if self.active() == Some(Colour::Green) {
+            self.refused += self.refuses;
+        }
+        format!(
+            "# TYPE answers_total counter\n\
+             answers_total{{code=\"200\",service=\"trii-quotes-http\"}} 1000000\n\
+             answers_total{{code=\"502\",service=\"trii-quotes-http\"}} {}\n\
+             answers_total{{code=\"502\",service=\"trii-orders-http\"}} {}\n",
+            4000 + self.refused,
+            9000 + 100 * self.refused
+        )
+    }
 }
 
-/// ConfigMaps and Leases, as they are written.
-fn kept(state: &mut State, asked: &Asked) -> (u16, Value) {
-    let path = match asked.method.as_str() {
-        "POST" => {
-            let name = asked.body["metadata"]["name"].as_str().unwrap();
-            format!("{}/{name}", asked.path)
-        }
-        _ => asked.path.clone(),
-    };
-    let there = state.kept.get(&path).cloned();
-    match (asked.method.as_str(), there) {
-        ("GET", Some(object)) => (200, object),
-        ("GET" | "PUT" | "DELETE", None) => status(404, "no such object"),
-        ("POST", Some(_)) => status(409, "it exists"),
-        ("DELETE", Some(object)) => {
-            state.kept.remove(&path);
-            (200, object)
-        }
-        ("PUT", Some(there))
-            if !asked.body["metadata"]["resourceVersion"].is_null()
-                && there["metadata"]["resourceVersion"]
-                    != asked.body["metadata"]["resourceVersion"] =>
-        {
-            status(409, "the object has been modified")
-        }
-        _ => {
-            let mut object = asked.body.clone();
-            object["metadata"]["resourceVersion"] = json!(state.step());
-            state.kept.insert(path, object.clone());
-            (200, object)
-        }
+/// `http:quotes-blue-1-0:9090` is the pod `quotes-blue-1-0`.
+fn in_proxy(name: &str) -> &str {
+    let name = name.trim_start_matches("http:");
+    name.split_once(':').map_or(name, |(name, _)| name)
+}
+
+impl Answered {
+    fn page(self) -> String {
+        let (requests, in_flight) = (self.requests, self.in_flight);
+        let started = requests + self.given_up + in_flight;
+        let (good, quick) = (requests - self.failed, requests - self.slow);
+        let of = "method=\"GET\",route=\"/quotes\"";
+        let bucket = "http_request_duration_seconds_bucket";
+        format!(
+            "# TYPE http_requests counter\n\
+             http_requests_total{{{of},status=\"200\"}} {good}\n\
+             http_requests_total{{{of},status=\"500\"}} {}\n\
+             http_requests_started_total {started}\n\
+             http_requests_in_flight {in_flight}\n\
+             # TYPE http_request_duration_seconds histogram\n\
+             {bucket}{{le=\"0.005\",{of},status=\"200\"}} {quick}\n\
+             {bucket}{{le=\"0.25\",{of},status=\"200\"}} {quick}\n\
+             {bucket}{{le=\"+Inf\",{of},status=\"200\"}} {requests}\n\
+             # EOF\n",
+            self.failed
+        )
     }
 }

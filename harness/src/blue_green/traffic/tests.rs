@@ -1,10 +1,8 @@
-use std::sync::{Arc, Mutex};
-
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::cluster::mock::Server;
+use crate::cluster::mock::{Answer, Server};
 
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -176,19 +174,14 @@ async fn a_pod_that_cannot_be_asked_is_told_and_its_history_not_taken_for_news()
 #[tokio::test(start_paused = true)]
 async fn pods_are_asked_at_once_and_each_in_time() {
     // Nothing ever answers; all are given up after the patience of one.
-    let asked = Arc::new(Mutex::new(0));
-    let seen = Arc::clone(&asked);
-    let service = tower::service_fn(move |_: Request<kube::client::Body>| {
-        *seen.lock().unwrap() += 1;
-        std::future::pending::<Result<hyper::Response<kube::client::Body>, std::convert::Infallible>>(
-        )
-    });
-    let cluster = Cluster::behind(kube::Client::new(service, "trii"), "trii");
+    let server = Server::new(|_| Answer::Silence);
+    let cluster = server.cluster("trii");
     let pods: Vec<_> = (0..10).map(|n| pod(&format!("p{n}"), 0)).collect();
     let begun = Instant::now();
     let reading = Reading::of(&cluster, &pods, &MetricNames::default(), PATIENCE).await;
     assert_eq!(begun.elapsed(), PATIENCE);
-    assert_eq!((*asked.lock().unwrap(), reading.unread().count()), (10, 10));
+    assert_eq!(server.requests().len(), 10);
+    assert_eq!(reading.unread().count(), 10);
 }
 
 #[tokio::test]

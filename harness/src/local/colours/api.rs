@@ -9,18 +9,16 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
-use super::patch::Kind;
-use super::store::Refusal;
-use super::world::World;
+use crate::api_server::{self, Asked, Place, Refusal};
 use crate::router::accepted;
 
 /// What can be written; the rest follows from it.
@@ -60,154 +58,58 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     let Ok(body) = body.collect().await else {
         return status(400, "BadRequest", "the request broke off");
     };
-    let asked = Asked {
-        method: head.method,
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        content_type: head.headers.get(CONTENT_TYPE).cloned(),
-        body: body.to_bytes(),
-    };
-    let path = head.uri.path();
+    let (path, body) = (head.uri.path(), body.to_bytes());
     let Some(place) = Place::of(path) else {
         return status(404, "NotFound", &format!("{path} is not served here"));
     };
     match (place.resource, place.rest.split_first()) {
         ("pods" | "services", Some((&"proxy", rest))) => {
-            proxied(shared, &place, &rest.join("/"), asked).await
+            proxied(shared, &place, &rest.join("/"), &head, body).await
         }
-        ("pods", Some((&"log", []))) => log(shared, place.name, &asked).await,
-        _ => {
-            let answered = of_objects(&mut shared.world(), &place, &asked);
-            if asked.method != Method::GET {
-                shared.settle();
-            }
-            match answered {
-                Ok(object) => object_of(StatusCode::OK, &object),
-                Err(refusal) => refused(&refusal),
-            }
-        }
+        ("pods", Some((&"log", []))) => log(shared, place.name, &head).await,
+        _ => match of_objects(shared, &place, &head, &body) {
+            Ok(object) => object_of(StatusCode::OK, &object),
+            Err(refusal) => refused(&refusal),
+        },
     }
 }
 
-/// A request, its path aside.
-struct Asked {
-    method: Method,
-    query: String,
-    content_type: Option<HeaderValue>,
-    body: Bytes,
-}
-
-/// `/api/v1/namespaces/NAMESPACE/RESOURCE/NAME/...`, or `/apis/GROUP/VERSION/namespaces/...`.
-struct Place<'a> {
-    resource: &'a str,
-    /// Empty where all are meant.
-    name: &'a str,
-    rest: Vec<&'a str>,
-}
-
-impl Place<'_> {
-    fn of(path: &str) -> Option<Place<'_>> {
-        let mut parts = path.strip_prefix('/')?.split('/');
-        let versions = match parts.next()? {
-            "api" => 1,
-            "apis" => 2,
-            _ => return None,
-        };
-        let mut parts = parts.skip(versions);
-        if parts.next()? != "namespaces" {
-            return None;
-        }
-        Some(Place {
-            resource: parts.nth(1)?,
-            name: parts.next().unwrap_or_default(),
-            rest: parts.collect(),
-        })
-    }
-}
-
-impl Asked {
-    fn json(&self) -> Result<Value, Refusal> {
-        let read = serde_json::from_slice(&self.body);
-        read.map_err(|error| Refusal::BadRequest(error.to_string()))
-    }
-
-    fn patch(&self) -> Result<Kind, Refusal> {
-        let kind = self.content_type.as_ref().and_then(|it| it.to_str().ok());
-        match kind.unwrap_or_default() {
-            "application/merge-patch+json" => Ok(Kind::Merge),
-            "application/strategic-merge-patch+json" => Ok(Kind::Strategic),
-            other => Err(Refusal::BadRequest(format!("no patches of type {other:?}"))),
-        }
-    }
-
-    /// `key=value` pairs of a selector in the query.
-    fn selector(&self, parameter: &str) -> Vec<(String, String)> {
-        let all = self.query.split('&').filter_map(|it| it.split_once('='));
-        let (_, selector) = all
-            .clone()
-            .find(|(key, _)| *key == parameter)
-            .unwrap_or_default();
-        let selector = percent_decode_str(selector).decode_utf8_lossy();
-        let pairs = selector.split(',').filter_map(|it| it.split_once('='));
-        pairs
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
-    }
-
-    fn selects(&self, object: &Value) -> bool {
-        let labels = self.selector("labelSelector");
-        let fields = self.selector("fieldSelector");
-        let field = |path: &str| object.pointer(&format!("/{}", path.replace('.', "/")));
-        labels
-            .iter()
-            .all(|(key, value)| object["metadata"]["labels"][key] == **value)
-            && fields
-                .iter()
-                .all(|(path, value)| field(path).is_some_and(|it| *it == **value))
-    }
-}
-
-fn of_objects(world: &mut World, place: &Place<'_>, asked: &Asked) -> Result<Value, Refusal> {
-    let (resource, name) = (place.resource, place.name);
-    if world.list(resource).is_none() {
+fn of_objects(
+    shared: &Arc<Shared>,
+    place: &Place<'_>,
+    head: &Parts,
+    body: &[u8],
+) -> Result<Value, Refusal> {
+    let asked = Asked::new(head, body)?;
+    let resource = place.resource;
+    let mut world = shared.world();
+    let Some(all) = world.list(resource) else {
         return Err(Refusal::NotFound(format!("{resource} are not served here")));
+    };
+    if asked.method == Method::GET {
+        return api_server::found(all.into_iter(), place, &asked);
     }
-    match (asked.method.as_str(), name, place.rest.as_slice()) {
-        (method, ..) if method != "GET" && !WRITTEN.contains(&resource) => {
-            Err(Refusal::BadRequest(format!(
-                "{resource} follow from others: no {method} of them"
-            )))
-        }
-        ("GET", "", []) => {
-            let all = world.list(resource).into_iter().flatten();
-            let items: Vec<Value> = all.filter(|it| asked.selects(it)).collect();
-            Ok(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
-        }
-        ("GET", name, []) => {
-            let mut all = world.list(resource).into_iter().flatten();
-            let found = all.find(|it| it["metadata"]["name"] == name);
-            found.ok_or_else(|| Refusal::NotFound(format!("{resource} {name:?} not found")))
-        }
-        ("POST", "", []) => world.store.create(resource, asked.json()?),
-        ("PUT", name, []) => world.store.replace(resource, name, asked.json()?),
-        ("PATCH", name, []) => {
-            let (kind, patch) = (asked.patch()?, asked.json()?);
-            world.store.patch(resource, name, kind, &patch)
-        }
-        ("PATCH", name, ["scale"]) => {
-            let (kind, patch) = (asked.patch()?, asked.json()?);
-            let scaled = world.store.patch(resource, name, kind, &patch)?;
-            let replicas = &scaled["spec"]["replicas"];
-            Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1",
-                "metadata": {"name": name}, "spec": {"replicas": replicas}}))
-        }
-        ("DELETE", name, []) => world.store.delete(resource, name),
-        (method, ..) => Err(Refusal::BadRequest(format!("no {method} of {resource}"))),
+    if !WRITTEN.contains(&resource) {
+        let method = asked.method;
+        return Err(Refusal::BadRequest(format!(
+            "{resource} follow from others: no {method} of them"
+        )));
     }
+    let answered = api_server::answer(&mut world.store, resource, place, &asked);
+    drop(world);
+    shared.settle();
+    answered
 }
 
 /// A pod or a Service asked on whoever's behalf. Ports are given as in a cluster.
 /// <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>
-async fn proxied(shared: &Shared, place: &Place<'_>, path: &str, asked: Asked) -> Answer {
+async fn proxied(
+    shared: &Shared,
+    place: &Place<'_>,
+    path: &str,
+    head: &Parts,
+    body: Bytes,
+) -> Answer {
     let named = place.name.trim_start_matches("http:");
     let (name, port) = named.split_once(':').unwrap_or((named, "http"));
     let address = match place.resource {
@@ -227,16 +129,17 @@ async fn proxied(shared: &Shared, place: &Place<'_>, path: &str, asked: Asked) -
             &format!("nobody answers for {name}"),
         );
     };
-    let query = match asked.query.as_str() {
-        "" => String::new(),
-        query => format!("?{query}"),
-    };
+    let query = head.uri.query().map(|it| format!("?{it}"));
+    let query = query.unwrap_or_default();
     let mut request = shared
         .http
-        .request(asked.method, format!("http://{address}/{path}{query}"))
+        .request(
+            head.method.clone(),
+            format!("http://{address}/{path}{query}"),
+        )
         .timeout(PROXIED)
-        .body(asked.body);
-    if let Some(kind) = asked.content_type {
+        .body(body);
+    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
         request = request.header(CONTENT_TYPE, kind);
     }
     match passed_on(request).await {
@@ -263,11 +166,12 @@ async fn passed_on(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::
 }
 
 /// The last lines of a pod's log.
-async fn log(shared: &Shared, pod: &str, asked: &Asked) -> Answer {
+async fn log(shared: &Shared, pod: &str, head: &Parts) -> Answer {
     if shared.world().pod(pod).is_none() {
         return refused(&Refusal::NotFound(format!("pods {pod:?} not found")));
     }
-    let parameters = asked.query.split('&').filter_map(|it| it.split_once('='));
+    let query = head.uri.query().unwrap_or_default();
+    let parameters = query.split('&').filter_map(|it| it.split_once('='));
     let mut tail = parameters.filter(|(key, _)| *key == "tailLines");
     let tail = tail.next().and_then(|(_, value)| value.parse().ok());
     let text = tokio::fs::read_to_string(shared.log(pod)).await;
@@ -278,19 +182,17 @@ async fn log(shared: &Shared, pod: &str, asked: &Asked) -> Answer {
 }
 
 fn refused(refusal: &Refusal) -> Answer {
-    match refusal {
-        Refusal::NotFound(message) => status(404, "NotFound", message),
-        Refusal::AlreadyExists(message) => status(409, "AlreadyExists", message),
-        Refusal::Conflict(message) => status(409, "Conflict", message),
-        Refusal::BadRequest(message) => status(400, "BadRequest", message),
-    }
+    let (code, status) = refusal.status();
+    object_with(code, &status)
 }
 
 fn status(code: u16, reason: &str, message: &str) -> Answer {
-    let object = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Failure", "code": code, "reason": reason, "message": message});
+    object_with(code, &api_server::status(code, reason, message))
+}
+
+fn object_with(code: u16, object: &Value) -> Answer {
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    object_of(code, &object)
+    object_of(code, object)
 }
 
 fn object_of(code: StatusCode, object: &Value) -> Answer {

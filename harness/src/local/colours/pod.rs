@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::store::revision;
+use crate::api_server::store::revision;
 use crate::blue_green::objects;
 use crate::blue_green::traffic::METRICS;
 use crate::local::services::Listening;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::pod::{Pod, State};
-use super::store::{REVISION, Store, revision};
+use crate::api_server::store::{REVISION, Store, name_of as name, revision};
 use crate::router::Backends;
 
 /// The objects that are written, the pods, and where Services lead.
@@ -189,10 +189,6 @@ impl World {
             State::Starting | State::Running { .. } => None,
         })
     }
-}
-
-fn name(object: &Value) -> &str {
-    object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
 fn wanted(deployment: &Value) -> usize {

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use kube::api::{Api, Patch};
+use serde_json::json;
 
 use super::super::pod::State;
 use super::super::{SERVICE, Shared, listen};
@@ -189,56 +190,4 @@ async fn without_the_token_nothing_is_told() {
         error.to_string().contains("the kubeconfig has the token"),
         "{error}"
     );
-}
-
-#[test]
-fn paths_are_read_as_the_api_server_reads_them() {
-    let read = |path| {
-        let place = Place::of(path)?;
-        Some(format!(
-            "{} {:?} {:?}",
-            place.resource, place.name, place.rest
-        ))
-    };
-    let cases = [
-        ("/api/v1/namespaces/n/pods", Some("pods \"\" []")),
-        (
-            "/apis/apps/v1/namespaces/n/deployments/d/scale",
-            Some("deployments \"d\" [\"scale\"]"),
-        ),
-        (
-            "/api/v1/namespaces/n/pods/p:1/proxy/a/b",
-            Some("pods \"p:1\" [\"proxy\", \"a\", \"b\"]"),
-        ),
-        ("/api/v1/nodes", None),
-        ("/version", None),
-        ("/", None),
-    ];
-    for (path, expected) in cases {
-        assert_eq!(read(path).as_deref(), expected, "{path}");
-    }
-}
-
-#[test]
-fn a_query_selects_by_labels_and_by_fields() {
-    let asked = |query: &str| Asked {
-        method: Method::GET,
-        query: query.into(),
-        content_type: None,
-        body: Bytes::new(),
-    };
-    let object = json!({"metadata": {"labels": {"app.kubernetes.io/name": "a", "t": "b"}},
-        "involvedObject": {"name": "p"}, "type": "Warning"});
-    for (query, selected) in [
-        ("", true),
-        ("labelSelector=app.kubernetes.io%2Fname%3Da%2Ct%3Db", true),
-        ("limit=5&labelSelector=t%3Dc", false),
-        (
-            "fieldSelector=involvedObject.name%3Dp%2Ctype%3DWarning",
-            true,
-        ),
-        ("fieldSelector=involvedObject.kind%3DPod", false),
-    ] {
-        assert_eq!(asked(query).selects(&object), selected, "{query}");
-    }
 }

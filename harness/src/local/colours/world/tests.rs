@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::super::chart::{self, Role};
-use super::super::patch::Kind;
 use super::*;
+use crate::api_server::patch::Kind;
 use crate::blue_green::Colour;
 use crate::cluster::rollout::{Rollout, judge};
 use crate::cluster::workloads::Workloads;

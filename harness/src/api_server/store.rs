@@ -1,132 +1,142 @@
 //! The objects that are written, each with a resource version.
-//! <https://kubernetes.io/docs/reference/using-api/api-concepts/>
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::Refusal;
 use super::patch::{self, Kind};
 
 /// On a Deployment, counts its templates.
-pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+pub const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// The objects, by resource and name.
+/// The objects, by their collection and their name. What a collection is called is the user's
+/// affair: a resource where there is one namespace, or a path.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub struct Store {
     objects: BTreeMap<(String, String), Value>,
     version: u64,
 }
 
-/// Why something is not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// There is nothing of this name.
-    NotFound(String),
-    /// There is something of this name.
-    AlreadyExists(String),
-    /// It is another one by now.
-    Conflict(String),
-    /// It makes no sense.
-    BadRequest(String),
-}
-
 impl Store {
-    /// All of one resource.
-    pub fn list(&self, resource: &str) -> impl Iterator<Item = &Value> {
-        let of_it = move |((its, _), _): &(&(String, String), &Value)| its == resource;
+    /// All of one collection.
+    pub fn list(&self, collection: &str) -> impl Iterator<Item = &Value> {
+        let of_it = move |((its, _), _): &(&(String, String), &Value)| its == collection;
         self.objects.iter().filter(of_it).map(|(_, object)| object)
     }
 
     /// One.
-    pub fn get(&self, resource: &str, name: &str) -> Option<&Value> {
-        self.objects.get(&key(resource, name))
+    pub fn get(&self, collection: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&key(collection, name))
     }
 
     /// Makes one.
-    pub fn create(&mut self, resource: &str, object: Value) -> Result<Value, Refusal> {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let name = name.to_owned();
-        match self.get(resource, &name) {
-            _ if name.is_empty() => Err(Refusal::BadRequest("it has no name".into())),
-            Some(_) => Err(Refusal::AlreadyExists(format!("{resource} {name:?}"))),
-            None => Ok(self.put(resource, &name, object)),
+    pub fn create(&mut self, collection: &str, mut object: Value) -> Result<Value, Refusal> {
+        if let Some(stem) = object["metadata"]["generateName"].as_str() {
+            object["metadata"]["name"] = json!(format!("{stem}{:05}", self.version));
+        }
+        match name_of(&object) {
+            "" => Err(Refusal::BadRequest("it has no name".into())),
+            name if self.get(collection, name).is_some() => {
+                Err(Refusal::AlreadyExists(format!("{collection} {name:?}")))
+            }
+            _ => Ok(self.put(collection, object)),
         }
     }
 
     /// Puts another in its place, if it is the one that the other was made from.
-    pub fn replace(&mut self, resource: &str, name: &str, object: Value) -> Result<Value, Refusal> {
-        self.is_still(resource, name, &object)?;
-        Ok(self.put(resource, name, object))
+    pub fn replace(
+        &mut self,
+        collection: &str,
+        name: &str,
+        object: Value,
+    ) -> Result<Value, Refusal> {
+        self.is_still(collection, name, &object)?;
+        // Of most kinds, whoever does not say which it was overwrites it.
+        if collection.ends_with("leases") && object["metadata"]["resourceVersion"].is_null() {
+            let message = "metadata.resourceVersion: must be specified for an update";
+            return Err(Refusal::Invalid(message.into()));
+        }
+        Ok(self.put(collection, object))
     }
 
     /// Changes one; where the patch names a resource version, if it still is that one.
     pub fn patch(
         &mut self,
-        resource: &str,
+        collection: &str,
         name: &str,
         kind: Kind,
         changes: &Value,
     ) -> Result<Value, Refusal> {
-        let mut object = self.is_still(resource, name, changes)?.clone();
+        let mut object = self.is_still(collection, name, changes)?.clone();
         patch::apply(kind, &mut object, changes);
-        Ok(self.put(resource, name, object))
+        Ok(self.put(collection, object))
     }
 
     /// Removes one.
-    pub fn delete(&mut self, resource: &str, name: &str) -> Result<Value, Refusal> {
-        let removed = self.objects.remove(&key(resource, name));
-        removed.ok_or_else(|| not_found(resource, name))
+    pub fn delete(&mut self, collection: &str, name: &str) -> Result<Value, Refusal> {
+        let removed = self.objects.remove(&key(collection, name));
+        removed.ok_or_else(|| not_found(collection, name))
     }
 
-    fn is_still(&self, resource: &str, name: &str, by: &Value) -> Result<&Value, Refusal> {
-        let there = self.get(resource, name);
-        let there = there.ok_or_else(|| not_found(resource, name))?;
+    fn is_still(&self, collection: &str, name: &str, by: &Value) -> Result<&Value, Refusal> {
+        let there = self.get(collection, name);
+        let there = there.ok_or_else(|| not_found(collection, name))?;
         let seen = &by["metadata"]["resourceVersion"];
         match seen.is_null() || *seen == there["metadata"]["resourceVersion"] {
             true => Ok(there),
             false => Err(Refusal::Conflict(format!(
-                "{resource} {name:?} has been modified"
+                "{collection} {name:?} has been modified"
             ))),
         }
     }
 
-    fn put(&mut self, resource: &str, name: &str, mut object: Value) -> Value {
-        self.version += 1;
-        let before = self.objects.get(&key(resource, name));
-        let count = |it: Option<&Value>, pointer: &str| {
-            let counted = it.and_then(|it| it.pointer(pointer));
-            counted.and_then(Value::as_u64).unwrap_or(0)
-        };
-        let generation = count(before, "/metadata/generation");
+    /// Puts one in its place, whatever is there. One that is there already is not written again.
+    pub fn put(&mut self, collection: &str, mut object: Value) -> Value {
+        let key = key(collection, name_of(&object));
+        let before = self.objects.get(&key);
         let changed = |part: &str| before.is_none_or(|it| it.pointer(part) != object.pointer(part));
         let (spec, template) = (changed("/spec"), changed("/spec/template"));
-        let revision = before.map_or(0, revision);
-        let uid = before.map(|it| it["metadata"]["uid"].clone());
+        let next = (self.version + 1).to_string();
+        let was = before.map_or(&Value::Null, |it| &it["metadata"]);
         let metadata = &mut object["metadata"];
-        metadata["resourceVersion"] = json!(self.version.to_string());
-        metadata["uid"] = uid.unwrap_or_else(|| json!(format!("{resource}-{}", self.version)));
-        metadata["generation"] = json!(generation + u64::from(spec));
-        if resource == "deployments" {
-            let revision = revision + u64::from(template);
+        metadata["resourceVersion"] = was["resourceVersion"].clone();
+        match before {
+            Some(_) => metadata["uid"] = was["uid"].clone(),
+            None if metadata["uid"].is_string() => {}
+            None => metadata["uid"] = json!(format!("{}-{next}", key.1)),
+        }
+        metadata["generation"] = json!(was["generation"].as_u64().unwrap_or(0) + u64::from(spec));
+        if collection.ends_with("deployments") {
+            let revision = before.map_or(0, revision) + u64::from(template);
             metadata["annotations"][REVISION] = json!(revision.to_string());
         }
-        self.objects.insert(key(resource, name), object.clone());
+        if before != Some(&object) {
+            self.version += 1;
+            object["metadata"]["resourceVersion"] = json!(next);
+            self.objects.insert(key, object.clone());
+        }
         object
     }
 }
 
 /// Which of its templates a Deployment has now, from 1.
-pub(super) fn revision(deployment: &Value) -> u64 {
+pub fn revision(deployment: &Value) -> u64 {
     let text = deployment["metadata"]["annotations"][REVISION].as_str();
     text.and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
-fn key(resource: &str, name: &str) -> (String, String) {
-    (resource.to_owned(), name.to_owned())
+pub fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
-fn not_found(resource: &str, name: &str) -> Refusal {
-    Refusal::NotFound(format!("{resource} {name:?} not found"))
+fn key(collection: &str, name: &str) -> (String, String) {
+    (collection.to_owned(), name.to_owned())
+}
+
+pub(super) fn not_found(collection: &str, name: &str) -> Refusal {
+    Refusal::NotFound(format!("{collection} {name:?} not found"))
 }
 
 #[cfg(test)]
@@ -145,11 +155,17 @@ mod tests {
             store.create("leases", lease("me")),
             Err(Refusal::AlreadyExists(_))
         ));
-        let ours = store.replace("leases", "l", seen.clone()).unwrap();
+        let mut mine = seen.clone();
+        mine["spec"]["holderIdentity"] = json!("me");
+        let ours = store.replace("leases", "l", mine).unwrap();
         assert_eq!(ours["metadata"]["uid"], seen["metadata"]["uid"]);
         assert!(matches!(
             store.replace("leases", "l", seen),
             Err(Refusal::Conflict(_))
+        ));
+        assert!(matches!(
+            store.replace("leases", "l", lease("whoever")),
+            Err(Refusal::Invalid(_))
         ));
         store.replace("leases", "l", ours).unwrap();
         store.delete("leases", "l").unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// How a patch is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// RFC 7396: what is a list is replaced.
     Merge,
     /// The same, but of lists the items of one name are merged; `$patch: delete` removes one.
@@ -14,16 +14,26 @@ pub(super) enum Kind {
 
 /// Applies `patch` to `target`.
 pub(super) fn apply(kind: Kind, target: &mut Value, patch: &Value) {
+    match kind {
+        Kind::Merge => json_patch::merge(target, patch),
+        Kind::Strategic => merge(target, patch),
+    }
+}
+
+fn merge(target: &mut Value, patch: &Value) {
     match patch {
         Value::Object(fields) => {
             if !target.is_object() {
                 *target = Value::Object(Map::new());
             }
-            if let Value::Object(into) = target {
-                merge(kind, into, fields);
+            for (key, value) in fields {
+                match (target.as_object_mut(), value) {
+                    (Some(into), Value::Null) => drop(into.remove(key)),
+                    _ => merge(&mut target[key], value),
+                }
             }
         }
-        Value::Array(items) if kind == Kind::Strategic && items.iter().all(is_named) => {
+        Value::Array(items) if items.iter().all(is_named) => {
             if !target.is_array() {
                 *target = Value::Array(Vec::new());
             }
@@ -35,22 +45,13 @@ pub(super) fn apply(kind: Kind, target: &mut Value, patch: &Value) {
     }
 }
 
-fn merge(kind: Kind, into: &mut Map<String, Value>, fields: &Map<String, Value>) {
-    for (key, value) in fields {
-        match value {
-            Value::Null => drop(into.remove(key)),
-            value => apply(kind, into.entry(key).or_insert(Value::Null), value),
-        }
-    }
-}
-
 fn merge_by_name(into: &mut Vec<Value>, items: &[Value]) {
     for item in items {
         let at = into.iter().position(|it| it["name"] == item["name"]);
         match (at, item["$patch"] == "delete") {
             (Some(at), true) => drop(into.remove(at)),
             (None, true) => {}
-            (Some(at), false) => apply(Kind::Strategic, &mut into[at], item),
+            (Some(at), false) => merge(&mut into[at], item),
             (None, false) => into.push(item.clone()),
         }
     }
