@@ -236,3 +236,24 @@ fn identity(headers: &HeaderMap) -> Option<Identity> {
     };
     (identity != Identity::default()).then_some(identity)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Target;
+
+    /// As where the prober's thread was held up: its users' time goes on.
+    #[tokio::test]
+    async fn what_is_sent_late_took_as_long_as_since_it_was_due() {
+        const LATE: Duration = Duration::from_millis(300);
+        let target = Target::of("http://127.0.0.1:1/");
+        let (shared, mut answers) = Shared::new();
+        let lane = Lane::new_connection(target, 1.0);
+        let asker = Asker::new(&lane, shared).await.unwrap();
+        asker.ask(Instant::now() - LATE).await;
+        let answer = answers.recv().await.unwrap();
+        assert_eq!(answer.outcome, Outcome::Refused);
+        assert!(answer.sent_after >= micros(LATE), "{}", answer.sent_after);
+        assert!(answer.took >= micros(LATE), "{}", answer.took);
+    }
+}

@@ -87,16 +87,8 @@ pub struct Counted {
 /// [`StartError`]; then nothing was asked.
 pub async fn start(spec: &Spec) -> Result<(Probing, UnboundedReceiver<Answer>), StartError> {
     spec.check()?;
-    let (answers, receiver) = unbounded_channel();
-    let (clock, counts) = (Clock::set(), Arc::new(Counts::default()));
-    let shared = Arc::new(Shared {
-        clock,
-        connections: AtomicU64::default(),
-        answers,
-        counts: counts.clone(),
-        lags: Mutex::new(Recorder::new()),
-        known: Mutex::default(),
-    });
+    let (shared, receiver) = Shared::new();
+    let (clock, counts) = (shared.clock, shared.counts.clone());
     let mut askers = Vec::new();
     for lane in &spec.lanes {
         askers.push(Arc::new(Asker::new(lane, shared.clone()).await?));
@@ -226,6 +218,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub fn new() -> (Arc<Shared>, UnboundedReceiver<Answer>) {
+        let (answers, receiver) = unbounded_channel();
+        let shared = Shared {
+            clock: Clock::set(),
+            connections: AtomicU64::default(),
+            answers,
+            counts: Arc::default(),
+            lags: Mutex::new(Recorder::new()),
+            known: Mutex::default(),
+        };
+        (Arc::new(shared), receiver)
+    }
+
     pub fn tell(&self, answer: Answer) {
         self.counts.add(&answer);
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);

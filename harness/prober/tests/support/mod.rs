@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prober::{Answer, Lag, Lane, Outcome, Spec, Target};
@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a server does with the requests of a connection.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Manner {
     /// Answers with this status.
     Status(u16),
@@ -45,8 +45,12 @@ pub enum Manner {
 /// A server, which ends with the test.
 pub struct Server {
     pub address: SocketAddr,
+    arrivals: Arrivals,
     task: JoinHandle<()>,
 }
+
+/// When each request had come in, by the server's own watch.
+type Arrivals = Arc<Mutex<Vec<Instant>>>;
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -58,13 +62,19 @@ impl Server {
     pub async fn start(manner: Manner) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let arrivals = Arrivals::default();
+        let noted = arrivals.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, manner));
+                tokio::spawn(serve(stream, manner, noted.clone()));
             }
         });
-        Server { address, task }
+        Server {
+            address,
+            arrivals,
+            task,
+        }
     }
 
     /// With a certificate of an authority for `localhost`, and that authority.
@@ -73,18 +83,36 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let arrivals = Arrivals::default();
+        let noted = arrivals.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let acceptor = acceptor.clone();
+                let (acceptor, noted) = (acceptor.clone(), noted.clone());
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, Manner::Status(200)).await;
+                        serve(stream, Manner::Status(200), noted).await;
                     }
                 });
             }
         });
-        (Server { address, task }, authority)
+        let server = Server {
+            address,
+            arrivals,
+            task,
+        };
+        (server, authority)
+    }
+
+    /// When each request came in, in seconds after `begun`, from the first to the last.
+    pub fn arrivals(&self, begun: Instant) -> Vec<f64> {
+        let arrivals = self.arrivals.lock().unwrap();
+        let after = |it: &Instant| match begun.checked_duration_since(*it) {
+            Some(before) => -before.as_secs_f64(),
+            None => (*it - begun).as_secs_f64(),
+        };
+        let seconds = arrivals.iter().map(after);
+        seconds.collect()
     }
 
     pub fn target(&self) -> Target {
@@ -108,11 +136,16 @@ pub fn certificate() -> (rustls::ServerConfig, String) {
     (config, certificate.pem())
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    manner: Manner,
+    arrivals: Arrivals,
+) {
     for served in 0.. {
         if !read_request(&mut stream).await {
             return;
         }
+        arrivals.lock().unwrap().push(Instant::now());
         let body = match manner {
             Manner::Unavailable(document) => document,
             _ => "hello",
