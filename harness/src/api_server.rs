@@ -64,6 +64,12 @@ pub fn answer(
         ("GET", ..) => found(store.list(collection).cloned(), place, asked),
         ("POST", "", []) => store.create(collection, body.clone()),
         ("PUT", name, []) => store.replace(collection, name, body.clone()),
+        // One manager states all that it owns each time: nothing is taken away.
+        // <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+        ("PATCH", name, []) if asked.content_type == APPLY => match store.get(collection, name) {
+            None => store.create(collection, body.clone()),
+            Some(_) => store.patch(collection, name, Kind::Merge, body),
+        },
         ("PATCH", name, []) => store.patch(collection, name, asked.patch()?, body),
         ("PATCH", name, ["scale"]) => {
             let scaled = store.patch(collection, name, asked.patch()?, body)?;
@@ -75,6 +81,8 @@ pub fn answer(
         _ => Err(asked.makes_no_sense()),
     }
 }
+
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// The one object, or a list of those that are selected.
 pub fn found(

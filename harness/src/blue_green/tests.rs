@@ -1157,3 +1157,373 @@ async fn a_plan_changes_nothing() {
     );
     assert_eq!(fake.asked(|it| it.method != "GET"), 0);
 }
+
+/// With an ingress of this controller that leads 20 % and then 50 % first.
+async fn release_by_weights(
+    fake: &Fake,
+    controller: &str,
+    meanwhile: impl FnMut(&Happened),
+) -> Conclusion {
+    fake.with(|it| {
+        it.lead_there(controller);
+        it.share_of_green = Some((40, 0));
+    });
+    let policy = Policy {
+        canary: Some(canary::Canary {
+            weights: vec![20, 50],
+            header: Some("x-preview".to_owned()),
+        }),
+        ..policy()
+    };
+    let deployer = deployer(fake, &policy, "first");
+    let mut meanwhile = meanwhile;
+    let mut observe = async |event: &Event| meanwhile(&event.what);
+    let concluded = deployer.run(deploy("v2", false), &mut observe);
+    concluded.await.unwrap()
+}
+
+const NGINX: &str = "k8s.io/ingress-nginx";
+
+#[tokio::test(start_paused = true)]
+async fn shares_of_the_ingress_traffic_come_before_all_of_it() {
+    let fake = Fake::new();
+    let mut weights = Vec::new();
+    let concluded = release_by_weights(&fake, NGINX, |happened| match happened {
+        Happened::Shown { header, .. } => {
+            assert_eq!(header, "x-preview");
+            fake.with(|it| weights.push(it.weight(SERVICE)));
+        }
+        Happened::Weighed { .. } => fake.with(|it| {
+            assert_eq!(it.active(), Some(Colour::Blue));
+            weights.push(it.weight(SERVICE));
+        }),
+        Happened::Patched { .. } => fake.with(|it| weights.push(it.weight(SERVICE))),
+        _ => {}
+    })
+    .await;
+    assert!(released(&concluded), "{concluded:?}");
+    assert_eq!(weights, [Some(0), Some(20), Some(50), Some(50)]);
+    fake.with(|it| {
+        assert_eq!(it.active(), Some(Colour::Green));
+        assert_eq!(it.weight(SERVICE), None, "nobody is led to the old colour");
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_canary_leads_where_the_ingress_led_and_nowhere_else() {
+    let fake = Fake::new();
+    let mut canary = serde_json::Value::Null;
+    release_by_weights(&fake, NGINX, |happened| {
+        if let Happened::Weighed { weight: 20, .. } = happened {
+            let path = "/apis/networking.k8s.io/v1/namespaces/trii/ingresses/quotes-canary";
+            canary = fake.with(|it| it.objects.get(path).unwrap().clone());
+        }
+    })
+    .await;
+    assert_eq!(
+        canary["spec"],
+        json!({"ingressClassName": "edge", "rules": [{"host": "a.example", "http": {"paths": [
+            {"path": "/quotes", "pathType": "Prefix", "backend":
+                {"service": {"name": "quotes-preview", "port": {"name": "http"}}}}]}}]})
+    );
+    let owner = &canary["metadata"]["ownerReferences"][0];
+    assert_eq!(
+        (&owner["kind"], &owner["uid"]),
+        (&json!("Ingress"), &json!("i"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_with_a_share_gets_no_more_and_users_have_had_it() {
+    let fake = Fake::new();
+    fake.with(|it| it.ill = Some(SERVICE));
+    let mut most = 0;
+    let concluded = release_by_weights(&fake, NGINX, |happened| {
+        if let Happened::Weighed { weight, .. } = happened {
+            most = most.max(*weight);
+        }
+        assert!(!matches!(happened, Happened::Patched { .. }), "{happened}");
+        // The ingress follows.
+        if let Happened::Breached { .. } = happened {
+            fake.with(|it| it.share_of_green = Some((0, 0)));
+        }
+    })
+    .await;
+    assert!(
+        matches!(concluded, Conclusion::Reverted { .. }),
+        "{concluded:?}"
+    );
+    assert_eq!(most, 20);
+    assert_blue_as_before(&fake);
+    fake.with(|it| assert_eq!(it.weight(SERVICE), None));
+    assert_eq!(outcomes(&fake).await, [Outcome::Reverted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ingress_that_is_not_known_to_lead_shares_is_not_told_to() {
+    let fake = Fake::new();
+    let mut skipped = None;
+    let concluded = release_by_weights(&fake, "haproxy.org/ingress", |happened| {
+        assert!(!matches!(happened, Happened::Weighed { .. }), "{happened}");
+        if let Happened::CanarySkipped { because } = happened {
+            skipped = Some(because.clone());
+        }
+    })
+    .await;
+    assert!(released(&concluded), "{concluded:?}");
+    let because = skipped.unwrap();
+    assert!(because.contains("haproxy.org/ingress"), "{because}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployer_that_dies_with_a_share_is_followed_from_the_beginning() {
+    let fake = Fake::new();
+    let policy = Policy {
+        canary: Some(canary::Canary {
+            weights: vec![20],
+            header: None,
+        }),
+        ..policy()
+    };
+    fake.with(|it| {
+        it.lead_there(NGINX);
+        it.share_of_green = Some((40, 0));
+    });
+    let first = deployer(&fake, &policy, "first");
+    let (tell, died) = tokio::sync::oneshot::channel();
+    let mut tell = Some(tell);
+    let mut observe = async |event: &Event| {
+        if matches!(event.what, Happened::Weighed { .. }) {
+            tell.take().map(|it| it.send(()));
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        concluded = first.run(deploy("v2", false), &mut observe) => panic!("{concluded:?}"),
+        _ = died => {}
+    }
+    fake.with(|it| assert_eq!(it.weight(SERVICE), Some(20)));
+    // Whoever comes next has no weights configured.
+    let mut weights = Vec::new();
+    let concluded = release(&fake, "second", |happened| {
+        if let Happened::Began { step } = happened {
+            fake.with(|it| weights.push((*step, it.weight(SERVICE))));
+        }
+    })
+    .await
+    .unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+    let at = |step: Step| weights.iter().find(|(it, _)| *it == step).unwrap().1;
+    assert_eq!(at(Step::Check), None, "it begins without a share");
+    assert_eq!(at(Step::Switch), Some(20));
+    fake.with(|it| assert_eq!(it.weight(SERVICE), None));
+}
+
+const SEVERAL: [&str; 2] = [SERVICE, "orders"];
+
+/// Releases v2 of quotes and of orders, which calls it.
+async fn release_both(
+    fake: &Fake,
+    run: &str,
+    ask: Ask<'_>,
+    mut meanwhile: impl FnMut(&str, &Happened),
+) -> Concluded {
+    let policy = policy();
+    let deployers = SEVERAL.map(|service| Deployer {
+        service,
+        ..deployer(fake, &policy, run)
+    });
+    let mut observe = async |service: &str, event: &Event| meanwhile(service, &event.what);
+    run_together(&deployers, ask, &mut observe).await
+}
+
+/// Which colour of each is live.
+fn live(fake: &Fake) -> [Option<Colour>; 2] {
+    fake.with(|it| SEVERAL.map(|service| it.selected_by(service)))
+}
+
+fn conclusions(concluded: &Concluded) -> [&Conclusion; 2] {
+    let each = concluded.each.iter().map(|(_, it)| it.as_ref().unwrap());
+    each.collect::<Vec<_>>().try_into().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_services_are_released_each_after_those_that_it_calls() {
+    let fake = Fake::of(&SEVERAL);
+    let mut seen = Vec::new();
+    let concluded = release_both(&fake, "first", deploy("v2", false), |service, happened| {
+        if let Happened::Began { step } = happened {
+            seen.push((service.to_owned(), *step));
+        }
+    })
+    .await;
+    assert!(
+        conclusions(&concluded).into_iter().all(released),
+        "{concluded:?}"
+    );
+    assert_eq!(concluded.failed, None);
+    assert_eq!(live(&fake), [Some(Colour::Green); 2]);
+    let at = |service: &str, step: Step| {
+        let its = |(name, it): &(String, Step)| name == service && *it == step;
+        seen.iter().position(its).unwrap()
+    };
+    assert!(
+        at("orders", Step::Check) < at(SERVICE, Step::Switch),
+        "{seen:?}"
+    );
+    assert!(
+        at(SERVICE, Step::Drain) < at("orders", Step::Switch),
+        "{seen:?}"
+    );
+    assert!(
+        at("orders", Step::Drain) < at(SERVICE, Step::Retire),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_one_does_not_hold_none_is_released() {
+    let fake = Fake::of(&SEVERAL);
+    fake.with(|it| it.ill = Some("orders"));
+    let mut back = Vec::new();
+    let concluded = release_both(&fake, "first", deploy("v2", false), |service, happened| {
+        if let Happened::Reverted { .. } = happened {
+            back.push(service.to_owned());
+        }
+    })
+    .await;
+    let [quotes, orders] = conclusions(&concluded);
+    assert!(
+        matches!(quotes, Conclusion::Reverted { why, .. } if why.contains("orders, of the same release")),
+        "{quotes:?}"
+    );
+    assert!(
+        matches!(orders, Conclusion::Reverted { why, .. } if why.starts_with("errors")),
+        "{orders:?}"
+    );
+    assert_eq!(concluded.failed.as_deref(), Some("orders"));
+    assert_eq!(back, ["orders", SERVICE], "first those that call others");
+    assert_eq!(live(&fake), [Some(Colour::Blue); 2]);
+    assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_against_one_stands_against_all_and_nothing_is_changed() {
+    let fake = Fake::of(&SEVERAL);
+    fake.with(|it| it.select("orders-preview", json!("blue")));
+    let concluded = release_both(&fake, "first", deploy("v2", false), |_, _| {}).await;
+    let [quotes, orders] = &concluded.each[..] else {
+        panic!("{concluded:?}");
+    };
+    assert!(
+        matches!(quotes.1, Err(BlueGreenError::Together { .. })),
+        "{quotes:?}"
+    );
+    assert!(
+        matches!(orders.1, Err(BlueGreenError::Preflight { .. })),
+        "{orders:?}"
+    );
+    assert_eq!(concluded.failed.as_deref(), Some("orders"));
+    assert_blue_as_before(&fake);
+    assert_eq!(outcomes(&fake).await, [] as [Outcome; 0]);
+}
+
+/// Both are under way until `service` begins `step`; nobody is at work on them then.
+async fn leave_both_at(fake: &Fake, service: &str, step: Step) {
+    let policy = policy();
+    let deployers = SEVERAL.map(|service| Deployer {
+        service,
+        ..deployer(fake, &policy, "first")
+    });
+    let (tell, died) = tokio::sync::oneshot::channel();
+    let mut tell = Some(tell);
+    let mut observe = async |its: &str, event: &Event| {
+        if its == service && matches!(event.what, Happened::Began { step: at } if at == step) {
+            tell.take().map(|it| it.send(()));
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        concluded = run_together(&deployers, deploy("v2", false), &mut observe) => panic!("{concluded:?}"),
+        _ = died => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_services_that_were_left_are_gone_on_with_together() {
+    for (service, step) in [
+        (SERVICE, Step::BringUp),
+        ("orders", Step::Check),
+        (SERVICE, Step::Switch),
+        (SERVICE, Step::Analyse),
+        ("orders", Step::Switch),
+        ("orders", Step::Analyse),
+        ("orders", Step::Drain),
+        (SERVICE, Step::Retire),
+        ("orders", Step::Retire),
+    ] {
+        let fake = Fake::of(&SEVERAL);
+        leave_both_at(&fake, service, step).await;
+        let concluded = release_both(&fake, "second", deploy("v2", false), |_, _| {}).await;
+        for (its, concluded) in &concluded.each {
+            let is_live = matches!(
+                concluded,
+                Ok(Conclusion::Released { .. } | Conclusion::AlreadyLive { .. })
+            );
+            assert!(is_live, "left at {step} of {service}: {its}: {concluded:?}");
+        }
+        assert_eq!(live(&fake), [Some(Colour::Green); 2], "{service} {step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_services_that_were_left_are_taken_back_together() {
+    for (service, step) in [
+        (SERVICE, Step::Check),
+        (SERVICE, Step::Analyse),
+        ("orders", Step::Switch),
+        ("orders", Step::Drain),
+    ] {
+        let fake = Fake::of(&SEVERAL);
+        leave_both_at(&fake, service, step).await;
+        release_both(&fake, "second", Ask::Abort, |_, _| {}).await;
+        assert_eq!(live(&fake), [Some(Colour::Blue); 2], "{service} {step}");
+        assert_blue_as_before(&fake);
+    }
+    let fake = Fake::of(&SEVERAL);
+    leave_both_at(&fake, "orders", Step::Retire).await;
+    let concluded = release_both(&fake, "second", Ask::Abort, |_, _| {}).await;
+    for (service, concluded) in &concluded.each {
+        let refused = matches!(
+            concluded,
+            Err(BlueGreenError::WrongStep { .. } | BlueGreenError::NothingUnderWay { .. })
+        );
+        assert!(refused, "{service}: {concluded:?}");
+    }
+    assert_eq!(live(&fake), [Some(Colour::Green); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_takes_back_all_of_what_was_left() {
+    let fake = Fake::of(&SEVERAL);
+    leave_both_at(&fake, "orders", Step::Analyse).await;
+    let concluded = release_both(&fake, "second", deploy("v3", false), |_, _| {}).await;
+    for (service, concluded) in &concluded.each {
+        let is_v3 =
+            matches!(concluded, Ok(Conclusion::Released { version, .. }) if version == "v3");
+        assert!(is_v3, "{service}: {concluded:?}");
+    }
+    let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
+    assert_eq!(book.audit[0].outcome, Outcome::Reverted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_several_is_not_released_alone() {
+    let fake = Fake::of(&SEVERAL);
+    leave_both_at(&fake, "orders", Step::Check).await;
+    let error = release(&fake, "second", |_| {}).await.unwrap_err();
+    assert!(
+        matches!(error, BlueGreenError::OfSeveral { .. }),
+        "{error:?}"
+    );
+}

@@ -1,4 +1,4 @@
-//! An API server with one service on two colours. Its pods are ready as soon as they are
+//! An API server with services on two colours. Their pods are ready as soon as they are
 //! wanted, unless a test says otherwise.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/trii/deployments";
 const REPLICA_SETS: &str = "/apis/apps/v1/namespaces/trii/replicasets";
 const PODS: &str = "/api/v1/namespaces/trii/pods";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/trii/endpointslices";
+const INGRESSES: &str = "/apis/networking.k8s.io/v1/namespaces/trii/ingresses";
+const CLASSES: &str = "/apis/networking.k8s.io/v1/ingressclasses";
 const SCALERS: &str = "/apis/autoscaling/v2/namespaces/trii/horizontalpodautoscalers";
 
 const NAME: &str = "app.kubernetes.io/name";
@@ -31,11 +33,16 @@ const TRACK: &str = "trii.co/track";
 /// What the cluster is like.
 pub struct State {
     pub objects: Objects,
-    behaviour: BTreeMap<&'static str, Behaviour>,
+    /// By Deployment.
+    behaviour: BTreeMap<String, Behaviour>,
     /// What each pod has answered so far.
     traffic: BTreeMap<String, Answered>,
     /// Traffic that each look at the metrics adds to the live version: requests, failures.
     pub each_look: (u64, u64),
+    /// The service whose green pods answer half of it with an error.
+    pub ill: Option<&'static str>,
+    /// The same that a canary Ingress has each look add to the idle version.
+    pub share_of_green: Option<(u64, u64)>,
     /// Whether those take 300 ms; else 5 ms.
     pub slow: bool,
     /// Beside each two of them one is not answered: its client gives up, or waits.
@@ -76,6 +83,11 @@ pub struct Fake {
 impl Fake {
     /// Blue is live in v1 with two pods.
     pub fn new() -> Fake {
+        Fake::of(&[SERVICE])
+    }
+
+    /// The same of each of these.
+    pub fn of(services: &[&str]) -> Fake {
         let well = Behaviour {
             killed: 0,
             waiting: None,
@@ -83,26 +95,31 @@ impl Fake {
         };
         let mut state = State {
             objects: Objects::default(),
-            behaviour: [("blue", well), ("green", well)].into(),
+            behaviour: BTreeMap::new(),
             traffic: BTreeMap::new(),
             each_look: (200, 0),
+            ill: None,
+            share_of_green: None,
             slow: false,
             swallows: None,
             refuses: 0,
             refused: 0,
         };
-        for (colour, version, replicas) in [(Colour::Blue, "v1", 2), (Colour::Green, "v0", 0)] {
-            let deployment = deployment(colour, version, replicas);
-            state.objects.put(DEPLOYMENTS, deployment);
-        }
-        for (role, colour) in [("active", Colour::Blue), ("preview", Colour::Green)] {
-            let name = match role {
-                "active" => SERVICE.to_owned(),
-                _ => format!("{SERVICE}-preview"),
-            };
-            let service = json!({"metadata": {"name": name, "labels": {ROLE: role}},
-                "spec": {"selector": labels(colour)}});
-            state.objects.put(SERVICES, service);
+        for service in services {
+            for (colour, version, replicas) in [(Colour::Blue, "v1", 2), (Colour::Green, "v0", 0)] {
+                let deployment = deployment(service, colour, version, replicas);
+                state.behaviour.insert(name_of(&deployment).into(), well);
+                state.objects.put(DEPLOYMENTS, deployment);
+            }
+            for (role, colour) in [("active", Colour::Blue), ("preview", Colour::Green)] {
+                let name = match role {
+                    "active" => (*service).to_owned(),
+                    _ => format!("{service}-preview"),
+                };
+                let service = json!({"metadata": {"name": name, "labels": {ROLE: role}},
+                    "spec": {"selector": labels(service, colour)}});
+                state.objects.put(SERVICES, service);
+            }
         }
         let router = json!({"metadata": {"name": "router", "labels": {"app": "router"}}});
         state.objects.put("/api/v1/namespaces/edge/pods", router);
@@ -131,19 +148,20 @@ impl Fake {
     }
 }
 
-fn labels(colour: Colour) -> Value {
-    json!({NAME: SERVICE, TRACK: colour.name()})
+fn labels(service: &str, colour: Colour) -> Value {
+    json!({NAME: service, TRACK: colour.name()})
 }
 
-fn deployment(colour: Colour, version: &str, replicas: i64) -> Value {
-    let mut pod_labels = labels(colour);
+fn deployment(service: &str, colour: Colour, version: &str, replicas: i64) -> Value {
+    let labels = labels(service, colour);
+    let mut pod_labels = labels.clone();
     pod_labels[VERSION] = json!(version);
     json!({
-        "metadata": {"name": format!("{SERVICE}-{colour}"), "labels": labels(colour),
+        "metadata": {"name": format!("{service}-{colour}"), "labels": labels,
             "annotations": {LIVE: (replicas > 0).to_string()}},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": labels(colour)},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": pod_labels}, "spec": {"containers": [{
-                "name": SERVICE, "image": format!("host:5000/trii/quotes:{version}"),
+                "name": service, "image": format!("host:5000/trii/{service}:{version}"),
                 "envFrom": [{"configMapRef": {"name": "a"}}],
                 "ports": [{"name": "http", "containerPort": 8000},
                     {"name": "metrics", "containerPort": 9090}],
@@ -159,7 +177,8 @@ fn path(colour: Colour) -> String {
 /// What a test asks of it, and does to it.
 impl State {
     pub fn pods(&mut self, colour: Colour) -> &mut Behaviour {
-        self.behaviour.get_mut(colour.name()).unwrap()
+        let name = format!("{SERVICE}-{colour}");
+        self.behaviour.get_mut(&name).unwrap()
     }
 
     fn deployment(&self, colour: Colour) -> &Value {
@@ -221,7 +240,7 @@ impl State {
         self.selected_by(&format!("{SERVICE}-preview"))
     }
 
-    fn selected_by(&self, service: &str) -> Option<Colour> {
+    pub fn selected_by(&self, service: &str) -> Option<Colour> {
         let service = self.objects.get(&format!("{SERVICES}/{service}")).unwrap();
         let track = service["spec"]["selector"][TRACK].as_str();
         Colour::ALL.into_iter().find(|it| Some(it.name()) == track)
@@ -269,7 +288,7 @@ impl State {
 
     /// Each pod of a colour answers so many requests, so many of them with an error.
     pub fn each_answers(&mut self, colour: Colour, requests: u64, failed: u64) {
-        for pod in self.pods_behind(&labels(colour)) {
+        for pod in self.pods_behind(&labels(SERVICE, colour)) {
             let counted = self.traffic.entry(name_of(&pod).into()).or_default();
             counted.requests += requests;
             counted.failed += failed;
@@ -297,8 +316,7 @@ impl State {
         let mut pods = Vec::new();
         for mut deployment in deployments {
             let set = replica_set(&deployment);
-            let colour = deployment["metadata"]["labels"][TRACK].as_str().unwrap();
-            let behaviour = self.behaviour[colour];
+            let behaviour = self.behaviour[name_of(&deployment)];
             let wanted = deployment["spec"]["replicas"].as_i64().unwrap();
             let numbers = behaviour.killed..behaviour.killed + wanted;
             pods.extend(numbers.map(|number| pod(&deployment, &set, number, behaviour)));
@@ -375,7 +393,7 @@ fn pod(deployment: &Value, set: &Value, number: i64, behaviour: Behaviour) -> Va
                 "name": name_of(set), "uid": set["metadata"]["uid"]}]},
         "spec": template["spec"],
         "status": {"phase": "Running",
-            "containerStatuses": [{"name": SERVICE, "image": image, "imageID": "",
+            "containerStatuses": [{"name": template["spec"]["containers"][0]["name"], "image": image, "imageID": "",
                 "restartCount": 0, "state": state, "ready": is_ready}],
             "conditions": [{"type": "Ready", "status": if is_ready {"True"} else {"False"}}]},
     })
@@ -411,10 +429,14 @@ impl State {
         if path == ["metrics"] {
             return (200, self.page(&pod).into());
         }
-        let colour = pod["metadata"]["labels"][TRACK].as_str().unwrap();
-        let its = self.pods_behind(&json!({TRACK: colour}));
+        let (service, colour) = (
+            &pod["metadata"]["labels"][NAME],
+            &pod["metadata"]["labels"][TRACK],
+        );
+        let its = self.pods_behind(&json!({NAME: service, TRACK: colour}));
+        let deployment = format!("{}-{}", service.as_str().unwrap(), colour.as_str().unwrap());
         let code = match its.last() == Some(&pod) {
-            true => self.behaviour[colour].last_says,
+            true => self.behaviour[&deployment].last_says,
             false => 200,
         };
         (code, json!({"status": code}))
@@ -432,9 +454,19 @@ impl State {
     }
 
     fn page(&mut self, pod: &Value) -> String {
-        let track = pod["metadata"]["labels"][TRACK].as_str();
-        let is_live = self.active().is_some_and(|it| Some(it.name()) == track);
-        let (more, failures) = if is_live { self.each_look } else { (0, 0) };
+        let labels = &pod["metadata"]["labels"];
+        let (service, track) = (labels[NAME].as_str().unwrap(), labels[TRACK].as_str());
+        let live = self.selected_by(service);
+        let is_live = live.is_some_and(|it| Some(it.name()) == track);
+        let (more, mut failures) = match (is_live, self.share_of_green) {
+            (true, _) => self.each_look,
+            // The ingress leads a share of it there.
+            (false, Some(look)) if self.leads_to(service) => look,
+            (false, _) => (0, 0),
+        };
+        if self.ill == Some(service) && track == Some("green") {
+            failures = more / 2;
+        }
         let counted = self.traffic.entry(name_of(pod).to_owned()).or_default();
         counted.requests += more;
         counted.failed += failures;
@@ -445,6 +477,32 @@ impl State {
             Some(false) => counted.in_flight += more / 2,
         }
         counted.page()
+    }
+
+    /// Whether a canary Ingress leads a share of the traffic to the service's preview.
+    fn leads_to(&self, service: &str) -> bool {
+        self.weight(service).is_some_and(|it| it > 0)
+    }
+
+    /// The share that a canary Ingress leads there; none where there is no such Ingress.
+    pub fn weight(&self, service: &str) -> Option<u8> {
+        let canary = self.objects.get(&format!("{INGRESSES}/{service}-canary"))?;
+        let weight =
+            canary["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary-weight"].as_str();
+        Some(weight?.parse().unwrap())
+    }
+
+    /// An Ingress leads to the service.
+    pub fn lead_there(&mut self, controller: &str) {
+        let backend = |name: &str| json!({"service": {"name": name, "port": {"name": "http"}}});
+        let path = |path: &str, name: &str| json!({"path": path, "pathType": "Prefix", "backend": backend(name)});
+        let rules = json!([{"host": "a.example", "http": {"paths": [
+            path("/quotes", SERVICE), path("/orders", "orders")]}}]);
+        let ingress = json!({"metadata": {"name": SERVICE, "uid": "i"},
+            "spec": {"ingressClassName": "edge", "rules": rules}});
+        self.objects.put(INGRESSES, ingress);
+        let class = json!({"metadata": {"name": "edge"}, "spec": {"controller": controller}});
+        self.objects.put(CLASSES, class);
     }
 
     /// Of an ingress that refuses so many requests between two looks, from the switch on.
