@@ -234,9 +234,11 @@ pub async fn run_together(
     let each = each.map(async |(deployer, member)| {
         let mut tell = async |event: &Event| {
             let mut observe = observe.lock().await;
-            (observe)(deployer.service, event).await;
+            Box::pin((observe)(deployer.service, event)).await;
         };
-        let concluded = deployer.run_as(Some(member.clone()), ask, &mut tell).await;
+        // Each is large, and all are in hand at once.
+        let released = Box::pin(deployer.run_as(Some(member.clone()), ask, &mut tell));
+        let concluded = released.await;
         match &concluded {
             Ok(conclusion) if conclusion.exit_code() == ExitCode::Held => {}
             Ok(conclusion) => drop(member.fail(&conclusion.to_string())),
@@ -346,8 +348,7 @@ impl Deployer<'_> {
             (lock, _) => lock?,
         };
         let concluded = match Course::open(self, &lock, member, observe).await {
-            // Large, and on top of what the caller holds.
-            Ok(mut course) => Box::pin(course.run(ask)).await,
+            Ok(mut course) => course.run(ask).await,
             Err(error) => Err(error),
         };
         self.unlock(lock, observe).await;

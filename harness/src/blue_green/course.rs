@@ -69,7 +69,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
 
     /// Does what is asked.
     pub async fn run(&mut self, ask: Ask<'_>) -> Result<Conclusion, BlueGreenError> {
-        let concluded = self.carry_out(ask).await;
+        // Large, and on top of what the caller holds.
+        let concluded = Box::pin(self.carry_out(ask)).await;
         concluded.map_err(|source| match &self.book.record {
             Some(record) if record.deployer == self.deployer.holder.to_string() => {
                 BlueGreenError::Unfinished {
@@ -429,7 +430,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             () = called_off.cancelled() => Err(Stop::TakeBack(Why::CalledOff)),
             request = abort => Err(Stop::failed(request.to_string())),
             failed = another => Err(failed.into()),
-            next = self.step(step, record) => next,
+            next = Box::pin(self.step(step, record)) => next,
         }
     }
 
@@ -482,7 +483,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     }
 
     async fn tell(&mut self, what: Happened) {
-        (self.observe)(&Event::now(what)).await;
+        // Whatever is done there would be a part of every step otherwise.
+        Box::pin((self.observe)(&Event::now(what))).await;
     }
 }
 

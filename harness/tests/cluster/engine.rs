@@ -5,5 +5,7 @@ mod deploys;
 mod dry_run;
 mod images;
 mod mount;
+mod prometheus;
 mod shared;
+mod together;
 mod tunnel;

@@ -11,7 +11,7 @@ use harness::cluster::{Cluster, rollout};
 use harness::images::{self, ForNodes};
 use harness::kind::release::image;
 use harness::release::difference::NOTHING;
-use harness::release::{self, DeployError, Deployed};
+use harness::release::{self, DeployError, Deployed, METRICS_PORT};
 use harness::wait::{self, Observation};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
@@ -346,6 +346,26 @@ async fn blue_green_is_turned_on_and_off_and_something_serves_all_the_time() {
             assert_eq!(site.track(NAME).await, "stable");
         })
         .await;
+}
+
+/// Has every pod of a colour be at fault from now on, as `PUT /faults` does.
+pub async fn put_faults(cluster: &Cluster, service: &str, colour: &str, faults: &Value) {
+    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
+    let its = format!("app.kubernetes.io/name={service},trii.co/track={colour}");
+    let pods = api.list(&ListParams::default().labels(&its)).await.unwrap();
+    assert!(!pods.items.is_empty());
+    for pod in pods {
+        let uri = format!(
+            "/api/v1/namespaces/{}/pods/{}:{METRICS_PORT}/proxy/faults",
+            cluster.namespace,
+            pod.name_any()
+        );
+        let request = hyper::Request::put(uri)
+            .header("content-type", "application/json")
+            .body(faults.to_string().into_bytes());
+        let put = cluster.client().request_text(request.unwrap());
+        put.await.unwrap();
+    }
 }
 
 /// Of this version, whatever the chart has given to the idle colour.

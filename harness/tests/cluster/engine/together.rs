@@ -1,0 +1,112 @@
+//! Several services in one release, on a real cluster: all of them, or none.
+
+use std::time::Duration;
+
+use harness::blue_green::lock::Holder;
+use harness::blue_green::policy::Evidence;
+use harness::blue_green::{
+    Ask, Colour, Concluded, Conclusion, Deployer, Event, Happened, Policy, Status, Step,
+    run_together,
+};
+use harness::cluster::Cluster;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::blue_green::put_faults;
+use super::deploys::{deploy, release};
+use super::shared::Shared;
+
+const QUOTES: &str = "market-data-service";
+const ANALYSIS: &str = "analysis-engine-service";
+
+/// Each after those that it calls, with what it must answer.
+const SERVICES: [(&str, &str); 2] = [
+    (QUOTES, "/quotes"),
+    (ANALYSIS, "/analysis/symbols/ECOPETROL"),
+];
+
+/// Releases both in this version; `meanwhile` is told, and waited for.
+async fn release_both(
+    shared: &Shared,
+    cluster: &Cluster,
+    version: &str,
+    mut meanwhile: impl AsyncFnMut(&str, &Happened),
+) -> Concluded {
+    let policy = Policy {
+        analysis: Evidence::None,
+        watch: Duration::from_secs(3),
+        warm_up: Duration::ZERO,
+        drain: Duration::from_secs(1),
+        ..shared.config.blue_green.clone()
+    };
+    let smoke = SERVICES.map(|(_, path)| [path.to_owned()]);
+    let deployers = [0, 1].map(|at| Deployer {
+        cluster,
+        service: SERVICES[at].0,
+        policy: &policy,
+        smoke: &smoke[at],
+        holder: Holder::this("test"),
+        release: "test".into(),
+        called_off: CancellationToken::new(),
+    });
+    let ask = Ask::Deploy {
+        version,
+        manual: false,
+    };
+    let mut observe = async |service: &str, event: &Event| {
+        println!("{service}: {}", event.what);
+        meanwhile(service, &event.what).await;
+    };
+    run_together(&deployers, ask, &mut observe).await
+}
+
+async fn live(cluster: &Cluster) -> [Option<Colour>; 2] {
+    let [quotes, analysis] = [QUOTES, ANALYSIS].map(|it| Status::of(cluster, it));
+    [quotes.await.unwrap().live, analysis.await.unwrap().live]
+}
+
+#[tokio::test]
+async fn services_of_one_release_are_taken_back_together_and_released_together() {
+    let shared = Shared::find().await;
+    let version = shared.environment.version.clone();
+    shared
+        .in_own_namespace("together", async |cluster| {
+            // A configuration is released as a version is, and needs no other image.
+            let with = |threads: &str| {
+                let mut services = json!({});
+                for (service, _) in SERVICES {
+                    services[service] = json!({"blueGreen": {"enabled": true},
+                        "env": {"WORKER_THREADS": threads}});
+                }
+                release(&shared, &version, json!({"services": services}))
+            };
+            deploy(cluster, &with("1")).await.unwrap();
+            deploy(cluster, &with("2")).await.unwrap();
+
+            // The one that calls the other is ill once it has traffic.
+            let concluded = release_both(&shared, cluster, &version, async |service, happened| {
+                let begins = Happened::Began {
+                    step: Step::Analyse,
+                };
+                if service == ANALYSIS && *happened == begins {
+                    assert_eq!(live(cluster).await, [Some(Colour::Green); 2]);
+                    put_faults(cluster, ANALYSIS, "green", &json!({"ready": false})).await;
+                }
+            })
+            .await;
+            assert_eq!(concluded.failed.as_deref(), Some(ANALYSIS));
+            for (service, concluded) in &concluded.each {
+                let is_back = matches!(concluded, Ok(Conclusion::Reverted { .. }));
+                assert!(is_back, "{service}: {concluded:?}");
+            }
+            assert_eq!(live(cluster).await, [Some(Colour::Blue); 2]);
+
+            let concluded = release_both(&shared, cluster, &version, async |_, _| ()).await;
+            for (service, concluded) in &concluded.each {
+                let is_live = matches!(concluded, Ok(Conclusion::Released { .. }));
+                assert!(is_live, "{service}: {concluded:?}");
+            }
+            assert_eq!(live(cluster).await, [Some(Colour::Green); 2]);
+        })
+        .await;
+}
