@@ -10,7 +10,8 @@
 //! behind](Lag::fell_behind) proves nothing, and says so.
 //!
 //! [`start`] runs it in this process, on a thread of its own; the program `prober` runs it in a
-//! pod and prints [lines](mod@line). [`Cut`] sorts the answers by the moments of a release.
+//! pod and prints [lines](mod@line). [`Cut`] sorts the answers by the moments of a release. In a pod
+//! the program also [relays](mod@relay) connections that are made elsewhere.
 
 pub mod answer;
 pub mod bound;
@@ -27,6 +28,7 @@ pub mod phase;
 mod probing;
 mod reach;
 pub mod recording;
+pub mod relay;
 pub mod spec;
 pub mod way;
 
@@ -40,5 +42,6 @@ pub use phase::{Moments, Phase, Phases};
 pub use probing::{Counted, Probing, StartError, start};
 pub use reach::reachable;
 pub use recording::{Recording, Vantage};
+pub use relay::relay;
 pub use spec::{Connections, Lane, Parts, Spec, SpecError, Target};
 pub use way::Way;

@@ -5,6 +5,10 @@
 //! The specification ([`prober::Spec`], JSON) is its argument, or else in `PROBER_SPEC`. Exit
 //! code 0 is that it asked, whatever was answered; 2 that the specification is none; 1 that it
 //! could not ask.
+//!
+//! Two words are no specification: `relay HOST:PORT` [relays](mod@prober::relay) connections that
+//! come by its standard input, until that ends; `idle` waits for SIGTERM, in a pod that such a
+//! relay is to be run in.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -23,7 +27,40 @@ const REACHABLE: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let spec = match spec() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["relay", server] => relay(server).await,
+        ["idle"] => idle().await,
+        ref given => asks(given.first().copied()).await,
+    }
+}
+
+/// Leaves at once: the runtime would wait for a read of standard input that nothing ends.
+async fn relay(server: &str) -> ! {
+    let relayed = prober::relay(server, tokio::io::stdin(), tokio::io::stdout()).await;
+    if let Err(error) = &relayed {
+        failed(1, &format!("cannot relay: {error}"));
+    }
+    std::process::exit(relayed.is_err().into())
+}
+
+async fn idle() -> ExitCode {
+    match signals() {
+        Ok((mut terminate, mut interrupt)) => {
+            // Nothing is to be done about a log that takes no more.
+            let _ = writeln!(io::stdout(), "idle");
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(1, &error.to_string()),
+    }
+}
+
+async fn asks(given: Option<&str>) -> ExitCode {
+    let spec = match spec(given) {
         Ok(spec) => spec,
         Err(why) => return failed(2, &why),
     };
@@ -41,9 +78,10 @@ fn failed(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn spec() -> Result<Spec, String> {
-    let given = std::env::args().nth(1);
-    let given = given.or_else(|| std::env::var("PROBER_SPEC").ok());
+fn spec(given: Option<&str>) -> Result<Spec, String> {
+    let given = given
+        .map(str::to_owned)
+        .or_else(|| std::env::var("PROBER_SPEC").ok());
     let json = given.ok_or("give a specification (JSON) as argument, or in PROBER_SPEC")?;
     serde_json::from_str(&json).map_err(|error| format!("that is no specification: {error}"))
 }

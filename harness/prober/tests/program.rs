@@ -12,7 +12,12 @@ use nix::unistd::Pid;
 use prober::line::{Reader, Said};
 use prober::{Lane, Outcome, Spec};
 use support::{Manner, Server};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::Child;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_prober"));
@@ -97,4 +102,59 @@ fn what_is_no_specification_is_refused_with_2() {
         assert!(error.contains(says), "{error}");
         assert!(output.stdout.is_empty());
     }
+}
+
+fn running(arguments: &[&str]) -> Child {
+    tokio::process::Command::from(program())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_relays_to_one_server_until_its_input_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let mut child = running(&["relay", &server]);
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    // Connection 7 is opened, and says "hi".
+    let frames = b"\0\0\0\x05o\0\0\0\x07\0\0\0\x07d\0\0\0\x07hi";
+    to.write_all(frames).await.unwrap();
+    let (mut joined, _) = timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+    let mut said = [0; 2];
+    joined.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"hi");
+    joined.write_all(b"yes").await.unwrap();
+    let mut frame = [0; 12];
+    from.read_exact(&mut frame).await.unwrap();
+    assert_eq!(&frame, b"\0\0\0\x08d\0\0\0\x07yes");
+
+    drop(to);
+    let ended = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(0));
+    assert!(matches!(joined.read(&mut said).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_cannot_relay_is_a_failure() {
+    let mut child = running(&["relay", "127.0.0.1:1"]);
+    let mut to = child.stdin.take().unwrap();
+    to.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let ended = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_idles_until_it_is_terminated() {
+    let mut child = running(&["idle"]);
+    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = timeout(DEADLINE, lines.next_line()).await.unwrap();
+    assert_eq!(said.unwrap().as_deref(), Some("idle"));
+    kill(id, Signal::SIGTERM).unwrap();
+    let ended = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(0));
 }
