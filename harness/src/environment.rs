@@ -78,9 +78,6 @@ pub struct ClusterPlace {
     pub context: String,
     /// Where the release is installed.
     pub namespace: String,
-    /// An image that the nodes have, with a shell, for looking from inside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shell_image: Option<String>,
     /// Where Postgres and Redis are, as a CIDR; none where the values files say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backing_services: Option<String>,

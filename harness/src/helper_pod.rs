@@ -1,4 +1,8 @@
-//! Pods of ours beside the platform: what they have in common, and what finds them.
+//! Pods of ours beside the platform: what they have in common, what finds them, and how they
+//! come and go.
+
+mod life;
+mod log;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -10,10 +14,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::{ListParams, ObjectMeta};
+use sha2::{Digest, Sha256};
 
 use crate::chain;
 use crate::cluster::pods;
 use crate::wait::Observation;
+
+pub use life::{HelperError, HelperPod, delete_all};
+pub use log::hear;
 
 /// On every such pod, with what it is for (`tunnel`, `prober`): what finds those that were left.
 pub const LABEL: &str = "trii.rehearsal/part";
@@ -22,19 +30,38 @@ pub const LABEL: &str = "trii.rehearsal/part";
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>
 const COMPONENT: &str = "app.kubernetes.io/component";
 
-/// And which process's pod it is.
+/// And whose it is.
 const OWNER: &str = "trii.rehearsal/owner";
-static OURS: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
 
-/// Those that this process made for `part`.
-pub fn ours(part: &str) -> ListParams {
-    ListParams::default().labels(&format!("{LABEL}={part},{OWNER}={}", *OURS))
+/// Whose a pod is: whoever may delete all that it has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner(String);
+
+impl Owner {
+    /// This process: no other has its pods.
+    pub fn this_process() -> Owner {
+        static OURS: LazyLock<Owner> =
+            LazyLock::new(|| Owner(format!("{:016x}", rand::random::<u64>())));
+        OURS.clone()
+    }
+
+    /// Something that one process at a time works on, like a service that is released: the next
+    /// one has what the one before it left.
+    pub fn of(work: &str) -> Owner {
+        let hash = Sha256::digest(work);
+        Owner(hash[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// What finds its pods for `part`.
+    fn all(&self, part: &str) -> ListParams {
+        ListParams::default().labels(&format!("{LABEL}={part},{OWNER}={}", self.0))
+    }
 }
 
 /// A pod of one container that satisfies the restricted Pod Security Standard and any quota,
 /// and ends after `lifetime`, whatever became of us.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
-pub fn restricted(part: &str, container: Container, lifetime: Duration) -> Pod {
+pub fn restricted(part: &str, owner: &Owner, container: Container, lifetime: Duration) -> Pod {
     let container = Container {
         image_pull_policy: Some("IfNotPresent".into()),
         security_context: Some(SecurityContext {
@@ -54,7 +81,7 @@ pub fn restricted(part: &str, container: Container, lifetime: Duration) -> Pod {
             labels: Some(BTreeMap::from([
                 (LABEL.to_owned(), part.to_owned()),
                 (COMPONENT.to_owned(), part.to_owned()),
-                (OWNER.to_owned(), OURS.clone()),
+                (OWNER.to_owned(), owner.0.clone()),
             ])),
             ..Default::default()
         },

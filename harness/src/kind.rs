@@ -33,14 +33,7 @@ use cluster::Cluster;
 use network::Network;
 
 /// The images, in this order, that a cluster is given or has beside it.
-const IMAGES: [&str; 6] = [
-    POSTGRES,
-    REDIS,
-    "platform",
-    "ingress",
-    "metrics-server",
-    "base",
-];
+const IMAGES: [&str; 5] = [POSTGRES, REDIS, "platform", "ingress", "metrics-server"];
 
 /// The ingress' Service, as pods know it, and its HTTPS port.
 pub const INGRESS_SERVICE: (&str, u16) = (
@@ -63,7 +56,6 @@ struct Images {
     platform: ImageReference,
     ingress: ImageReference,
     metrics_server: ImageReference,
-    base: ImageReference,
 }
 
 /// A cluster with its backing services beside it: nothing of the platform yet.
@@ -104,7 +96,6 @@ pub async fn bring_up(
         kubeconfig: ground.cluster.kubeconfig,
         context: ground.cluster.context,
         namespace: target.namespace.clone(),
-        shell_image: Some(ground.images.base.to_string()),
         backing_services: Some(ground.network.subnet),
         access: Access::ours(),
     };
@@ -227,15 +218,7 @@ async fn images(
         context.note(Stage::Provision, had.split.in_words());
     }
     context.step(Stage::Provision, "every image is here", begun);
-    let [
-        node,
-        postgres,
-        redis,
-        platform,
-        ingress,
-        metrics_server,
-        base,
-    ] = had
+    let [node, postgres, redis, platform, ingress, metrics_server] = had
         .images
         .try_into()
         .map_err(|had: Vec<_>| failed(format!("{} were had", had.len())))?;
@@ -246,7 +229,6 @@ async fn images(
         platform,
         ingress,
         metrics_server,
-        base,
     })
 }
 
@@ -267,7 +249,6 @@ async fn load(
         platform,
         ForNodes::as_it_is(&images.ingress),
         ForNodes::as_it_is(&images.metrics_server),
-        ForNodes::as_it_is(&images.base),
     ];
     let progress = |text: &str| context.progress(Stage::Provision, text);
     let loaded = images::load(engine, cluster, &wanted, &progress).await;

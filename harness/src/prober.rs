@@ -9,6 +9,9 @@ mod inside;
 mod outside;
 mod seen;
 
+pub use crate::cluster::access::MONITORING;
+pub use crate::helper_pod::Owner;
 pub use ::prober::*;
-pub use inside::{Inside, InsideError, MONITORING, PART, close_all, service};
+pub use inside::{Inside, InsideError, PART, close_all, service};
 pub use outside::{Outside, through};
+pub use seen::Seen;

@@ -222,7 +222,6 @@ impl Remote<'_> {
                 kubeconfig: self.cluster.kubeconfig.clone(),
                 context: target.context.clone(),
                 namespace: target.namespace.clone(),
-                shell_image: target.shell_image.clone(),
                 backing_services: None,
                 // Who looks, or makes load, deploys nothing.
                 access: self

@@ -2,8 +2,8 @@
 //!
 //! A client that speaks from 127.0.0.1 through the node port does not see what pods see: the
 //! cluster's DNS, Services, network policies. Through a [`Tunnel`] the same client does. All its
-//! connections go by one `exec` in a pod (what `kubectl exec` does), so nothing but the right to
-//! create pods and to `exec` is needed. An answer comes some milliseconds later than without.
+//! connections go by one `exec` in a pod (what `kubectl exec` does), of the program `prober`, which
+//! [relays](prober::relay) them there: nothing but the right to create pods and to `exec` is needed. An answer comes some milliseconds later than without.
 //! It is for checks, not for load.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
-use kube::Api;
-use kube::api::{AttachParams, AttachedProcess, DeleteParams, PostParams};
+use kube::api::{AttachParams, AttachedProcess, DeleteParams};
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,10 +19,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::chain;
-use crate::helper_pod::{self, looked_at, quantities};
+use crate::helper_pod::{self, HelperError, HelperPod, Owner, quantities};
 use crate::router::accepted;
-use crate::wait::{self, WaitError};
 
 mod trunk;
 
@@ -35,20 +32,14 @@ pub use crate::helper_pod::LABEL;
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Open at once; more wait to be accepted.
 const CONNECTIONS: usize = 64;
-/// For an `exec` to begin. The client by itself would try a busy server for minutes.
-const BEGIN: Duration = Duration::from_secs(20);
-const DELETE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-const CONTAINER: &str = "relay";
+/// What its pods are for, and the name of their container.
+const PART: &str = "tunnel";
 /// Of each direction of the `exec`, in bytes.
 const BUFFER: usize = 256 * 1024;
 /// For a relay that has ended to say why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// As much of what it complains of is kept, in bytes.
 const COMPLAINT: u64 = 4096;
-
-/// Perl is in every Debian, and waits for many connections at once.
-const RELAY: &str = include_str!("tunnel/relay.pl");
 
 /// An open way to one destination. Ends its connections when it is dropped; its pod goes with
 /// [`Tunnel::close`], else within the hour.
@@ -62,24 +53,12 @@ pub struct Tunnel {
 /// A tunnel cannot be had, or be closed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum TunnelError {
-    /// The cluster takes no such pod.
-    #[error("cannot create a pod for a tunnel in namespace {namespace}: {why}")]
-    #[diagnostic(code(tunnel::create))]
-    Create {
-        /// Where.
-        namespace: String,
-        /// What the API server said.
-        why: String,
-    },
-    /// The pod does not run; with what it says.
+    /// Its pod cannot be had, or be deleted.
     #[error(transparent)]
-    #[diagnostic(
-        code(tunnel::start),
-        help("its image must be on the nodes, or where they may pull it from")
-    )]
-    Start(#[from] WaitError),
+    #[diagnostic(transparent)]
+    Pod(#[from] HelperError),
     /// The pod runs, but does not reach the destination.
-    #[error("from the pod {pod}: {why}")]
+    #[error("from the {pod}: {why}")]
     #[diagnostic(
         code(tunnel::unreachable),
         help(
@@ -96,39 +75,40 @@ pub enum TunnelError {
     #[error("cannot listen on 127.0.0.1: {0}")]
     #[diagnostic(code(tunnel::listen))]
     Listen(io::Error),
-    /// The pod is still there.
-    #[error("cannot delete the pod {pod} of a tunnel: {why}")]
-    #[diagnostic(code(tunnel::delete), help("it ends by itself within the hour"))]
-    Delete {
-        /// Its namespace and name.
-        pod: String,
-        /// What the API server said.
-        why: String,
-    },
 }
 
 impl Tunnel {
-    /// Creates a pod of `image` (Debian's, or another with perl) in `namespace`, and has made
-    /// sure within `deadline` that it reaches `destination`, a host and a port as pods know them.
+    /// Creates a pod of `image`, the prober's, in `namespace`, and has made sure within `deadline`
+    /// that it reaches `destination`, a host and a port as pods know them.
     ///
     /// Where it does not, the pod is deleted again. Where this future is dropped before it is
     /// done, the pod may stay until its own end; [`LABEL`] finds it.
+    ///
+    /// # Errors
+    /// [`TunnelError`].
     pub async fn open(
         client: kube::Client,
         namespace: &str,
         image: &str,
-        destination: (&str, u16),
+        (host, port): (&str, u16),
         deadline: Duration,
     ) -> Result<Tunnel, TunnelError> {
         let end = Instant::now() + deadline;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.map_err(TunnelError::Listen)?;
         let address = listener.local_addr().map_err(TunnelError::Listen)?;
-        let exit = Arc::new(Exit::create(client, namespace, image, destination, end).await?);
-        if let Err(error) = exit.ready(end).await {
+        let pod = HelperPod::start(client, namespace, &pod(image), at_once(), end).await?;
+        let exit = Arc::new(Exit {
+            pod,
+            destination: format!("{host}:{port}"),
+            carried: tokio::sync::Mutex::default(),
+            last_failure: Mutex::default(),
+        });
+        if let Err(why) = exit.reaches(end).await {
+            let pod = exit.pod.name();
             // What the caller has to know is why it failed.
-            let _ = exit.delete().await;
-            return Err(error);
+            let _ = exit.pod.delete().await;
+            return Err(TunnelError::Unreachable { pod, why });
         }
         let stop = CancellationToken::new();
         let forwarding = tokio::spawn(forward_all(listener, exit.clone(), stop.clone()));
@@ -151,30 +131,28 @@ impl Tunnel {
     }
 
     /// Ends all connections and deletes the pod.
+    ///
+    /// # Errors
+    /// [`TunnelError::Pod`].
     pub async fn close(self) -> Result<(), TunnelError> {
         drop(self.stop);
         // An error is its panic, which has been printed.
         let _ = self.forwarding.await;
-        self.exit.delete().await
+        Ok(self.exit.pod.delete().await?)
     }
 }
 
 /// Deletes the pods of all tunnels that this process has opened in `namespace`: what is left
 /// when it is called off, and they are dropped instead of closed.
+///
+/// # Errors
+/// [`TunnelError::Pod`].
 pub async fn close_all(client: kube::Client, namespace: &str) -> Result<(), TunnelError> {
-    let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let ours = helper_pod::ours("tunnel");
-    let deleted = timeout(DELETE, pods.delete_collection(&at_once(), &ours)).await;
-    let why = match deleted {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => chain(&error),
-        Err(_) => format!("not done within {DELETE:?}"),
-    };
-    let pod = format!("{namespace}/tunnel-*");
-    Err(TunnelError::Delete { pod, why })
+    let all = (PART, &Owner::this_process());
+    Ok(helper_pod::delete_all::<Pod>(client, namespace, all, &at_once()).await?)
 }
 
-/// `sleep`, as process 1, does not hear SIGTERM.
+/// Nothing in it is worth waiting for.
 fn at_once() -> DeleteParams {
     DeleteParams::default().grace_period(0)
 }
@@ -197,11 +175,9 @@ async fn forward_all(listener: TcpListener, exit: Arc<Exit>, stop: CancellationT
 
 /// The far end: the pod, and where it connects to.
 struct Exit {
-    pods: Api<Pod>,
-    namespace: String,
-    pod: String,
-    host: String,
-    port: u16,
+    pod: HelperPod,
+    /// Host and port.
+    destination: String,
     carried: tokio::sync::Mutex<Option<Carried>>,
     last_failure: Mutex<Option<String>>,
 }
@@ -213,54 +189,10 @@ struct Carried {
 }
 
 impl Exit {
-    async fn create(
-        client: kube::Client,
-        namespace: &str,
-        image: &str,
-        (host, port): (&str, u16),
-        end: Instant,
-    ) -> Result<Exit, TunnelError> {
-        let pods = Api::namespaced(client, namespace);
-        let (pod, parameters) = (pod(image), PostParams::default());
-        let created = match timeout_at(end, pods.create(&parameters, &pod)).await {
-            Ok(created) => created.map_err(|error| chain(&error)),
-            Err(_) => Err("the API server does not answer in time".to_owned()),
-        };
-        let created = created.map_err(|why| TunnelError::Create {
-            namespace: namespace.to_owned(),
-            why,
-        })?;
-        Ok(Exit {
-            pods,
-            namespace: namespace.to_owned(),
-            pod: created.metadata.name.unwrap_or_default(),
-            host: host.to_owned(),
-            port,
-            carried: tokio::sync::Mutex::default(),
-            last_failure: Mutex::default(),
-        })
-    }
-
-    fn name(&self) -> String {
-        format!("{}/{}", self.namespace, self.pod)
-    }
-
-    /// The pod runs and reaches the destination.
-    async fn ready(&self, end: Instant) -> Result<(), TunnelError> {
-        let deadline = end.saturating_duration_since(Instant::now());
-        let (pods, pod) = (self.pods.clone(), self.pod.clone());
-        // Owns them: with a borrow in the closure this future would not be `Send`.
-        let look = move || looked_at(pods.clone(), pod.clone());
-        let what = format!("a tunnel's pod {} runs", self.name());
-        wait::until(what, deadline, LOOK_EVERY, look).await?;
-        // A client that says nothing and leaves.
+    /// Whether the pod reaches the destination, by a client that says nothing and leaves.
+    async fn reaches(&self, end: Instant) -> Result<(), String> {
         let reached = timeout_at(end, self.forward(io::empty(), io::sink())).await;
-        reached
-            .unwrap_or_else(|_| Err(format!("{}:{} is silent", self.host, self.port)))
-            .map_err(|why| TunnelError::Unreachable {
-                pod: self.name(),
-                why,
-            })
+        reached.unwrap_or_else(|_| Err(format!("{} is silent", self.destination)))
     }
 
     /// Forwards one client's connection.
@@ -298,16 +230,13 @@ impl Exit {
     }
 
     async fn relay(&self) -> Result<AttachedProcess, String> {
-        let port = self.port.to_string();
-        let command = ["perl", "-e", RELAY, &self.host, &port];
+        let command = ["/prober", "relay", &self.destination];
         let streams = AttachParams::default()
-            .container(CONTAINER)
+            .container(PART)
             .stdin(true)
             .max_stdin_buf_size(BUFFER)
             .max_stdout_buf_size(BUFFER);
-        let begun = timeout(BEGIN, self.pods.exec(&self.pod, command, &streams)).await;
-        let begun = begun.map_err(|_| format!("exec does not begin within {BEGIN:?}"))?;
-        begun.map_err(|error| chain(&error))
+        self.pod.exec(command, &streams).await
     }
 
     fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<String>> {
@@ -317,20 +246,6 @@ impl Exit {
 
     fn failed(&self, why: String) {
         *self.last_failure() = Some(why);
-    }
-
-    async fn delete(&self) -> Result<(), TunnelError> {
-        let deleted = timeout(DELETE, self.pods.delete(&self.pod, &at_once())).await;
-        let why = match deleted {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => return Ok(()),
-            Ok(Err(error)) => chain(&error),
-            Err(_) => format!("not done within {DELETE:?}"),
-        };
-        Err(TunnelError::Delete {
-            pod: self.name(),
-            why,
-        })
     }
 }
 
@@ -362,12 +277,12 @@ async fn carry(mut relay: AttachedProcess, mut carrier: Carrier) {
     carrier.end(why);
 }
 
-/// A pod that does nothing.
+/// A pod that waits for a relay to be run in it.
 fn pod(image: &str) -> Pod {
     let container = Container {
-        name: CONTAINER.into(),
+        name: PART.into(),
         image: Some(image.into()),
-        command: Some(vec!["sleep".into(), "infinity".into()]),
+        args: Some(vec!["idle".into()]),
         resources: Some(ResourceRequirements {
             requests: Some(quantities("10m", "32Mi")),
             // A relay holds a mebibyte at most for each connection.
@@ -376,7 +291,7 @@ fn pod(image: &str) -> Pod {
         }),
         ..Default::default()
     };
-    helper_pod::restricted("tunnel", container, LIFETIME)
+    helper_pod::restricted(PART, &Owner::this_process(), container, LIFETIME)
 }
 
 #[cfg(test)]
@@ -425,7 +340,7 @@ mod tests {
             (403, status)
         });
         let error = open(client).await.to_string();
-        assert!(error.starts_with("cannot create a pod for a tunnel in namespace checks: "));
+        assert!(error.starts_with("cannot create a tunnel's pod in namespace checks: "));
         assert!(error.contains("exceeded quota"), "{error}");
     }
 
@@ -442,7 +357,7 @@ mod tests {
         let error = open(client).await;
         let error = error.to_string();
         assert!(
-            error.starts_with("a tunnel's pod checks/tunnel-a runs: it never will be: "),
+            error.starts_with("the tunnel's pod checks/tunnel-a runs: it never will be: "),
             "{error}"
         );
         assert!(error.contains("base:1: not found"), "{error}");
@@ -450,6 +365,8 @@ mod tests {
         let expected = [
             "POST /api/v1/namespaces/checks/pods".to_owned(),
             format!("GET {pod}"),
+            // For its last words.
+            "GET /api/v1/namespaces/checks/pods".to_owned(),
             format!("DELETE {pod}"),
         ];
         assert_eq!(*seen.lock().unwrap(), expected);

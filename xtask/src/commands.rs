@@ -15,6 +15,7 @@ mod load_files;
 mod load_show;
 mod perf;
 mod perf_ground;
+mod prober_image;
 mod remote;
 mod report;
 mod scenario;

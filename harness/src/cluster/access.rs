@@ -13,12 +13,13 @@
 //! | a colour: its pod template, replicas and mark | patch a Deployment and its scale | `deploy` |
 //! | how many pods a colour keeps while it is released | patch its HorizontalPodAutoscaler | `deploy` |
 //! | traffic: which colour a Service leads to | patch a Service | `deploy` |
+//! | the prober of a release that is judged by its own requests | create, delete a pod in the namespace `trii-monitoring` | `deploy` |
 //! | the pod to look from inside | create, delete, `exec`; in the namespace `default` | `inside` |
 //! | load generators | create, delete a Job, attach to its pods; in `default` | `inside` |
-//! | anything else: Secrets, manifests, probers, faults, `helm rollback` and `uninstall` | | none, clusters of ours only |
+//! | anything else: Secrets, manifests, faults, `helm rollback` and `uninstall` | | none, clusters of ours only |
 //!
-//! Of `deploy` only what is in the release's namespace is meant, and no deletion. Reading, and
-//! asking the API server what one may do, changes nothing.
+//! Of `deploy` only what is in the release's namespace is meant, and no deletion, the prober aside.
+//! Reading, and asking the API server what one may do, changes nothing.
 //!
 //! The Roles that let a user do as much and no more: `fixtures/k8s-manifests/roles`.
 
@@ -34,6 +35,12 @@ use crate::config::remote::Action;
 
 /// The namespace of pods that look, and make load, from inside.
 pub const INSIDE: &str = "default";
+
+/// The namespace of probers. The platform's network policies let this namespace ask every
+/// service, and a scraper there is a client like it: nothing of the platform is changed for
+/// it. In the release's own namespace it would have to carry a caller's labels, and that
+/// caller's Service would send it requests.
+pub const MONITORING: &str = "trii-monitoring";
 
 /// What a client may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +153,7 @@ impl Granted {
             ("pods", "" | "exec" | "attach") | ("jobs", "") if namespace == INSIDE => {
                 Some(Action::Inside)
             }
+            ("pods", "") if namespace == MONITORING => Some(Action::Deploy),
             (
                 "leases" | "configmaps" | "deployments" | "horizontalpodautoscalers" | "services",
                 "",
@@ -297,6 +305,16 @@ mod tests {
                 format!("/api/v1/{trii}/services/a"),
             ),
             (
+                Action::Deploy,
+                "POST",
+                "/api/v1/namespaces/trii-monitoring/pods".into(),
+            ),
+            (
+                Action::Deploy,
+                "DELETE",
+                "/api/v1/namespaces/trii-monitoring/pods/a".into(),
+            ),
+            (
                 Action::Inside,
                 "POST",
                 "/api/v1/namespaces/default/pods".into(),
@@ -347,6 +365,7 @@ mod tests {
             ("PATCH", "/apis/apps/v1/namespaces/another/deployments/a"),
             ("POST", "/api/v1/namespaces/trii/pods"),
             ("GET", "/api/v1/namespaces/trii/pods/a/exec"),
+            ("GET", "/api/v1/namespaces/trii-monitoring/pods/a/exec"),
             ("GET", "/api/v1/namespaces/default/pods/a/portforward"),
             ("PUT", "/api/v1/namespaces/trii/pods/a:8000/proxy/faults"),
             ("POST", "/api/v1/namespaces/trii/pods/a/eviction"),

@@ -28,9 +28,9 @@ pub struct RemoteTarget {
     pub values: Vec<PathBuf>,
     /// Where users reach the platform.
     pub base: Base,
-    /// An image that the nodes have or can pull, with a shell and `nc` or `bash`, for
-    /// looking from inside; none does without.
-    pub shell_image: Option<String>,
+    /// The image of the prober, that the nodes have or can pull, for looking and asking from
+    /// inside; none does without.
+    pub prober_image: Option<String>,
     /// The image of a load generator, that the nodes have or can pull; none has load made by
     /// this machine alone.
     pub generator_image: Option<String>,
@@ -137,7 +137,7 @@ pub(super) fn judge(target: &schema::Target) -> Result<RemoteTarget, Fault> {
         namespace: judge_namespace(needed(kind, "namespace", &target.namespace)?)?,
         values: values.get_ref().clone(),
         base: judge_base(kind, target)?,
-        shell_image: target.shell_image.as_ref().map(|it| it.get_ref().clone()),
+        prober_image: target.prober_image.as_ref().map(|it| it.get_ref().clone()),
         generator_image: target
             .generator_image
             .as_ref()

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::mock::{Asked, Server};
+use crate::wait;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 fn wanted(pods: usize) -> Wanted {
     Wanted {
@@ -128,7 +130,7 @@ async fn one_that_ends_before_all_run_is_quoted_and_all_are_deleted() {
         _ => (200, created()),
     });
     let error = start(&server).await.err().unwrap().to_string();
-    insta::assert_snapshot!(error, @"all 2 pods of the Job trii-monitoring/generator-a run: it never will be: generator-a-1-x: Failed; it said: load-generator: LOAD_ORDER is no order");
+    insta::assert_snapshot!(error, @"the generator's Job trii-monitoring/generator-a has 2 pods that run: it never will be: generator-a-1-x: Failed; it said: load-generator: LOAD_ORDER is no order");
     is_deleted(&server).await;
 }
 
@@ -157,7 +159,9 @@ async fn a_cluster_that_takes_no_job_says_so() {
         "reason": "Forbidden", "message": "jobs.batch is forbidden"});
     let server = Server::new(move |_| (403, forbidden.clone()));
     let error = start(&server).await.err().unwrap();
-    assert!(matches!(&error, IndexedJobError::Create { why, .. } if why.contains("forbidden")));
+    assert!(
+        matches!(&error, IndexedJobError::Job(HelperError::Create { why, .. }) if why.contains("forbidden"))
+    );
 }
 
 #[tokio::test]

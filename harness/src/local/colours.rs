@@ -295,7 +295,6 @@ fn place(context: &Context<'_>, api: SocketAddr, token: &str) -> Result<ClusterP
         kubeconfig: context.folder.write_kubeconfig(&kubeconfig)?,
         context: CONTEXT.to_owned(),
         namespace: NAMESPACE.to_owned(),
-        shell_image: None,
         backing_services: None,
         access: Access::ours(),
     })

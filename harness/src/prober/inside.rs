@@ -4,38 +4,26 @@
 //! two clocks agree. A kind cluster's nodes have this machine's, unless its engine is in a virtual
 //! machine or elsewhere: how far they differ is measured, by its first and its last words.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::prober::line::{Reader, Said};
 use ::prober::{Answer, ClockDifference, Lag, Recording, Spec, SpecError, Target, Vantage};
-use futures::{AsyncBufReadExt, StreamExt};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, ResourceRequirements};
-use kube::api::{DeleteParams, LogParams, PostParams};
-use kube::{Api, Client};
+use kube::api::DeleteParams;
+use kube::{Client, ResourceExt};
 use miette::Diagnostic;
 use thiserror::Error;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::seen::Seen;
-use crate::chain;
-use crate::helper_pod::{self, looked_at, quantities};
-use crate::wait::{self, Observation, WaitError};
-
-/// Where the prober's pod lives. The platform's network policies let this namespace ask every
-/// service, and a scraper there is a client like it: nothing of the platform is changed for
-/// it. In the release's own namespace it would have to carry a caller's labels, and that
-/// caller's Service would send it requests.
-pub const MONITORING: &str = "trii-monitoring";
+use crate::helper_pod::{self, HelperError, HelperPod, Owner, quantities};
+use crate::wait::Observation;
 
 /// The name of its image, and of what its pods are for.
 pub const PART: &str = "prober";
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// For a log that broke off to be asked for again.
-const AGAIN: Duration = Duration::from_millis(500);
-/// For the API server to take a deletion, itself away for a while perhaps.
-const DELETE: Duration = Duration::from_secs(30);
 /// For a pod to say its last words, after its last request.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// To be scheduled and started, in its lifetime.
@@ -46,27 +34,14 @@ pub fn service(name: &str, namespace: &str, port: u16, path: &str) -> Target {
     Target::of(format!("http://{name}.{namespace}:{port}{path}"))
 }
 
-/// Deletes the pods of all probers that this process has started in `namespace`: what is left
-/// when it is called off.
+/// Deletes the pods of all probers that `owner` has in `namespace`: what is left when it is
+/// called off.
 ///
 /// # Errors
-/// [`InsideError::Delete`].
-pub async fn close_all(client: Client, namespace: &str) -> Result<(), InsideError> {
-    let pods: Api<Pod> = Api::namespaced(client, namespace);
-    let (at_once, ours) = (
-        DeleteParams::default().grace_period(0),
-        helper_pod::ours(PART),
-    );
-    let deleted = timeout(DELETE, pods.delete_collection(&at_once, &ours)).await;
-    let why = match deleted {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => chain(&error),
-        Err(_) => format!("not done within {DELETE:?}"),
-    };
-    Err(InsideError::Delete {
-        pod: format!("{namespace}/{PART}-*"),
-        why,
-    })
+/// [`InsideError::Pod`].
+pub async fn close_all(client: Client, namespace: &str, owner: &Owner) -> Result<(), InsideError> {
+    let at_once = DeleteParams::default().grace_period(0);
+    Ok(helper_pod::delete_all::<Pod>(client, namespace, (PART, owner), &at_once).await?)
 }
 
 /// A prober cannot be had in the cluster, or not be ended.
@@ -76,61 +51,24 @@ pub enum InsideError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Spec(#[from] SpecError),
-    /// The cluster takes no such pod.
-    #[error("cannot create a prober's pod in namespace {namespace}: {why}")]
-    #[diagnostic(
-        code(prober::create),
-        help("the namespace must be there, and its quota have room for 400m of CPU and 64Mi")
-    )]
-    Create {
-        /// Where.
-        namespace: String,
-        /// What the API server said.
-        why: String,
-    },
-    /// The pod does not run, or does not begin.
-    #[error("{wait}{said}")]
-    #[diagnostic(
-        code(prober::start),
-        help("its image must be on the nodes; and the name that it asks must resolve there")
-    )]
-    Start {
-        /// What was waited for, and what was seen.
-        wait: WaitError,
-        /// What the pod said itself, if anything.
-        said: String,
-    },
-    /// The pod is still there.
-    #[error("cannot delete the prober's pod {pod}: {why}")]
-    #[diagnostic(code(prober::delete), help("it ends by itself when its time is up"))]
-    Delete {
-        /// Its namespace and name.
-        pod: String,
-        /// What the API server said.
-        why: String,
-    },
+    /// Its pod cannot be had, or be deleted.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Pod(#[from] HelperError),
 }
 
 /// A prober in the cluster. Its pod is deleted by [`Inside::end`], and when this is dropped; where
 /// that cannot be, it ends by itself when the time of its spec is up.
 pub struct Inside {
-    place: Place,
+    pod: HelperPod,
     heard: Arc<Mutex<Heard>>,
     seen: Seen,
-    following: Following,
+    /// Reads the log.
+    following: AbortOnDropHandle<()>,
     /// The longest that its last requests may take.
     longest: Duration,
     /// Until then it asks, unless it is ended.
     until: Instant,
-    deleted: bool,
-}
-
-/// The pod.
-#[derive(Clone)]
-struct Place {
-    pods: Api<Pod>,
-    namespace: String,
-    pod: String,
 }
 
 /// What the log has said, answers aside.
@@ -143,8 +81,6 @@ struct Heard {
     done: u64,
     clock: Option<ClockDifference>,
     lost: u64,
-    /// The last line that was none of a prober's.
-    complaint: Option<String>,
 }
 
 impl Heard {
@@ -161,17 +97,8 @@ fn now() -> u64 {
     ::prober::micros(since.unwrap_or_default())
 }
 
-/// The task that reads the log; it ends with this.
-struct Following(JoinHandle<()>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Inside {
-    /// Creates a pod of `image` in `namespace` and has heard within `deadline` that it asks.
+    /// Creates a pod of `image` in `namespace`, `owner`'s, and has heard within `deadline` that it asks.
     /// Where it does not, the pod is deleted again.
     ///
     /// # Errors
@@ -179,51 +106,34 @@ impl Inside {
     pub async fn start(
         client: Client,
         namespace: &str,
-        image: &str,
+        (image, owner): (&str, &Owner),
         spec: &Spec,
         deadline: Duration,
     ) -> Result<Inside, InsideError> {
         spec.check()?;
         let end = Instant::now() + deadline;
         let (heard, seen) = (Arc::<Mutex<Heard>>::default(), Seen::default());
-        hear(&heard, |heard| heard.done = now());
-        let place = Place::create(client, namespace, &pod(image, spec), end).await?;
-        let following = follow(place.clone(), heard.clone(), seen.clone());
-        let inside = Inside {
-            place,
+        held(&heard).done = now();
+        // Its own grace period is long enough for what is in flight.
+        let with_grace = DeleteParams::default();
+        let pod =
+            HelperPod::start(client, namespace, &pod(image, owner, spec), with_grace, end).await?;
+        let following = follow(&pod, heard.clone(), seen.clone());
+        let following = AbortOnDropHandle::new(tokio::spawn(following));
+        let began = heard.clone();
+        let asks = move |looked| match looked {
+            _ if held(&began).began.is_some() => Observation::Ready(()),
+            Observation::Ready(()) => Observation::NotYet("it has not said so".into()),
+            other => other,
+        };
+        Ok(Inside {
+            pod: pod.until_seen("asks", end, asks).await?,
             heard,
             seen,
-            following: Following(tokio::spawn(following)),
+            following,
             longest: spec.longest_timeout(),
             until: Instant::now() + Duration::from_secs_f64(spec.seconds),
-            deleted: false,
-        };
-        match inside.begun(end).await {
-            Ok(()) => Ok(inside),
-            // Dropping it deletes the pod.
-            Err(wait) => Err(InsideError::Start {
-                wait,
-                said: inside.complaint(),
-            }),
-        }
-    }
-
-    async fn begun(&self, end: Instant) -> Result<(), WaitError> {
-        let left = || end.saturating_duration_since(Instant::now());
-        let what = format!("the prober's pod {} runs", self.place.name());
-        // Each look owns what it looks at: with a borrow this future would not be `Send`.
-        let (pods, pod) = (self.place.pods.clone(), self.place.pod.clone());
-        let look = move || looked_at(pods.clone(), pod.clone());
-        wait::until(what, left(), LOOK_EVERY, look).await?;
-        let what = format!("the prober in {} asks", self.place.name());
-        let (place, heard) = (self.place.clone(), self.heard.clone());
-        let look = move || asks(place.clone(), heard.clone());
-        wait::until(what, left(), LOOK_EVERY, look).await
-    }
-
-    fn complaint(&self) -> String {
-        let complaint = hear(&self.heard, |heard| heard.complaint.clone());
-        complaint.map_or_else(String::new, |said| format!("; it said: {said}"))
+        })
     }
 
     /// How many answers were heard of so far.
@@ -231,24 +141,37 @@ impl Inside {
         self.seen.len()
     }
 
+    /// What was heard so far.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Deletes the pod: what it says from then on is lost.
+    ///
+    /// # Errors
+    /// [`InsideError::Pod`].
+    pub async fn discard(self) -> Result<(), InsideError> {
+        Ok(self.pod.delete().await?)
+    }
+
     /// Has the pod finish what is in flight, the longest timeout of a lane at most, and
     /// deletes it. A pod that ended without its last words is a recording that is
     /// [inconclusive](Recording::inconclusive).
     ///
     /// # Errors
-    /// [`InsideError::Delete`].
+    /// [`InsideError::Pod`].
     pub async fn end(mut self) -> Result<Recording, InsideError> {
         // One that ended by itself has said so before.
         if Instant::now() < self.until {
-            hear(&self.heard, |heard| heard.done = now());
+            held(&self.heard).done = now();
         }
-        self.place.delete().await?;
-        self.deleted = true;
+        self.pod.delete().await?;
         // When it is not done in time, what was heard until then is what there is.
-        let _ = timeout(self.longest + LAST_WORDS, &mut self.following.0).await;
+        let _ = timeout(self.longest + LAST_WORDS, &mut self.following).await;
         let answers = self.seen.take();
         let last = answers.iter().map(Answer::ended).max().unwrap_or_default();
-        Ok(hear(&self.heard, |heard| Recording {
+        let heard = held(&self.heard);
+        Ok(Recording {
             from: Vantage::Inside,
             began: heard.began.unwrap_or_default(),
             ended: heard.end.map_or(last, |(at, _)| at),
@@ -256,133 +179,51 @@ impl Inside {
             lost: heard.lost,
             clock: heard.clock,
             answers,
-        }))
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let place = self.place.clone();
-        if let (false, Ok(runtime)) = (self.deleted, tokio::runtime::Handle::try_current()) {
-            // Nobody is left to be told; the pod's own end is near.
-            runtime.spawn(async move { drop(place.delete().await) });
-        }
-    }
-}
-
-fn hear<T>(heard: &Mutex<Heard>, what: impl FnOnce(&mut Heard) -> T) -> T {
-    what(&mut heard.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-impl Place {
-    async fn create(
-        client: Client,
-        namespace: &str,
-        pod: &Pod,
-        end: Instant,
-    ) -> Result<Place, InsideError> {
-        let pods: Api<Pod> = Api::namespaced(client, namespace);
-        let created = match timeout_at(end, pods.create(&PostParams::default(), pod)).await {
-            Ok(created) => created.map_err(|error| chain(&error)),
-            Err(_) => Err("the API server does not answer in time".to_owned()),
-        };
-        let created = created.map_err(|why| InsideError::Create {
-            namespace: namespace.to_owned(),
-            why,
-        })?;
-        Ok(Place {
-            pods,
-            namespace: namespace.to_owned(),
-            pod: created.metadata.name.unwrap_or_default(),
-        })
-    }
-
-    fn name(&self) -> String {
-        format!("{}/{}", self.namespace, self.pod)
-    }
-
-    /// Its own grace period is long enough for what is in flight.
-    async fn delete(&self) -> Result<(), InsideError> {
-        let what = format!("the pod {} is deleted", self.name());
-        let place = self.clone();
-        let deleted = wait::until(what, DELETE, AGAIN, move || deleted(place.clone()));
-        deleted.await.map_err(|error| InsideError::Delete {
-            pod: self.name(),
-            why: error.to_string(),
         })
     }
 }
 
-async fn asks(place: Place, heard: Arc<Mutex<Heard>>) -> Observation<()> {
-    if hear(&heard, |heard| heard.began.is_some()) {
-        return Observation::Ready(());
-    }
-    match looked_at(place.pods, place.pod).await {
-        Observation::Hopeless(why) => Observation::Hopeless(why),
-        _ => Observation::NotYet("it has not said so".into()),
-    }
+fn held(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn deleted(place: Place) -> Observation<()> {
-    let with_grace = DeleteParams::default();
-    match place.pods.delete(&place.pod, &with_grace).await {
-        Ok(_) => Observation::Ready(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Observation::Ready(()),
-        Err(error) => Observation::NotYet(chain(&error)),
-    }
-}
-
-/// Reads the log to the prober's last words. A log that breaks off, as all do while the API
-/// server is away, is read again from its start: lines are numbered.
-async fn follow(place: Place, heard: Arc<Mutex<Heard>>, seen: Seen) {
+/// Reads the log to the prober's last words. Its lines are numbered: one that broke off is read
+/// again from its start.
+fn follow(
+    pod: &HelperPod,
+    heard: Arc<Mutex<Heard>>,
+    seen: Seen,
+) -> impl Future<Output = ()> + use<> {
     let mut reader = Reader::default();
-    loop {
-        let looked = looked_at(place.pods.clone(), place.pod.clone()).await;
-        let is_over = matches!(looked, Observation::Hopeless(_));
-        read(&place, &mut reader, &heard, &seen).await;
-        if is_over || hear(&heard, |heard| heard.end.is_some()) {
-            return;
-        }
-        sleep(AGAIN).await;
-    }
-}
-
-async fn read(place: &Place, reader: &mut Reader, heard: &Mutex<Heard>, seen: &Seen) {
-    let followed = LogParams {
-        follow: true,
-        ..LogParams::default()
-    };
-    let Ok(log) = place.pods.log_stream(&place.pod, &followed).await else {
-        return;
-    };
-    let log = std::pin::pin!(log);
-    let mut lines = log.lines();
-    while let Some(Ok(line)) = lines.next().await {
-        let said = reader.read(&line);
-        if let Ok(Said::Answer(answer)) = said {
+    let to_its_end = helper_pod::hear(pod.pods(), pod.created().name_any(), move |line| {
+        // Half a line, where the log broke off, and what the program complains of say nothing.
+        let Ok(said) = reader.read(&line) else {
+            return ControlFlow::Continue(());
+        };
+        if let Said::Answer(answer) = said {
             seen.add([answer]);
-            continue;
+            return ControlFlow::Continue(());
         }
-        hear(heard, |heard| {
-            heard.lost = reader.lost();
-            match said {
-                Ok(Said::Ready(began)) => {
-                    heard.began = Some(began);
-                    heard.says(began);
-                }
-                Ok(Said::End(at, lag)) => {
-                    heard.end = Some((at, lag));
-                    heard.says(at);
-                }
-                Ok(_) => {}
-                // What the program complains of; or half a line, where the log broke off.
-                Err(_) => heard.complaint = Some(line),
+        let mut heard = held(&heard);
+        heard.lost = reader.lost();
+        match said {
+            Said::Ready(began) => {
+                heard.began = Some(began);
+                heard.says(began);
             }
-        });
-    }
+            Said::End(at, lag) => {
+                heard.end = Some((at, lag));
+                heard.says(at);
+                return ControlFlow::Break(());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    async move { drop(to_its_end.await) }
 }
 
-fn pod(image: &str, spec: &Spec) -> Pod {
+fn pod(image: &str, owner: &Owner, spec: &Spec) -> Pod {
     let json = serde_json::to_string(spec).expect("a spec is JSON");
     let container = Container {
         name: PART.into(),
@@ -404,7 +245,7 @@ fn pod(image: &str, spec: &Spec) -> Pod {
     };
     let grace = spec.longest_timeout() + LAST_WORDS;
     let lifetime = START + Duration::from_secs_f64(spec.seconds) + grace;
-    let mut pod = helper_pod::restricted(PART, container, lifetime);
+    let mut pod = helper_pod::restricted(PART, owner, container, lifetime);
     let grace = i64::try_from(grace.as_secs()).ok();
     if let Some(pod) = &mut pod.spec {
         pod.termination_grace_period_seconds = grace;
@@ -422,9 +263,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cluster::access::MONITORING;
     use crate::cluster::mock::{Asked, Server};
+    use crate::wait;
 
     const DEADLINE: Duration = Duration::from_secs(20);
+    const LOOK_EVERY: Duration = Duration::from_millis(50);
 
     fn spec() -> Spec {
         let target = service(
@@ -501,7 +345,8 @@ mod tests {
     async fn start(server: &Server) -> Result<Inside, InsideError> {
         let client = server.cluster(MONITORING).client().clone();
         let started = tokio::spawn(async move {
-            Inside::start(client, MONITORING, "prober:1", &spec(), DEADLINE).await
+            let ours = ("prober:1", &Owner::this_process());
+            Inside::start(client, MONITORING, ours, &spec(), DEADLINE).await
         });
         started.await.unwrap()
     }
@@ -588,16 +433,23 @@ mod tests {
             _ if asked.path.ends_with("/log") => {
                 (200, "prober: market-data-service does not resolve\n".into())
             }
+            _ if asked.path.ends_with("/pods") => {
+                let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {},
+                    "items": [object("Failed")]});
+                (200, list)
+            }
             // It ends once it has been seen to run.
             _ => (200, object("Failed")),
         });
         let client = server.cluster(MONITORING).client().clone();
-        let error = Inside::start(client, MONITORING, "prober:1", &spec(), DEADLINE).await;
+        let ours = ("prober:1", &Owner::this_process());
+        let error = Inside::start(client, MONITORING, ours, &spec(), DEADLINE).await;
         let error = error.err().unwrap().to_string();
         assert!(
             error.starts_with("the prober's pod trii-monitoring/prober-a runs: it never will be"),
             "{error}"
         );
+        assert!(error.ends_with("it said: prober: market-data-service does not resolve"));
         is_deleted(&server).await;
     }
 
@@ -614,7 +466,8 @@ mod tests {
         let client = server.cluster(MONITORING).client().clone();
         let mut spec = spec();
         spec.lanes[0].rate = 0.0;
-        let error = Inside::start(client, MONITORING, "prober:1", &spec, DEADLINE).await;
+        let ours = ("prober:1", &Owner::this_process());
+        let error = Inside::start(client, MONITORING, ours, &spec, DEADLINE).await;
         assert!(matches!(error.err(), Some(InsideError::Spec(_))));
         assert!(server.requests().is_empty());
     }
@@ -624,7 +477,9 @@ mod tests {
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []});
         let server = Server::new(move |_| (200, list.clone()));
         let client = server.cluster(MONITORING).client().clone();
-        close_all(client, MONITORING).await.unwrap();
+        close_all(client, MONITORING, &Owner::this_process())
+            .await
+            .unwrap();
         let asked = &server.requests()[0];
         assert_eq!(asked.method, "DELETE");
         assert!(

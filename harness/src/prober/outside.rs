@@ -59,6 +59,11 @@ impl Outside {
         self.probing.so_far()
     }
 
+    /// What was answered so far.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
     /// Waits for what is in flight, the longest timeout of a lane at most.
     pub async fn end(self) -> Recording {
         self.probing.stop();

@@ -13,16 +13,21 @@ impl Seen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn add(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub(super) fn add(&self, answers: impl IntoIterator<Item = Answer>) {
         self.answers().extend(answers);
     }
 
+    /// What is made of all that there are.
+    pub fn look<T>(&self, made_of: impl FnOnce(&[Answer]) -> T) -> T {
+        made_of(&self.answers())
+    }
+
     /// How many there are.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         u64::try_from(self.answers().len()).unwrap_or(u64::MAX)
     }
 
-    pub fn take(&self) -> Vec<Answer> {
+    pub(super) fn take(&self) -> Vec<Answer> {
         std::mem::take(&mut self.answers())
     }
 }

@@ -1,36 +1,20 @@
-//! Many connections on one stream, as `relay.pl` at its other end speaks them.
+//! The near end of many connections on one stream; the far end is [`prober::relay`].
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use futures::StreamExt;
 use futures::future::pending;
-use futures::{SinkExt, StreamExt};
+use prober::relay::frame::{self, CHUNK, Frame, Part};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+use tokio_util::bytes::BytesMut;
 
-/// Read from a client at once, in bytes; the relay's frames hold no more either.
-const CHUNK: usize = 64 * 1024;
-/// A kind and a connection's number.
-const HEADER: usize = 5;
 /// Frames that wait for the stream, or for a client. One that does not read its answers holds
 /// up the others.
 const WAITING: usize = 64;
-
-const OPEN: u8 = b'o';
-const DATA: u8 = b'd';
-const END: u8 = b'e';
-const BROKEN: u8 = b'x';
-
-/// Some of a connection.
-struct Frame {
-    kind: u8,
-    connection: u32,
-    bytes: Bytes,
-}
 
 /// The near end.
 pub struct Trunk {
@@ -47,7 +31,7 @@ pub struct Carrier {
 
 #[derive(Default)]
 struct Connections {
-    open: Mutex<HashMap<u32, Sender<Frame>>>,
+    open: Mutex<HashMap<u32, Sender<Part>>>,
     /// Why there can be no more.
     over: OnceLock<String>,
 }
@@ -90,7 +74,7 @@ impl Trunk {
         };
         self.connections.lock().remove(&number);
         // A relay that is gone has no use for it.
-        let _ = self.send(BROKEN, number, Bytes::new()).await;
+        let _ = self.send(number, Part::Broken(String::new())).await;
         ended
     }
 
@@ -100,42 +84,38 @@ impl Trunk {
         number: u32,
         mut from_client: impl AsyncRead + Unpin,
     ) -> Result<(), String> {
-        self.send(OPEN, number, Bytes::new()).await?;
+        self.send(number, Part::Open).await?;
         loop {
             let mut bytes = BytesMut::with_capacity(CHUNK);
             let read = from_client.read_buf(&mut bytes).await;
             match read.map_err(|error| error.to_string())? {
                 0 => break,
-                _ => self.send(DATA, number, bytes.freeze()).await?,
+                _ => self.send(number, Part::Data(bytes.freeze())).await?,
             }
         }
-        self.send(END, number, Bytes::new()).await?;
+        self.send(number, Part::End).await?;
         pending().await
     }
 
     async fn receive_all(
         &self,
-        mut incoming: Receiver<Frame>,
+        mut incoming: Receiver<Part>,
         mut to_client: impl AsyncWrite + Unpin,
     ) -> Result<(), String> {
         let said = |error: io::Error| error.to_string();
-        while let Some(frame) = incoming.recv().await {
-            match frame.kind {
-                DATA => to_client.write_all(&frame.bytes).await.map_err(said)?,
-                END => return to_client.shutdown().await.map_err(said),
-                _ => return Err(String::from_utf8_lossy(&frame.bytes).trim().to_owned()),
+        while let Some(part) = incoming.recv().await {
+            match part {
+                Part::Data(bytes) => to_client.write_all(&bytes).await.map_err(said)?,
+                Part::End => return to_client.shutdown().await.map_err(said),
+                Part::Broken(why) => return Err(why),
+                Part::Open => return Err("the relay opens what it is not asked for".into()),
             }
         }
         Err(self.connections.why_over())
     }
 
-    async fn send(&self, kind: u8, connection: u32, bytes: Bytes) -> Result<(), String> {
-        let frame = Frame {
-            kind,
-            connection,
-            bytes,
-        };
-        let sent = self.outgoing.send(frame).await;
+    async fn send(&self, connection: u32, part: Part) -> Result<(), String> {
+        let sent = self.outgoing.send(Frame { connection, part }).await;
         sent.map_err(|_| self.connections.why_over())
     }
 }
@@ -150,7 +130,7 @@ impl Carrier {
     ) -> io::Result<()> {
         let connections = self.connections.clone();
         tokio::select! {
-            Err(error) = send_on(&mut self.outgoing, to_relay) => Err(error),
+            Err(error) = frame::send_all(&mut self.outgoing, to_relay) => Err(error),
             received = connections.hand_out(from_relay) => received,
         }
     }
@@ -169,26 +149,9 @@ impl Drop for Carrier {
     }
 }
 
-/// Never done but by a failure.
-async fn send_on(
-    outgoing: &mut Receiver<Frame>,
-    to_relay: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
-    let mut frames = FramedWrite::new(to_relay, codec());
-    while let Some(first) = outgoing.recv().await {
-        frames.feed(encoded(first)).await?;
-        // What waits goes together: what a write costs, it costs once.
-        while let Ok(frame) = outgoing.try_recv() {
-            frames.feed(encoded(frame)).await?;
-        }
-        SinkExt::<Bytes>::flush(&mut frames).await?;
-    }
-    pending().await
-}
-
 impl Connections {
     /// Has a connection hear of its frames, and of the end: there is none that it could miss.
-    fn enter(&self, number: u32, given: Sender<Frame>) -> Result<(), String> {
+    fn enter(&self, number: u32, given: Sender<Part>) -> Result<(), String> {
         let mut open = self.lock();
         match self.over.get() {
             Some(why) => Err(why.clone()),
@@ -200,13 +163,12 @@ impl Connections {
     }
 
     async fn hand_out(&self, from_relay: impl AsyncRead + Unpin) -> io::Result<()> {
-        let mut frames = FramedRead::new(from_relay, codec());
-        while let Some(frame) = frames.next().await {
-            let frame = decoded(frame?)?;
-            let to = self.lock().get(&frame.connection).cloned();
+        let mut frames = frame::read(from_relay);
+        while let Some(Frame { connection, part }) = frames.next().await.transpose()? {
+            let to = self.lock().get(&connection).cloned();
             if let Some(to) = to {
                 // One that has just ended takes nothing more.
-                let _ = to.send(frame).await;
+                let _ = to.send(part).await;
             }
         }
         Ok(())
@@ -216,75 +178,48 @@ impl Connections {
         self.over.get().cloned().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Sender<Frame>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Sender<Part>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn codec() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder()
-        .max_frame_length(HEADER + CHUNK)
-        .new_codec()
-}
-
-fn encoded(frame: Frame) -> Bytes {
-    let mut encoded = BytesMut::with_capacity(HEADER + frame.bytes.len());
-    encoded.put_u8(frame.kind);
-    encoded.put_u32(frame.connection);
-    encoded.put(frame.bytes);
-    encoded.freeze()
-}
-
-fn decoded(mut encoded: BytesMut) -> io::Result<Frame> {
-    if encoded.len() < HEADER {
-        let why = "the relay says what is no frame";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    }
-    Ok(Frame {
-        kind: encoded.get_u8(),
-        connection: encoded.get_u32(),
-        bytes: encoded.freeze(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
     use std::time::Duration;
 
+    use prober::relay::relay;
     use tokio::io::{duplex, empty, sink};
     use tokio::net::TcpListener;
-    use tokio::process::{Child, Command};
-    use tokio::task::{JoinSet, spawn};
+    use tokio::task::{JoinHandle, JoinSet, spawn};
     use tokio::time::timeout;
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
-    use crate::tunnel::RELAY;
 
     const DEADLINE: Duration = Duration::from_secs(20);
+    /// More than the streams of an `exec` hold at once.
+    const STREAM: usize = 256 * 1024;
 
-    /// A trunk to a port of 127.0.0.1 over a real relay, which ends with it.
-    fn to_port(port: u16) -> (Arc<Trunk>, AbortOnDropHandle<()>) {
-        let relay = relay(port);
+    /// A trunk to a port of 127.0.0.1, and its relay.
+    fn to_port(
+        port: u16,
+    ) -> (
+        Arc<Trunk>,
+        AbortOnDropHandle<()>,
+        JoinHandle<io::Result<()>>,
+    ) {
+        let (near, far) = duplex(STREAM);
+        let relaying = spawn(async move {
+            let (from, to) = tokio::io::split(far);
+            relay(&format!("127.0.0.1:{port}"), from, to).await
+        });
         let (trunk, mut carrier) = Trunk::new();
         let carrying = spawn(async move {
-            // All of it: not only what is used below.
-            let mut relay = relay;
-            let (from, to) = (relay.stdout.take().unwrap(), relay.stdin.take().unwrap());
+            let (from, to) = tokio::io::split(near);
             let ended = carrier.carry(from, to).await;
             carrier.end(format!("the relay has ended: {ended:?}"));
         });
-        (Arc::new(trunk), AbortOnDropHandle::new(carrying))
-    }
-
-    fn relay(port: u16) -> Child {
-        let mut perl = Command::new("perl");
-        perl.args(["-e", RELAY, "127.0.0.1", &port.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        perl.spawn().expect("perl runs")
+        (Arc::new(trunk), AbortOnDropHandle::new(carrying), relaying)
     }
 
     /// A server that counts what it is sent, and at its end says how much it was.
@@ -331,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn connections_side_by_side_keep_their_bytes_and_end_one_way_before_the_other() {
         let (port, _serving) = counting().await;
-        let (trunk, _carrying) = to_port(port);
+        let (trunk, _carrying, _relaying) = to_port(port);
         let sizes = (0..40).map(|number| number * 50_000);
         let mut asking = JoinSet::new();
         for size in sizes {
@@ -350,7 +285,7 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let (trunk, _carrying) = to_port(port);
+        let (trunk, _carrying, _relaying) = to_port(port);
         for _ in 0..2 {
             let refused = timeout(DEADLINE, trunk.forward(empty(), sink())).await;
             let why = refused.unwrap().unwrap_err();
@@ -363,30 +298,69 @@ mod tests {
     #[tokio::test]
     async fn a_relay_that_goes_takes_its_connections_along_and_says_why() {
         let (port, _serving) = counting().await;
-        let mut relay = relay(port);
-        let (from, to) = (relay.stdout.take().unwrap(), relay.stdin.take().unwrap());
-        let (trunk, mut carrier) = Trunk::new();
-        let carrying = spawn(async move {
-            let ended = carrier.carry(from, to).await;
-            carrier.end(format!("killed: {}", ended.is_ok()));
-        });
+        let (trunk, _carrying, relaying) = to_port(port);
         let (mut client, end) = duplex(CHUNK);
         let (from, to) = tokio::io::split(end);
         let killing = async {
             client.write_all(b"hello").await.unwrap();
-            relay.kill().await.unwrap();
+            relaying.abort();
         };
         let both = async { tokio::join!(trunk.forward(from, to), killing) };
         let (ended, ()) = timeout(DEADLINE, both).await.unwrap();
-        assert!(ended.unwrap_err().contains("killed"), "its reason");
-        carrying.await.unwrap();
+        assert!(ended.unwrap_err().contains("the relay has ended"));
         assert!(trunk.is_over());
         assert!(trunk.forward(empty(), sink()).await.is_err());
     }
 
     #[tokio::test]
+    async fn a_relay_ends_with_its_stream_and_so_do_its_connections() {
+        let (port, _serving) = counting().await;
+        let (trunk, carrying, relaying) = to_port(port);
+        let (mut client, end) = duplex(CHUNK);
+        let (from, to) = tokio::io::split(end);
+        let ending = async {
+            client.write_all(b"hello").await.unwrap();
+            drop(carrying);
+        };
+        let both = async { tokio::join!(trunk.forward(from, to), ending) };
+        let (ended, ()) = timeout(DEADLINE, both).await.unwrap();
+        assert!(ended.is_err());
+        let relayed = timeout(DEADLINE, relaying).await.unwrap();
+        assert!(relayed.unwrap().is_ok());
+    }
+
+    /// It holds as much as is on its way, and no more.
+    #[tokio::test]
+    async fn a_server_that_takes_nothing_holds_its_client_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (trunk, _carrying, _relaying) = to_port(port);
+        let (mut client, end) = duplex(CHUNK);
+        let (from, to) = tokio::io::split(end);
+        let _forwarding =
+            AbortOnDropHandle::new(spawn(async move { trunk.forward(from, to).await }));
+        let (mut server, _) = listener.accept().await.unwrap();
+        let more_than_is_held = 200 << 20;
+        let writing = async {
+            for _ in 0..more_than_is_held / CHUNK {
+                client.write_all(&[7; CHUNK]).await.unwrap();
+            }
+        };
+        let quiet = Duration::from_secs(2);
+        assert!(
+            timeout(quiet, writing).await.is_err(),
+            "it takes all there is"
+        );
+        // And lets it go on.
+        let mut taken = vec![0; 8 << 20];
+        let taking = server.read_exact(&mut taken);
+        timeout(DEADLINE, taking).await.unwrap().unwrap();
+        assert!(taken.iter().all(|byte| *byte == 7));
+    }
+
+    #[tokio::test]
     async fn what_is_no_frame_ends_the_trunk() {
-        for nonsense in [&b"\0\0\0\x02xx"[..], b"perl: not found\n", b"\0\0\0\x09d"] {
+        for nonsense in [&b"\0\0\0\x02xx"[..], b"exec: not found\n", b"\0\0\0\x09d"] {
             let (_trunk, mut carrier) = Trunk::new();
             let carried = timeout(DEADLINE, carrier.carry(nonsense, sink())).await;
             assert!(carried.unwrap().is_err(), "{nonsense:?}");

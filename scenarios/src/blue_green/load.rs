@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::prober::{self, Inside, Lane, Outside, Recording, Spec, Target, Vantage};
+use harness::prober::{self, Inside, Lane, Outside, Owner, Recording, Spec, Target, Vantage};
 use harness::wait::{self, Observation};
 use k8s_openapi::api::core::v1::Service;
 
@@ -242,7 +242,8 @@ async fn inside(ground: &Ground<'_>, lanes: Lanes) -> Done<Within> {
     let target = |path| prober::service(&name, &ground.cluster.namespace, PORT, path);
     let spec = lanes.spec(&target(QUICK), &target(SLOW));
     let client = ground.cluster.client().clone();
-    let started = Inside::start(client, prober::MONITORING, image, &spec, A_WHILE).await;
+    let ours = (image, &Owner::this_process());
+    let started = Inside::start(client, prober::MONITORING, ours, &spec, A_WHILE).await;
     let started = started.map_err(|error| ground.trouble("a prober inside", error))?;
     Ok(Within::Pod(Box::new(started)))
 }

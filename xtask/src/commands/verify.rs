@@ -12,7 +12,7 @@ use harness::engine::{Engine, PATIENCE};
 use harness::environment::{ClusterPlace, Credentials, Environment};
 use harness::interrupts::Interrupts;
 use harness::kind::{INGRESS_SERVICE, diagnostics};
-use harness::prober;
+use harness::prober::{self, Owner};
 use harness::release::{PLATFORM, live};
 use harness::run::event::Stage;
 use harness::run::{Run, RunFolderError};
@@ -23,6 +23,7 @@ use scenarios::catalogue::{self, Entry, Family};
 use scenarios::{Mismatch, Subject, blue_green, smoke};
 
 use super::blue_green_ground::{self, Prepared};
+use super::prober_image;
 use super::workplace::Workplace;
 use crate::problem::Problem;
 
@@ -121,7 +122,7 @@ async fn look(
         let lacking = needs.find_map(|need| environment.lacks(*need));
         match (lacking, scenario.family) {
             (Some(because), _) => scenario.skipped(run, &subject, &because).await?,
-            (None, Family::Smoke) => smoke_from_everywhere(run, &subject).await?,
+            (None, Family::Smoke) => smoke_from_everywhere(run, place, &subject).await?,
             (None, Family::BlueGreen(which)) => {
                 if prepared.is_none() {
                     prepared = Some(Prepared::of(run, place, &subject).await);
@@ -143,19 +144,22 @@ async fn look(
 }
 
 /// As the environment's users see it, and from inside where it has an inside.
-async fn smoke_from_everywhere(run: &mut Run, subject: &Subject<'_>) -> Result<(), RunFolderError> {
+async fn smoke_from_everywhere(
+    run: &mut Run,
+    place: &Workplace,
+    subject: &Subject<'_>,
+) -> Result<(), RunFolderError> {
     let environment = subject.environment;
     smoke::run(run, subject, smoke::NAME).await?;
     let Some(cluster) = &environment.cluster else {
         return Ok(());
     };
-    let image = match shell_image(environment, cluster) {
-        Ok(image) => image,
-        Err(because) => {
-            return smoke::skipped(run, subject, smoke::FROM_INSIDE, &because).await;
-        }
-    };
-    match inside(cluster, image).await {
+    let lacks = environment.lacks(Capability::Allowed(Action::Inside));
+    if let Some(because) = lacks.or_else(|| prober_image::not_named(place, environment)) {
+        return smoke::skipped(run, subject, smoke::FROM_INSIDE, &because).await;
+    }
+    let opened = inside(place, environment, cluster, &run.teller(Stage::Verify)).await;
+    match opened {
         Ok(tunnel) => {
             let entry = environment.entry.by_way_of(tunnel.address());
             let from_inside = Subject {
@@ -211,7 +215,8 @@ pub async fn leave(
             return;
         }
         if environment.cluster.is_some() {
-            let _ = prober::close_all(cluster.client().clone(), prober::MONITORING).await;
+            let (client, ours) = (cluster.client().clone(), Owner::this_process());
+            let _ = prober::close_all(client, prober::MONITORING, &ours).await;
         }
         if let Err(error) = blue_green_ground::end(place, &cluster, run.id()).await {
             Problem::new(error.exit_code(), error).show();
@@ -223,22 +228,17 @@ pub async fn leave(
     }
 }
 
-/// What a pod for looking from inside is made of, or why there is to be none.
-fn shell_image<'a>(environment: &Environment, place: &'a ClusterPlace) -> Result<&'a str, String> {
-    match environment.lacks(Capability::Allowed(Action::Inside)) {
-        Some(because) => Err(because),
-        None => place
-            .shell_image
-            .as_deref()
-            .ok_or_else(|| format!("the target {} has no shell_image", environment.target)),
-    }
-}
-
-async fn inside(place: &ClusterPlace, image: &str) -> Result<Tunnel, String> {
-    let cluster = place.open().await;
+async fn inside(
+    place: &Workplace,
+    environment: &Environment,
+    cluster: &ClusterPlace,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Tunnel, String> {
+    let image = prober_image::of(place, environment, progress).await?;
+    let cluster = cluster.open().await;
     let cluster = cluster.map_err(|error| error.to_string())?;
     let client = cluster.client().clone();
-    let opened = Tunnel::open(client, INSIDE, image, INGRESS_SERVICE, TUNNEL_DEADLINE);
+    let opened = Tunnel::open(client, INSIDE, &image, INGRESS_SERVICE, TUNNEL_DEADLINE);
     opened.await.map_err(|error| error.to_string())
 }
 

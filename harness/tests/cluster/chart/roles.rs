@@ -64,7 +64,10 @@ fn reading_and_load_change_nothing() {
 
 #[test]
 fn nothing_is_granted_by_a_wildcard() {
-    for rule in ["read", "deploy", "inside", "load"].map(rules).concat() {
+    for rule in ["read", "deploy", "probe", "inside", "load"]
+        .map(rules)
+        .concat()
+    {
         assert!(!rule.to_string().contains('*'), "{rule}");
     }
 }

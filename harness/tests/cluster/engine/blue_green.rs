@@ -22,7 +22,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::deploys::{deploy, release};
-use super::images::platform;
+use super::images::at_hand;
 use super::shared::{Shared, helm};
 
 const DEADLINE: Duration = Duration::from_secs(150);
@@ -232,7 +232,7 @@ fn marked(live: Option<&str>) -> Value {
 async fn another_version(shared: &Shared) -> String {
     let version = format!("v9.9.9-{}", std::process::id());
     let wanted = ForNodes {
-        image: platform(shared).await,
+        image: at_hand(shared, "platform").await,
         known_as: image(&version),
     };
     let cluster = &shared.place().name;

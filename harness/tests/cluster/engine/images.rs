@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use harness::images::{self, ForNodes, Workshop};
+use harness::images::{self, ForNodes, Supply, Workshop};
 
 use super::shared::Shared;
 use crate::chart::helm::workspace;
@@ -20,25 +20,35 @@ async fn an_image_travels_once_and_another_of_its_name_again() {
         let loaded = images::load(&shared.engine, cluster, &[wanted], &|_| ()).await;
         loaded.unwrap()
     };
-    let one = shared.place().shell_image.as_deref().unwrap();
-    let first = load(one).await;
+    let one = at_hand(&shared, "base").await;
+    let first = load(&one).await;
     assert_eq!(first.brought, [known_as.as_str()]);
-    let again = load(one).await;
+    let again = load(&one).await;
     assert_eq!(again.there, [known_as.as_str()]);
     assert!(again.brought.is_empty());
 
-    let other = platform(&shared).await;
+    let other = at_hand(&shared, "platform").await;
     let replaced = load(&other).await;
     assert_eq!(replaced.brought, [known_as.as_str()]);
 }
 
-/// Which every environment on a cluster has had built.
-pub async fn platform(shared: &Shared) -> String {
-    let workshop = Workshop {
+/// One that every environment on a cluster has had built, or is built upon.
+pub async fn at_hand(shared: &Shared, name: &str) -> String {
+    let image = images::at_hand(&shared.engine, &workshop(), name, &|_| ()).await;
+    image.unwrap().to_string()
+}
+
+/// One that the engine and every node have then.
+pub async fn on_nodes(shared: &Shared, name: &str) -> String {
+    let (engine, workshop, cluster) = (&shared.engine, workshop(), &shared.place().name);
+    let brought = images::on_nodes(engine, &workshop, cluster, name, Supply::Auto, &|_| ());
+    brought.await.unwrap()
+}
+
+fn workshop() -> Workshop {
+    Workshop {
         recipes: workspace().join("fixtures/images"),
         state_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         docker_config: None,
-    };
-    let image = images::at_hand(&shared.engine, &workshop, "platform", &|_| ()).await;
-    image.unwrap().to_string()
+    }
 }

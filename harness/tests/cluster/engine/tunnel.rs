@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::join_all;
 use harness::certificates::Certificates;
+use harness::prober;
 use harness::tunnel::{LABEL, Tunnel, TunnelError};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::images::on_nodes;
 use super::shared::Shared;
 
 const HOST: &str = "tunnel.example";
@@ -26,12 +28,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Page {
     client: Client,
     namespace: String,
+    /// The prober's.
     image: String,
     certificates: Certificates,
 }
 
 impl Page {
-    async fn create(client: Client, image: String) -> Page {
+    /// Of an image that has perl, asked from pods of another.
+    async fn create(client: Client, shell: &str, image: String) -> Page {
         let page = Page {
             client,
             namespace: format!("tunnel-{}", std::process::id()),
@@ -45,7 +49,7 @@ impl Page {
             "stringData": {"tls.crt": page.certificates.certificate_pem, "tls.key": page.certificates.key_pem}});
         created(&page.api::<Secret>(), secret).await;
         let manifests = include_str!("tunnel/page.yaml")
-            .replace("IMAGE", &page.image)
+            .replace("IMAGE", shell)
             .replace("HOST", HOST);
         let objects: Vec<Value> = serde_saphyr::from_multiple(&manifests).unwrap();
         for object in objects {
@@ -188,7 +192,8 @@ async fn says_why_it_cannot_reach(page: &Page) {
 async fn a_tunnel_speaks_from_inside_the_cluster() {
     let shared = Shared::find().await;
     let client = shared.cluster("default").await.client().clone();
-    let page = Page::create(client, shared.place().shell_image.clone().unwrap()).await;
+    let shell = on_nodes(&shared, "base").await;
+    let page = Page::create(client, &shell, on_nodes(&shared, prober::PART).await).await;
 
     let checked = async {
         speaks_https_from_a_pod(&page).await;

@@ -295,9 +295,9 @@ async fn it_is_put_under_load_at_no_more_than_its_rate() {
 async fn each_word_of_allow_takes_its_role_and_no_more() {
     let all = async |roles: &[&str]| {
         let staging = Staging::new();
-        let image = staging.place.shell_image.clone().unwrap();
+        let image = on_nodes(&staging.place, "prober").await;
         let allowed = format!(
-            "allow = [\"deploy\", \"orders\", \"inside\", \"load\"]\nmax_rate = 20\nshell_image = {image:?}"
+            "allow = [\"deploy\", \"orders\", \"inside\", \"load\"]\nmax_rate = 20\nprober_image = {image:?}"
         );
         staging
             .change("allow = [] # nothing", &allowed)
