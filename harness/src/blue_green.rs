@@ -51,6 +51,7 @@ pub use colour::Colour;
 pub use error::BlueGreenError;
 pub use event::{Event, Happened};
 pub use policy::Policy;
+pub use probe::ProbeFrom;
 pub use record::Step;
 pub use status::Status;
 
@@ -82,6 +83,8 @@ pub struct Deployer<'a> {
     pub policy: &'a Policy,
     /// The paths that it must answer with 2xx, in the new version.
     pub smoke: &'a [String],
+    /// From where it is asked for them, where the policy's `analysis` is `"probe"`.
+    pub probe_from: ProbeFrom<'a>,
     /// Who we are.
     pub holder: Holder,
     /// The id that the record and the audit know the release by.

@@ -17,6 +17,7 @@ use super::error::BlueGreenError;
 use super::event::{Event, Happened};
 use super::lock::Lock;
 use super::objects::{LIVE, Objects, Side};
+use super::probe::Probe;
 use super::record::{Book, Record, Step};
 use super::requests::{RequestMap, Requests};
 use super::stop::{Stop, Why};
@@ -41,6 +42,8 @@ pub(super) struct Course<'a, O> {
     before: Option<Reading>,
     /// Traffic on the new colour when it was last looked at: at first right before the switch.
     on_new: Option<Reading>,
+    /// Requests of our own, from right before the switch on.
+    probe: Option<Probe>,
     observe: &'a mut O,
 }
 
@@ -63,6 +66,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             requests: None,
             before: None,
             on_new: None,
+            probe: None,
             observe,
         })
     }
@@ -71,6 +75,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
     pub async fn run(&mut self, ask: Ask<'_>) -> Result<Conclusion, BlueGreenError> {
         // Large, and on top of what the caller holds.
         let concluded = Box::pin(self.carry_out(ask)).await;
+        self.end_probe().await;
         concluded.map_err(|source| match &self.book.record {
             Some(record) if record.deployer == self.deployer.holder.to_string() => {
                 BlueGreenError::Unfinished {
@@ -127,8 +132,8 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         }
         let replicas = preflight::replicas(&self.objects, &sides.live).await?;
         preflight::look(&self.objects, &sides, replicas).await?;
-        let (policy, smoke) = (self.deployer.policy, self.deployer.smoke);
-        preflight::evidence(&self.objects, sides.live.colour, policy, smoke).await?;
+        let policy = self.deployer.policy;
+        preflight::evidence(self.deployer, policy.analysis, sides.live.colour).await?;
         let canary = self.canary().await?;
         let release = self.release_of_others(version).await?;
         self.until_all(Progress::Possible).await?;
@@ -201,6 +206,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 "`cargo xtask blue-green deploy` with the same version goes on with it, `abort` takes it back",
             ));
         }
+        preflight::evidence(self.deployer, record.analysis, record.from).await?;
         record.manual = false;
         record.deployer = self.deployer.holder.to_string();
         // Hours may have gone by: its pods are made up, and whether it may get traffic is asked

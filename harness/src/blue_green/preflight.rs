@@ -9,11 +9,10 @@ use kube::{Api, ResourceExt};
 
 use super::colour::{Colour, TRACK};
 use super::error::BlueGreenError;
-use super::headroom;
 use super::objects::{Objects, Side, Sides, in_words, selector_of};
 use super::patience::patiently;
-use super::policy::{Evidence, Policy};
-use super::prometheus;
+use super::policy::Evidence;
+use super::{Deployer, ProbeFrom, headroom, prometheus};
 
 /// For Prometheus' answer, where nothing depends on it yet.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -76,18 +75,21 @@ pub(super) async fn look(
 
 /// What is to show whether the version holds can be had.
 pub(super) async fn evidence(
-    objects: &Objects<'_>,
+    deployer: &Deployer<'_>,
+    analysis: Evidence,
     live: Colour,
-    policy: &Policy,
-    smoke: &[String],
 ) -> Result<(), BlueGreenError> {
-    match (policy.analysis, &policy.prometheus) {
-        (Evidence::Probe, _) if smoke.is_empty() => Err(BlueGreenError::preflight(
+    match (analysis, &deployer.policy.prometheus, deployer.probe_from) {
+        (Evidence::Probe, ..) if deployer.smoke.is_empty() => Err(BlueGreenError::preflight(
             "analysis is \"probe\", and there is nothing to ask",
             "give the service `smoke` paths in harness.toml, or have analysis = \"none\"",
         )),
-        (Evidence::Prometheus, Some(prometheus)) => {
-            let told = prometheus::counters(prometheus, objects, live, ANSWER).await;
+        (Evidence::Probe, _, ProbeFrom::Nowhere) => Err(BlueGreenError::preflight(
+            "analysis is \"probe\", and there is no image of the prober for a pod that asks",
+            "set `prober_image` of the target in harness.toml to one that its nodes have or can pull (`cargo xtask images build prober` makes it), or have another analysis",
+        )),
+        (Evidence::Prometheus, Some(prometheus), _) => {
+            let told = prometheus::counters(prometheus, &deployer.objects(), live, ANSWER).await;
             told.map(drop).map_err(|why| {
                 let (namespace, service) = (&prometheus.namespace, &prometheus.service);
                 BlueGreenError::preflight(

@@ -56,6 +56,7 @@ fn deployer<'a>(fake: &'a Fake, policy: &'a Policy, run: &str) -> Deployer<'a> {
         service: SERVICE,
         policy,
         smoke: &[],
+        probe_from: ProbeFrom::Nowhere,
         holder: holder(run),
         release: run.to_owned(),
         called_off: CancellationToken::new(),
@@ -901,63 +902,165 @@ async fn errors_right_after_the_switch_count() {
     assert!(why.contains("100 of 200"), "{why}");
 }
 
-/// Nobody uses the service, and its pods count nothing.
-#[tokio::test(start_paused = true)]
-async fn without_users_the_policy_says_what_shows_that_a_version_holds() {
-    let paths = ["/quotes".to_owned()];
-    let nobody = &mut async |_: &Event| {};
-    for analysis in [policy::Evidence::Probe, policy::Evidence::None] {
-        let fake = Fake::new();
-        fake.with(|it| it.each_look = (0, 0));
-        let policy = Policy {
-            analysis,
-            ..policy()
-        };
-        let ours = Deployer {
-            smoke: &paths,
-            ..deployer(&fake, &policy, "first")
-        };
-        let concluded = ours.run(deploy("v2", false), nobody).await.unwrap();
-        assert!(released(&concluded), "{analysis}: {concluded:?}");
-        let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
-        assert_eq!(book.audit[0].record.analysis, analysis);
-    }
-    // Nothing to ask.
-    let fake = Fake::new();
+/// Nobody uses the service, and its pods count nothing: by requests of the deployer's own.
+async fn probed(
+    fake: &Fake,
+    probe_from: ProbeFrom<'_>,
+    mut meanwhile: impl FnMut(&Happened),
+) -> Result<Conclusion, BlueGreenError> {
+    fake.with(|it| it.each_look = (0, 0));
     let policy = Policy {
         analysis: policy::Evidence::Probe,
         ..policy()
     };
-    let refused = deployer(&fake, &policy, "first")
-        .run(deploy("v2", false), nobody)
-        .await;
-    assert_eq!(refused.unwrap_err().exit_code(), ExitCode::Refused);
+    let paths = ["/quotes".to_owned(), "401 /orders".to_owned()];
+    let ours = Deployer {
+        smoke: &paths[..1],
+        probe_from,
+        ..deployer(fake, &policy, "first")
+    };
+    let mut observe = async |event: &Event| meanwhile(&event.what);
+    ours.run(deploy("v2", false), &mut observe).await
+}
+
+const POD: ProbeFrom<'static> = ProbeFrom::Pod { image: "prober:1" };
+
+#[tokio::test(start_paused = true)]
+async fn without_users_a_prober_shows_that_a_version_holds() {
+    let fake = Fake::new();
+    let mut asked_before_the_switch = false;
+    let concluded = probed(&fake, POD, |happened| {
+        if let Happened::Patched { .. } = happened {
+            asked_before_the_switch = fake.with(|it| it.prober.is_some());
+        }
+    });
+    let concluded = concluded.await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+    assert!(asked_before_the_switch);
+    let book = Book::read(&fake.cluster, SERVICE).await.unwrap();
+    let record = &book.audit[0].record;
+    assert_eq!(record.analysis, policy::Evidence::Probe);
+    let baseline = record.baseline.as_ref().unwrap();
+    assert!((80..=120).contains(&baseline.requests), "{baseline:?}");
+    fake.with(|it| assert!(it.prober.is_none(), "its pod is left"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_probe_sees_fail_is_taken_back() {
-    let paths = ["/quotes".to_owned()];
+async fn without_users_and_requests_its_health_shows_that_a_version_holds() {
     let fake = Fake::new();
+    fake.with(|it| it.each_look = (0, 0));
+    let policy = Policy {
+        analysis: policy::Evidence::None,
+        ..policy()
+    };
+    let concluded = release_by(&fake, &policy, "v2").await;
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prober_that_has_nothing_to_ask_or_no_image_is_told_of_before_anything_is_changed() {
+    let fake = Fake::new();
+    let refused = probed(&fake, ProbeFrom::Nowhere, |_| {}).await.unwrap_err();
+    assert_eq!(refused.exit_code(), ExitCode::Refused);
+    let help = miette::Diagnostic::help(&refused).unwrap().to_string();
+    assert!(help.contains("prober_image"), "{help}");
     let policy = Policy {
         analysis: policy::Evidence::Probe,
         ..policy()
     };
     let ours = Deployer {
-        smoke: &paths,
+        probe_from: POD,
         ..deployer(&fake, &policy, "first")
     };
-    let mut observe = async |event: &Event| match &event.what {
-        Happened::SmokeHeld { service, .. } if service == SERVICE => {
-            fake.with(|it| it.break_smoke(1_000));
-        }
-        Happened::Began { step: Step::Revert } => fake.with(|it| it.objects.heal()),
-        _ => {}
+    let mut nobody = async |_: &Event| {};
+    let refused = ours.run(deploy("v2", false), &mut nobody).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.to_string().contains("nothing to ask"), "{refused}");
+    assert_blue_as_before(&fake);
+}
+
+/// By the prober, on the preview Service: users had none of it.
+#[tokio::test(start_paused = true)]
+async fn what_fails_before_the_switch_never_gets_traffic() {
+    let fake = Fake::new();
+    fake.with(|it| it.fails = Some(Colour::Green));
+    let concluded = probed(&fake, POD, |happened| {
+        let moves = matches!(happened, Happened::Patched { .. });
+        assert!(!moves, "{happened:?}");
+    });
+    let Conclusion::TakenBack { why, inconclusive } = concluded.await.unwrap() else {
+        panic!("it had traffic");
     };
-    let concluded = ours.run(deploy("v2", false), &mut observe).await.unwrap();
+    assert!(why.starts_with("before the switch: errors: "), "{why}");
+    assert!(!inconclusive);
+    assert_blue_as_before(&fake);
+    fake.with(|it| assert!(it.prober.is_none(), "its pod is left"));
+}
+
+/// What the old one did before is no matter: the new one is no worse.
+#[tokio::test(start_paused = true)]
+async fn what_fails_on_the_old_colour_alone_is_released() {
+    let fake = Fake::new();
+    fake.with(|it| it.fails = Some(Colour::Blue));
+    let concluded = probed(&fake, POD, |_| {}).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_prober_sees_fail_after_the_switch_is_taken_back() {
+    let fake = Fake::new();
+    let concluded = probed(&fake, POD, |happened| {
+        if let Happened::Began {
+            step: Step::Analyse,
+        } = happened
+        {
+            fake.with(|it| it.fails = Some(Colour::Green));
+        }
+    });
+    let Conclusion::Reverted { why, .. } = concluded.await.unwrap() else {
+        panic!("it is kept");
+    };
+    assert!(why.starts_with("errors: "), "{why}");
+    fake.with(|it| assert!(it.prober.is_none(), "its pod is left"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prober_that_is_not_heard_any_more_shows_nothing() {
+    let fake = Fake::new();
+    let concluded = probed(&fake, POD, |happened| {
+        if let Happened::Patched { .. } = happened {
+            fake.with(|it| it.prober_runs = false);
+        }
+    });
+    let concluded = concluded.await.unwrap();
+    assert_eq!(
+        concluded.exit_code(),
+        ExitCode::Inconclusive,
+        "{concluded:?}"
+    );
     let Conclusion::Reverted { why, .. } = concluded else {
         panic!("{concluded:?}");
     };
-    assert!(why.starts_with("errors: "), "{why}");
+    assert!(why.contains("nothing was heard of it for"), "{why}");
+}
+
+/// Where its deployer died with the prober's pod in the cluster.
+#[tokio::test(start_paused = true)]
+async fn the_prober_of_a_deployer_that_died_is_swept_by_the_next() {
+    let fake = Fake::new();
+    let deploying = probed(&fake, POD, |_| {});
+    let seen = async {
+        while fake.with(|it| it.prober.is_none()) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        concluded = deploying => panic!("{concluded:?}"),
+        () = seen => {}
+    }
+    let concluded = probed(&fake, POD, |_| {}).await.unwrap();
+    assert!(released(&concluded), "{concluded:?}");
+    fake.with(|it| assert!(it.prober.is_none(), "its pod is left"));
 }
 
 #[tokio::test(start_paused = true)]

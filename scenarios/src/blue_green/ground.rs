@@ -8,7 +8,7 @@ use harness::blue_green::colour::TRACK;
 use harness::blue_green::lock::Holder;
 use harness::blue_green::objects::{Objects, VERSION, as_deployer};
 use harness::blue_green::{
-    Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Policy, Status,
+    Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Policy, ProbeFrom, Status,
 };
 use harness::cluster::{Cluster, rollout};
 use harness::release::METRICS_PORT;
@@ -77,6 +77,10 @@ impl Ground<'_> {
             service: SERVICE,
             policy: self.policy,
             smoke: self.smoke,
+            probe_from: match self.prober_image {
+                Some(image) => ProbeFrom::Pod { image },
+                None => ProbeFrom::Here,
+            },
             holder: Holder::this(name),
             release: self.release.to_owned(),
             called_off,

@@ -66,7 +66,7 @@ async fn status_of(place: &Place<'_>, service: &str) -> Result<Status, Problem> 
 
 async fn plan(place: &Place<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode, Problem> {
     for released in place.ordered(&deploy.service) {
-        let deployer = place.deployer(&released, "dry-run", CancellationToken::new());
+        let deployer = place.deployer(&released, None, "dry-run", CancellationToken::new());
         let plan = Console::waiting(ASKING, deployer.plan(&deploy.version)).await;
         let plan = plan.map_err(problem)?;
         let words = plan_in_words(&plan, &released.service, &deploy.version);

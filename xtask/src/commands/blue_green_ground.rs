@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::blue_green::lock::Holder;
-use harness::blue_green::{Ask, BlueGreenError, Deployer, Event, Policy};
+use harness::blue_green::{Ask, BlueGreenError, Deployer, Event, Policy, ProbeFrom};
 use harness::cluster::Cluster;
 use harness::environment::EnvironmentFolder;
 use harness::images::{self, ForNodes, Supply};
 use harness::kind::release;
 use harness::local::colours;
-use harness::prober;
 use harness::run::Run;
 use harness::run::event::Stage;
 use harness::service::Service;
@@ -20,6 +19,7 @@ use scenarios::{Mismatch, Subject};
 use tokio_util::sync::CancellationToken;
 
 use super::deploy::{Site, cluster_of};
+use super::prober_image;
 use super::workplace::Workplace;
 
 /// What is done once for all scenarios of the family.
@@ -103,6 +103,7 @@ pub async fn end(place: &Workplace, cluster: &Cluster, run: &str) -> Result<(), 
         policy: &place.config.blue_green,
         // What it goes back to was live before.
         smoke: &[],
+        probe_from: ProbeFrom::Nowhere,
         holder: Holder::this(&release),
         release,
         called_off: CancellationToken::new(),
@@ -132,15 +133,7 @@ async fn bring(
         known_as: release::image(version),
     });
     images::load(engine, cluster, &named, progress).await?;
-    images::on_nodes(
-        engine,
-        workshop,
-        cluster,
-        prober::PART,
-        Supply::Auto,
-        progress,
-    )
-    .await
+    prober_image::brought(site, progress).await
 }
 
 /// The configured thresholds, and times that let many releases be made in minutes.

@@ -144,11 +144,11 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         }
     }
 
-    async fn measure_baseline(&mut self, record: &mut Record) -> Result<(), BlueGreenError> {
+    async fn measure_baseline(&mut self, record: &mut Record) -> Result<(), Stop> {
         if record.baseline.is_none() {
             record.baseline = match record.analysis {
                 Evidence::Required | Evidence::Prometheus => Some(self.baseline(record).await?),
-                Evidence::Probe => Some(self.probed_baseline(record).await),
+                Evidence::Probe => Some(self.probed_baseline(record).await?),
                 Evidence::None => None,
             };
         }
@@ -191,6 +191,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         if record.analysis.is_users() {
             self.on_new = Some(self.first_reading(record.analysis, record.to).await?);
         }
+        self.count_anew();
         let patched = Instant::now();
         let moved = self
             .changes

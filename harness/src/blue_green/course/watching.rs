@@ -14,12 +14,12 @@ use crate::blue_green::histogram::Histogram;
 use crate::blue_green::ingress;
 use crate::blue_green::objects::colour_of;
 use crate::blue_green::policy::{Evidence, Policy};
-use crate::blue_green::probe::Probe;
+use crate::blue_green::probe::{self, Probe, ProbeFrom};
 use crate::blue_green::prometheus;
 use crate::blue_green::record::Record;
-use crate::blue_green::stop::Stop;
-use crate::blue_green::switch;
+use crate::blue_green::stop::{Stop, Why};
 use crate::blue_green::traffic::{self, Reading, Window};
+use crate::blue_green::{Deployer, switch};
 
 /// Between two looks at measured traffic.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -84,7 +84,8 @@ impl Watch {
 /// What a new colour is watched by.
 enum Watched {
     Users(Box<Users>),
-    Probe(Probe),
+    /// The course's own requests.
+    Probe,
     /// How often its containers had been started again before.
     Restarts(u64),
 }
@@ -133,13 +134,77 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         Ok(Window::between(&before, &now))
     }
 
-    /// Asks the live colour for as long.
-    pub(super) async fn probed_baseline(&mut self, record: &Record) -> Window {
-        let text = format!("asking {}, to compare with", record.from);
-        self.progress(text).await;
-        let probe = Probe::begin(&self.objects, self.deployer.smoke);
-        sleep(self.deployer.policy.baseline).await;
-        probe.window()
+    /// Asks both colours for as long, the new one by its preview: one that breaches gets no
+    /// traffic of anybody else's.
+    pub(super) async fn probed_baseline(&mut self, record: &Record) -> Result<Window, Stop> {
+        let (from, to) = (record.from, record.to);
+        self.progress(format!("asking {from} and {to}, to compare them"))
+            .await;
+        let (active, preview) = (self.deployer.service, self.objects.preview());
+        let end = self.begin_probe().await? + self.deployer.policy.baseline;
+        loop {
+            sleep(LOOK_EVERY).await;
+            let Some(probe) = &mut self.probe else {
+                return Ok(Window::default());
+            };
+            let baseline = probe.window(active);
+            let now = probe.window(&preview);
+            let analysis = analysis::judge(&baseline, &now, &self.deployer.policy.thresholds);
+            let text = format!("{to}, before the switch: {analysis}");
+            self.progress(text.clone()).await;
+            match analysis {
+                Analysis::Breach { what, .. } => {
+                    self.tell(Happened::Breached { what: what.clone() }).await;
+                    return Err(Stop::failed(format!("before the switch: {what}")));
+                }
+                _ if Instant::now() < end => {}
+                Analysis::Holds { .. } => {
+                    self.tell(Happened::Analysed { text }).await;
+                    return Ok(baseline);
+                }
+                // It is watched after the switch, too.
+                Analysis::Inconclusive { .. } => return Ok(baseline),
+            }
+        }
+    }
+
+    /// Has the smoke requests asked. Where they cannot be, nobody can tell whether it holds.
+    async fn begin_probe(&mut self) -> Result<Instant, Stop> {
+        let Deployer {
+            policy,
+            smoke,
+            probe_from,
+            ..
+        } = *self.deployer;
+        let begun = Probe::begin(probe_from, &self.objects, policy, smoke).await;
+        let why = |why| format!("the prober does not ask: {why}");
+        let probe = begun.map_err(|it| Stop::TakeBack(Why::Inconclusive(why(it))))?;
+        self.probe = Some(probe);
+        Ok(Instant::now())
+    }
+
+    /// What was asked until now was of another version, or has been judged.
+    pub(super) fn count_anew(&mut self) {
+        if let Some(probe) = &mut self.probe {
+            probe.count_anew();
+        }
+    }
+
+    /// Nothing of the deployer's own asks any more, nor what one that died has left.
+    pub(super) async fn end_probe(&mut self) {
+        let ended = match self.probe.take() {
+            Some(probe) => probe.end().await,
+            None => Ok(()),
+        };
+        let may_be_left = self.deployer.policy.analysis == Evidence::Probe
+            && self.deployer.probe_from != ProbeFrom::Here;
+        let swept = match may_be_left {
+            true => probe::sweep(&self.objects).await,
+            false => Ok(()),
+        };
+        if let Err(why) = ended.and(swept) {
+            self.progress(why).await;
+        }
     }
 
     /// Looks at the new colour, until it breaches at the longest. The last look is the verdict.
@@ -157,7 +222,13 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                     users.look(self.reading(record.analysis, record.to).await?);
                     analysis::judge(&baseline, &users.counted, thresholds)
                 }
-                Watched::Probe(probe) => analysis::judge(&baseline, &probe.window(), thresholds),
+                Watched::Probe => {
+                    let probed = self
+                        .probe
+                        .as_mut()
+                        .map(|it| it.window(self.deployer.service));
+                    analysis::judge(&baseline, &probed.unwrap_or_default(), thresholds)
+                }
                 Watched::Restarts(before) => {
                     let more = self.restarts(record.to).await?.saturating_sub(*before);
                     analysis::judge_by_restarts(more)
@@ -181,8 +252,10 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                 end
             };
             if Instant::now() >= end {
-                if let Watched::Users(users) = watched {
-                    self.on_new = Some(users.last);
+                match watched {
+                    Watched::Users(users) => self.on_new = Some(users.last),
+                    Watched::Probe => self.count_anew(),
+                    Watched::Restarts(_) => {}
                 }
                 self.tell(Happened::Analysed { text }).await;
                 return Ok(analysis);
@@ -191,11 +264,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     }
 
     /// What the new colour is watched by.
-    async fn watched(
-        &mut self,
-        record: &Record,
-        warm_up: Duration,
-    ) -> Result<Watched, BlueGreenError> {
+    async fn watched(&mut self, record: &Record, warm_up: Duration) -> Result<Watched, Stop> {
         Ok(match record.analysis {
             Evidence::Required | Evidence::Prometheus => {
                 let last = match self.on_new.take() {
@@ -209,7 +278,13 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                     warm_at: (!warm_up.is_zero()).then(|| Instant::now() + warm_up),
                 }))
             }
-            Evidence::Probe => Watched::Probe(Probe::begin(&self.objects, self.deployer.smoke)),
+            Evidence::Probe => {
+                // Whoever goes on with another's release has none yet.
+                if self.probe.is_none() {
+                    self.begin_probe().await?;
+                }
+                Watched::Probe
+            }
             Evidence::None => Watched::Restarts(self.restarts(record.to).await?),
         })
     }

@@ -1,6 +1,8 @@
 //! An API server with services on two colours. Their pods are ready as soon as they are
 //! wanted, unless a test says otherwise.
 
+mod prober;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +15,7 @@ use crate::api_server::store::{name_of, revision};
 use crate::api_server::{Place, status};
 use crate::cluster::Cluster;
 use crate::cluster::mock::{Answer, Asked, Fault, Objects, Server};
+use prober::FakeProber;
 
 pub const SERVICE: &str = "quotes";
 pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/trii/leases/quotes-blue-green";
@@ -50,6 +53,11 @@ pub struct State {
     /// How many requests the ingress answers by itself between two looks, from the switch on.
     pub refuses: u64,
     refused: u64,
+    /// Which colour answers a prober with 503.
+    pub fails: Option<Colour>,
+    /// The pod of a prober, and whether it goes on.
+    pub prober: Option<FakeProber>,
+    pub prober_runs: bool,
 }
 
 /// What the pods of a colour do.
@@ -104,6 +112,9 @@ impl Fake {
             swallows: None,
             refuses: 0,
             refused: 0,
+            fails: None,
+            prober: None,
+            prober_runs: true,
         };
         for service in services {
             for (colour, version, replicas) in [(Colour::Blue, "v1", 2), (Colour::Green, "v0", 0)] {
@@ -117,7 +128,8 @@ impl Fake {
                     _ => format!("{service}-preview"),
                 };
                 let service = json!({"metadata": {"name": name, "labels": {ROLE: role}},
-                    "spec": {"selector": labels(service, colour)}});
+                    "spec": {"selector": labels(service, colour), "clusterIP": "127.0.0.1",
+                        "ports": [{"name": "metrics", "port": 9090}, {"name": "http", "port": 8000}]}});
                 state.objects.put(SERVICES, service);
             }
         }
@@ -404,6 +416,9 @@ impl State {
     fn answer(&mut self, asked: &Asked) -> Answer {
         if let Some(fault) = self.objects.fault(asked) {
             return fault;
+        }
+        if asked.path.contains("/namespaces/trii-monitoring/") {
+            return prober::pods(self, asked).into();
         }
         let place = Place::of(&asked.path);
         let proxied = place.and_then(|it| match (it.resource, it.rest.split_first()?) {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use harness::blue_green::lock::Holder;
 use harness::blue_green::policy::Evidence;
-use harness::blue_green::{Ask, Colour, Conclusion, Deployer, Event, Policy};
+use harness::blue_green::{Ask, Colour, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom};
 use harness::cluster::{Cluster, rollout};
 use harness::images::{self, ForNodes};
 use harness::kind::release::image;
+use harness::prober::{MONITORING, PART};
 use harness::release::difference::NOTHING;
 use harness::release::{self, DeployError, Deployed, METRICS_PORT};
 use harness::wait::{self, Observation};
@@ -22,7 +23,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::deploys::{deploy, release};
-use super::images::at_hand;
+use super::images::{at_hand, on_nodes};
 use super::shared::{Shared, helm};
 
 const DEADLINE: Duration = Duration::from_secs(150);
@@ -377,11 +378,22 @@ async fn release_blue_green(shared: &Shared, cluster: &Cluster, version: &str) -
         drain: Duration::from_secs(1),
         ..shared.config.blue_green.clone()
     };
+    let from = ProbeFrom::Nowhere;
+    release_by(cluster, version, (&policy, from), |_| {}).await
+}
+
+async fn release_by(
+    cluster: &Cluster,
+    version: &str,
+    (policy, probe_from): (&Policy, ProbeFrom<'_>),
+    mut meanwhile: impl FnMut(&Happened),
+) -> Conclusion {
     let deployer = Deployer {
         cluster,
         service: NAME,
-        policy: &policy,
+        policy,
         smoke: &["/quotes".to_owned()],
+        probe_from,
         holder: Holder {
             user: "test".into(),
             host: "test".into(),
@@ -395,8 +407,79 @@ async fn release_blue_green(shared: &Shared, cluster: &Cluster, version: &str) -
         version,
         manual: false,
     };
-    let mut observe = async |event: &Event| println!("{:?}", event.what);
+    let mut observe = async |event: &Event| {
+        println!("{:?}", event.what);
+        meanwhile(&event.what);
+    };
     deployer.run(ask, &mut observe).await.unwrap()
+}
+
+/// The pods that ask Services of this namespace.
+async fn probers(cluster: &Cluster) -> Vec<String> {
+    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), MONITORING);
+    let pods = api.list(&ListParams::default()).await.unwrap();
+    let asks = |pod: &Pod| {
+        let spec = serde_json::to_string(&pod.spec).unwrap();
+        spec.contains(&format!("{NAME}.{}:", cluster.namespace))
+    };
+    let asking = pods.items.into_iter().filter(asks);
+    asking.map(|pod| pod.name_any()).collect()
+}
+
+/// Nobody uses what is in this namespace.
+#[tokio::test]
+async fn without_users_a_prober_releases_what_holds_and_takes_back_what_does_not_before_the_switch()
+{
+    let shared = Shared::find().await;
+    let version = shared.environment.version.clone();
+    let image = on_nodes(&shared, PART).await;
+    let from = ProbeFrom::Pod { image: &image };
+    let policy = Policy {
+        analysis: Evidence::Probe,
+        // Twenty requests a second.
+        baseline: Duration::from_secs(8),
+        watch: Duration::from_secs(6),
+        warm_up: Duration::ZERO,
+        drain: Duration::from_secs(1),
+        ..shared.config.blue_green.clone()
+    };
+    let with = |env: Value| release(&shared, &version, json!({"services": {NAME: {"env": env}}}));
+    shared
+        .in_own_namespace("probed", async |cluster| {
+            let site = Site(cluster);
+            deploy(cluster, &with(json!({"WORKER_THREADS": "1"})))
+                .await
+                .unwrap();
+            deploy(cluster, &with(json!({"WORKER_THREADS": "2"})))
+                .await
+                .unwrap();
+            let released = release_by(cluster, &version, (&policy, from), |_| {}).await;
+            let expected = Conclusion::Released {
+                version: version.clone(),
+                colour: Colour::Green,
+            };
+            assert_eq!(released, expected);
+            assert_eq!(probers(cluster).await, Vec::<String>::new());
+
+            // It is well, and answers: too late.
+            let slow = json!({"WORKER_THREADS": "2", "FAULTS": "{\"latency_ms\": 300}"});
+            deploy(cluster, &with(slow)).await.unwrap();
+            let mut asked = false;
+            let concluded = release_by(cluster, &version, (&policy, from), |happened| {
+                asked |= matches!(happened, Happened::Breached { .. });
+                let moves = matches!(happened, Happened::Patched { .. });
+                assert!(!moves, "{happened:?}");
+            });
+            let concluded = concluded.await;
+            let Conclusion::TakenBack { why, inconclusive } = &concluded else {
+                panic!("{concluded:?}");
+            };
+            assert!(asked && !inconclusive, "{concluded:?}");
+            assert!(why.starts_with("before the switch: latency: "), "{why}");
+            assert_eq!(site.track(NAME).await, "green");
+            assert_eq!(probers(cluster).await, Vec::<String>::new());
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use harness::blue_green::lock::Holder;
 use harness::blue_green::policy::Evidence;
 use harness::blue_green::prometheus::Prometheus;
 use harness::blue_green::{
-    Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Happened, Policy,
+    Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom,
 };
 use harness::cluster::{Cluster, rollout};
 use harness::images::{self, Supply, Workshop};
@@ -151,6 +151,7 @@ async fn release_by(
         service: NAME,
         policy,
         smoke: &["/quotes".to_owned()],
+        probe_from: ProbeFrom::Nowhere,
         holder: Holder::this("test"),
         release: "test".into(),
         called_off: CancellationToken::new(),

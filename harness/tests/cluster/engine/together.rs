@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::blue_green::lock::Holder;
 use harness::blue_green::policy::Evidence;
 use harness::blue_green::{
-    Ask, Colour, Concluded, Conclusion, Deployer, Event, Happened, Policy, Status, Step,
+    Ask, Colour, Concluded, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom, Status, Step,
     run_together,
 };
 use harness::cluster::Cluster;
@@ -45,6 +45,7 @@ async fn release_both(
         service: SERVICES[at].0,
         policy: &policy,
         smoke: &smoke[at],
+        probe_from: ProbeFrom::Nowhere,
         holder: Holder::this("test"),
         release: "test".into(),
         called_off: CancellationToken::new(),

@@ -1,7 +1,7 @@
 //! A release by our deployer.
 
 use harness::blue_green::lock::Holder;
-use harness::blue_green::{Ask, Conclusion, Deployer, Event, Happened, Step};
+use harness::blue_green::{Ask, Conclusion, Deployer, Event, Happened, ProbeFrom, Step};
 use tokio_util::sync::CancellationToken;
 
 use super::Quality;
@@ -53,6 +53,7 @@ pub async fn release(
         service: SERVICE,
         policy: ground.policy(),
         smoke: ground.smoke(),
+        probe_from: ProbeFrom::Nowhere,
         holder: Holder::this(RELEASE),
         release: RELEASE.to_owned(),
         called_off: CancellationToken::new(),

@@ -1,10 +1,13 @@
 //! Where services are released, and what brings a version there.
 
 use harness::blue_green::lock::Holder;
-use harness::blue_green::{Deployer, Policy};
+use harness::blue_green::policy::Evidence;
+use harness::blue_green::{Ask, Deployer, Policy, ProbeFrom};
 use harness::cluster::Cluster;
+use harness::config::Target;
 use harness::config::remote::Action;
 use harness::environment::{Environment, EnvironmentFolder};
+use harness::kind::deploy::NotDeployed;
 use harness::local::colours::versions::{self, NotBuilt};
 use harness::remote::Remote;
 use harness::run::event::Failure;
@@ -14,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::ASKING;
 use crate::cli::{Named, Supply};
 use crate::commands::deploy::{Site, cluster_of};
+use crate::commands::prober_image;
 use crate::commands::workplace::Workplace;
 use crate::console::Console;
 use crate::problem::Problem;
@@ -105,6 +109,7 @@ impl<'a> Place<'a> {
     pub fn deployer<'d>(
         &'d self,
         released: &'d Released,
+        prober_image: Option<&'d str>,
         release: &str,
         called_off: CancellationToken,
     ) -> Deployer<'d> {
@@ -113,14 +118,47 @@ impl<'a> Place<'a> {
             service: &released.service,
             policy: self.policy(),
             smoke: &released.smoke,
+            probe_from: match (&self.source, prober_image) {
+                (Source::Checkout(_), _) => ProbeFrom::Here,
+                (_, Some(image)) => ProbeFrom::Pod { image },
+                (_, None) => ProbeFrom::Nowhere,
+            },
             holder: Holder::this(release),
             release: release.to_owned(),
             called_off,
         }
     }
 
-    /// Has the version be where its pods look for it.
+    /// Has what is asked for be where it is looked for: the version, and the prober that is to
+    /// show whether it holds. Tells the latter's image.
     pub async fn bring(
+        &self,
+        ask: Ask<'_>,
+        supply: Supply,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Option<String>, Failure> {
+        match ask {
+            Ask::Deploy { version, .. } => self.bring_version(version, supply, progress).await?,
+            Ask::Promote => {}
+            Ask::Abort | Ask::Pause | Ask::End => return Ok(None),
+        }
+        match (&self.source, self.policy().analysis) {
+            (Source::Image(site), Evidence::Probe) => {
+                let brought = prober_image::brought(site, progress).await;
+                brought
+                    .map(Some)
+                    .map_err(|error| NotDeployed::Image(error).failure())
+            }
+            (Source::Elsewhere, Evidence::Probe) => Ok(match self.workplace.target() {
+                Target::Remote(target) => target.prober_image.clone(),
+                Target::Local(_) | Target::Kind(_) => None,
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    /// Has the version be where its pods look for it.
+    async fn bring_version(
         &self,
         version: &str,
         supply: Supply,

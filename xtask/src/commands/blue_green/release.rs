@@ -37,22 +37,21 @@ impl Release<'_> {
         let (workplace, target) = (self.place.workplace, &self.place.target);
         let mut run = workplace.start_run_on("blue-green", target, name, "which is up")?;
         run.begin(Stage::Deploy)?;
-        if let Ask::Deploy { version, .. } = self.ask {
-            let progress = run.teller(Stage::Deploy);
-            let brought = tokio::select! {
-                brought = self.place.bring(version, self.supply, &progress) => Ok(brought),
-                code = interrupts.next() => Err(code),
-            };
-            drop(progress);
-            match brought {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => {
-                    return failed(&mut run, vec![failure], ExitCode::NoEnvironment, json);
-                }
-                Err(code) => return interrupted(&mut run, code, json),
+        let progress = run.teller(Stage::Deploy);
+        let brought = tokio::select! {
+            brought = self.place.bring(self.ask, self.supply, &progress) => Ok(brought),
+            code = interrupts.next() => Err(code),
+        };
+        drop(progress);
+        let prober_image = match brought {
+            Ok(Ok(prober_image)) => prober_image,
+            Ok(Err(failure)) => {
+                return failed(&mut run, vec![failure], ExitCode::NoEnvironment, json);
             }
-        }
-        match self.follow(&mut run, &mut interrupts).await? {
+            Err(code) => return interrupted(&mut run, code, json),
+        };
+        let followed = self.follow(&mut run, prober_image.as_deref(), &mut interrupts);
+        match followed.await? {
             (_, Some(code)) => interrupted(&mut run, code, json),
             (concluded, None) => self.conclude(&mut run, &concluded),
         }
@@ -63,11 +62,15 @@ impl Release<'_> {
     async fn follow(
         &self,
         run: &mut Run,
+        prober_image: Option<&str>,
         interrupts: &mut Interrupts,
     ) -> Result<(Concluded, Option<ExitCode>), Problem> {
         let called_off = CancellationToken::new();
         let id = self.id.unwrap_or(run.id()).to_owned();
-        let deployer = |it| self.place.deployer(it, &id, called_off.clone());
+        let deployer = |it| {
+            self.place
+                .deployer(it, prober_image, &id, called_off.clone())
+        };
         let deployers: Vec<Deployer<'_>> = self.services.iter().map(deployer).collect();
         let names: Vec<String> = self.services.iter().map(|it| it.service.clone()).collect();
         let mut recorder = Recorder::new(run, &names);
