@@ -14,6 +14,7 @@ use super::policy::{Policy, expected};
 use super::traffic::{Unread, Window};
 use crate::prober::{
     Answer, Inside, Lane, MONITORING, Outcome, Outside, Owner, Seen, Spec, Target, close_all,
+    micros,
 };
 
 /// So many requests a second to each Service, all paths together: 400 in the usual time that a
@@ -83,7 +84,8 @@ impl Probe {
             ProbeFrom::Pod { image } => {
                 sweep(objects).await?;
                 let (client, owned) = (objects.cluster.client().clone(), (image, &owner(objects)));
-                let started = Inside::start(client, MONITORING, owned, &spec, START).await;
+                let started = Inside::start(client, MONITORING, owned, &spec, START);
+                let started = Box::pin(started).await;
                 Prober::Pod(Box::new(started.map_err(|error| error.to_string())?))
             }
             ProbeFrom::Here => {
@@ -105,12 +107,12 @@ impl Probe {
         self.began = (self.seen().look(<[Answer]>::len), Instant::now());
     }
 
-    /// What a Service has answered.
-    pub fn window(&mut self, service: &str) -> Window {
+    /// What a Service has answered; how long it took, from the end of `warm_up` on.
+    pub fn window(&mut self, service: &str, warm_up: Duration) -> Window {
         let (before, since) = self.began;
         let (heard, window) = self
             .seen()
-            .look(|answers| (answers.len(), counted(&answers[before..], service)));
+            .look(|answers| (answers.len(), counted(&answers[before..], service, warm_up)));
         if heard > self.heard.0 {
             self.heard = (heard, Instant::now());
         }
@@ -210,10 +212,12 @@ fn lane_of(service: &str, request: &str) -> String {
     format!("{service} {request}")
 }
 
-/// What was answered on the lanes of a Service. Of how long it took, what the prober was late by
-/// itself is not the service's.
-fn counted(answers: &[Answer], service: &str) -> Window {
+/// What was answered on the lanes of a Service; how long it took, of what was due after `warm_up`.
+/// What the prober was late by itself is not the service's.
+fn counted(answers: &[Answer], service: &str, warm_up: Duration) -> Window {
     let its = lane_of(service, "");
+    let begun = answers.iter().map(|it| it.intended).min();
+    let warm = begun.unwrap_or_default() + micros(warm_up);
     let mut window = Window::default();
     let mut took = [0; BOUNDS_MILLIS.len() + 1];
     let mut pods = BTreeSet::new();
@@ -224,6 +228,9 @@ fn counted(answers: &[Answer], service: &str) -> Window {
         window.requests += 1;
         window.errors += u64::from(answer.failed());
         pods.extend(answer.by.as_ref().map(|by| &by.instance));
+        if answer.intended < warm {
+            continue;
+        }
         let millis = answer
             .took
             .saturating_sub(answer.sent_after)
@@ -286,7 +293,7 @@ mod tests {
             answer("quotes /a", Outcome::Dropped, 0),
             answer("quotes-preview /a", Outcome::Status(500), 1),
         ];
-        let window = counted(&answers, "quotes");
+        let window = counted(&answers, "quotes", Duration::ZERO);
         assert_eq!((window.requests, window.errors, window.pods), (4, 3, 1));
         let buckets: Vec<_> = window.durations.buckets().collect();
         let bounds: Vec<_> = buckets.iter().map(|it| (it.upper, it.count)).collect();
@@ -295,7 +302,24 @@ mod tests {
             bounds,
             [(millis(1), 1), (millis(2), 1), (millis(8), 1), (None, 1)]
         );
-        let preview = counted(&answers, "quotes-preview");
+        let preview = counted(&answers, "quotes-preview", Duration::ZERO);
         assert_eq!((preview.requests, preview.errors), (1, 1));
+    }
+    #[test]
+    fn what_is_slow_while_it_is_cold_is_no_word_on_its_latency() {
+        let answers: Vec<_> = (0..10)
+            .map(|second| Answer {
+                intended: 7_000_000 + second * 1_000_000,
+                ..answer(
+                    "quotes /a",
+                    Outcome::Status(500),
+                    if second < 4 { 900 } else { 2 },
+                )
+            })
+            .collect();
+        let window = counted(&answers, "quotes", Duration::from_secs(4));
+        assert_eq!((window.requests, window.errors), (10, 10));
+        assert_eq!(window.durations.total(), 6);
+        assert!(window.quantile(1.0) <= Some(Duration::from_millis(2)));
     }
 }

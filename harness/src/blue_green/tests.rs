@@ -1049,15 +1049,21 @@ async fn a_prober_that_is_not_heard_any_more_shows_nothing() {
 async fn the_prober_of_a_deployer_that_died_is_swept_by_the_next() {
     let fake = Fake::new();
     let deploying = probed(&fake, POD, |_| {});
-    let seen = async {
-        while fake.with(|it| it.prober.is_none()) {
+    let asks = async {
+        loop {
+            if let Some(prober) = fake.with(|it| it.prober.take()) {
+                return prober;
+            }
             sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::select! {
+    let left = tokio::select! {
         concluded = deploying => panic!("{concluded:?}"),
-        () = seen => {}
-    }
+        prober = asks => prober,
+    };
+    // A process that dies does not delete it.
+    sleep(Duration::from_secs(1)).await;
+    fake.with(|it| it.prober = Some(left));
     let concluded = probed(&fake, POD, |_| {}).await.unwrap();
     assert!(released(&concluded), "{concluded:?}");
     fake.with(|it| assert!(it.prober.is_none(), "its pod is left"));

@@ -147,8 +147,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             let Some(probe) = &mut self.probe else {
                 return Ok(Window::default());
             };
-            let baseline = probe.window(active);
-            let now = probe.window(&preview);
+            let baseline = probe.window(active, Duration::ZERO);
+            let now = probe.window(&preview, self.deployer.policy.warm_up);
             let analysis = analysis::judge(&baseline, &now, &self.deployer.policy.thresholds);
             let text = format!("{to}, before the switch: {analysis}");
             self.progress(text.clone()).await;
@@ -176,7 +176,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             probe_from,
             ..
         } = *self.deployer;
-        let begun = Probe::begin(probe_from, &self.objects, policy, smoke).await;
+        // Large, and on top of what the course holds.
+        let begun = Box::pin(Probe::begin(probe_from, &self.objects, policy, smoke)).await;
         let why = |why| format!("the prober does not ask: {why}");
         let probe = begun.map_err(|it| Stop::TakeBack(Why::Inconclusive(why(it))))?;
         self.probe = Some(probe);
@@ -223,11 +224,11 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                     analysis::judge(&baseline, &users.counted, thresholds)
                 }
                 Watched::Probe => {
-                    let probed = self
-                        .probe
-                        .as_mut()
-                        .map(|it| it.window(self.deployer.service));
-                    analysis::judge(&baseline, &probed.unwrap_or_default(), thresholds)
+                    let service = self.deployer.service;
+                    // It is warm: its preview was asked before.
+                    let probe = self.probe.as_mut();
+                    let now = probe.map(|it| it.window(service, Duration::ZERO));
+                    analysis::judge(&baseline, &now.unwrap_or_default(), thresholds)
                 }
                 Watched::Restarts(before) => {
                     let more = self.restarts(record.to).await?.saturating_sub(*before);

@@ -1,8 +1,8 @@
 //! Images on their way to the nodes.
 
-use std::path::PathBuf;
-
+use harness::home::Home;
 use harness::images::{self, ForNodes, Supply, Workshop};
+use harness::tiers::ground;
 
 use super::shared::Shared;
 use crate::chart::helm::workspace;
@@ -45,10 +45,8 @@ pub async fn on_nodes(shared: &Shared, name: &str) -> String {
     brought.await.unwrap()
 }
 
+/// What the environment's images were made in.
 fn workshop() -> Workshop {
-    Workshop {
-        recipes: workspace().join("fixtures/images"),
-        state_dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
-        docker_config: None,
-    }
+    let home = std::env::var(ground::HOME).unwrap();
+    Workshop::of(&workspace(), &Home::new(home))
 }
