@@ -16,6 +16,7 @@ mod race;
 mod re_apply;
 mod scaled_switch;
 mod traffic_checks;
+mod watch;
 mod weights;
 
 use harness::blue_green::{BlueGreenError, Conclusion, Status};
@@ -111,7 +112,7 @@ impl BlueGreen {
                 "blue-green/happy",
                 2,
                 "a release under load fails no request, and only the new version answers at its end",
-                "the new version fails two requests in a thousand",
+                "the deployer empties the old colour before it moves traffic",
             ),
             BlueGreen::Purity => (
                 "blue-green/purity",
@@ -123,43 +124,43 @@ impl BlueGreen {
                 "blue-green/bad-image",
                 4,
                 "an image that is not there is named within 15 s, and nothing is switched",
-                "the image is there",
+                "the deployer moves traffic before the new version is up",
             ),
             BlueGreen::NeverReady => (
                 "blue-green/never-ready",
                 5,
                 "a version that never becomes ready is given up at the deadline, and nothing is switched",
-                "the version becomes ready",
+                "its pods are probed where they answer well in any case",
             ),
             BlueGreen::BadHealth => (
                 "blue-green/bad-health",
                 6,
                 "one pod of N that fails its health check stops the release",
-                "no pod fails it",
+                "its pods are probed where they answer well in any case",
             ),
             BlueGreen::BadSmoke => (
                 "blue-green/bad-smoke",
                 7,
                 "a version that fails after the switch is taken back in time, and that is verified",
-                "the version does not fail",
+                "the deployer does not look at what users get",
             ),
             BlueGreen::SlowGreen => (
                 "blue-green/slow-green",
                 8,
                 "a version that is 300 ms slower is found by measured traffic, and taken back",
-                "the version is as fast",
+                "the deployer does not look at what users get",
             ),
             BlueGreen::SilentGreen => (
                 "blue-green/silent-green",
                 8,
                 "a version that never answers three of ten requests is found, and taken back",
-                "the version answers",
+                "the deployer does not look at what users get",
             ),
             BlueGreen::UnreachedGreen => (
                 "blue-green/unreached-green",
                 8,
                 "a version that the ingress cannot reach is found by the ingress' own errors, and taken back",
-                "the ingress reaches it",
+                "the deployer does not look at what users get",
             ),
             BlueGreen::Drain => (
                 "blue-green/drain",
@@ -177,25 +178,25 @@ impl BlueGreen {
                 "blue-green/scaled-switch",
                 11,
                 "a live colour of 5 pods is followed by one of at least 5 that are ready",
-                "the new colour has a fixed number of pods",
+                "the deployer switches with a fixed number of pods",
             ),
             BlueGreen::Race => (
                 "blue-green/race",
                 12,
                 "of two deployers at once the second is refused, and told who holds the lock",
-                "the lock is gone",
+                "the lock is deleted",
             ),
             BlueGreen::Kill => (
                 "blue-green/kill",
                 13,
                 "a deployer that is killed, at any step, is followed by the next run; one colour is live throughout",
-                "for half a second no single colour is live",
+                "the cluster forgets the release that was left",
             ),
             BlueGreen::NoData => (
                 "blue-green/no-data",
                 14,
                 "a release without traffic is inconclusive, and does not pass",
-                "there is traffic",
+                "the deployer does not look at what users get",
             ),
             BlueGreen::Weighted => (
                 "blue-green/weighted",
@@ -207,7 +208,7 @@ impl BlueGreen {
                 "blue-green/bad-share",
                 8,
                 "a version that fails with a share of the traffic gets no more, and is taken back",
-                "the deployer allows every error",
+                "the deployer does not look at what users get",
             ),
             BlueGreen::ReApply => (
                 "blue-green/re-apply",

@@ -2,6 +2,8 @@
 
 use harness::blue_green::{BlueGreenError, Conclusion, Event};
 
+use tokio_util::sync::CancellationToken;
+
 use super::ground::Ground;
 use super::log::Log;
 use crate::Scenario;
@@ -21,9 +23,21 @@ pub async fn attempt(
     version: &str,
     meanwhile: &mut impl AsyncFnMut(&Event),
 ) -> Tried {
+    let never = CancellationToken::new();
+    attempt_until(ground, scenario, version, never, meanwhile).await
+}
+
+/// The same, until it is called off.
+pub async fn attempt_until(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    version: &str,
+    called_off: CancellationToken,
+    meanwhile: &mut impl AsyncFnMut(&Event),
+) -> Tried {
     let mut log = Log::default();
     let concluded = ground
-        .release(version, &mut async |event: &Event| {
+        .release(version, called_off, &mut async |event: &Event| {
             scenario.progress(&event.what.to_string());
             log.keep(event);
             meanwhile(event).await;

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use harness::blue_green::{BlueGreenError, Colour, Conclusion, Happened, Status, Step};
+use harness::blue_green::{BlueGreenError, Colour, Conclusion, Event, Happened, Status, Step};
 use harness::prober::Recording;
 use harness::run::RunFolderError;
 use k8s_openapi::api::core::v1::Event as ClusterEvent;
 use kube::api::{Api, ListParams};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::attempt::{attempt, release};
-use super::ground::{Ground, SERVICE};
-use super::load::{Lanes, Load};
-use super::log::Log;
+use super::attempt::{Tried, attempt, attempt_until, release};
+use super::ground::{self, Ground, SERVICE};
+use super::load::Lanes;
+use super::watch::{Seen, Watch};
 use crate::{Mismatch, Scenario, Unmet};
 
 /// From a breach that is measurable until all traffic is back.
@@ -29,16 +30,30 @@ pub async fn bad_image(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let Some((status, next)) = super::begin(ground, scenario).await? else {
+    let Some((status, _)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let version = match ground.subject.sabotage {
-        true => next,
-        false => "v0.0.0-nowhere".to_owned(),
-    };
+    let [live, idle] = status.colours.each_ref().map(|it| it.colour);
     let begun = jiff::Timestamp::now();
-    let tried = release(ground, scenario, &version).await;
+    let not_there = "v0.0.0-nowhere";
+    let (tried, seen) = must_not_switch(ground, scenario, not_there, &mut async |event| {
+        let begins = matches!(
+            event.what,
+            Happened::Began {
+                step: Step::BringUp
+            }
+        );
+        if begins && ground.subject.sabotage {
+            // A deployer that has the order wrong.
+            let _ = ground.select(Some(idle)).await;
+        }
+    })
+    .await;
     let named = jiff::Timestamp::now();
+    if ground.subject.sabotage {
+        let _ = ground.select(Some(live)).await;
+        let _ = ground.brought_to_rest().await;
+    }
     let failure = first_failure(ground, begun).await;
     scenario
         .judge(
@@ -58,7 +73,7 @@ pub async fn bad_image(
             },
         )
         .await?;
-    never_switched(ground, scenario, &tried.log).await?;
+    never_switched(ground, scenario, seen, &status).await?;
     super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
@@ -91,17 +106,25 @@ pub async fn never_ready(
         return Ok(());
     };
     let idle = status.colours[1].colour;
-    if !ground.subject.sabotage {
+    let planted = async {
+        let was = ground.deployment(idle).await?;
         let faults = json!({"ready": false});
-        if let Err(mismatch) = ground.begin_with(idle, Some(faults)).await {
+        ground.begin_with(idle, Some(faults)).await?;
+        misplace_probe(ground, idle).await?;
+        Ok(was)
+    };
+    let was = match planted.await {
+        Ok(was) => was,
+        Err(mismatch) => {
             return super::cannot(scenario, "the new version is never ready", mismatch).await;
         }
-    }
+    };
     let begun = Instant::now();
-    let tried = release(ground, scenario, &version).await;
+    let nothing = &mut async |_: &Event| {};
+    let (tried, seen) = must_not_switch(ground, scenario, &version, nothing).await;
     let took = begun.elapsed();
     // Before the next release of this colour, whatever comes of this one.
-    let mended = ground.begin_with(idle, None).await;
+    let mended = ground.restore(idle, &was).await;
     let deadline = ground.policy.green_ready;
     scenario
         .judge(
@@ -118,8 +141,19 @@ pub async fn never_ready(
             },
         )
         .await?;
-    never_switched(ground, scenario, &tried.log).await?;
+    never_switched(ground, scenario, seen, &status).await?;
     super::taken_back(ground, scenario, tried.concluded, &status).await
+}
+
+/// Sabotage: its pods are probed where a process always answers well.
+async fn misplace_probe(ground: &Ground<'_>, colour: Colour) -> Result<(), Mismatch> {
+    if !ground.subject.sabotage {
+        return Ok(());
+    }
+    let probe = json!({"httpGet": {"path": "/health/live"}});
+    let container = json!({"name": SERVICE, "readinessProbe": probe});
+    let template = json!({"spec": {"containers": [container]}});
+    ground.patch_template(colour, template).await
 }
 
 /// SCENARIOS 6: one pod of N fails its health check.
@@ -131,14 +165,25 @@ pub async fn bad_health(
         return Ok(());
     };
     let idle = status.colours[1].colour;
+    let planted = async {
+        let was = ground.deployment(idle).await?;
+        misplace_probe(ground, idle).await?;
+        Ok(was)
+    };
+    let was = match planted.await {
+        Ok(was) => was,
+        Err(mismatch) => return super::cannot(scenario, "one pod is ill", mismatch).await,
+    };
     let mut planted = Ok(0);
-    let tried = attempt(ground, scenario, &version, &mut async |event| {
-        let checks = matches!(event.what, Happened::Began { step: Step::Check });
-        if checks && !ground.subject.sabotage {
+    let (tried, seen) = must_not_switch(ground, scenario, &version, &mut async |event| {
+        if matches!(event.what, Happened::Began { step: Step::Check }) {
             planted = one_is_ill(ground, idle).await;
         }
     })
     .await;
+    if ground.subject.sabotage {
+        let _ = ground.restore(idle, &was).await;
+    }
     scenario
         .judge(
             "every pod was asked, and the one that is ill is named",
@@ -153,7 +198,7 @@ pub async fn bad_health(
             },
         )
         .await?;
-    never_switched(ground, scenario, &tried.log).await?;
+    never_switched(ground, scenario, seen, &status).await?;
     super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
@@ -213,9 +258,9 @@ pub async fn unreached_green(
 ) -> Result<(), RunFolderError> {
     let mut is_misdirected = false;
     let fault = async |happened: &Happened, _: Colour| match happened {
-        // Its smoke has held; the revert's comes after the breach.
-        Happened::SmokeHeld { service, .. }
-            if service == SERVICE && !is_misdirected && !ground.subject.sabotage =>
+        // Its smoke has held, or was left out; the revert's comes after the breach.
+        Happened::SmokeHeld { service, .. } | Happened::SmokeSkipped { service }
+            if service == SERVICE && !is_misdirected =>
         {
             is_misdirected = true;
             ground.set_target_port(json!(CLOSED_PORT)).await
@@ -238,14 +283,15 @@ fn at_fault<'a>(
     faults: serde_json::Value,
 ) -> impl AsyncFnMut(&Happened, Colour) -> Result<(), Mismatch> + 'a {
     async move |happened: &Happened, idle: Colour| match happened {
-        Happened::Settled { to, .. } if *to == idle && !ground.subject.sabotage => {
+        Happened::Settled { to, .. } if *to == idle => {
             ground.put_faults_on_all(idle, &faults).await
         }
         _ => Ok(()),
     }
 }
 
-/// The new version is at fault from the switch on: it is taken back, in time.
+/// The new version is at fault from the switch on: it is taken back, in time. Sabotaged, the
+/// deployer does not look at what users get of it.
 pub(super) async fn reverts(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
@@ -255,6 +301,8 @@ pub(super) async fn reverts(
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
+    let careless = ground::careless(ground.policy);
+    let ground = &ground.or_careless(&careless);
     let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
@@ -267,6 +315,10 @@ pub(super) async fn reverts(
     })
     .await;
     let recordings = load.end().await;
+    if ground.subject.sabotage {
+        // It is live now.
+        let _ = ground.put_faults_on_all(idle, &json!({})).await;
+    }
     scenario
         .judge(
             "the cause is named, and traffic is back within 5 s of it",
@@ -334,14 +386,9 @@ pub async fn no_data(
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let load = match ground.subject.sabotage {
-        true => Load::begin(ground, Lanes::quick()).await.ok(),
-        false => None,
-    };
+    let careless = ground::careless(ground.policy);
+    let ground = &ground.or_careless(&careless);
     let tried = release(ground, scenario, &version).await;
-    if let Some(load) = load {
-        let _ = load.end().await;
-    }
     scenario
         .judge(
             "without traffic the release is inconclusive, and taken back",
@@ -375,18 +422,47 @@ fn not_released(
     }
 }
 
+/// Tries a release that must not come to its switch. One that does has shown enough, and is
+/// called off.
+async fn must_not_switch(
+    ground: &Ground<'_>,
+    scenario: &mut Scenario<'_>,
+    version: &str,
+    meanwhile: &mut impl AsyncFnMut(&Event),
+) -> (Tried, Result<Seen, String>) {
+    let watch = Watch::begin(ground);
+    let enough = CancellationToken::new();
+    let tried = attempt_until(
+        ground,
+        scenario,
+        version,
+        enough.clone(),
+        &mut async |event: &Event| {
+            if matches!(event.what, Happened::Patched { .. }) {
+                enough.cancel();
+            }
+            meanwhile(event).await;
+        },
+    )
+    .await;
+    (tried, watch.end().await)
+}
+
 async fn never_switched(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
-    log: &Log,
+    seen: Result<Seen, String>,
+    status: &Status,
 ) -> Result<(), RunFolderError> {
+    let live = status.colours[0].colour;
     scenario
         .judge("traffic was never moved", async {
-            match log.patched() {
-                None => Ok(((), "no patch of the active Service".into())),
-                Some(at) => Err(ground
-                    .trouble("no switch", format!("one at {at:.0}"))
-                    .into()),
+            let expected = format!("{live} alone behind the active Service");
+            let seen = seen.map_err(|seen| ground.trouble(&expected, seen))?;
+            match seen.colours.as_slice() {
+                [] => Err(Unmet::Inconclusive("nobody saw the active Service".into())),
+                [one] if *one == live => Ok(((), format!("{live} in {} looks", seen.looks))),
+                others => Err(ground.trouble(&expected, format!("{others:?}")).into()),
             }
         })
         .await?;

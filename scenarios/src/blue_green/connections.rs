@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::attempt::release;
-use super::ground::{Done, Ground, SERVICE};
+use super::ground::{self, Done, Ground, SERVICE};
 use super::load::Lanes;
 use super::traffic_checks::{Watched, none_of, nothing_failed};
 use crate::{Scenario, Unmet};
@@ -79,10 +79,15 @@ async fn watched(
         }
     }
     let Some(load) = super::loaded(ground, scenario, lanes).await? else {
+        if let Some(was) = was {
+            let _ = ground.restore(status.colours[0].colour, &was).await;
+        }
         return Ok(None);
     };
     // Long enough for the slowest to be under way.
     load.until(load.warm(), super::load::A_WHILE).await;
+    let careless = ground::careless(ground.policy);
+    let ground = &ground.or_careless(&careless);
     let tried = release(ground, scenario, &version).await;
     let recordings = load.end().await;
     if let Some(was) = was {

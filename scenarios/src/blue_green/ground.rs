@@ -7,6 +7,7 @@ use std::time::Duration;
 use harness::blue_green::colour::TRACK;
 use harness::blue_green::lock::Holder;
 use harness::blue_green::objects::{Objects, VERSION, as_deployer};
+use harness::blue_green::policy::Evidence;
 use harness::blue_green::{
     Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Policy, ProbeFrom, Status,
 };
@@ -38,6 +39,7 @@ const PODS: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// What the scenarios stand on.
+#[derive(Clone, Copy)]
 pub struct Ground<'a> {
     /// The environment, and from where it is looked at.
     pub subject: &'a Subject<'a>,
@@ -87,16 +89,30 @@ impl Ground<'_> {
         }
     }
 
-    /// Releases `version`.
+    /// This; sabotaged, with a deployer that does not look at what users get. It goes by a policy
+    /// of its own, [`careless`], and asks for nothing.
+    pub fn or_careless<'b>(&'b self, careless: &'b Policy) -> Ground<'b> {
+        match self.subject.sabotage {
+            true => Ground {
+                policy: careless,
+                smoke: &[],
+                ..*self
+            },
+            false => *self,
+        }
+    }
+
+    /// Releases `version`, until it is called off.
     ///
     /// # Errors
     /// As [`Deployer::run`].
     pub async fn release(
         &self,
         version: &str,
+        called_off: CancellationToken,
         observe: &mut impl AsyncFnMut(&Event),
     ) -> Result<Conclusion, BlueGreenError> {
-        let deployer = self.deployer(self.release, CancellationToken::new());
+        let deployer = self.deployer(self.release, called_off);
         let manual = false;
         deployer.run(Ask::Deploy { version, manual }, observe).await
     }
@@ -259,6 +275,12 @@ impl Ground<'_> {
         complete.map_err(|error| self.trouble("a rollout that ends", error))
     }
 
+    /// Has a colour be wanted with no pods; they have not ended yet.
+    pub async fn empty(&self, colour: Colour) -> Done {
+        let patch = Patch::Merge(json!({"spec": {"replicas": 0}}));
+        self.patch_deployment(colour, &patch).await
+    }
+
     /// Has the active Service select by these labels and no track, or by one.
     pub async fn select(&self, track: Option<Colour>) -> Done {
         let track = track.map(Colour::name);
@@ -306,6 +328,16 @@ impl Ground<'_> {
     pub fn next(&self) -> String {
         let name = &self.subject.environment.name;
         format!("cargo xtask blue-green status --service {SERVICE} --name {name}")
+    }
+}
+
+/// Releases as this policy does, without a look at what users get: its pods stay, and that is all.
+pub fn careless(policy: &Policy) -> Policy {
+    Policy {
+        analysis: Evidence::None,
+        watch: Duration::ZERO,
+        drain: Duration::ZERO,
+        ..policy.clone()
     }
 }
 

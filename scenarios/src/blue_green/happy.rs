@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use harness::blue_green::Happened;
+use harness::blue_green::{Happened, Step};
 use harness::run::RunFolderError;
-use serde_json::json;
 
 use super::attempt::attempt;
 use super::ground::{Ground, SERVICE};
@@ -22,16 +21,19 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
-    let Some(load) = super::loaded(ground, scenario, Lanes::full()).await? else {
+    let lanes = match ground.subject.sabotage {
+        // A failure is soon seen, and need not wait for requests of 20 s.
+        true => Lanes::quick(),
+        false => Lanes::full(),
+    };
+    let Some(load) = super::loaded(ground, scenario, lanes).await? else {
         return Ok(());
     };
     let tried = attempt(ground, scenario, &version, &mut async |event| {
-        if ground.subject.sabotage && matches!(event.what, Happened::Settled { .. }) {
-            // Few enough for the deployer's thresholds, and more than none.
-            let faults = json!({"error_share": 0.002});
-            let _ = ground
-                .put_faults_on_all(status.colours[1].colour, &faults)
-                .await;
+        let switches = matches!(event.what, Happened::Began { step: Step::Switch });
+        if switches && ground.subject.sabotage {
+            // A deployer that has the order wrong.
+            let _ = ground.empty(status.colours[0].colour).await;
         }
     })
     .await;

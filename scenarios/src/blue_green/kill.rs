@@ -1,22 +1,24 @@
 //! SCENARIOS 13: the deployer is killed, at each of its steps in turn.
 
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use harness::blue_green::{Colour, Happened, Step};
+use harness::blue_green::objects::kept_in;
+use harness::blue_green::{Ask, Colour, Event, Happened, Step};
 use harness::prober::Recording;
 use harness::run::RunFolderError;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::attempt;
 use super::ground::{Done, Ground, SERVICE};
 use super::load::{Lanes, Load};
+use super::watch::Watch;
 use crate::{Scenario, Unmet};
 
 /// The gate is no step of a deployer's that goes on by itself.
@@ -65,10 +67,7 @@ async fn killed_at(
     deployer.kill().await;
     reached?;
     if ground.subject.sabotage {
-        let live = ground.status().await?.live;
-        ground.select(None).await?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        ground.select(live).await?;
+        forget(ground).await?;
     }
     let mut found = None;
     let tried = attempt(ground, scenario, &version, &mut async |event| {
@@ -77,6 +76,11 @@ async fn killed_at(
         }
     })
     .await;
+    if ground.subject.sabotage {
+        let next = ground.deployer(ground.release, CancellationToken::new());
+        // There is nothing that tells of a release: it only takes the idle colour to 0.
+        let _ = next.run(Ask::Abort, &mut async |_: &Event| {}).await;
+    }
     // What was done to the pods of a release that was to fail has ended with them.
     let rest = ground.at_rest().await;
     let one_colour = watch.end().await;
@@ -85,16 +89,28 @@ async fn killed_at(
         .concluded
         .map_err(|error| ground.trouble("a next run that follows", error))?;
     rest?;
-    let looks = one_colour.map_err(|seen| ground.trouble("one live colour", seen))?;
-    if looks == 0 {
+    let seen = one_colour.map_err(|seen| ground.trouble("one live colour", seen))?;
+    if seen.looks == 0 {
         return Err(Unmet::Inconclusive("nobody saw the active Service".into()));
     }
     let answered = answered(ground, step, &recordings?)?;
     let found = found.ok_or_else(|| ground.trouble("a release that was left", "none"))?;
     Ok((
         (),
-        format!("{found}; then {concluded:?}; one colour in {looks} looks; {answered}"),
+        format!(
+            "{found}; then {concluded:?}; one colour in {} looks; {answered}",
+            seen.looks
+        ),
     ))
+}
+
+/// Nothing in the cluster tells of the release any more.
+async fn forget(ground: &Ground<'_>) -> Done {
+    let records: Api<ConfigMap> = ground.api();
+    let at_once = DeleteParams::default();
+    let deleted = records.delete(&kept_in(SERVICE), &at_once).await;
+    let deleted = deleted.map(drop);
+    deleted.map_err(|error| ground.trouble("a record that can be deleted", error))
 }
 
 /// What users had of it: no request fails, but those that a bad version answers until it is
@@ -183,51 +199,5 @@ impl Killed {
     async fn kill(mut self) {
         // It has ended by itself where this fails.
         let _ = self.child.kill().await;
-    }
-}
-
-/// Looks at the active Service all the time.
-struct Watch {
-    stop: Arc<AtomicBool>,
-    looking: tokio::task::JoinHandle<Result<u32, String>>,
-}
-
-impl Watch {
-    fn begin(ground: &Ground<'_>) -> Watch {
-        const EVERY: Duration = Duration::from_millis(50);
-        let stop = Arc::new(AtomicBool::new(false));
-        let api = ground.api::<Service>();
-        let asked = Arc::clone(&stop);
-        let looking = tokio::spawn(async move {
-            let mut every = interval(EVERY);
-            let mut looks = 0;
-            while !asked.load(Ordering::Relaxed) {
-                every.tick().await;
-                // An API server that is busy says nothing about the colour.
-                let Ok(service) = api.get(SERVICE).await else {
-                    continue;
-                };
-                looks += 1;
-                let selector = service.spec.and_then(|it| it.selector).unwrap_or_default();
-                if Colour::of(&selector).is_none() {
-                    return Err(format!("the active Service selected {selector:?}"));
-                }
-            }
-            Ok(looks)
-        });
-        Watch { stop, looking }
-    }
-
-    /// How often it looked, or what it saw.
-    async fn end(mut self) -> Result<u32, String> {
-        self.stop.store(true, Ordering::Relaxed);
-        let looked = (&mut self.looking).await;
-        looked.map_err(|error| error.to_string())?
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }

@@ -173,7 +173,8 @@ impl Load {
         }
     }
 
-    /// Goes on until there are so many answers, or for so long.
+    /// Goes on until there are so many answers, or for so long. One request that failed is
+    /// evidence enough, too.
     pub async fn until(&self, answers: u64, at_most: Duration) {
         // Whether there were enough is judged by the number itself.
         let _ = wait::until(
@@ -181,11 +182,21 @@ impl Load {
             at_most,
             LOOK_EVERY,
             async || match self.so_far() {
-                enough if enough >= answers => Observation::Ready(()),
+                enough if enough >= answers || self.has_failed() => Observation::Ready(()),
                 few => Observation::NotYet(format!("{few} answers")),
             },
         )
         .await;
+    }
+
+    /// Whether a request has failed, as far as is known here: a pod tells at its end.
+    fn has_failed(&self) -> bool {
+        let inside = match &self.inside {
+            Some(Within::Here(here)) => Some(here),
+            _ => None,
+        };
+        let mut probers = self.outside.iter().chain(inside);
+        probers.any(|it| it.so_far().failed > 0)
     }
 
     fn so_far(&self) -> u64 {

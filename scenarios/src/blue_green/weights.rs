@@ -105,11 +105,7 @@ pub async fn bad_share(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
-    let mut policy = with_a_share(ground);
-    if ground.subject.sabotage {
-        policy.thresholds.max_error_share = 1.0;
-        policy.thresholds.max_error_increase = 1.0;
-    }
+    let policy = with_a_share(ground);
     let ground = &Ground {
         policy: &policy,
         ..*ground
