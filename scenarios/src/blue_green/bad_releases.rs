@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Tried, attempt, attempt_until, release};
 use super::ground::{self, Ground, SERVICE};
 use super::load::Lanes;
+use super::log::Log;
 use super::watch::{Seen, Watch};
 use crate::{Mismatch, Scenario, Unmet};
 
@@ -73,7 +74,7 @@ pub async fn bad_image(
             },
         )
         .await?;
-    never_switched(ground, scenario, seen, &status).await?;
+    never_switched(ground, scenario, &tried.log, seen, &status).await?;
     super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
@@ -141,7 +142,7 @@ pub async fn never_ready(
             },
         )
         .await?;
-    never_switched(ground, scenario, seen, &status).await?;
+    never_switched(ground, scenario, &tried.log, seen, &status).await?;
     super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
@@ -198,7 +199,7 @@ pub async fn bad_health(
             },
         )
         .await?;
-    never_switched(ground, scenario, seen, &status).await?;
+    never_switched(ground, scenario, &tried.log, seen, &status).await?;
     super::taken_back(ground, scenario, tried.concluded, &status).await
 }
 
@@ -448,9 +449,11 @@ async fn must_not_switch(
     (tried, watch.end().await)
 }
 
+/// By the deployer's own word, which is of the shortest moment, and by what was seen.
 async fn never_switched(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
+    log: &Log,
     seen: Result<Seen, String>,
     status: &Status,
 ) -> Result<(), RunFolderError> {
@@ -459,6 +462,11 @@ async fn never_switched(
         .judge("traffic was never moved", async {
             let expected = format!("{live} alone behind the active Service");
             let seen = seen.map_err(|seen| ground.trouble(&expected, seen))?;
+            if let Some(at) = log.patched() {
+                return Err(ground
+                    .trouble("no switch", format!("one at {at:.0}"))
+                    .into());
+            }
             match seen.colours.as_slice() {
                 [] => Err(Unmet::Inconclusive("nobody saw the active Service".into())),
                 [one] if *one == live => Ok(((), format!("{live} in {} looks", seen.looks))),
