@@ -3,11 +3,12 @@
 //! A breach is only called where chance does not explain it. It is judged every second and a
 //! false alarm takes a good version back, so that the test is one for as many looks as one likes:
 //! over a whole analysis less than one good version in a hundred is taken back, and of 50 requests
-//! a second 5 % more errors are found within ten seconds (the tests of `sequential` simulate both).
+//! a second 5 % more errors are found within ten seconds ([`simulation`] shows both).
 //! Latency is known by bucket only: it must have left its bucket, and what is quoted are
 //! the buckets' bounds.
 
 mod sequential;
+pub mod simulation;
 
 use std::time::Duration;
 
@@ -130,6 +131,12 @@ pub(super) fn judge_by_restarts(restarts: u64) -> Analysis {
     }
 }
 
+/// Whether `of` requests of `all` show that a greater share than is `allowed` is such: a breach is
+/// measurable from when on they do.
+pub fn is_exceeded(of: u64, all: u64, allowed: f64) -> bool {
+    of >= FEWEST && sequential::exceeds(of, all, allowed, FALSE_ALARMS)
+}
+
 /// What a pod that was not asked has answered may be anything, and what one had in hand that was
 /// started again it has not answered.
 fn judge_pods(baseline: &Window, now: &Window) -> Finding {
@@ -176,8 +183,7 @@ fn judge_errors(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Fin
         "{share}{silent}{refused}; at most {} is allowed",
         percent(allowed)
     );
-    let exceeded = sequential::exceeds(failed, asked, allowed, FALSE_ALARMS);
-    if exceeded && failed >= FEWEST {
+    if is_exceeded(failed, asked, allowed) {
         Finding::Breach(format!("errors: {told}"))
     } else if asked < thresholds.min_requests {
         let needed = thresholds.min_requests;
@@ -224,8 +230,7 @@ fn judge_latency(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Fi
     };
     let told = format!("{was}; at most {allowed:?} is allowed");
     let (bound, slower) = slower_than(&now.durations, allowed);
-    let exceeded = sequential::exceeds(slower, total, 1.0 - q, FALSE_ALARMS);
-    if exceeded && slower >= FEWEST {
+    if is_exceeded(slower, total, 1.0 - q) {
         let words = format!("latency: {name} over {bound:?} of {total} requests, {told}");
         Finding::Breach(words)
     } else if total < thresholds.min_requests.max(1) {

@@ -70,7 +70,8 @@ pub fn resident_mebibytes(pid: u32) -> Option<f64> {
     Some(kib as f64 / 1024.0)
 }
 
-fn high_water_kib(pid: u32) -> Option<u64> {
+/// The most that the process `pid` held so far, KiB; `None` where that cannot be told.
+pub(super) fn high_water_kib(pid: u32) -> Option<u64> {
     of_process(pid, "VmHWM:")
 }
 

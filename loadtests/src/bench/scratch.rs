@@ -16,7 +16,7 @@ use harness::process::bound::describe;
 use harness::report::Report;
 use harness::sweep;
 use harness::tiers::path_with;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::error::BenchError;
 use super::memory::Peak;
@@ -103,27 +103,9 @@ impl Scratch {
         target: &str,
         config: &Path,
     ) -> Result<Ran, BenchError> {
-        let console = self.console()?;
-        let own = std::env::current_exe().map_err(BenchError::file("find", Path::new("xtask")))?;
+        let words = [&[verb], scenarios_of(verb), &["--target", target]].concat();
         let begun = Instant::now();
-        let mut child = Command::new(&own)
-            .arg(verb)
-            .args(scenarios_of(verb))
-            .args(["--target", target, "--name", NAME])
-            .arg("--config")
-            .arg(config)
-            .arg("--home")
-            .arg(self.home.root())
-            .envs([path_with(&self.tools_dir)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(console)
-            // A group of its own: a terminal's Ctrl-C is for the benchmark. Killed, the
-            // command leaves its supervisor to take everything down.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(BenchError::file("start", &own))?;
+        let mut child = self.start(&words, config)?;
         let folder = EnvironmentFolder::of(&self.home, &self.name);
         let mut memory = Peak::of(child.id().unwrap_or_default(), folder);
         let ended = memory.during(tokio::time::timeout(LONGEST_ROUND, child.wait()));
@@ -143,6 +125,29 @@ impl Scratch {
         }
     }
 
+    /// Starts `cargo xtask` with these words, by this very executable.
+    pub fn start(&self, words: &[&str], config: &Path) -> Result<Child, BenchError> {
+        let console = self.console()?;
+        let own = std::env::current_exe().map_err(BenchError::file("find", Path::new("xtask")))?;
+        Command::new(&own)
+            .args(words)
+            .args(["--name", NAME])
+            .arg("--config")
+            .arg(config)
+            .arg("--home")
+            .arg(self.home.root())
+            .envs([path_with(&self.tools_dir)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(console)
+            // A group of its own: a terminal's Ctrl-C is for the benchmark. Killed, the
+            // command leaves its supervisor to take everything down.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(BenchError::file("start", &own))
+    }
+
     fn console_path(&self) -> PathBuf {
         self.home.root().join("console.log")
     }
@@ -153,7 +158,8 @@ impl Scratch {
         File::create(&path).map_err(BenchError::file("write", &path))
     }
 
-    fn did_not_hold(&self, verb: &'static str, how: String) -> BenchError {
+    /// The error for a command that did not do what it was to.
+    pub fn did_not_hold(&self, verb: &'static str, how: String) -> BenchError {
         let console = self.console_path();
         BenchError::Round {
             verb,
@@ -165,14 +171,14 @@ impl Scratch {
     }
 
     /// The folders of the runs there are.
-    fn runs(&self) -> Vec<PathBuf> {
+    pub fn runs(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.home.reports());
         let entries = entries.into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
 
     /// The report of the one run that was not there before.
-    fn report(&self, verb: &'static str, before: &[PathBuf]) -> Result<Report, BenchError> {
+    pub fn report(&self, verb: &'static str, before: &[PathBuf]) -> Result<Report, BenchError> {
         let reports = self.home.reports();
         let read = || {
             let mut runs = self.runs().into_iter();

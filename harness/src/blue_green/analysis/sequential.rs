@@ -37,45 +37,8 @@ pub(super) fn exceeds(of: u64, all: u64, share: f64, level: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand::rngs::StdRng;
-    use rand::{RngExt, SeedableRng};
 
     use super::*;
-
-    /// At each look, every second of these, so many more requests; the first look at which it is
-    /// said that more than 1 % failed, where `true_share` of them did.
-    fn first_alarm(random: &mut StdRng, true_share: f64, a_second: u64, looks: u64) -> Option<u64> {
-        let mut failed = 0;
-        (1..=looks).find(|look| {
-            failed += (0..a_second)
-                .filter(|_| random.random_bool(true_share))
-                .count() as u64;
-            exceeds(failed, look * a_second, 0.01, 0.005)
-        })
-    }
-
-    /// Over a whole analysis and the drain after it, at the very share that is allowed.
-    #[test]
-    fn a_good_version_is_taken_back_less_than_once_in_a_hundred_times() {
-        const RUNS: usize = 2_000;
-        for a_second in [5, 50, 200] {
-            let mut random = StdRng::seed_from_u64(a_second);
-            let alarms =
-                (0..RUNS).filter(|_| first_alarm(&mut random, 0.01, a_second, 30).is_some());
-            let alarms = alarms.count();
-            assert!(alarms * 100 <= RUNS, "{alarms} of {RUNS} at {a_second}/s");
-        }
-    }
-
-    /// 5 % more errors, at 50 requests a second.
-    #[test]
-    fn a_bad_version_is_found_within_ten_seconds() {
-        const RUNS: usize = 1_000;
-        let mut random = StdRng::seed_from_u64(5);
-        let found = (0..RUNS).filter(|_| first_alarm(&mut random, 0.06, 50, 10).is_some());
-        let found = found.count();
-        assert!(found * 100 >= RUNS * 99, "{found} of {RUNS}");
-    }
 
     proptest! {
         #[test]

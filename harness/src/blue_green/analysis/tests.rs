@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::traffic::Unread;
 use super::*;
 
-const THRESHOLDS: Thresholds = Thresholds {
+pub(super) const THRESHOLDS: Thresholds = Thresholds {
     min_requests: 100,
     max_error_share: 0.01,
     max_error_increase: 0.005,

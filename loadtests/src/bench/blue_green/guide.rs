@@ -1,55 +1,107 @@
 //! A release by the guide's script, by the node's own bash and kubectl: this machine needs
 //! neither.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use harness::kind::cluster::control_plane;
-use harness::subprocess::{self, SubprocessError};
+use harness::process::bound::describe;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
-use super::Quality;
 use super::ground::Ground;
+use super::{Quality, footprint};
 use crate::bench::error::BenchError;
 
 /// In the repository.
 const SCRIPT: &str = "loadtests/src/bench/blue_green/guide.sh";
 
-/// It waits 300 s for a rollout itself.
-const LONGEST: Duration = Duration::from_secs(400);
-
 /// What it ends with when it does not release.
 const REFUSED: i32 = 1;
 
-/// Releases `version`, which is to be kept where it is good, and refused where it is bad.
+/// For the engine to start something in the node.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Has the node's bash run the script, which goes in by its standard input, and tell its own
+/// process id there first.
+const RUN: &str = "exec docker exec --interactive --env KUBECONFIG=/etc/kubernetes/admin.conf \
+    \"$1\" sh -c 'echo $$ && exec bash -s -- \"$0\" \"$1\" > /dev/null' \"$2\" \"$3\" < \"$4\"";
+
+/// Releases `version`, which is to be kept where it is good, and refused where it is bad. The most
+/// memory that its bash held, and the largest kubectl.
 pub async fn release(
     ground: &Ground<'_>,
     version: &str,
     quality: Quality,
-) -> Result<(), BenchError> {
-    let ended = subprocess::run(&command(ground, version), LONGEST, &|_| ()).await;
-    match (quality, ended) {
-        (Quality::Good, Ok(())) => Ok(()),
-        (Quality::Bad, Err(SubprocessError::Failed { status, .. }))
-            if status.code() == Some(REFUSED) =>
-        {
-            Ok(())
-        }
-        (Quality::Bad, Ok(())) => Err(BenchError::release("the guide's script")(
-            "it kept a version that answers with 500",
-        )),
-        (_, Err(error)) => Err(error.into()),
+) -> Result<Option<f64>, BenchError> {
+    let mut script = Script::start(ground, version).await?;
+    let namespace = &ground.ours.cluster.namespace;
+    let bash = || footprint::called(&["bash", "-s", "--", namespace, version]);
+    let (ended, memory) = footprint::during(bash, script.child.wait()).await;
+    let ended = ended.map_err(failed)?;
+    match (quality, ended.code()) {
+        (Quality::Good, Some(0)) | (Quality::Bad, Some(REFUSED)) => Ok(memory),
+        _ => Err(failed(format!("of a {quality}: {}", describe(ended)))),
     }
 }
 
-/// The script goes in by its standard input.
+/// Has it release `version`, and kills its bash right after it has moved traffic away from
+/// `before`.
+pub async fn killed(ground: &Ground<'_>, version: &str, before: &str) -> Result<(), BenchError> {
+    let mut script = Script::start(ground, version).await?;
+    tokio::select! {
+        switched = ground.ours.switched(before) => { switched?; }
+        ended = script.child.wait() => {
+            return Err(failed(ended.map_or_else(|error| error.to_string(), describe)));
+        }
+    }
+    ground.in_node(&["kill", "-KILL", &script.process]).await?;
+    script.child.wait().await.map(drop).map_err(failed)
+}
+
+/// The script, under way.
+struct Script {
+    /// Ends with it.
+    child: Child,
+    /// The id of its bash, in the node.
+    process: String,
+}
+
+impl Script {
+    async fn start(ground: &Ground<'_>, version: &str) -> Result<Script, BenchError> {
+        let argv = command(ground, version);
+        let mut child = Command::new(&argv[0])
+            .args(&argv[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let output = child.stdout.take().ok_or_else(|| failed("it is mute"))?;
+        let mut process = String::new();
+        let mut output = BufReader::new(output);
+        let told = output.read_line(&mut process);
+        let told = timeout(STARTS_WITHIN, told).await.map_err(failed)?;
+        told.map_err(failed)?;
+        let process = process.trim().to_owned();
+        Ok(Script { child, process })
+    }
+}
+
 fn command(ground: &Ground<'_>, version: &str) -> Vec<String> {
-    let node = control_plane(&ground.place().name);
+    let node = control_plane(&ground.place.name);
     let script = ground.workspace.join(SCRIPT).display().to_string();
-    let run = "exec docker exec --interactive --env KUBECONFIG=/etc/kubernetes/admin.conf \
-               \"$1\" bash -s -- \"$2\" \"$3\" < \"$4\"";
-    let namespace = &ground.cluster.namespace;
+    let namespace = &ground.ours.cluster.namespace;
     ground
         .kind
-        .command(&["sh", "-c", run, "sh", &node, namespace, version, &script])
+        .command(&["sh", "-c", RUN, "sh", &node, namespace, version, &script])
+}
+
+fn failed<E: std::fmt::Display>(why: E) -> BenchError {
+    BenchError::release("the guide's script")(why)
 }
 
 #[cfg(test)]

@@ -1,118 +1,115 @@
-//! A release by our deployer.
+//! A release by our deployer, as it is typed: `cargo xtask blue-green deploy`.
 
-use harness::blue_green::lock::Holder;
-use harness::blue_green::{Ask, Conclusion, Deployer, Event, Happened, ProbeFrom, Step};
-use tokio_util::sync::CancellationToken;
+use harness::blue_green::Step;
+use harness::process::bound::describe;
+use harness::report::StageReport;
+use tokio::process::Child;
 
-use super::Quality;
-use super::ground::{Ground, SERVICE};
+use super::ground::Ground;
+use super::{Quality, SERVICE, footprint};
 use crate::bench::error::BenchError;
 
-/// The id of the benchmark's releases, and of who holds their lock.
-const RELEASE: &str = "bench";
+const VERB: &str = "blue-green";
+
+/// What it ends with where a version did not hold and was taken back.
+const TAKEN_BACK: i32 = 1;
 
 /// How long a release was at what is not the deployer's to make shorter, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spans {
     /// From when it asks for the new pods until it sees their rollout complete.
     pub come_up: f64,
-    /// From when it sends the old pods away until it sees that none is left.
+    /// From when it sends the old pods away until none is left.
     pub end: f64,
 }
 
 impl Spans {
-    /// Between the deployer's own events; none of a release that did not come to its end.
-    pub fn of(events: &[Event]) -> Option<Spans> {
-        let at = |wanted: fn(&Happened) -> bool| {
-            let event = events.iter().find(|it| wanted(&it.what));
-            event.map(|it| it.at)
-        };
-        let began = |step: Step| {
-            let its = |it: &&Event| it.what == Happened::Began { step };
-            events.iter().find(its).map(|it| it.at)
-        };
-        let retired = at(|it| matches!(it, Happened::Retired { .. }));
-        let millis = |from: jiff::Timestamp, to: jiff::Timestamp| {
-            to.duration_since(from).as_secs_f64() * 1000.0
+    /// Of the steps of its report; none of a release that did not come to its end.
+    pub fn of(stages: &[StageReport]) -> Option<Spans> {
+        let millis = |wanted: Step| {
+            let mut steps = stages.iter().flat_map(|stage| &stage.steps);
+            let step = steps.find(|it| it.step == wanted.to_string());
+            step.map(|it| it.millis as f64)
         };
         Some(Spans {
-            come_up: millis(began(Step::BringUp)?, began(Step::Check)?),
-            end: millis(began(Step::Retire)?, retired?),
+            come_up: millis(Step::BringUp)?,
+            end: millis(Step::Retire)?,
         })
     }
 }
 
 /// Releases `version`, which is to be kept where it is good, and taken back where it is bad.
+/// What it was made of, and the most memory that the command held.
 pub async fn release(
     ground: &Ground<'_>,
     version: &str,
     quality: Quality,
-) -> Result<Option<Spans>, BenchError> {
-    let deployer = Deployer {
-        cluster: &ground.cluster,
-        service: SERVICE,
-        policy: ground.policy(),
-        smoke: ground.smoke(),
-        probe_from: ProbeFrom::Nowhere,
-        holder: Holder::this(RELEASE),
-        release: RELEASE.to_owned(),
-        called_off: CancellationToken::new(),
-    };
-    let mut events = Vec::new();
-    let manual = false;
-    let concluded = deployer
-        .run(
-            Ask::Deploy { version, manual },
-            &mut async |event: &Event| events.push(event.clone()),
-        )
-        .await;
-    let concluded = concluded.map_err(BenchError::release("our deployer"))?;
-    match (quality, &concluded) {
-        (Quality::Good, Conclusion::Released { .. })
-        | (
-            Quality::Bad,
-            Conclusion::Reverted {
-                inconclusive: false,
-                ..
-            },
-        ) => Ok(Spans::of(&events)),
-        (_, other) => Err(BenchError::release("our deployer")(format!(
-            "a {quality} ended as {other:?}"
-        ))),
+) -> Result<(Option<Spans>, Option<f64>), BenchError> {
+    let scratch = ground.scratch;
+    let before = scratch.runs();
+    let mut child = start(ground, version)?;
+    let pid = child.id();
+    let (ended, memory) = footprint::during(|| pid, child.wait()).await;
+    let ended = ended.map_err(BenchError::release("our deployer"))?;
+    let report = scratch.report(VERB, &before)?;
+    match (quality, ended.code()) {
+        (Quality::Good, Some(0)) => Ok((Spans::of(&report.stages), memory)),
+        (Quality::Bad | Quality::OneInTen, Some(TAKEN_BACK)) => Ok((None, memory)),
+        _ => Err(scratch.did_not_hold(VERB, format!("of a {quality}: {}", describe(ended)))),
     }
+}
+
+/// Has it release `version`, and kills it right after it has moved traffic away from `before`.
+pub async fn killed(ground: &Ground<'_>, version: &str, before: &str) -> Result<(), BenchError> {
+    let mut child = start(ground, version)?;
+    tokio::select! {
+        switched = ground.ours.switched(before) => { switched?; }
+        ended = child.wait() => {
+            let how = ended.map_or_else(|error| error.to_string(), describe);
+            return Err(ground.scratch.did_not_hold(VERB, how));
+        }
+    }
+    let killed = child.kill().await;
+    killed.map_err(BenchError::release("killing our deployer"))
+}
+
+fn start(ground: &Ground<'_>, version: &str) -> Result<Child, BenchError> {
+    let words = [VERB, "deploy", "--service", SERVICE, "--version", version];
+    ground.scratch.start(&words, &ground.config)
 }
 
 #[cfg(test)]
 mod tests {
-    use harness::blue_green::Colour;
+    use harness::report::{StageEnd, StepReport};
+    use harness::run::event::Stage;
 
     use super::*;
 
-    fn at(second: i64, what: Happened) -> Event {
-        let at = jiff::Timestamp::from_second(1_800_000_000 + second).unwrap();
-        Event { at, what }
+    fn deploy(steps: &[(&str, u64)]) -> [StageReport; 1] {
+        let steps = steps.iter().map(|(step, millis)| StepReport {
+            step: (*step).to_owned(),
+            start_millis: 0,
+            millis: *millis,
+        });
+        [StageReport {
+            stage: Stage::Deploy,
+            start_millis: 0,
+            millis: 60_000,
+            end: StageEnd::Done,
+            steps: steps.collect(),
+            notes: Vec::new(),
+        }]
     }
 
     #[test]
     fn pods_come_up_in_the_one_step_and_end_in_the_other() {
-        let mut events = vec![
-            at(
-                1,
-                Happened::Began {
-                    step: Step::BringUp,
-                },
-            ),
-            at(8, Happened::Began { step: Step::Check }),
-            at(9, Happened::Began { step: Step::Switch }),
-            at(50, Happened::Began { step: Step::Retire }),
-        ];
-        assert_eq!(Spans::of(&events), None, "it has not come to its end");
-        let colour = Colour::Blue;
-        events.push(at(59, Happened::Retired { colour }));
+        let mut of = vec![("bring-up", 7_000), ("check", 50), ("switch", 10_000)];
+        assert_eq!(Spans::of(&deploy(&of)), None, "it has not come to its end");
+        of.push(("retire", 9_000));
         let expected = Spans {
             come_up: 7_000.0,
             end: 9_000.0,
         };
-        assert_eq!(Spans::of(&events), Some(expected));
+        assert_eq!(Spans::of(&deploy(&of)), Some(expected));
     }
 }

@@ -1,5 +1,6 @@
 //! What users saw of a release, by who answered them: the same for whoever released.
 
+use harness::blue_green::analysis;
 use harness::prober::{Answer, Cut, Figures, Moments, Phases, Recording};
 
 /// What users saw of a release.
@@ -13,13 +14,17 @@ pub struct Told {
     /// From the first to the last answer of the new version that was not good, milliseconds;
     /// none where there is none.
     pub revert: Option<f64>,
+    /// The same, from when on its answers showed for certain that too many of them fail; none where
+    /// they never did.
+    pub once_measurable: Option<f64>,
     /// Why all this says nothing, unless it does: it may be the prober's own doing.
     pub behind: Option<String>,
 }
 
 impl Told {
-    /// Reads what was recorded while `old` became `new`.
-    pub fn of(recording: &Recording, old: &str, new: &str) -> Told {
+    /// Reads what was recorded while `old` became `new`, of whose requests a share of `allowed` may
+    /// fail.
+    pub fn of(recording: &Recording, old: &str, new: &str, allowed: f64) -> Told {
         // Only as a whole: who switched when is not asked, but seen.
         let moments = Moments {
             patch: recording.began,
@@ -40,6 +45,10 @@ impl Told {
                 first(by(new).filter(|it| it.failed())),
                 last(by(new).filter(|it| it.failed())),
             ),
+            once_measurable: between(
+                measurable(by(new).collect(), allowed),
+                last(by(new).filter(|it| it.failed())),
+            ),
             behind: recording.inconclusive(),
         }
     }
@@ -48,6 +57,18 @@ impl Told {
     pub fn counted(&self) -> Option<&Told> {
         self.behind.is_none().then_some(self)
     }
+}
+
+/// When it was certain that more than a share of `allowed` fails: by the test of our deployer, asked
+/// after each answer.
+fn measurable(mut answers: Vec<&Answer>, allowed: f64) -> Option<u64> {
+    answers.sort_by_key(|it| it.ended());
+    let mut failed = 0;
+    let certain = (1..).zip(answers).find(|(asked, answer)| {
+        failed += u64::from(answer.failed());
+        analysis::is_exceeded(failed, *asked, allowed)
+    });
+    certain.map(|(_, answer)| answer.ended())
 }
 
 fn first<'a>(answers: impl Iterator<Item = &'a Answer>) -> Option<u64> {
@@ -103,7 +124,7 @@ mod tests {
             lost: 0,
             clock: None,
         };
-        Told::of(&recording, "v1", "v2")
+        Told::of(&recording, "v1", "v2", 0.01)
     }
 
     #[test]
@@ -140,6 +161,23 @@ mod tests {
             answer(500, "v1", 200),
         ]);
         assert_eq!(reverted.revert, Some(400.0));
+    }
+
+    /// The third of them fails, and two more with the old version between: by then it is certain.
+    #[test]
+    fn a_breach_is_measurable_when_chance_is_no_answer() {
+        let reverted = told(vec![
+            answer(10, "v2", 200),
+            answer(20, "v2", 500),
+            answer(25, "v1", 500),
+            answer(30, "v2", 500),
+            answer(40, "v2", 500),
+            answer(440, "v2", 500),
+        ]);
+        assert_eq!(reverted.once_measurable, Some(400.0));
+        assert_eq!(reverted.revert, Some(420.0));
+        let chance = told(vec![answer(10, "v2", 200), answer(20, "v2", 500)]);
+        assert_eq!(chance.once_measurable, None);
     }
 
     #[test]

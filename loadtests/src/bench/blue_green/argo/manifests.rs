@@ -1,0 +1,199 @@
+//! The service as a Rollout: the pods of its chart, and what they need, in another namespace.
+
+use std::collections::BTreeSet;
+
+use harness::blue_green::Policy;
+use harness::blue_green::colour::TRACK;
+use harness::blue_green::objects::VERSION;
+use harness::kind::release;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::networking::v1::Ingress;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{NAMESPACE, PATH, SERVICE, failed};
+use crate::bench::blue_green::ground::{Ground, PODS};
+use crate::bench::blue_green::site::Site;
+use crate::bench::error::BenchError;
+
+/// The Service that shows the version without traffic.
+const PREVIEW: &str = "market-data-service-preview";
+
+/// What tells it whether a version holds.
+const ANALYSIS: &str = "failed-share";
+
+/// The objects of a service, as those of Argo Rollouts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifests {
+    /// What pods and ingress need, as it is.
+    copied: Vec<Value>,
+    ingress: Value,
+    service: Value,
+    pod: Value,
+    analysis: Value,
+    /// From the switch until the old pods go, seconds.
+    scale_down_delay: u64,
+}
+
+impl Manifests {
+    /// Of what is live there. The analysis asks `url`.
+    pub async fn of(ground: &Ground<'_>, url: &str) -> Result<Manifests, BenchError> {
+        let from = &ground.ours;
+        let live = from.selected().await?;
+        let deployment: Value = read::<Deployment>(from, &format!("{SERVICE}-{live}")).await?;
+        let pod = pod(&deployment["spec"]["template"]);
+        let ingress = read::<Ingress>(from, SERVICE).await?;
+        let mut copied = vec![service_account(&pod)];
+        for name in names(&pod, "/envFrom", "configMapRef") {
+            copied.push(copy(&read::<ConfigMap>(from, &name).await?));
+        }
+        let secrets = [names(&pod, "/env", "secretKeyRef"), tls_secrets(&ingress)];
+        for name in secrets.into_iter().flatten().collect::<BTreeSet<_>>() {
+            copied.push(copy(&read::<Secret>(from, &name).await?));
+        }
+        let policy = ground.policy();
+        Ok(Manifests {
+            copied,
+            ingress: elsewhere(&ingress),
+            service: read::<Service>(from, SERVICE).await?,
+            pod,
+            analysis: analysis(url, policy),
+            scale_down_delay: (policy.watch + policy.drain).as_secs(),
+        })
+    }
+
+    /// All but the Rollout.
+    pub fn around(&self) -> Vec<Value> {
+        let services = [SERVICE, PREVIEW].map(|name| {
+            let ports = &self.service["spec"]["ports"];
+            json!({
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {
+                    "selector": {"app.kubernetes.io/name": SERVICE},
+                    "ports": ports,
+                },
+            })
+        });
+        let mut around = self.copied.clone();
+        around.extend(services);
+        around.extend([self.ingress.clone(), self.analysis.clone()]);
+        around
+    }
+
+    /// The Rollout, of this version.
+    pub fn rollout(&self, version: &str) -> Value {
+        let mut pod = self.pod.clone();
+        pod["metadata"]["labels"][VERSION] = json!(version);
+        pod["spec"]["containers"][0]["image"] = json!(release::image(version));
+        json!({
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Rollout",
+            "metadata": {"name": SERVICE, "namespace": NAMESPACE},
+            "spec": {
+                "replicas": PODS,
+                "selector": {"matchLabels": {"app.kubernetes.io/name": SERVICE}},
+                "template": pod,
+                "strategy": {"blueGreen": {
+                    "activeService": SERVICE,
+                    "previewService": PREVIEW,
+                    "autoPromotionEnabled": true,
+                    "postPromotionAnalysis": {"templates": [{"templateName": ANALYSIS}]},
+                    "scaleDownDelaySeconds": self.scale_down_delay,
+                }},
+            },
+        })
+    }
+}
+
+/// As often and as long as our deployer looks. A second with too many failed requests is enough:
+/// what chance does is not asked.
+fn analysis(url: &str, policy: &Policy) -> Value {
+    let allowed = policy.thresholds.max_error_share;
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "AnalysisTemplate",
+        "metadata": {"name": ANALYSIS, "namespace": NAMESPACE},
+        "spec": {"metrics": [{
+            "name": ANALYSIS,
+            "interval": "1s",
+            "count": policy.watch.as_secs(),
+            "failureLimit": 0,
+            "successCondition": format!("result.failed <= {allowed} * result.requests"),
+            "provider": {"web": {"url": url, "timeoutSeconds": 2, "jsonPath": "{$}"}},
+        }]},
+    })
+}
+
+/// The chart's pod: without its colour, and without a spread over nodes, of which there is one.
+fn pod(template: &Value) -> Value {
+    let mut pod = template.clone();
+    let labels = pod["metadata"]["labels"].as_object_mut();
+    labels.map(|labels| labels.remove(TRACK));
+    let spec = pod["spec"].as_object_mut();
+    spec.map(|spec| spec.remove("topologySpreadConstraints"));
+    pod
+}
+
+/// The Ingress, for another path and namespace.
+fn elsewhere(ingress: &Value) -> Value {
+    let mut it = copy(ingress);
+    it["metadata"]["annotations"] = ingress["metadata"]["annotations"].clone();
+    let prefix = PATH.rsplit_once('/').map_or(PATH, |(prefix, _)| prefix);
+    let path = format!("{prefix}(/|$)(.*)");
+    it["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(path);
+    it
+}
+
+fn service_account(pod: &Value) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": pod["spec"]["serviceAccountName"], "namespace": NAMESPACE},
+    })
+}
+
+/// The objects that the container has its environment from.
+fn names(pod: &Value, list: &str, by: &str) -> BTreeSet<String> {
+    let container = &pod["spec"]["containers"][0];
+    let entries = container.pointer(list).and_then(Value::as_array);
+    let entries = entries.into_iter().flatten();
+    entries
+        .filter_map(|entry| {
+            let named = entry.get(by).or_else(|| entry.get("valueFrom")?.get(by));
+            named?.get("name")?.as_str().map(str::to_owned)
+        })
+        .collect()
+}
+
+fn tls_secrets(ingress: &Value) -> BTreeSet<String> {
+    let tls = ingress["spec"]["tls"].as_array();
+    let names = tls.into_iter().flatten();
+    names
+        .filter_map(|it| it["secretName"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The same object, of nobody, in the namespace of Argo Rollouts.
+fn copy(object: &Value) -> Value {
+    let mut copy = object.clone();
+    copy["metadata"] = json!({"name": object["metadata"]["name"], "namespace": NAMESPACE});
+    copy.as_object_mut().map(|it| it.remove("status"));
+    copy
+}
+
+async fn read<K>(from: &Site, name: &str) -> Result<Value, BenchError>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize,
+    K::DynamicType: Default,
+{
+    let found = from.api::<K>().get(name).await.map_err(failed)?;
+    serde_json::to_value(found).map_err(failed)
+}

@@ -1,0 +1,120 @@
+//! What users have seen lately, for Argo Rollouts to ask: where it runs in the cluster, the
+//! benchmark tells it on the gateway of the nodes' network.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use harness::prober::Counted;
+use hyper::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Response, header};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::traffic::Traffic;
+use crate::bench::error::BenchError;
+
+/// For one who asks to do so.
+const ANSWERING: Duration = Duration::from_secs(1);
+
+/// Tells how many requests there were since it was asked last, and how many of them failed.
+pub struct ErrorShare {
+    listener: TcpListener,
+    /// Where it is asked.
+    pub url: String,
+}
+
+impl ErrorShare {
+    /// Takes a port of this address.
+    pub async fn listen(address: IpAddr) -> Result<ErrorShare, std::io::Error> {
+        let listener = TcpListener::bind((address, 0)).await?;
+        let url = format!("http://{}/", listener.local_addr()?);
+        Ok(ErrorShare { listener, url })
+    }
+
+    /// Tells of `traffic` while `work` goes on.
+    pub async fn told_during<T>(
+        &self,
+        traffic: &Traffic,
+        work: impl Future<Output = Result<T, BenchError>>,
+    ) -> Result<T, BenchError> {
+        tokio::select! {
+            done = work => done,
+            failed = self.tell(|| traffic.so_far()) => {
+                Err(BenchError::release("telling the error share")(failed))
+            }
+        }
+    }
+
+    /// Until it cannot be asked any more: why.
+    async fn tell(&self, so_far: impl Fn() -> Counted) -> std::io::Error {
+        let mut last = so_far();
+        loop {
+            let connection = match self.listener.accept().await {
+                Ok((connection, _)) => connection,
+                Err(error) => return error,
+            };
+            let now = so_far();
+            let told = json!({
+                "requests": now.good + now.failed - last.good - last.failed,
+                "failed": now.failed - last.failed,
+            });
+            last = now;
+            let told = told.to_string();
+            let answer = service_fn(async |_| {
+                let answer = Response::builder()
+                    .header(CONTENT_TYPE, "application/json")
+                    .header(header::CONNECTION, "close")
+                    .body(told.clone());
+                Ok::<_, Infallible>(answer.unwrap_or_default())
+            });
+            let answering = http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(connection), answer);
+            // One that goes away before it is answered, or asks nothing, asks again.
+            let _ = timeout(ANSWERING, answering).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_is_told_what_happened_since_the_last() {
+        let it = ErrorShare::listen(IpAddr::from([127, 0, 0, 1])).await;
+        let it = it.unwrap();
+        let good = Cell::new(100);
+        let so_far = || Counted {
+            good: good.get(),
+            failed: good.get() / 10,
+            ..Counted::default()
+        };
+        let ask = async || {
+            let answer = reqwest::get(&it.url).await.unwrap();
+            let text = answer.text().await.unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        };
+        let asked = async {
+            good.set(300);
+            let first = ask().await;
+            let second = ask().await;
+            good.set(310);
+            [first, second, ask().await]
+        };
+        let told = tokio::select! {
+            told = asked => told,
+            failed = it.tell(so_far) => panic!("{failed}"),
+        };
+        // The first is told of all since somebody listens.
+        assert_eq!(told[1], json!({"requests": 0, "failed": 0}));
+        assert_eq!(told[2], json!({"requests": 11, "failed": 1}));
+    }
+}
