@@ -1,18 +1,13 @@
 //! What users have seen lately, for Argo Rollouts to ask: where it runs in the cluster, the
 //! benchmark tells it on the gateway of the nodes' network.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use harness::prober::Counted;
-use hyper::header::CONTENT_TYPE;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Response, header};
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::traffic::Traffic;
@@ -64,21 +59,27 @@ impl ErrorShare {
                 "failed": now.failed - last.failed,
             });
             last = now;
-            let told = told.to_string();
-            let answer = service_fn(async |_| {
-                let answer = Response::builder()
-                    .header(CONTENT_TYPE, "application/json")
-                    .header(header::CONNECTION, "close")
-                    .body(told.clone());
-                Ok::<_, Infallible>(answer.unwrap_or_default())
-            });
-            let answering = http1::Builder::new()
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(connection), answer);
             // One that goes away before it is answered, or asks nothing, asks again.
-            let _ = timeout(ANSWERING, answering).await;
+            let _ = timeout(ANSWERING, answer(connection, &told.to_string())).await;
         }
     }
+}
+
+/// Whatever is asked, and once for each connection.
+async fn answer(mut connection: TcpStream, told: &str) -> std::io::Result<()> {
+    let mut lines = BufReader::new(&mut connection).lines();
+    while lines
+        .next_line()
+        .await?
+        .is_some_and(|line| !line.is_empty())
+    {}
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{told}",
+        told.len()
+    );
+    connection.write_all(answer.as_bytes()).await?;
+    connection.shutdown().await
 }
 
 #[cfg(test)]
