@@ -57,7 +57,7 @@ pub enum Figure {
     Kind,
     /// What the prober costs at 2,000 requests/s, and how late it is then.
     Prober,
-    /// A service released blue-green, by our deployer and by the guide's script.
+    /// A service released blue-green, by our deployer, by Argo Rollouts and by the guide's script.
     BlueGreen,
     /// The open-model engine beside other load generators, and its verdicts.
     Load,

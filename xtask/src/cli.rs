@@ -639,7 +639,8 @@ pub enum Figure {
     Kind,
     /// The prober at 2,000 requests/s: CPU time and lag of its own; needs Linux
     Prober,
-    /// A release on a cluster under 200 requests/s, by our deployer and by the guide's script
+    /// A release on a cluster under 200 requests/s, by our deployer, Argo Rollouts and the guide's
+    /// script
     BlueGreen,
     /// The load engine beside wrk, oha, k6 and Goose; its memory and its verdicts; needs Linux
     Load,

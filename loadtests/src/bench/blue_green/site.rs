@@ -150,3 +150,33 @@ fn is_ready(pod: &Pod) -> bool {
     let mut ready = conditions.filter(|it| it.type_ == "Ready");
     ready.any(|it| it.status == "True")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_is_one_version_alone_and_ready() {
+        let alone = Pods {
+            version: Some("v2".into()),
+            selected: 2,
+            ready: 2,
+            others: 0,
+        };
+        assert!(alone.at_rest());
+        let ending = Pods {
+            others: 1,
+            ..alone.clone()
+        };
+        let starting = Pods {
+            ready: 1,
+            ..alone.clone()
+        };
+        let gone = Pods {
+            selected: 0,
+            ready: 0,
+            ..alone
+        };
+        assert!(![ending, starting, gone].iter().any(Pods::at_rest));
+    }
+}

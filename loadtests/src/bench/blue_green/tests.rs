@@ -13,7 +13,7 @@ use crate::bench::machine::Machine;
 use crate::bench::results::Results;
 use crate::bench::{Outcome, exit_code};
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         lease: Duration::from_secs(30),
         green_ready: Duration::from_secs(120),

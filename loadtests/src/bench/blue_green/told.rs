@@ -14,8 +14,8 @@ pub struct Told {
     /// From the first to the last answer of the new version that was not good, milliseconds;
     /// none where there is none.
     pub revert: Option<f64>,
-    /// The same, from when on its answers showed for certain that too many of them fail; none where
-    /// they never did.
+    /// The same, from when on its answers showed for certain that too many of them fail; 0 where it
+    /// was taken back before they did.
     pub once_measurable: Option<f64>,
     /// Why all this says nothing, unless it does: it may be the prober's own doing.
     pub behind: Option<String>,
@@ -38,17 +38,15 @@ impl Told {
             let answers = recording.answers.iter();
             answers.filter(move |it| it.version() == Some(version))
         };
+        let last_failed = last(by(new).filter(|it| it.failed()));
         Told {
             figures: whole,
             switch: between(first(by(new)), last(by(old))),
-            revert: between(
-                first(by(new).filter(|it| it.failed())),
-                last(by(new).filter(|it| it.failed())),
-            ),
-            once_measurable: between(
-                measurable(by(new).collect(), allowed),
-                last(by(new).filter(|it| it.failed())),
-            ),
+            revert: between(first(by(new).filter(|it| it.failed())), last_failed),
+            once_measurable: last_failed.map(|last| {
+                let measurable = measurable(by(new).collect(), allowed);
+                between(measurable, Some(last)).unwrap_or_default()
+            }),
             behind: recording.inconclusive(),
         }
     }
@@ -176,8 +174,9 @@ mod tests {
         ]);
         assert_eq!(reverted.once_measurable, Some(400.0));
         assert_eq!(reverted.revert, Some(420.0));
-        let chance = told(vec![answer(10, "v2", 200), answer(20, "v2", 500)]);
-        assert_eq!(chance.once_measurable, None);
+        let sooner = told(vec![answer(10, "v2", 200), answer(20, "v2", 500)]);
+        assert_eq!(sooner.once_measurable, Some(0.0), "taken back before that");
+        assert_eq!(told(vec![answer(10, "v2", 200)]).once_measurable, None);
     }
 
     #[test]

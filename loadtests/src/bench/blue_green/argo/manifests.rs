@@ -197,3 +197,98 @@ where
     let found = from.api::<K>().get(name).await.map_err(failed)?;
     serde_json::to_value(found).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::blue_green::tests::policy;
+
+    /// As the chart has it, in short.
+    fn template() -> Value {
+        json!({
+            "metadata": {"labels": {
+                "app.kubernetes.io/name": SERVICE,
+                "app.kubernetes.io/version": "v1",
+                "trii.co/track": "blue",
+            }},
+            "spec": {
+                "serviceAccountName": SERVICE,
+                "topologySpreadConstraints": [{"topologyKey": "kubernetes.io/hostname"}],
+                "containers": [{
+                    "name": SERVICE,
+                    "image": "trii-rehearsal/platform:v1",
+                    "envFrom": [{"configMapRef": {"name": "market-data-service-0123456789"}}],
+                    "env": [
+                        {"name": "SERVICE_VERSION", "valueFrom": {"fieldRef": {
+                            "fieldPath": "metadata.labels['app.kubernetes.io/version']"}}},
+                        {"name": "REDIS_URL", "valueFrom": {"secretKeyRef": {
+                            "name": "platform-secrets", "key": "redis"}}},
+                    ],
+                    "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "metrics"}},
+                }],
+            },
+        })
+    }
+
+    fn ingress() -> Value {
+        json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {
+                "name": SERVICE, "namespace": "trii-platform", "uid": "1",
+                "annotations": {"nginx.ingress.kubernetes.io/rewrite-target": "/$2"},
+            },
+            "spec": {
+                "tls": [{"secretName": "trii-tls", "hosts": ["api.trii.co"]}],
+                "rules": [{"host": "api.trii.co", "http": {"paths": [
+                    {"path": "/market-data(/|$)(.*)", "pathType": "ImplementationSpecific"},
+                ]}}],
+            },
+            "status": {"loadBalancer": {}},
+        })
+    }
+
+    fn manifests() -> Manifests {
+        let pod = pod(&template());
+        Manifests {
+            copied: vec![service_account(&pod)],
+            ingress: elsewhere(&ingress()),
+            service: json!({"spec": {"ports": [{"name": "http", "port": 8000}]}}),
+            pod,
+            analysis: analysis("http://172.18.0.1:4000/", &policy()),
+            scale_down_delay: 30,
+        }
+    }
+
+    #[test]
+    fn a_rollout_is_the_charts_pods_in_the_version_that_is_asked_for() {
+        let rollout = serde_json::to_string_pretty(&manifests().rollout("v2"));
+        insta::assert_snapshot!(rollout.unwrap());
+    }
+
+    #[test]
+    fn around_it_stands_what_pods_and_users_need() {
+        let around = serde_json::to_string_pretty(&manifests().around());
+        insta::assert_snapshot!(around.unwrap());
+    }
+
+    #[test]
+    fn what_pods_and_ingress_name_is_found() {
+        let template = template();
+        let config_maps = names(&template, "/envFrom", "configMapRef");
+        let config_maps: Vec<_> = config_maps.iter().map(String::as_str).collect();
+        assert_eq!(config_maps, ["market-data-service-0123456789"]);
+        let secrets = names(&template, "/env", "secretKeyRef");
+        assert!(secrets.contains("platform-secrets") && secrets.len() == 1);
+        assert!(tls_secrets(&ingress()).contains("trii-tls"));
+    }
+
+    #[test]
+    fn a_copy_is_of_nobody() {
+        let copy = copy(&ingress());
+        let metadata = json!({"name": SERVICE, "namespace": NAMESPACE});
+        assert_eq!(copy["metadata"], metadata);
+        assert_eq!(copy.get("status"), None);
+        assert_eq!(copy["spec"], ingress()["spec"]);
+    }
+}
