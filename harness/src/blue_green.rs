@@ -392,7 +392,7 @@ impl Deployer<'_> {
             at: Timestamp::now(),
         };
         RequestMap::of(self.cluster, self.service)
-            .put(Some(&request))
+            .put(&request)
             .await?;
         let text = format!("{} is at work on it, and is asked to {wanted}", held.holder);
         observe(&Event::now(Happened::Progress { text })).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -84,14 +84,13 @@ impl RequestMap {
         format!("{}-request", objects::kept_in(&self.service))
     }
 
-    /// Writes a request over whatever was asked before; none takes it away.
+    /// Writes a request over whatever was asked before.
     ///
     /// # Errors
     /// What the API server said.
-    pub async fn put(&self, request: Option<&Request>) -> Result<(), BlueGreenError> {
+    pub async fn put(&self, request: &Request) -> Result<(), BlueGreenError> {
         let name = self.name();
-        let text = request.map(serde_json::to_string).transpose();
-        let text = text.map_err(|error| BlueGreenError::Record {
+        let text = serde_json::to_string(request).map_err(|error| BlueGreenError::Record {
             object: format!("configmap/{name}"),
             reason: error.to_string(),
         })?;
@@ -101,7 +100,7 @@ impl RequestMap {
                 labels: Some(objects::labels(&self.service)),
                 ..ObjectMeta::default()
             },
-            data: text.map(|text| [(REQUEST.to_owned(), text)].into()),
+            data: Some([(REQUEST.to_owned(), text)].into()),
             ..ConfigMap::default()
         };
         let how = PostParams {
@@ -114,6 +113,22 @@ impl RequestMap {
                     self.api.create(&how, &map).await
                 }
                 written => written,
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Nothing is asked any more.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn clear(&self) -> Result<(), BlueGreenError> {
+        let (name, how) = (self.name(), DeleteParams::default());
+        patiently("delete the request", async || {
+            match self.api.delete(&name, &how).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                deleted => deleted.map(drop),
             }
         })
         .await?;

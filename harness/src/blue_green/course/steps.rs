@@ -169,7 +169,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         // Whoever promotes it must not be told to pause again.
         self.requests = None;
         if self.request_map().read(&record.release).await?.is_some() {
-            self.request_map().put(None).await?;
+            self.request_map().clear().await?;
         }
         self.tell(Happened::AtGate {
             version: version.clone(),
