@@ -206,6 +206,12 @@ impl Ground<'_> {
             .await
     }
 
+    /// The pods behind the active Service.
+    pub async fn endpoints(&self) -> Done<Vec<(String, bool)>> {
+        let endpoints = self.objects().endpoints(SERVICE).await;
+        endpoints.map_err(|error| self.trouble("endpoints", error))
+    }
+
     /// Has a pod be at fault from now on, as `PUT /faults` does.
     pub async fn put_faults(&self, pod: &str, faults: &Value) -> Done {
         let namespace = &self.cluster.namespace;

@@ -1,7 +1,10 @@
 //! SCENARIOS 3: the new version is up and not switched to: only the preview shows it.
 
+use std::time::Duration;
+
 use harness::blue_green::{Ask, Conclusion, Event};
 use harness::run::RunFolderError;
+use harness::wait::{self, Observation};
 use tokio_util::sync::CancellationToken;
 
 use super::ground::{Done, Ground};
@@ -32,9 +35,10 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         })
         .await?;
     if up.is_some() {
-        if ground.subject.sabotage {
-            // Both colours behind the active Service.
-            let _ = ground.select(None).await;
+        if ground.subject.sabotage
+            && let Err(mismatch) = both_are_active(ground).await
+        {
+            super::cannot(scenario, "both colours are behind the Service", mismatch).await?;
         }
         let old = &status.colours[0].version;
         answers_only(
@@ -54,6 +58,23 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
     let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());
     let aborted = deployer.run(Ask::Abort, &mut observe).await;
     super::taken_back(ground, scenario, aborted, &status).await
+}
+
+/// Sabotage: the active Service leads to both colours.
+async fn both_are_active(ground: &Ground<'_>) -> Done {
+    let before = ground.endpoints().await?.len();
+    ground.select(None).await?;
+    let both = wait::until(
+        "both colours are behind the active Service",
+        Duration::from_secs(20),
+        Duration::from_millis(200),
+        async || match ground.endpoints().await {
+            Ok(now) if now.len() > before => Observation::Ready(()),
+            Ok(now) => Observation::NotYet(format!("{now:?}")),
+            Err(mismatch) => Observation::NotYet(mismatch.seen),
+        },
+    );
+    both.await.map_err(|error| ground.trouble("both", error))
 }
 
 async fn answers_only(

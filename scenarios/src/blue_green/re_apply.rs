@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use harness::blue_green::Colour;
+use harness::blue_green::colour::TRACK;
 use harness::run::RunFolderError;
 use harness::wait::{self, Observation};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -40,11 +41,7 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
         Ok(guarded) => guarded,
         Err(mismatch) => return super::cannot(scenario, "nobody guards", mismatch).await,
     };
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
-        "spec": {"selector": {"trii.co/track": "blue"}},
-    });
-    let applied = apply::<Service>(ground, SERVICE, &service).await;
+    let applied = service_to_blue(ground).await;
     refused(
         ground,
         scenario,
@@ -100,6 +97,20 @@ async fn green_is_live(
     let _ = load.end().await;
     let live = super::is_live(ground, scenario, "green is live", tried.concluded).await?;
     Ok(live.is_some())
+}
+
+/// The Service of the first install, which selects blue.
+async fn service_to_blue(ground: &Ground<'_>) -> Result<(), kube::Error> {
+    let now = ground.api::<Service>().get(SERVICE).await?;
+    let selector = now.spec.and_then(|it| it.selector);
+    // Applied, it is replaced as a whole.
+    let mut selector = selector.unwrap_or_default();
+    selector.insert(TRACK.to_owned(), Colour::Blue.name().to_owned());
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
+        "spec": {"selector": selector},
+    });
+    apply::<Service>(ground, SERVICE, &service).await
 }
 
 /// The Deployment of the first install, which has green at 0.

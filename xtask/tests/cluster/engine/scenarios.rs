@@ -115,7 +115,7 @@ fn each_reports_its_sabotage() {
         let scenario = scenarios.iter().find(|it| it["scenario"] == name).unwrap();
         let mut checks = scenario["checks"].as_array().unwrap().iter();
         let is_told = checks.any(|it| {
-            let is_it = it["claim"].as_str().unwrap().starts_with(claim);
+            let is_it = it["name"].as_str().unwrap().starts_with(claim);
             is_it && it["outcome"]["result"] == "failed"
         });
         assert!(is_told, "{name} does not notice:\n{}", ended.stderr);
