@@ -47,13 +47,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const COMMAND: Duration = Duration::from_secs(60);
 
 /// Applies what its image carries, in the node: its kinds, its roles, its controller, which is to
-/// be the image that the node has.
+/// be the image that the node has (containerd puts a registry before its name).
 const INSTALL: &str = r#"set -e
 export KUBECONFIG=/etc/kubernetes/admin.conf
 apply() { kubectl apply --server-side --namespace "$NAMESPACE" --filename "$1"; }
 kubectl create namespace "$NAMESPACE"
 mkdir -p /tmp/argo-rollouts
-ctr --namespace k8s.io images mount "docker.io/$IMAGE" /tmp/argo-rollouts
+known_as=$(ctr --namespace k8s.io images list --quiet | grep "/$IMAGE\$")
+ctr --namespace k8s.io images mount "$known_as" /tmp/argo-rollouts
 cd /tmp/argo-rollouts/manifests
 for definition in *-crd.yaml; do apply "$definition"; done
 sed -e "s#image: .*#image: $IMAGE#" -e 's#imagePullPolicy: .*#imagePullPolicy: IfNotPresent#' \
