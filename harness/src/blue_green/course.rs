@@ -397,7 +397,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             self.tell(Happened::Began { step: record.step }).await;
             let next = match record.step {
                 Step::Gate => return self.wait_at_gate(&record).await,
-                Step::Retire => return self.retire(&record).await,
+                Step::Retire => return Box::pin(self.retire(&record)).await,
                 step => self.unless_called_off(step, &record).await,
             };
             match next {
@@ -407,7 +407,9 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                     self.progress(text).await;
                     self.begin(Step::Retire).await?;
                 }
-                Err(Stop::TakeBack(why)) => return self.take_back(why, Instant::now()).await,
+                Err(Stop::TakeBack(why)) => {
+                    return Box::pin(self.take_back(why, Instant::now())).await;
+                }
                 Err(Stop::Leave(error)) => return Err(error),
             }
         }
@@ -436,21 +438,22 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
             () = called_off.cancelled() => Err(Stop::TakeBack(Why::CalledOff)),
             request = abort => Err(Stop::failed(request.to_string())),
             failed = another => Err(failed.into()),
-            next = Box::pin(self.step(step, record)) => next,
+            next = self.step(step, record) => next,
         }
     }
 
+    /// Each is large, and not all of them are to be in hand at once.
     async fn step(&mut self, step: Step, record: &Record) -> Result<Step, Stop> {
         match step {
-            Step::BringUp => self.bring_up(record).await,
+            Step::BringUp => Box::pin(self.bring_up(record)).await,
             Step::Check => {
-                let next = self.check(record).await?;
+                let next = Box::pin(self.check(record)).await?;
                 self.wait_for_others(next).await
             }
-            Step::Canary => self.weigh(record).await,
-            Step::Switch => self.switch(record).await,
-            Step::Analyse => self.analyse(record).await,
-            Step::Drain => self.drain(record).await,
+            Step::Canary => Box::pin(self.weigh(record)).await,
+            Step::Switch => Box::pin(self.switch(record)).await,
+            Step::Analyse => Box::pin(self.analyse(record)).await,
+            Step::Drain => Box::pin(self.drain(record)).await,
             Step::Gate | Step::Retire => Ok(step),
             Step::Revert => {
                 let why = record.why.as_deref();

@@ -134,6 +134,7 @@ impl<'a> Go<'a> {
         command.extend(["-mod=mod", "-trimpath", "-buildvcs=false"].map(str::to_owned));
         // The linker leaves debugging tables out: to make none saves a tenth of the time.
         command.push("-gcflags=all=-dwarf=false".to_owned());
+        command.push(format!("-tags={}", programs.tags.join(",")));
         command.push(format!("-ldflags={}", linker_flags(&programs.stamp)));
         command.push(format!("-o={}/", bin.display()));
         command.extend(packages);

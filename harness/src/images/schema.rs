@@ -67,6 +67,9 @@ pub(super) struct GoPrograms {
     /// again.
     #[serde(default)]
     pub require: BTreeMap<String, String>,
+    /// Build constraints that hold.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// Variables, and the text that the linker sets each to.
     #[serde(default)]
     pub stamp: BTreeMap<String, String>,

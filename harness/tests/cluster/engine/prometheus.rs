@@ -42,12 +42,13 @@ fn manifest(image: &str, namespace: &str) -> String {
         {"name": "data", "emptyDir": {}}]);
     let some = json!({"cpu": "200m", "memory": "256Mi"});
     let container = json!({"name": PROMETHEUS, "image": image, "imagePullPolicy": "IfNotPresent",
+        "args": ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/data"],
         "ports": [{"containerPort": 9090}],
         "readinessProbe": {"httpGet": {"path": "/-/ready", "port": 9090}, "periodSeconds": 1},
         "resources": {"requests": some, "limits": some},
         "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/prometheus"},
-            {"name": "data", "mountPath": "/prometheus"}]});
+            {"name": "data", "mountPath": "/data"}]});
     let pod = json!({"serviceAccountName": PROMETHEUS, "containers": [container], "volumes": volumes,
         "securityContext": {"runAsNonRoot": true, "runAsUser": 65534, "fsGroup": 65534,
             "seccompProfile": {"type": "RuntimeDefault"}}});

@@ -91,7 +91,7 @@ async fn services_of_one_release_are_taken_back_together_and_released_together()
                 };
                 if service == ANALYSIS && *happened == begins {
                     assert_eq!(live(cluster).await, [Some(Colour::Green); 2]);
-                    put_faults(cluster, ANALYSIS, "green", &json!({"ready": false})).await;
+                    put_faults(cluster, ANALYSIS, "green", &json!({"error_share": 1.0})).await;
                 }
             })
             .await;
