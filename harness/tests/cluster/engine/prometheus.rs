@@ -6,7 +6,7 @@ use harness::blue_green::lock::Holder;
 use harness::blue_green::policy::Evidence;
 use harness::blue_green::prometheus::Prometheus;
 use harness::blue_green::{
-    Ask, BlueGreenError, Colour, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom,
+    Ask, BlueGreenError, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom,
 };
 use harness::cluster::{Cluster, rollout};
 use harness::images::{self, Supply, Workshop};
@@ -204,7 +204,8 @@ async fn what_prometheus_has_of_users_requests_decides() {
 
             let ill = json!({"error_share": 0.5});
             let concluded = release_by(cluster, &policy, &version, async |happened| {
-                if let Happened::Settled { to: Colour::Green, .. } = happened {
+                // The active Service has been smoked.
+                if matches!(happened, Happened::SmokeHeld { service, .. } if service == NAME) {
                     put_faults(cluster, NAME, "green", &ill).await;
                 }
             });
