@@ -13,26 +13,18 @@ pub(crate) mod configuration;
 mod course;
 pub mod error;
 pub mod event;
-mod exposition;
-mod headroom;
 mod health;
-pub mod histogram;
 pub mod ingress;
 pub mod lock;
 pub mod objects;
-mod patience;
 pub mod policy;
 mod preflight;
 mod probe;
 pub mod prometheus;
-mod proxy;
 pub mod record;
-mod relay;
 mod requests;
+mod retry;
 pub mod status;
-mod stop;
-mod switch;
-mod together;
 pub mod traffic;
 
 use std::fmt;
@@ -56,12 +48,12 @@ pub use record::Step;
 pub use status::Status;
 
 use course::Course;
+use course::together::Member;
+use event::relayed;
 use lock::{Holder, Lock, LockError};
 use objects::Objects;
 use record::{Book, Entry, Outcome, Record};
-use relay::relayed;
 use requests::{Request, RequestMap, Wanted};
-use together::Member;
 
 /// Whom the API server remembers as the one who moves traffic. The cluster's policy lets
 /// nobody else.

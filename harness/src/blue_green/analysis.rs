@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Histogram;
 use super::traffic::Window;
+use super::traffic::histogram::Histogram;
 
 /// Fewer failed, or slow, requests are chance, however few there were: of the very first
 /// one may fail, and for one or two the interval is known to be too narrow (Brown, Cai,

@@ -16,7 +16,7 @@ use super::FIELD_MANAGER;
 use super::changes::Changes;
 use super::error::BlueGreenError;
 use super::objects::{self, Objects, ROLE, in_words};
-use super::patience::{fenced, patiently};
+use super::retry::{fenced, retrying};
 use crate::cluster::ClusterError;
 
 /// What an ingress controller says of itself that honours the annotations.
@@ -44,7 +44,7 @@ impl Objects<'_> {
     /// The Ingresses that lead to the service, canaries left out.
     async fn leading(&self) -> Result<Vec<Ingress>, ClusterError> {
         let (api, all) = (self.ingresses(), ListParams::default());
-        let listed = patiently("list Ingresses", async || match api.list(&all).await {
+        let listed = retrying("list Ingresses", async || match api.list(&all).await {
             // An API server that knows of none.
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
             listed => listed.map(|it| it.items),
@@ -72,7 +72,7 @@ impl Objects<'_> {
             return Ok(Some(format!("Ingress {name} names no class")));
         };
         let api: Api<IngressClass> = Api::all(self.cluster.client().clone());
-        let found = patiently("get an IngressClass", async || api.get_opt(&class).await);
+        let found = retrying("get an IngressClass", async || api.get_opt(&class).await);
         let controller = match found.await {
             Ok(found) => found.and_then(|it| it.spec?.controller),
             // Whoever may not look goes by the configuration, which asks for it.
@@ -112,7 +112,7 @@ impl Changes<'_> {
     pub async fn stop_leading(&self) -> Result<(), BlueGreenError> {
         let (api, how) = (self.objects.ingresses(), DeleteParams::default());
         let ours = ListParams::default().labels(&in_words(&labels(self.objects.service)));
-        let listed = patiently("list Ingresses", async || api.list(&ours).await).await?;
+        let listed = retrying("list Ingresses", async || api.list(&ours).await).await?;
         for canary in listed {
             let name = canary.name_any();
             let what = format!("delete Ingress {name}");

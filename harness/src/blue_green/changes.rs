@@ -14,9 +14,8 @@ use super::configuration;
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::lock::Lock;
-use super::objects::{LIVE, Objects, as_deployer, colour_of};
-use super::patience::fenced;
-use super::switch::meddled;
+use super::objects::{LIVE, Objects, as_deployer, colour_of, in_words, selector_of};
+use super::retry::fenced;
 
 /// On an autoscaler that is held: the least number of pods that it had before.
 const MIN_REPLICAS: &str = "trii.co/min-replicas";
@@ -201,7 +200,7 @@ impl Changes<'_> {
     }
 
     /// Gives a colour's autoscaler back what it had before it was held.
-    pub async fn let_go(&self, colour: Colour) -> Result<(), BlueGreenError> {
+    pub async fn restore_autoscaler(&self, colour: Colour) -> Result<(), BlueGreenError> {
         let Some(scaler) = self.objects.autoscaler(colour).await? else {
             return Ok(());
         };
@@ -243,5 +242,24 @@ impl Changes<'_> {
             Err(error) => Err(error),
         })
         .await
+    }
+}
+
+/// What somebody made of the active Service.
+pub(super) fn meddled(objects: &Objects<'_>, active: &Service) -> BlueGreenError {
+    let selector = in_words(&selector_of(active));
+    let by = active.metadata.managed_fields.iter().flatten();
+    let last = by.max_by_key(|it| it.time.clone());
+    let by = last.and_then(|it| it.manager.clone());
+    BlueGreenError::Meddled {
+        what: format!(
+            "the active Service {} was changed by {} meanwhile: it selects {selector:?}",
+            objects.service,
+            by.as_deref().unwrap_or("somebody")
+        ),
+        help: format!(
+            "see why, then `cargo xtask blue-green deploy --service {0}` again, which goes on from what is live, or `cargo xtask blue-green abort --service {0}`",
+            objects.service
+        ),
     }
 }

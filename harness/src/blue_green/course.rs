@@ -4,6 +4,9 @@
 mod ends;
 mod others;
 mod steps;
+pub(super) mod stop;
+pub(super) mod switch;
+pub(super) mod together;
 mod watching;
 
 use jiff::Timestamp;
@@ -20,12 +23,12 @@ use super::objects::{LIVE, Objects, Side};
 use super::probe::Probe;
 use super::record::{Book, Record, Step};
 use super::requests::{RequestMap, Requests};
-use super::stop::{Stop, Why};
-use super::together::{Member, Progress};
 use super::traffic::Reading;
-use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight, switch};
+use super::{Ask, Conclusion, Deployer, FIELD_MANAGER, preflight};
 use crate::cluster::rollout::RolloutError;
 use others::Decided;
+use stop::{Stop, Why};
+use together::{Member, Progress};
 
 /// A release under way, and who follows it.
 pub(super) struct Course<'a, O> {

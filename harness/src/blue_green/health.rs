@@ -1,5 +1,7 @@
 //! Whether a colour may get traffic: each of its pods is asked, and then its Service.
 
+mod proxy;
+
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,12 +11,11 @@ use kube::ResourceExt;
 use tokio::time::{Instant, sleep};
 
 use super::colour::Colour;
+use super::course::stop::Stop;
 use super::error::BlueGreenError;
 use super::event::Happened;
 use super::objects::Objects;
 use super::policy::expected;
-use super::proxy;
-use super::stop::Stop;
 use crate::cluster::pods::is_ready;
 
 /// How long the Endpoints may take to follow a selector; well under a second where all is well.

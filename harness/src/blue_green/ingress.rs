@@ -10,9 +10,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde::Deserialize;
 
-use super::exposition::{self, Sample};
 use super::objects::Objects;
 use super::traffic;
+use super::traffic::exposition::{self, Sample};
 
 /// Where an ingress controller counts its answers: `[blue_green.ingress]` of `harness.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

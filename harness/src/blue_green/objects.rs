@@ -15,7 +15,7 @@ use super::FIELD_MANAGER;
 use super::colour::{Colour, TRACK};
 use super::configuration;
 use super::error::BlueGreenError;
-use super::patience::patiently;
+use super::retry::retrying;
 use crate::cluster::{Cluster, ClusterError};
 
 /// On the two Services of a service that is released blue-green: `active` or `preview`.
@@ -147,7 +147,7 @@ impl Objects<'_> {
     /// That there is none, or that it is not one of two.
     pub async fn active(&self) -> Result<Service, BlueGreenError> {
         let api = self.services();
-        let found = patiently("get the active Service", async || {
+        let found = retrying("get the active Service", async || {
             api.get_opt(self.service).await
         });
         match found.await? {
@@ -162,7 +162,7 @@ impl Objects<'_> {
     async fn unknown(&self) -> Result<BlueGreenError, BlueGreenError> {
         let api = self.services();
         let role = ListParams::default().labels(&format!("{ROLE}=active"));
-        let listed = patiently("list Services", async || api.list(&role).await).await?;
+        let listed = retrying("list Services", async || api.list(&role).await).await?;
         let known: Vec<String> = listed.iter().map(ResourceExt::name_any).collect();
         Ok(BlueGreenError::unknown_service(
             self.service,
@@ -174,7 +174,7 @@ impl Objects<'_> {
     /// A colour as it is now, live or not.
     pub(super) async fn side(&self, colour: Colour) -> Result<Side, BlueGreenError> {
         let (api, name) = (self.deployments(), self.deployment(colour));
-        let found = patiently("get a Deployment", async || api.get_opt(&name).await).await?;
+        let found = retrying("get a Deployment", async || api.get_opt(&name).await).await?;
         let deployment = found.ok_or_else(|| BlueGreenError::NoDeployment {
             deployment: name.clone(),
             namespace: self.cluster.namespace.clone(),
@@ -225,7 +225,7 @@ impl Objects<'_> {
     pub async fn all_pods(&self, colour: Colour) -> Result<Vec<Pod>, ClusterError> {
         let api: Api<Pod> = Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
         let selector = ListParams::default().labels(&self.selector(colour));
-        let listed = patiently("list Pods", async || api.list(&selector).await).await?;
+        let listed = retrying("list Pods", async || api.list(&selector).await).await?;
         Ok(listed.items)
     }
 
@@ -238,7 +238,7 @@ impl Objects<'_> {
         colour: Colour,
     ) -> Result<Option<HorizontalPodAutoscaler>, ClusterError> {
         let (api, all) = (self.autoscalers(), ListParams::default());
-        let listed = patiently("list HorizontalPodAutoscalers", async || {
+        let listed = retrying("list HorizontalPodAutoscalers", async || {
             api.list(&all).await
         });
         let name = self.deployment(colour);
@@ -256,7 +256,7 @@ impl Objects<'_> {
         let api: Api<EndpointSlice> =
             Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace);
         let its = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
-        let listed = patiently("list EndpointSlices", async || api.list(&its).await).await?;
+        let listed = retrying("list EndpointSlices", async || api.list(&its).await).await?;
         let endpoints = listed
             .items
             .into_iter()

@@ -1,5 +1,7 @@
 //! Whether a release may begin: nothing has been changed when it may not.
 
+mod headroom;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,9 +12,9 @@ use kube::{Api, ResourceExt};
 use super::colour::{Colour, TRACK};
 use super::error::BlueGreenError;
 use super::objects::{Objects, Side, Sides, in_words, selector_of};
-use super::patience::patiently;
 use super::policy::Evidence;
-use super::{Deployer, ProbeFrom, headroom, prometheus};
+use super::retry::retrying;
+use super::{Deployer, ProbeFrom, prometheus};
 
 /// For Prometheus' answer, where nothing depends on it yet.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -124,7 +126,7 @@ fn selectors(objects: &Objects<'_>, sides: &Sides) -> Result<(), BlueGreenError>
 async fn overlaps(objects: &Objects<'_>, sides: &Sides) -> Result<(), BlueGreenError> {
     let api = objects.services();
     let all = ListParams::default();
-    let services = patiently("list Services", async || api.list(&all).await).await?;
+    let services = retrying("list Services", async || api.list(&all).await).await?;
     let preview = objects.preview();
     let shown = services.iter().find(|it| it.name_any() == preview);
     let shown = shown.ok_or_else(|| {
@@ -218,7 +220,7 @@ async fn quota(objects: &Objects<'_>, idle: &Side, pods: i32) -> Result<(), Blue
     let cluster = objects.cluster;
     let api: Api<ResourceQuota> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
     let all = ListParams::default();
-    let quotas = patiently("list ResourceQuotas", async || api.list(&all).await).await?;
+    let quotas = retrying("list ResourceQuotas", async || api.list(&all).await).await?;
     let lacking = headroom::lacking(&quotas.items, &idle.deployment, pods);
     match lacking.as_slice() {
         [] => Ok(()),

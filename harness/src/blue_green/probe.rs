@@ -7,10 +7,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ServiceSpec;
 use tokio::time::Instant;
 
-use super::histogram::Histogram;
 use super::objects::Objects;
-use super::patience::{ABSENCE, patiently};
 use super::policy::{Policy, expected};
+use super::retry::{ABSENCE, retrying};
+use super::traffic::histogram::Histogram;
 use super::traffic::{Unread, Window};
 use crate::prober::{
     Answer, Inside, Lane, MONITORING, Outcome, Outside, Owner, Seen, Spec, Target, close_all,
@@ -174,7 +174,7 @@ async fn lanes(
     let mut lanes = Vec::new();
     for asked in [objects.service.to_owned(), objects.preview()] {
         let api = objects.services();
-        let found = patiently("get a Service", async || api.get(&asked).await).await;
+        let found = retrying("get a Service", async || api.get(&asked).await).await;
         let spec = found.map_err(|error| error.to_string())?.spec;
         let target = target(from, objects, &asked, &spec.unwrap_or_default());
         let target = target.ok_or_else(|| format!("the Service {asked} has no address"))?;

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::colour::Colour;
-use super::exposition::Sample;
 use super::objects::Objects;
 use super::traffic::Told;
+use super::traffic::exposition::Sample;
 
 /// Where Prometheus is, and what it is asked: `[blue_green.prometheus]` of `harness.toml`. In a
 /// query `{namespace}`, `{service}` and `{colour}` stand for what is released. Each result is a

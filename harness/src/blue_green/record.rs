@@ -14,8 +14,8 @@ use super::FIELD_MANAGER;
 use super::canary::Canary;
 use super::colour::Colour;
 use super::error::BlueGreenError;
-use super::patience::patiently;
 use super::policy::Evidence;
+use super::retry::retrying;
 use super::traffic::Window;
 use crate::cluster::{Cluster, ClusterError};
 
@@ -167,7 +167,7 @@ impl Book {
     pub async fn read(cluster: &Cluster, service: &str) -> Result<Book, BlueGreenError> {
         let api: Api<ConfigMap> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
         let name = super::objects::kept_in(service);
-        let found = patiently("read the record", async || api.get_opt(&name).await).await?;
+        let found = retrying("read the record", async || api.get_opt(&name).await).await?;
         let map = found.unwrap_or_else(|| empty(service, &name));
         let unreadable = |error: serde_json::Error| BlueGreenError::Record {
             object: format!("configmap/{name}"),
@@ -219,7 +219,7 @@ impl Book {
         let (api, map) = (&self.api, &self.map);
         let name = map.metadata.name.clone().unwrap_or_default();
         let is_new = map.metadata.resource_version.is_none();
-        let saved = patiently("write the record", async || {
+        let saved = retrying("write the record", async || {
             let parameters = PostParams {
                 field_manager: Some(FIELD_MANAGER.to_owned()),
                 ..PostParams::default()

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::FIELD_MANAGER;
 use super::error::BlueGreenError;
 use super::objects;
-use super::patience::patiently;
+use super::retry::retrying;
 use crate::cluster::{Cluster, ClusterError};
 
 const REQUEST: &str = "request.json";
@@ -107,7 +107,7 @@ impl RequestMap {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        patiently("write the request", async || {
+        retrying("write the request", async || {
             match self.api.replace(&name, &how, &map).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     self.api.create(&how, &map).await
@@ -125,7 +125,7 @@ impl RequestMap {
     /// What the API server said.
     pub async fn clear(&self) -> Result<(), BlueGreenError> {
         let (name, how) = (self.name(), DeleteParams::default());
-        patiently("delete the request", async || {
+        retrying("delete the request", async || {
             match self.api.delete(&name, &how).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
                 deleted => deleted.map(drop),

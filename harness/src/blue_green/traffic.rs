@@ -2,6 +2,9 @@
 //! API server's proxy, twice, and subtracted.
 //! <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>
 
+pub(super) mod exposition;
+pub mod histogram;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,11 +15,11 @@ use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
-use super::exposition::{self, Sample};
-use super::histogram::Histogram;
 use super::ingress::Refusals;
 use super::prometheus::Query;
 use crate::cluster::Cluster;
+use exposition::Sample;
+use histogram::Histogram;
 
 /// The name of the port that metrics are at; where a pod has none, they are at the other one.
 pub(crate) const METRICS: &str = "metrics";
@@ -184,17 +187,17 @@ enum Kind {
 }
 
 impl Reading {
-    /// Asks every pod at once, each for at most `patience`. It is never an error: whoever
+    /// Asks every pod at once, each for at most `within`. It is never an error: whoever
     /// could not be asked is in [`Reading::unread`].
     pub async fn of(
         cluster: &Cluster,
         pods: &[Pod],
         names: &MetricNames,
-        patience: Duration,
+        within: Duration,
     ) -> Reading {
         let at = Instant::now();
         let asked = pods.iter().map(async |pod| {
-            let counters = counters(cluster, pod, names, patience).await;
+            let counters = counters(cluster, pod, names, within).await;
             let counted = Counted {
                 pod: pod.name_any(),
                 restarts: restarts(pod),
@@ -434,12 +437,12 @@ async fn counters(
     cluster: &Cluster,
     pod: &Pod,
     names: &MetricNames,
-    patience: Duration,
+    within: Duration,
 ) -> Result<Page, String> {
     let port =
         port(pod).ok_or_else(|| format!("it has no port that is named {METRICS:?} or {HTTP:?}"))?;
     let (client, name) = (cluster.client(), pod.name_any());
-    let page = page(client, &cluster.namespace, &name, port, patience).await?;
+    let page = page(client, &cluster.namespace, &name, port, within).await?;
     read(&page, names)
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::Course;
+use super::{Course, switch};
+use crate::blue_green::Conclusion;
 use crate::blue_green::colour::Colour;
+use crate::blue_green::course::stop::Why;
 use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::record::{Outcome, Record, Step};
-use crate::blue_green::stop::Why;
 use crate::blue_green::traffic::Window;
-use crate::blue_green::{Conclusion, switch};
 use crate::cluster::rollout;
 use crate::run::millis;
 
@@ -39,7 +39,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         self.empty(record.from).await?;
         // What it differs in from then on, the chart has changed since.
         self.changes.configure_as_live(record.from).await?;
-        self.let_go().await?;
+        self.restore_autoscalers().await?;
         self.book.conclude(Outcome::Released).await?;
         let (version, colour) = (record.version.clone(), record.to);
         self.tell(Happened::Released {
@@ -51,9 +51,9 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     }
 
     /// Their autoscalers have both colours again.
-    async fn let_go(&self) -> Result<(), BlueGreenError> {
+    async fn restore_autoscalers(&self) -> Result<(), BlueGreenError> {
         for colour in Colour::ALL {
-            self.changes.let_go(colour).await?;
+            self.changes.restore_autoscaler(colour).await?;
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         self.changes.mark(record.to, false).await?;
         self.changes.show(record.to).await?;
         self.empty(record.to).await?;
-        self.let_go().await?;
+        self.restore_autoscalers().await?;
         let had_traffic = switched || record.weight > 0;
         let outcome = match had_traffic {
             true => Outcome::Reverted,

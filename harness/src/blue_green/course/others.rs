@@ -1,11 +1,11 @@
 //! How a release goes along with those of other services that are released with it.
 
 use super::Course;
+use crate::blue_green::course::stop::Stop;
+use crate::blue_green::course::together::{Failed, Member, Progress};
 use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::Event;
 use crate::blue_green::record::{Book, Outcome, Record, Step};
-use crate::blue_green::stop::Stop;
-use crate::blue_green::together::{Failed, Member, Progress};
 
 /// What the others of a release that was left unfinished have come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

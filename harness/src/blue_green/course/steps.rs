@@ -5,20 +5,20 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Course;
 use super::watching::Watch;
+use super::{Course, switch};
 use crate::blue_green::analysis::Analysis;
 use crate::blue_green::canary::Canary;
+use crate::blue_green::course::stop::{Stop, Why};
+use crate::blue_green::course::together::Progress;
 use crate::blue_green::error::BlueGreenError;
+use crate::blue_green::event::relayed;
 use crate::blue_green::event::{Event, Happened};
 use crate::blue_green::objects::{VERSION, tag};
 use crate::blue_green::policy::Evidence;
 use crate::blue_green::record::{Record, Step};
-use crate::blue_green::relay::relayed;
 use crate::blue_green::requests::Requests;
-use crate::blue_green::stop::{Stop, Why};
-use crate::blue_green::together::Progress;
-use crate::blue_green::{Conclusion, health, preflight, switch};
+use crate::blue_green::{Conclusion, health, preflight};
 use crate::cluster::rollout::{self, RolloutError};
 
 impl<O: AsyncFnMut(&Event)> Course<'_, O> {

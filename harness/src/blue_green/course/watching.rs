@@ -8,18 +8,18 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Course;
 use crate::blue_green::analysis::{self, Analysis};
 use crate::blue_green::colour::Colour;
+use crate::blue_green::course::stop::{Stop, Why};
 use crate::blue_green::error::BlueGreenError;
 use crate::blue_green::event::{Event, Happened};
-use crate::blue_green::histogram::Histogram;
 use crate::blue_green::ingress;
 use crate::blue_green::objects::colour_of;
 use crate::blue_green::policy::{Evidence, Policy};
 use crate::blue_green::probe::{self, Probe, ProbeFrom};
 use crate::blue_green::prometheus;
 use crate::blue_green::record::Record;
-use crate::blue_green::stop::{Stop, Why};
+use crate::blue_green::traffic::histogram::Histogram;
 use crate::blue_green::traffic::{self, Reading, Window};
-use crate::blue_green::{Deployer, switch};
+use crate::blue_green::{Deployer, changes};
 
 /// Between two looks at measured traffic.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -301,7 +301,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     async fn still_live(&mut self, live: Colour) -> Result<(), Stop> {
         let active = self.objects.active().await?;
         if colour_of(&active) != Some(live) {
-            let meddled = switch::meddled(&self.objects, &active);
+            let meddled = changes::meddled(&self.objects, &active);
             return Err(Stop::failed(meddled.to_string()));
         }
         let endpoints = self.objects.endpoints(self.deployer.service).await?;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::error::{LockError, told};
 use super::holder::Holder;
 use crate::blue_green::FIELD_MANAGER;
-use crate::blue_green::patience::ABSENCE;
+use crate::blue_green::retry::ABSENCE;
 use crate::cluster::{Cluster, ClusterError};
 
 /// How long one request may take; it is milliseconds where all is well.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::error::LockError;
 use super::lease::Leases;
-use crate::blue_green::patience::ABSENCE;
+use crate::blue_green::retry::ABSENCE;
 use crate::cluster::ClusterError;
 
 /// What is known of a lock that was ours.

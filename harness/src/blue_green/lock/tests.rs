@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::blue_green::patience::ABSENCE;
+use crate::blue_green::retry::ABSENCE;
 use crate::cluster::mock::{Fault, Objects, Server};
 
 const SPAN: Duration = Duration::from_secs(15);

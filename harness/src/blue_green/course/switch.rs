@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
 use tokio::time::{Instant, sleep};
 
-use super::colour::Colour;
-use super::error::BlueGreenError;
-use super::event::Happened;
-use super::objects::{Objects, in_words, selector_of};
 use super::stop::Stop;
+use crate::blue_green::colour::Colour;
+use crate::blue_green::event::Happened;
+use crate::blue_green::objects::Objects;
 use crate::run::millis;
 
 /// How long the EndpointSlice controller may take; it is milliseconds where all is well.
@@ -22,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// What the API server said, or what was seen last where it takes too long.
-pub(super) async fn settled(
+pub async fn settled(
     objects: &Objects<'_>,
     service: &str,
     colour: Colour,
@@ -61,25 +59,6 @@ fn judge(endpoints: &[(String, bool)], prefix: &str) -> Result<usize, String> {
     match (others, ready) {
         (0, 1..) => Ok(ready),
         _ => Err(format!("{ready} are ready, {others} of another colour")),
-    }
-}
-
-/// What somebody made of the active Service.
-pub(super) fn meddled(objects: &Objects<'_>, active: &Service) -> BlueGreenError {
-    let selector = in_words(&selector_of(active));
-    let by = active.metadata.managed_fields.iter().flatten();
-    let last = by.max_by_key(|it| it.time.clone());
-    let by = last.and_then(|it| it.manager.clone());
-    BlueGreenError::Meddled {
-        what: format!(
-            "the active Service {} was changed by {} meanwhile: it selects {selector:?}",
-            objects.service,
-            by.as_deref().unwrap_or("somebody")
-        ),
-        help: format!(
-            "see why, then `cargo xtask blue-green deploy --service {0}` again, which goes on from what is live, or `cargo xtask blue-green abort --service {0}`",
-            objects.service
-        ),
     }
 }
 

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// What it said; [`ClusterError::Silent`] where it says nothing for so long.
-pub(super) async fn patiently<T>(
+pub(super) async fn retrying<T>(
     what: &str,
     mut ask: impl AsyncFnMut() -> Result<T, kube::Error>,
 ) -> Result<T, ClusterError> {
@@ -38,7 +38,7 @@ pub(super) async fn patiently<T>(
 /// must not write over its successor's.
 ///
 /// # Errors
-/// As [`patiently`], and as [`Lock::ours`].
+/// As [`retrying`], and as [`Lock::ours`].
 pub(super) async fn fenced<T>(
     lock: &Lock,
     what: &str,

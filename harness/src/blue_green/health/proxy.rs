@@ -12,21 +12,21 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 
 /// For an answer, as a readiness probe would have it at the most.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
+pub const ANSWER: Duration = Duration::from_secs(5);
 
 /// Says which version answered.
 const VERSION: &str = "x-trii-version";
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Answer {
+pub struct Answer {
     pub status: u16,
     pub version: Option<String>,
 }
 
 /// Why nothing came back.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub(super) enum NoAnswer {
+pub enum NoAnswer {
     /// Whoever was asked takes too long, or the API server does.
     #[error("{0}")]
     InTime(String),
@@ -36,7 +36,7 @@ pub(super) enum NoAnswer {
 }
 
 /// Asks one pod.
-pub(super) async fn ask_pod(
+pub async fn ask_pod(
     cluster: &Cluster,
     pod: &str,
     port: &str,
@@ -46,7 +46,7 @@ pub(super) async fn ask_pod(
 }
 
 /// Asks whichever pod a Service gives, for an answer in time.
-pub(super) async fn ask_service(
+pub async fn ask_service(
     cluster: &Cluster,
     service: &str,
     path: &str,

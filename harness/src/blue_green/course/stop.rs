@@ -1,12 +1,12 @@
 //! Why a step of a release does not lead to the next one.
 
-use super::error::BlueGreenError;
-use super::lock::LockError;
+use crate::blue_green::error::BlueGreenError;
+use crate::blue_green::lock::LockError;
 use crate::cluster::ClusterError;
 
 /// Why a step does not lead to the next one.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub enum Stop {
     /// The release is taken back.
     TakeBack(Why),
     /// It is left where it is.
@@ -15,7 +15,7 @@ pub(super) enum Stop {
 
 /// Why a release is taken back.
 #[derive(Clone, Debug)]
-pub(super) enum Why {
+pub enum Why {
     /// Something does not hold.
     Failed(String),
     /// Nobody can tell whether it holds.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// How far one of them is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Progress {
+pub enum Progress {
     /// It has begun.
     Begun,
     /// Nobody else releases it.
@@ -51,7 +51,7 @@ struct MemberState {
 
 /// Another service of the release does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failed {
+pub struct Failed {
     pub service: String,
     pub why: String,
 }
@@ -64,7 +64,7 @@ impl Failed {
 
 /// One service of a release of several.
 #[derive(Clone)]
-pub(super) struct Member {
+pub struct Member {
     place: usize,
     state: Arc<watch::Sender<State>>,
 }
