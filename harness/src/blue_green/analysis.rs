@@ -55,8 +55,6 @@ pub enum Analysis {
     Breach {
         /// What is, with numbers.
         what: String,
-        /// How long after the beginning of the window that was known: its span.
-        measurable: Duration,
     },
     /// It is as it should be.
     Holds {
@@ -74,7 +72,7 @@ pub enum Analysis {
 impl std::fmt::Display for Analysis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Analysis::Breach { what, .. } => what,
+            Analysis::Breach { what } => what,
             Analysis::Holds { numbers } => numbers,
             Analysis::Inconclusive { why } => why,
         })
@@ -107,7 +105,6 @@ pub fn judge(baseline: &Window, now: &Window, thresholds: &Thresholds) -> Analys
     match (breaches.is_empty(), gaps.is_empty()) {
         (false, _) => Analysis::Breach {
             what: breaches.join("; "),
-            measurable: now.span,
         },
         (true, false) => Analysis::Inconclusive {
             why: gaps.join("; "),
@@ -126,7 +123,6 @@ pub(super) fn judge_by_restarts(restarts: u64) -> Analysis {
         },
         restarts => Analysis::Breach {
             what: format!("containers were started again {}", times(restarts)),
-            measurable: Duration::ZERO,
         },
     }
 }

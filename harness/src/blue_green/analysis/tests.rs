@@ -54,7 +54,7 @@ fn judged(baseline: &Window, now: &Window) -> Analysis {
 
 fn breach(analysis: Analysis) -> String {
     match analysis {
-        Analysis::Breach { what, .. } => what,
+        Analysis::Breach { what } => what,
         other => panic!("{other:?}"),
     }
 }

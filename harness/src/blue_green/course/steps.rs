@@ -246,7 +246,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         match self.watch(record, watch).await? {
             Analysis::Holds { .. } => Ok(()),
             Analysis::Inconclusive { why } => Err(Stop::TakeBack(Why::Inconclusive(why))),
-            Analysis::Breach { what, .. } => Err(Stop::failed(what)),
+            Analysis::Breach { what } => Err(Stop::failed(what)),
         }
     }
 
@@ -255,7 +255,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         self.progress(text).await;
         let watch = Watch::of_drain(record, self.deployer.policy);
         loop {
-            if let Analysis::Breach { what, .. } = self.watch(record, watch).await? {
+            if let Analysis::Breach { what } = self.watch(record, watch).await? {
                 return Err(Stop::failed(what));
             }
             self.reached(Progress::Drained);

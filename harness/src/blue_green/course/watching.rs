@@ -153,7 +153,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             let text = format!("{to}, before the switch: {analysis}");
             self.progress(text.clone()).await;
             match analysis {
-                Analysis::Breach { what, .. } => {
+                Analysis::Breach { what } => {
                     self.tell(Happened::Breached { what: what.clone() }).await;
                     return Err(Stop::failed(format!("before the switch: {what}")));
                 }
@@ -242,7 +242,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             }
             let text = format!("{}: {analysis}", record.to);
             self.progress(text.clone()).await;
-            if let Analysis::Breach { what, .. } = &analysis {
+            if let Analysis::Breach { what } = &analysis {
                 self.tell(Happened::Breached { what: what.clone() }).await;
                 return Ok(analysis);
             }
