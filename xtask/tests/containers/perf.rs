@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use loadtests::result::{Ended, LoadResult};
 use nix::sys::signal::Signal;
@@ -90,11 +90,15 @@ fn versions_are_brought_up_in_turn_and_called_off_they_are_gone() {
     let versions = rig.home().join("harness/versions");
     fs::create_dir_all(&versions).unwrap();
     let other = versions.join("v0.0.1");
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // What is started has few of our variables.
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => PathBuf::from(target),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    };
     // The same program: it is built by the time that this is started.
     let script = format!(
-        "#!/bin/sh\nexec \"${{CARGO_TARGET_DIR:-{}/target}}/release/platform\" \"$@\"\n",
-        workspace.display()
+        "#!/bin/sh\nexec \"{}/release/platform\" \"$@\"\n",
+        target.display()
     );
     fs::write(&other, script).unwrap();
     fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
