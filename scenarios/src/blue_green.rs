@@ -202,7 +202,7 @@ impl BlueGreen {
                 "blue-green/weighted",
                 8,
                 "a header and then a share of the ingress' traffic reach the new version before all of it does",
-                "somebody deletes the Ingress that leads the share",
+                "somebody deletes the Ingress that routes the share",
             ),
             BlueGreen::BadShare => (
                 "blue-green/bad-share",

@@ -1,4 +1,4 @@
-//! Canary Ingresses: beside each Ingress that leads to a service one that leads a share of the
+//! Canary Ingresses: beside each Ingress that routes to a service, one that routes a share of the
 //! requests, and those that carry a header, to its preview Service.
 //! <https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#canary>
 
@@ -26,13 +26,13 @@ const CANARY: &str = "nginx.ingress.kubernetes.io/canary";
 const WEIGHT: &str = "nginx.ingress.kubernetes.io/canary-weight";
 const HEADER: &str = "nginx.ingress.kubernetes.io/canary-by-header";
 
-/// How an ingress leads traffic to a new colour before all of it goes there: `[blue_green.canary]`
-/// of `harness.toml`.
+/// How an ingress routes traffic to a new colour before the switch: `[blue_green.canary]` of
+/// `harness.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
-    /// The shares of the requests, in percent, one after the other; all of them come after that.
+    /// The shares of the requests, in percent, one after the other. The switch follows the last.
     pub weights: Vec<u8>,
-    /// The header that, with the value `always`, reaches the new colour from the checks on.
+    /// Requests with this header and the value `always` reach the new colour from the checks on.
     pub header: Option<String>,
 }
 
@@ -41,8 +41,8 @@ impl Objects<'_> {
         Api::namespaced(self.cluster.client().clone(), &self.cluster.namespace)
     }
 
-    /// The Ingresses that lead to the service, canaries left out.
-    async fn leading(&self) -> Result<Vec<Ingress>, ClusterError> {
+    /// The Ingresses that route to the service, without canaries.
+    async fn routing_ingresses(&self) -> Result<Vec<Ingress>, ClusterError> {
         let (api, all) = (self.ingresses(), ListParams::default());
         let listed = retrying("list Ingresses", async || match api.list(&all).await {
             // An API server that knows of none.
@@ -50,18 +50,18 @@ impl Objects<'_> {
             listed => listed.map(|it| it.items),
         });
         let is_canary = |it: &Ingress| it.annotations().get(CANARY).is_some_and(|it| it == "true");
-        let leads = |it: &Ingress| !is_canary(it) && !rules(it, self.service, "").is_empty();
-        Ok(listed.await?.into_iter().filter(leads).collect())
+        let routes = |it: &Ingress| !is_canary(it) && !rules(it, self.service, "").is_empty();
+        Ok(listed.await?.into_iter().filter(routes).collect())
     }
 
-    /// Why no ingress can lead a share of the traffic to the new colour, if none can.
+    /// Why no ingress can route a share of the traffic to the new colour, if none can.
     ///
     /// # Errors
     /// What the API server said.
-    pub(super) async fn no_canary(&self) -> Result<Option<String>, BlueGreenError> {
-        let leading = self.leading().await?;
-        let Some(first) = leading.first() else {
-            return Ok(Some(format!("no Ingress leads to {}", self.service)));
+    pub(super) async fn why_no_canary(&self) -> Result<Option<String>, BlueGreenError> {
+        let ingresses = self.routing_ingresses().await?;
+        let Some(first) = ingresses.first() else {
+            return Ok(Some(format!("no Ingress routes to {}", self.service)));
         };
         let Some(class) = first
             .spec
@@ -87,17 +87,21 @@ impl Objects<'_> {
 }
 
 impl Changes<'_> {
-    /// Has the ingress lead `weight` percent of the service's requests, and those that carry the
+    /// Has the ingress route `weight` percent of the service's requests, and those that carry the
     /// header, to its preview Service.
-    pub async fn lead(&self, canary: &Canary, weight: u8) -> Result<(), BlueGreenError> {
+    pub async fn set_canary_weight(
+        &self,
+        canary: &Canary,
+        weight: u8,
+    ) -> Result<(), BlueGreenError> {
         let (api, how) = (
             self.objects.ingresses(),
             PatchParams::apply(FIELD_MANAGER).force(),
         );
-        for ingress in self.objects.leading().await? {
+        for ingress in self.objects.routing_ingresses().await? {
             let beside = beside(&self.objects, &ingress, canary, weight);
             let name = beside.name_any();
-            let what = format!("have Ingress {name} lead {weight} % of the traffic");
+            let what = format!("have Ingress {name} route {weight} % of the traffic");
             fenced(self.lock, &what, async || {
                 api.patch(&name, &how, &Patch::Apply(&beside))
                     .await
@@ -109,7 +113,7 @@ impl Changes<'_> {
     }
 
     /// Deletes the service's canary Ingresses.
-    pub async fn stop_leading(&self) -> Result<(), BlueGreenError> {
+    pub async fn delete_canaries(&self) -> Result<(), BlueGreenError> {
         let (api, how) = (self.objects.ingresses(), DeleteParams::default());
         let ours = ListParams::default().labels(&in_words(&labels(self.objects.service)));
         let listed = retrying("list Ingresses", async || api.list(&ours).await).await?;
@@ -134,8 +138,8 @@ fn labels(service: &str) -> BTreeMap<String, String> {
     labels
 }
 
-/// The canary beside an Ingress, which it goes with. It has the annotations of the other one by
-/// that: a canary's own are not looked at.
+/// The canary beside an Ingress, which owns it. The controller applies the other annotations of the
+/// owner to it, and ignores a canary's own.
 fn beside(objects: &Objects<'_>, ingress: &Ingress, canary: &Canary, weight: u8) -> Ingress {
     let spec = ingress.spec.clone().unwrap_or_default();
     let mut annotations = BTreeMap::from([
@@ -168,7 +172,7 @@ fn beside(objects: &Objects<'_>, ingress: &Ingress, canary: &Canary, weight: u8)
     }
 }
 
-/// An Ingress' rules that lead to `service`, leading to `to`.
+/// An Ingress' rules that route to `service`, with `to` as their backend.
 fn rules(ingress: &Ingress, service: &str, to: &str) -> Vec<IngressRule> {
     let rules = ingress.spec.iter().flat_map(|it| it.rules.iter().flatten());
     let its = rules.filter_map(|rule| {

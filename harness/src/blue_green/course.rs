@@ -170,7 +170,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
         let Some(canary) = &self.deployer.policy.canary else {
             return Ok(None);
         };
-        match self.objects.no_canary().await? {
+        match self.objects.why_no_canary().await? {
             None => Ok(Some(canary.clone())),
             Some(because) => {
                 self.tell(Happened::CanarySkipped { because }).await;
@@ -453,7 +453,7 @@ impl<'a, O: AsyncFnMut(&Event)> Course<'a, O> {
                 let next = Box::pin(self.check(record)).await?;
                 self.wait_for_others(next).await
             }
-            Step::Canary => Box::pin(self.weigh(record)).await,
+            Step::Canary => Box::pin(self.shift_by_weights(record)).await,
             Step::Switch => Box::pin(self.switch(record)).await,
             Step::Analyse => Box::pin(self.analyse(record)).await,
             Step::Drain => Box::pin(self.drain(record)).await,

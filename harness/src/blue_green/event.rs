@@ -76,20 +76,20 @@ pub enum Happened {
         /// Which Service.
         service: String,
     },
-    /// The ingress leads no traffic to the new colour before the switch, though it is to.
+    /// The configuration has a canary, and no ingress can route to it.
     CanarySkipped {
         /// Why.
         because: String,
     },
-    /// The ingress leads a share of its traffic to the new colour.
-    Weighed {
+    /// The ingress routes a share of its traffic to the new colour.
+    CanaryWeightSet {
         /// The colour.
         to: Colour,
         /// Of 100 requests, how many.
         weight: u8,
     },
-    /// Requests with a header reach the new colour from now on.
-    Shown {
+    /// The ingress routes requests with a header to the new colour.
+    PreviewHeaderSet {
         /// The colour.
         to: Colour,
         /// The header.
@@ -171,10 +171,10 @@ impl fmt::Display for Happened {
             Happened::CanarySkipped { because } => {
                 write!(f, "no share of the traffic before the switch: {because}")
             }
-            Happened::Weighed { to, weight } => {
+            Happened::CanaryWeightSet { to, weight } => {
                 write!(f, "{weight} % of the ingress' traffic goes to {to}")
             }
-            Happened::Shown { to, header } => {
+            Happened::PreviewHeaderSet { to, header } => {
                 write!(f, "requests with `{header}: always` reach {to}")
             }
             Happened::Patched { to, .. } => write!(f, "traffic goes to {to}"),

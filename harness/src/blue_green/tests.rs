@@ -1274,7 +1274,7 @@ async fn release_by_weights(
     meanwhile: impl FnMut(&Happened),
 ) -> Conclusion {
     fake.with(|it| {
-        it.lead_there(controller);
+        it.route_by_ingress(controller);
         it.share_of_green = Some((40, 0));
     });
     let policy = Policy {
@@ -1298,11 +1298,11 @@ async fn shares_of_the_ingress_traffic_come_before_all_of_it() {
     let fake = Fake::new();
     let mut weights = Vec::new();
     let concluded = release_by_weights(&fake, NGINX, |happened| match happened {
-        Happened::Shown { header, .. } => {
+        Happened::PreviewHeaderSet { header, .. } => {
             assert_eq!(header, "x-preview");
             fake.with(|it| weights.push(it.weight(SERVICE)));
         }
-        Happened::Weighed { .. } => fake.with(|it| {
+        Happened::CanaryWeightSet { .. } => fake.with(|it| {
             assert_eq!(it.active(), Some(Colour::Blue));
             weights.push(it.weight(SERVICE));
         }),
@@ -1323,7 +1323,7 @@ async fn the_canary_leads_where_the_ingress_led_and_nowhere_else() {
     let fake = Fake::new();
     let mut canary = serde_json::Value::Null;
     release_by_weights(&fake, NGINX, |happened| {
-        if let Happened::Weighed { weight: 20, .. } = happened {
+        if let Happened::CanaryWeightSet { weight: 20, .. } = happened {
             let path = "/apis/networking.k8s.io/v1/namespaces/trii/ingresses/quotes-canary";
             canary = fake.with(|it| it.objects.get(path).unwrap().clone());
         }
@@ -1348,7 +1348,7 @@ async fn what_fails_with_a_share_gets_no_more_and_users_have_had_it() {
     fake.with(|it| it.ill = Some(SERVICE));
     let mut most = 0;
     let concluded = release_by_weights(&fake, NGINX, |happened| {
-        if let Happened::Weighed { weight, .. } = happened {
+        if let Happened::CanaryWeightSet { weight, .. } = happened {
             most = most.max(*weight);
         }
         assert!(!matches!(happened, Happened::Patched { .. }), "{happened}");
@@ -1373,7 +1373,10 @@ async fn an_ingress_that_is_not_known_to_lead_shares_is_not_told_to() {
     let fake = Fake::new();
     let mut skipped = None;
     let concluded = release_by_weights(&fake, "haproxy.org/ingress", |happened| {
-        assert!(!matches!(happened, Happened::Weighed { .. }), "{happened}");
+        assert!(
+            !matches!(happened, Happened::CanaryWeightSet { .. }),
+            "{happened}"
+        );
         if let Happened::CanarySkipped { because } = happened {
             skipped = Some(because.clone());
         }
@@ -1395,14 +1398,14 @@ async fn a_deployer_that_dies_with_a_share_is_followed_from_the_beginning() {
         ..policy()
     };
     fake.with(|it| {
-        it.lead_there(NGINX);
+        it.route_by_ingress(NGINX);
         it.share_of_green = Some((40, 0));
     });
     let first = deployer(&fake, &policy, "first");
     let (tell, died) = tokio::sync::oneshot::channel();
     let mut tell = Some(tell);
     let mut observe = async |event: &Event| {
-        if matches!(event.what, Happened::Weighed { .. }) {
+        if matches!(event.what, Happened::CanaryWeightSet { .. }) {
             tell.take().map(|it| it.send(()));
             std::future::pending::<()>().await;
         }

@@ -23,9 +23,9 @@ impl Log {
         })
     }
 
-    /// When the ingress was told to lead a share of the traffic to the new colour.
-    pub fn weighed(&self) -> Option<Timestamp> {
-        let is_it = |it: &&Event| matches!(it.what, Happened::Weighed { .. });
+    /// When the ingress was told to route a share of the traffic to the new colour.
+    pub fn canary_weight_set(&self) -> Option<Timestamp> {
+        let is_it = |it: &&Event| matches!(it.what, Happened::CanaryWeightSet { .. });
         self.events.iter().find(is_it).map(|it| it.at)
     }
 

@@ -57,10 +57,10 @@ pub async fn weighted(
         scenario,
         &version,
         &mut async |event| match &event.what {
-            Happened::Shown { .. } => {
+            Happened::PreviewHeaderSet { .. } => {
                 shown = Some(reached_by_header(ground, &old, &version).await);
             }
-            Happened::Weighed { .. } if ground.subject.sabotage => {
+            Happened::CanaryWeightSet { .. } if ground.subject.sabotage => {
                 let _ = delete_canary(ground).await;
             }
             _ => {}
@@ -112,7 +112,7 @@ pub async fn bad_share(
     };
     let faults = json!({"error_share": 0.5});
     let fault = async |happened: &Happened, idle| match happened {
-        Happened::Weighed { .. } => ground.put_faults_on_all(idle, &faults).await,
+        Happened::CanaryWeightSet { .. } => ground.put_faults_on_all(idle, &faults).await,
         Happened::Patched { to, .. } if *to == idle => {
             Err(ground.trouble("no more than a share of the traffic", "all of it"))
         }
@@ -174,7 +174,7 @@ async fn reached_by_header(ground: &Ground<'_>, old: &str, new: &str) -> Done<St
     }
 }
 
-/// From when the ingress has followed until all traffic moves, whom did it lead to?
+/// Which version answered, from when the ingress had taken up the share until all traffic moved.
 async fn shares(
     ground: &Ground<'_>,
     scenario: &mut Scenario<'_>,
@@ -214,7 +214,7 @@ fn weighted_between(log: &Log) -> Option<(u64, u64)> {
     const FOLLOWED: Duration = Duration::from_secs(3);
     let micros = |at: Timestamp| u64::try_from(at.as_microsecond()).unwrap_or(0);
     Some((
-        micros(log.weighed()? + FOLLOWED),
+        micros(log.canary_weight_set()? + FOLLOWED),
         micros(log.began(Step::Switch)?),
     ))
 }

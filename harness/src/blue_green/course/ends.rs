@@ -22,11 +22,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// For an old colour that has lost some of its pods to have them again.
 const CAPACITY: Duration = Duration::from_secs(10);
 
-/// An ingress controller follows within seconds.
+/// An ingress controller takes up a change within seconds.
 const INGRESS_FOLLOWS: Duration = Duration::from_secs(10);
 
-/// So long without a request, and a colour is not led to any more.
-const NOT_ASKED: Duration = Duration::from_secs(1);
+/// After so long without a request, nothing routes to a colour any more.
+const WITHOUT_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Over a pod's grace period, until the kubelet has told that it ended.
 const AFTER_GRACE: Duration = Duration::from_secs(30);
@@ -108,11 +108,11 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             member.until_callers_are_back().await;
         }
         let switched = self.objects.live().await? != Some(record.from);
-        self.stop_leading(&record).await?;
+        self.delete_canaries(&record).await?;
         if switched {
             self.revert(&record, since).await?;
         } else if record.weight > 0 {
-            self.until_not_asked(&record, since).await?;
+            self.until_requests_cease(&record, since).await?;
         }
         if let Some(member) = &self.member {
             member.is_back();
@@ -136,9 +136,9 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         })
     }
 
-    /// Waits until the ingress, which leads no traffic to the new colour any more, has followed:
-    /// its pods must not end before.
-    async fn until_not_asked(
+    /// Waits until the ingress has taken up that its canaries are deleted: the new colour's pods
+    /// must not end before.
+    async fn until_requests_cease(
         &mut self,
         record: &Record,
         since: Instant,
@@ -146,7 +146,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         let mut last = self.first_reading(record.analysis, record.to).await?;
         let end = Instant::now() + INGRESS_FOLLOWS;
         loop {
-            sleep(NOT_ASKED).await;
+            sleep(WITHOUT_REQUESTS).await;
             let now = self.first_reading(record.analysis, record.to).await?;
             let more = Window::between(&last, &now);
             if more.requests == 0 && more.in_flight == 0 {

@@ -36,7 +36,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         });
         if record.canary.is_some() {
             // Of whoever left it at a later step.
-            self.changes.stop_leading().await?;
+            self.changes.delete_canaries().await?;
         }
         self.changes.hold(record.to, record.replicas).await?;
         self.changes
@@ -98,10 +98,10 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         switch::settled(&self.objects, &preview, record.to, Instant::now()).await?;
         self.smoke(&preview, &record.version).await?;
         if let Some(canary) = &record.canary {
-            self.changes.lead(canary, 0).await?;
+            self.changes.set_canary_weight(canary, 0).await?;
             if let Some(header) = canary.header.clone() {
                 let to = record.to;
-                self.tell(Happened::Shown { to, header }).await;
+                self.tell(Happened::PreviewHeaderSet { to, header }).await;
             }
         }
         let asked = self.requests.as_ref().and_then(Requests::stops_at_gate);
@@ -113,9 +113,9 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         })
     }
 
-    /// Has the ingress lead one share after the other of its traffic to the new colour, each
-    /// for as long as it takes to tell whether it holds.
-    pub(super) async fn weigh(&mut self, record: &Record) -> Result<Step, Stop> {
+    /// Has the ingress route one share of its traffic after the other to the new colour. Each is
+    /// watched until it is known whether the new version holds.
+    pub(super) async fn shift_by_weights(&mut self, record: &Record) -> Result<Step, Stop> {
         let mut record = record.clone();
         let canary = record.canary.clone().unwrap_or_default();
         self.measure_baseline(&mut record).await?;
@@ -127,19 +127,19 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             // First: who takes it back has to know that users had it.
             record.weight = weight;
             self.write(record.clone()).await?;
-            self.changes.lead(&canary, weight).await?;
+            self.changes.set_canary_weight(&canary, weight).await?;
             let to = record.to;
-            self.tell(Happened::Weighed { to, weight }).await;
+            self.tell(Happened::CanaryWeightSet { to, weight }).await;
             let watch = Watch::of_weight(&record, self.deployer.policy);
             self.holds(&record, watch).await?;
         }
         Ok(Step::Switch)
     }
 
-    /// No share of the traffic is led any more: all of it goes where the active Service selects.
-    pub(super) async fn stop_leading(&mut self, record: &Record) -> Result<(), BlueGreenError> {
+    /// From here on the active Service alone decides where traffic goes.
+    pub(super) async fn delete_canaries(&mut self, record: &Record) -> Result<(), BlueGreenError> {
         match record.canary {
-            Some(_) => self.changes.stop_leading().await,
+            Some(_) => self.changes.delete_canaries().await,
             None => Ok(()),
         }
     }
@@ -198,8 +198,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             .move_traffic(Some(record.from), record.to)
             .await?;
         self.tell(moved).await;
-        // Before the preview shows the old colour, to which it would lead.
-        self.stop_leading(&record).await?;
+        // The canary's backend is the preview, which is about to select the old colour.
+        self.delete_canaries(&record).await?;
         self.changes.show(record.from).await?;
         let service = self.deployer.service;
         let settled = switch::settled(&self.objects, service, record.to, patched).await?;

@@ -508,7 +508,7 @@ impl State {
     }
 
     /// An Ingress leads to the service.
-    pub fn lead_there(&mut self, controller: &str) {
+    pub fn route_by_ingress(&mut self, controller: &str) {
         let backend = |name: &str| json!({"service": {"name": name, "port": {"name": "http"}}});
         let path = |path: &str, name: &str| json!({"path": path, "pathType": "Prefix", "backend": backend(name)});
         let rules = json!([{"host": "a.example", "http": {"paths": [
