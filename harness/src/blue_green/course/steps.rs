@@ -243,10 +243,20 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
 
     /// Watches the new colour, which has to be shown to hold.
     async fn holds(&mut self, record: &Record, watch: Watch) -> Result<(), Stop> {
-        match self.watch(record, watch).await? {
+        let analysis = self.watch(record, watch).await?;
+        self.tell_analysis(record, &analysis).await;
+        match analysis {
             Analysis::Holds { .. } => Ok(()),
             Analysis::Inconclusive { why } => Err(Stop::TakeBack(Why::Inconclusive(why))),
             Analysis::Breach { what } => Err(Stop::failed(what)),
+        }
+    }
+
+    async fn tell_analysis(&mut self, record: &Record, analysis: &Analysis) {
+        // A breach is told as soon as it is seen.
+        if !matches!(analysis, Analysis::Breach { .. }) {
+            let text = format!("{}: {analysis}", record.to);
+            self.tell(Happened::Analysed { text }).await;
         }
     }
 
@@ -254,8 +264,10 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         let text = format!("connections to {} are given time", record.from);
         self.progress(text).await;
         let watch = Watch::of_drain(record, self.deployer.policy);
+        let mut analysis = self.watch(record, watch).await?;
+        self.tell_analysis(record, &analysis).await;
         loop {
-            if let Analysis::Breach { what } = self.watch(record, watch).await? {
+            if let Analysis::Breach { what } = analysis {
                 return Err(Stop::failed(what));
             }
             self.reached(Progress::Drained);
@@ -268,6 +280,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                 }
                 None => return Ok(Step::Retire),
             }
+            analysis = self.watch(record, watch).await?;
         }
     }
 }

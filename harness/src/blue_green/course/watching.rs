@@ -240,8 +240,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             if took > LOOK_EVERY * 3 {
                 end += took;
             }
-            let text = format!("{}: {analysis}", record.to);
-            self.progress(text.clone()).await;
+            self.progress(format!("{}: {analysis}", record.to)).await;
             if let Analysis::Breach { what } = &analysis {
                 self.tell(Happened::Breached { what: what.clone() }).await;
                 return Ok(analysis);
@@ -258,7 +257,6 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                     Watched::Probe => self.count_anew(),
                     Watched::Restarts(_) => {}
                 }
-                self.tell(Happened::Analysed { text }).await;
                 return Ok(analysis);
             }
         }
