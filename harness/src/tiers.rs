@@ -375,7 +375,7 @@ pub async fn run(
     {
         return Ok(Outcome::called_off(plan, code));
     }
-    let (there, target) = match list(nextest, workspace, audience, interrupts).await? {
+    let there = match list(nextest, workspace, audience, interrupts).await? {
         Ok(listed) => listed,
         Err(code) => return Ok(Outcome::called_off(plan, code)),
     };
@@ -383,7 +383,7 @@ pub async fn run(
         nextest,
         workspace,
         audience,
-        junit: target.join("nextest/default/junit.xml"),
+        junit: workspace.join(JUNIT),
         environment: environment.to_vec(),
         tallies: not_run(&plan, &there),
         // What is not run, and why, is said on the last lines.
@@ -402,6 +402,10 @@ pub async fn run(
         plan,
     })
 }
+
+/// Below the workspace wherever cargo's target directory is: nextest's `store.dir`.
+/// <https://nexte.st/docs/configuration/reference/#storedir>
+const JUNIT: &str = "target/nextest/default/junit.xml";
 
 /// Runs of nextest, and what they came to.
 struct Part<'a> {
@@ -537,14 +541,14 @@ fn nextest_command(nextest: &Path, workspace: &Path, verb: &str) -> Command {
     command
 }
 
-/// Every test of the project, and cargo's target directory; or the code of the signal
-/// that ended the compiling, which takes minutes the first time.
+/// Every test of the project; or the code of the signal that ended the compiling, which takes
+/// minutes the first time.
 async fn list(
     nextest: &Path,
     workspace: &Path,
     audience: Audience<'_>,
     interrupts: &mut Interrupts,
-) -> Result<Result<(Vec<Listed>, PathBuf), ExitCode>, TestsError> {
+) -> Result<Result<Vec<Listed>, ExitCode>, TestsError> {
     let mut command = nextest_command(nextest, workspace, "list");
     command
         .args(["--message-format", "json", "--run-ignored", "all"])
@@ -570,10 +574,7 @@ async fn list(
             what: "nextest's list of tests".into(),
             reason: error.to_string(),
         })?;
-    let target = listed["rust-build-meta"]["target-directory"]
-        .as_str()
-        .unwrap_or("target");
-    Ok(Ok((tests(&listed), target.into())))
+    Ok(Ok(tests(&listed)))
 }
 
 /// Where a child's standard error goes. On a terminal it shows by itself how far it is;
