@@ -3,8 +3,8 @@
 //! A client that speaks from 127.0.0.1 through the node port does not see what pods see: the
 //! cluster's DNS, Services, network policies. Through a [`Tunnel`] the same client does. All its
 //! connections go by one `exec` in a pod (what `kubectl exec` does), of the program `prober`, which
-//! [relays](prober::relay) them there: nothing but the right to create pods and to `exec` is needed. An answer comes some milliseconds later than without.
-//! It is for checks, not for load.
+//! [relays](prober::relay()) them there: it takes nothing but the right to create pods and to
+//! `exec`. An answer comes some milliseconds later than without. It is for checks, not for load.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
