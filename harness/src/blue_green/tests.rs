@@ -1369,6 +1369,24 @@ async fn what_fails_with_a_share_gets_no_more_and_users_have_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_revert_that_the_ingress_does_not_take_up_is_not_told_as_verified() {
+    let fake = Fake::new();
+    fake.with(|it| it.ill = Some(SERVICE));
+    let concluded = release_by_weights(&fake, NGINX, |happened| {
+        assert!(!matches!(happened, Happened::Reverted { .. }), "{happened}");
+        if let Happened::Breached { .. } = happened {
+            fake.with(|it| it.ingress_is_stuck = true);
+        }
+    })
+    .await;
+    assert!(
+        matches!(concluded, Conclusion::Reverted { .. }),
+        "{concluded:?}"
+    );
+    assert_blue_as_before(&fake);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ingress_that_is_not_known_to_lead_shares_is_not_told_to() {
     let fake = Fake::new();
     let mut skipped = None;

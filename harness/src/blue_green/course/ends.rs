@@ -109,10 +109,20 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         }
         let switched = self.objects.live().await? != Some(record.from);
         self.delete_canaries(&record).await?;
-        if switched {
-            self.revert(&record, since).await?;
-        } else if record.weight > 0 {
-            self.until_requests_cease(&record, since).await?;
+        let had_traffic = switched || record.weight > 0;
+        let is_verified = match switched {
+            true => {
+                self.revert(&record).await?;
+                true
+            }
+            false => had_traffic && self.requests_cease(&record).await?,
+        };
+        if is_verified {
+            self.tell(Happened::Reverted {
+                why: why.text().to_owned(),
+                millis: millis(since.elapsed()),
+            })
+            .await;
         }
         if let Some(member) = &self.member {
             member.is_back();
@@ -122,7 +132,6 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         self.changes.show(record.to).await?;
         self.empty(record.to).await?;
         self.restore_autoscalers().await?;
-        let had_traffic = switched || record.weight > 0;
         let outcome = match had_traffic {
             true => Outcome::Reverted,
             false => Outcome::TakenBack,
@@ -137,12 +146,8 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
     }
 
     /// Waits until the ingress has taken up that its canaries are deleted: the new colour's pods
-    /// must not end before.
-    async fn until_requests_cease(
-        &mut self,
-        record: &Record,
-        since: Instant,
-    ) -> Result<(), BlueGreenError> {
+    /// must not end before. False: requests still come after [`INGRESS_FOLLOWS`].
+    async fn requests_cease(&mut self, record: &Record) -> Result<bool, BlueGreenError> {
         let mut last = self.first_reading(record.analysis, record.to).await?;
         let end = Instant::now() + INGRESS_FOLLOWS;
         loop {
@@ -150,7 +155,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
             let now = self.first_reading(record.analysis, record.to).await?;
             let more = Window::between(&last, &now);
             if more.requests == 0 && more.in_flight == 0 {
-                break;
+                return Ok(true);
             }
             if Instant::now() >= end {
                 let text = format!(
@@ -158,19 +163,13 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
                     record.to
                 );
                 self.progress(text).await;
-                break;
+                return Ok(false);
             }
             last = now;
         }
-        self.tell(Happened::Reverted {
-            why: record.why.clone().unwrap_or_default(),
-            millis: millis(since.elapsed()),
-        })
-        .await;
-        Ok(())
     }
 
-    async fn revert(&mut self, record: &Record, since: Instant) -> Result<(), BlueGreenError> {
+    async fn revert(&mut self, record: &Record) -> Result<(), BlueGreenError> {
         self.old_colour_can(record).await?;
         let patched = Instant::now();
         let moved = self.changes.move_traffic(None, record.from).await?;
@@ -180,13 +179,7 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         let settled = settled.map_err(|stop| stop.or(|seen| self.not_back(record.from, seen)))?;
         self.tell(settled).await;
         let smoked = self.smoke(service, &record.old_version).await;
-        smoked.map_err(|stop| stop.or(|seen| self.not_back(record.from, seen)))?;
-        self.tell(Happened::Reverted {
-            why: record.why.clone().unwrap_or_default(),
-            millis: millis(since.elapsed()),
-        })
-        .await;
-        Ok(())
+        smoked.map_err(|stop| stop.or(|seen| self.not_back(record.from, seen)))
     }
 
     pub(super) fn not_back(&self, colour: Colour, seen: &str) -> BlueGreenError {

@@ -119,7 +119,6 @@ impl<O: AsyncFnMut(&Event)> Course<'_, O> {
         let mut record = record.clone();
         let canary = record.canary.clone().unwrap_or_default();
         self.measure_baseline(&mut record).await?;
-        self.write(record.clone()).await?;
         self.changes.mark(record.to, true).await?;
         self.changes.hold(record.from, record.replicas).await?;
         self.on_new = Some(self.first_reading(record.analysis, record.to).await?);

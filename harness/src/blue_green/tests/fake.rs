@@ -46,6 +46,8 @@ pub struct State {
     pub ill: Option<&'static str>,
     /// The same that a canary Ingress has each look add to the idle version.
     pub share_of_green: Option<(u64, u64)>,
+    /// Whether the ingress goes on with that when its canary is deleted.
+    pub ingress_is_stuck: bool,
     /// Whether those take 300 ms; else 5 ms.
     pub slow: bool,
     /// Beside each two of them one is not answered: its client gives up, or waits.
@@ -108,6 +110,7 @@ impl Fake {
             each_look: (200, 0),
             ill: None,
             share_of_green: None,
+            ingress_is_stuck: false,
             slow: false,
             swallows: None,
             refuses: 0,
@@ -475,8 +478,8 @@ impl State {
         let is_live = live.is_some_and(|it| Some(it.name()) == track);
         let (more, mut failures) = match (is_live, self.share_of_green) {
             (true, _) => self.each_look,
-            // The ingress leads a share of it there.
-            (false, Some(look)) if self.leads_to(service) => look,
+            // The ingress routes a share of it there.
+            (false, Some(look)) if self.routes_to(service) => look,
             (false, _) => (0, 0),
         };
         if self.ill == Some(service) && track == Some("green") {
@@ -494,12 +497,12 @@ impl State {
         counted.page()
     }
 
-    /// Whether a canary Ingress leads a share of the traffic to the service's preview.
-    fn leads_to(&self, service: &str) -> bool {
-        self.weight(service).is_some_and(|it| it > 0)
+    /// Whether the ingress routes a share of the traffic to the service's preview.
+    fn routes_to(&self, service: &str) -> bool {
+        self.ingress_is_stuck || self.weight(service).is_some_and(|it| it > 0)
     }
 
-    /// The share that a canary Ingress leads there; none where there is no such Ingress.
+    /// The share that a canary Ingress routes there; none where there is no such Ingress.
     pub fn weight(&self, service: &str) -> Option<u8> {
         let canary = self.objects.get(&format!("{INGRESSES}/{service}-canary"))?;
         let weight =
@@ -507,7 +510,7 @@ impl State {
         Some(weight?.parse().unwrap())
     }
 
-    /// An Ingress leads to the service.
+    /// An Ingress routes to the service.
     pub fn route_by_ingress(&mut self, controller: &str) {
         let backend = |name: &str| json!({"service": {"name": name, "port": {"name": "http"}}});
         let path = |path: &str, name: &str| json!({"path": path, "pathType": "Prefix", "backend": backend(name)});
