@@ -1,6 +1,7 @@
 //! On a real cluster, with the platform on it.
 
 mod blue_green;
+mod deployer;
 mod deploys;
 mod dry_run;
 mod images;

@@ -89,14 +89,18 @@ impl Ground<'_> {
         }
     }
 
+    /// With a deployer that goes by another policy.
+    pub fn with_policy<'b>(&'b self, policy: &'b Policy) -> Ground<'b> {
+        Ground { policy, ..*self }
+    }
+
     /// This; sabotaged, with a deployer that does not look at what users get. It goes by a policy
     /// of its own, [`careless`], and asks for nothing.
     pub fn or_careless<'b>(&'b self, careless: &'b Policy) -> Ground<'b> {
         match self.subject.sabotage {
             true => Ground {
-                policy: careless,
                 smoke: &[],
-                ..*self
+                ..self.with_policy(careless)
             },
             false => *self,
         }

@@ -40,10 +40,7 @@ pub async fn weighted(
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
     let policy = with_a_share(ground);
-    let ground = &Ground {
-        policy: &policy,
-        ..*ground
-    };
+    let ground = &ground.with_policy(&policy);
     let Some((status, version)) = super::begin(ground, scenario).await? else {
         return Ok(());
     };
@@ -106,10 +103,7 @@ pub async fn bad_share(
     scenario: &mut Scenario<'_>,
 ) -> Result<(), RunFolderError> {
     let policy = with_a_share(ground);
-    let ground = &Ground {
-        policy: &policy,
-        ..*ground
-    };
+    let ground = &ground.with_policy(&policy);
     let faults = json!({"error_share": 0.5});
     let fault = async |happened: &Happened, idle| match happened {
         Happened::CanaryWeightSet { .. } => ground.put_faults_on_all(idle, &faults).await,

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use harness::blue_green::lock::Holder;
 use harness::blue_green::policy::Evidence;
 use harness::blue_green::{Ask, Colour, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom};
 use harness::cluster::{Cluster, rollout};
@@ -12,7 +11,7 @@ use harness::images::{self, ForNodes};
 use harness::kind::release::image;
 use harness::prober::{MONITORING, PART};
 use harness::release::difference::NOTHING;
-use harness::release::{self, DeployError, Deployed, METRICS_PORT};
+use harness::release::{self, DeployError, Deployed};
 use harness::wait::{self, Observation};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
@@ -20,8 +19,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio_util::sync::CancellationToken;
 
+use super::deployer::{by_health, deployer};
 use super::deploys::{deploy, release};
 use super::images::{at_hand, on_nodes};
 use super::shared::{Shared, helm};
@@ -349,35 +348,9 @@ async fn blue_green_is_turned_on_and_off_and_something_serves_all_the_time() {
         .await;
 }
 
-/// Has every pod of a colour be at fault from now on, as `PUT /faults` does.
-pub async fn put_faults(cluster: &Cluster, service: &str, colour: &str, faults: &Value) {
-    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
-    let its = format!("app.kubernetes.io/name={service},trii.co/track={colour}");
-    let pods = api.list(&ListParams::default().labels(&its)).await.unwrap();
-    assert!(!pods.items.is_empty());
-    for pod in pods {
-        let uri = format!(
-            "/api/v1/namespaces/{}/pods/{}:{METRICS_PORT}/proxy/faults",
-            cluster.namespace,
-            pod.name_any()
-        );
-        let request = hyper::Request::put(uri)
-            .header("content-type", "application/json")
-            .body(faults.to_string().into_bytes());
-        let put = cluster.client().request_text(request.unwrap());
-        put.await.unwrap();
-    }
-}
-
 /// Of this version, whatever the chart has given to the idle colour.
 async fn release_blue_green(shared: &Shared, cluster: &Cluster, version: &str) -> Conclusion {
-    let policy = Policy {
-        analysis: Evidence::None,
-        watch: Duration::from_secs(2),
-        warm_up: Duration::ZERO,
-        drain: Duration::from_secs(1),
-        ..shared.config.blue_green.clone()
-    };
+    let policy = by_health(shared);
     let from = ProbeFrom::Nowhere;
     release_by(cluster, version, (&policy, from), |_| {}).await
 }
@@ -388,20 +361,10 @@ async fn release_by(
     (policy, probe_from): (&Policy, ProbeFrom<'_>),
     mut meanwhile: impl FnMut(&Happened),
 ) -> Conclusion {
+    let smoke = ["/quotes".to_owned()];
     let deployer = Deployer {
-        cluster,
-        service: NAME,
-        policy,
-        smoke: &["/quotes".to_owned()],
         probe_from,
-        holder: Holder {
-            user: "test".into(),
-            host: "test".into(),
-            pid: std::process::id(),
-            run: "test".into(),
-        },
-        release: "test".into(),
-        called_off: CancellationToken::new(),
+        ..deployer(cluster, NAME, policy, &smoke)
     };
     let ask = Ask::Deploy {
         version,

@@ -2,21 +2,17 @@
 
 use std::time::Duration;
 
-use harness::blue_green::lock::Holder;
 use harness::blue_green::policy::Evidence;
 use harness::blue_green::prometheus::Prometheus;
-use harness::blue_green::{
-    Ask, BlueGreenError, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom,
-};
+use harness::blue_green::{Ask, BlueGreenError, Conclusion, Event, Happened, Policy};
 use harness::cluster::{Cluster, rollout};
-use harness::images::{self, Supply, Workshop};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::blue_green::put_faults;
+use super::deployer::{deployer, put_faults};
 use super::deploys::{deploy, release};
+use super::images::on_nodes;
 use super::shared::Shared;
 
 const NAME: &str = "market-data-service";
@@ -147,16 +143,8 @@ async fn release_by(
     version: &str,
     mut meanwhile: impl AsyncFnMut(&Happened),
 ) -> Result<Conclusion, BlueGreenError> {
-    let deployer = Deployer {
-        cluster,
-        service: NAME,
-        policy,
-        smoke: &["/quotes".to_owned()],
-        probe_from: ProbeFrom::Nowhere,
-        holder: Holder::this("test"),
-        release: "test".into(),
-        called_off: CancellationToken::new(),
-    };
+    let smoke = ["/quotes".to_owned()];
+    let deployer = deployer(cluster, NAME, policy, &smoke);
     let ask = Ask::Deploy {
         version,
         manual: false,
@@ -172,14 +160,7 @@ async fn release_by(
 async fn what_prometheus_has_of_users_requests_decides() {
     let shared = Shared::find().await;
     let version = shared.environment.version.clone();
-    let workshop = Workshop {
-        recipes: crate::chart::helm::workspace().join("fixtures/images"),
-        state_dir: env!("CARGO_TARGET_TMPDIR").into(),
-        docker_config: None,
-    };
-    let (engine, node) = (&shared.engine, &shared.place().name);
-    let image = images::on_nodes(engine, &workshop, node, "prometheus", Supply::Auto, &|_| ());
-    let image = image.await.unwrap();
+    let image = on_nodes(&shared, PROMETHEUS).await;
     shared
         .in_own_namespace("measured", async |cluster| {
             let with = |threads: &str| {

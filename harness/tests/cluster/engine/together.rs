@@ -1,18 +1,12 @@
 //! Several services in one release, on a real cluster: all of them, or none.
 
-use std::time::Duration;
-
-use harness::blue_green::lock::Holder;
-use harness::blue_green::policy::Evidence;
 use harness::blue_green::{
-    Ask, Colour, Concluded, Conclusion, Deployer, Event, Happened, Policy, ProbeFrom, Status, Step,
-    run_together,
+    Ask, Colour, Concluded, Conclusion, Event, Happened, Status, Step, run_together,
 };
 use harness::cluster::Cluster;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use super::blue_green::put_faults;
+use super::deployer::{by_health, deployer, put_faults};
 use super::deploys::{deploy, release};
 use super::shared::Shared;
 
@@ -32,24 +26,9 @@ async fn release_both(
     version: &str,
     mut meanwhile: impl AsyncFnMut(&str, &Happened),
 ) -> Concluded {
-    let policy = Policy {
-        analysis: Evidence::None,
-        watch: Duration::from_secs(3),
-        warm_up: Duration::ZERO,
-        drain: Duration::from_secs(1),
-        ..shared.config.blue_green.clone()
-    };
+    let policy = by_health(shared);
     let smoke = SERVICES.map(|(_, path)| [path.to_owned()]);
-    let deployers = [0, 1].map(|at| Deployer {
-        cluster,
-        service: SERVICES[at].0,
-        policy: &policy,
-        smoke: &smoke[at],
-        probe_from: ProbeFrom::Nowhere,
-        holder: Holder::this("test"),
-        release: "test".into(),
-        called_off: CancellationToken::new(),
-    });
+    let deployers = [0, 1].map(|at| deployer(cluster, SERVICES[at].0, &policy, &smoke[at]));
     let ask = Ask::Deploy {
         version,
         manual: false,

@@ -1,0 +1,66 @@
+//! The deployer of these tests, and how they make a version fail.
+
+use std::time::Duration;
+
+use harness::blue_green::lock::Holder;
+use harness::blue_green::policy::Evidence;
+use harness::blue_green::{Deployer, Policy, ProbeFrom};
+use harness::cluster::Cluster;
+use harness::release::METRICS_PORT;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::shared::Shared;
+
+/// Releases a service, which must answer `smoke`.
+pub fn deployer<'a>(
+    cluster: &'a Cluster,
+    service: &'a str,
+    policy: &'a Policy,
+    smoke: &'a [String],
+) -> Deployer<'a> {
+    Deployer {
+        cluster,
+        service,
+        policy,
+        smoke,
+        probe_from: ProbeFrom::Nowhere,
+        holder: Holder::this("test"),
+        release: "test".into(),
+        called_off: CancellationToken::new(),
+    }
+}
+
+/// By its pods' health alone, and in seconds.
+pub fn by_health(shared: &Shared) -> Policy {
+    Policy {
+        analysis: Evidence::None,
+        watch: Duration::from_secs(2),
+        warm_up: Duration::ZERO,
+        drain: Duration::from_secs(1),
+        ..shared.config.blue_green.clone()
+    }
+}
+
+/// Has every pod of a colour be at fault from now on, as `PUT /faults` does.
+pub async fn put_faults(cluster: &Cluster, service: &str, colour: &str, faults: &Value) {
+    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), &cluster.namespace);
+    let its = format!("app.kubernetes.io/name={service},trii.co/track={colour}");
+    let pods = api.list(&ListParams::default().labels(&its)).await.unwrap();
+    assert!(!pods.items.is_empty());
+    for pod in pods {
+        let uri = format!(
+            "/api/v1/namespaces/{}/pods/{}:{METRICS_PORT}/proxy/faults",
+            cluster.namespace,
+            pod.name_any()
+        );
+        let request = hyper::Request::put(uri)
+            .header("content-type", "application/json")
+            .body(faults.to_string().into_bytes());
+        let put = cluster.client().request_text(request.unwrap());
+        put.await.unwrap();
+    }
+}
