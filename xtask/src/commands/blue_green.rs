@@ -1,8 +1,8 @@
 //! `cargo xtask blue-green`: releases of services, from one colour to the other.
 
-mod place;
 mod recorder;
 mod release;
+mod target;
 
 use harness::blue_green::{Ask, BlueGreenError, Plan, Status};
 use harness::environment::EnvironmentFolder;
@@ -14,8 +14,8 @@ use super::workplace::{Workplace, print_json};
 use crate::cli::{BlueGreen, BlueGreenCommand, BlueGreenDeploy, BlueGreenService, Supply};
 use crate::console::Console;
 use crate::problem::Problem;
-use place::Place;
-use release::Release;
+use release::ReleaseCommand;
+use target::ReleaseTarget;
 
 /// What is waited for where the API server takes its time.
 const ASKING: &str = "asking the cluster";
@@ -32,26 +32,26 @@ pub async fn run(arguments: BlueGreen) -> Result<ExitCode, Problem> {
     let workplace = Workplace::find(&named.common).await?;
     // Outlives what is found of it.
     let environment;
-    let place = match remote::site(&workplace) {
-        Some(site) => Place::there(&workplace, site, change).await?,
+    let target = match remote::site(&workplace) {
+        Some(site) => ReleaseTarget::there(&workplace, site, change).await?,
         None => {
             let folder = EnvironmentFolder::of(&workplace.home, &named.name);
             environment = folder.read(&named.name).map_err(Problem::no_environment)?;
-            Place::here(&workplace, &environment).await?
+            ReleaseTarget::here(&workplace, &environment).await?
         }
     };
     match &arguments.command {
-        BlueGreenCommand::Status(of) => status(&place, of).await,
-        BlueGreenCommand::Deploy(it) if it.dry_run => plan(&place, it).await,
-        BlueGreenCommand::Deploy(it) => deploy(&place, it).await,
-        BlueGreenCommand::Promote(of) => change_release(&place, of, Ask::Promote).await,
-        BlueGreenCommand::Pause(of) => change_release(&place, of, Ask::Pause).await,
-        BlueGreenCommand::Abort(of) => change_release(&place, of, Ask::Abort).await,
+        BlueGreenCommand::Status(of) => status(&target, of).await,
+        BlueGreenCommand::Deploy(it) if it.dry_run => plan(&target, it).await,
+        BlueGreenCommand::Deploy(it) => deploy(&target, it).await,
+        BlueGreenCommand::Promote(of) => change_release(&target, of, Ask::Promote).await,
+        BlueGreenCommand::Pause(of) => change_release(&target, of, Ask::Pause).await,
+        BlueGreenCommand::Abort(of) => change_release(&target, of, Ask::Abort).await,
     }
 }
 
-async fn status(place: &Place<'_>, of: &BlueGreenService) -> Result<ExitCode, Problem> {
-    let status = status_of(place, &of.service).await?;
+async fn status(target: &ReleaseTarget<'_>, of: &BlueGreenService) -> Result<ExitCode, Problem> {
+    let status = status_of(target, &of.service).await?;
     match of.named.common.json {
         true => print_json(&status)?,
         false => print_line!("{}", in_words(&status)),
@@ -59,14 +59,14 @@ async fn status(place: &Place<'_>, of: &BlueGreenService) -> Result<ExitCode, Pr
     Ok(ExitCode::Held)
 }
 
-async fn status_of(place: &Place<'_>, service: &str) -> Result<Status, Problem> {
-    let status = Console::waiting(ASKING, Status::of(&place.cluster, service)).await;
+async fn status_of(target: &ReleaseTarget<'_>, service: &str) -> Result<Status, Problem> {
+    let status = Console::waiting(ASKING, Status::of(&target.cluster, service)).await;
     status.map_err(problem)
 }
 
-async fn plan(place: &Place<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode, Problem> {
-    for released in place.ordered(&deploy.service) {
-        let deployer = place.deployer(&released, None, "dry-run", CancellationToken::new());
+async fn plan(target: &ReleaseTarget<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode, Problem> {
+    for released in target.ordered(&deploy.service) {
+        let deployer = target.deployer(&released, None, "dry-run", CancellationToken::new());
         let plan = Console::waiting(ASKING, deployer.plan(&deploy.version)).await;
         let plan = plan.map_err(problem)?;
         let words = plan_in_words(&plan, &released.service, &deploy.version);
@@ -75,11 +75,11 @@ async fn plan(place: &Place<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode, P
     Ok(ExitCode::Held)
 }
 
-async fn deploy(place: &Place<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode, Problem> {
-    let release = Release {
-        place,
+async fn deploy(target: &ReleaseTarget<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode, Problem> {
+    let release = ReleaseCommand {
+        target,
         named: &deploy.named,
-        services: place.ordered(&deploy.service),
+        services: target.ordered(&deploy.service),
         ask: Ask::Deploy {
             version: &deploy.version,
             manual: deploy.manual,
@@ -92,19 +92,19 @@ async fn deploy(place: &Place<'_>, deploy: &BlueGreenDeploy) -> Result<ExitCode,
 
 /// What is asked of one service is asked of all that are released with it.
 async fn change_release(
-    place: &Place<'_>,
+    target: &ReleaseTarget<'_>,
     of: &BlueGreenService,
     ask: Ask<'_>,
 ) -> Result<ExitCode, Problem> {
-    let under_way = status_of(place, &of.service).await?.under_way;
+    let under_way = status_of(target, &of.service).await?.under_way;
     let mut services = under_way.map(|it| it.together).unwrap_or_default();
     if services.is_empty() {
         services.push(of.service.clone());
     }
-    let release = Release {
-        place,
+    let release = ReleaseCommand {
+        target,
         named: &of.named,
-        services: place.ordered(&services),
+        services: target.ordered(&services),
         ask,
         supply: Supply::Auto,
         id: None,

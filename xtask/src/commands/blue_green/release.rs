@@ -12,15 +12,15 @@ use harness::run::event::{Failure, Happening, Stage, StageResult};
 use miette::Diagnostic;
 use tokio_util::sync::CancellationToken;
 
-use super::place::{Place, Released};
 use super::recorder::Recorder;
+use super::target::{ReleaseTarget, Released};
 use crate::cli::{Named, Supply};
 use crate::commands::workplace::{conclude, interrupts};
 use crate::problem::Problem;
 
 /// What is to be done with which services.
-pub struct Release<'a> {
-    pub place: &'a Place<'a>,
+pub struct ReleaseCommand<'a> {
+    pub target: &'a ReleaseTarget<'a>,
     pub named: &'a Named,
     pub services: Vec<Released>,
     pub ask: Ask<'a>,
@@ -29,17 +29,17 @@ pub struct Release<'a> {
     pub id: Option<&'a str>,
 }
 
-impl Release<'_> {
+impl ReleaseCommand<'_> {
     /// Does it.
     pub async fn carry_out(&self) -> Result<ExitCode, Problem> {
         let mut interrupts = interrupts()?;
         let (name, json) = (&self.named.name, self.named.common.json);
-        let (workplace, target) = (self.place.workplace, &self.place.target);
+        let (workplace, target) = (self.target.workplace, &self.target.name);
         let mut run = workplace.start_run_on("blue-green", target, name, "which is up")?;
         run.begin(Stage::Deploy)?;
         let progress = run.teller(Stage::Deploy);
         let brought = tokio::select! {
-            brought = self.place.bring(self.ask, self.supply, &progress) => Ok(brought),
+            brought = self.target.bring(self.ask, self.supply, &progress) => Ok(brought),
             code = interrupts.next() => Err(code),
         };
         drop(progress);
@@ -68,7 +68,7 @@ impl Release<'_> {
         let called_off = CancellationToken::new();
         let id = self.id.unwrap_or(run.id()).to_owned();
         let deployer = |it| {
-            self.place
+            self.target
                 .deployer(it, prober_image, &id, called_off.clone())
         };
         let deployers: Vec<Deployer<'_>> = self.services.iter().map(deployer).collect();
@@ -134,7 +134,7 @@ impl Release<'_> {
         run.end_stages(StageResult::Done)?;
         run.finish(ExitCode::Held)?;
         let code = conclude(run, ExitCode::Held, json)?;
-        let (first, named) = (&concluded.each[0].0, self.place.named(self.named));
+        let (first, named) = (&concluded.each[0].0, self.target.named(self.named));
         let waits = conclusions().any(|(_, it)| matches!(it, Conclusion::AtGate { .. }));
         match waits {
             true => {
@@ -188,7 +188,7 @@ impl Release<'_> {
             look_at: "the audit of the release in the cluster".into(),
             next: format!(
                 "cargo xtask blue-green status --service {service}{}",
-                self.place.named(self.named)
+                self.target.named(self.named)
             ),
         }
     }
@@ -197,13 +197,13 @@ impl Release<'_> {
         let help = error.help().map(|it| it.to_string());
         // The library does not know how the environment is named here.
         let command = format!("--service {service}`");
-        let named = format!("--service {service}{}`", self.place.named(self.named));
+        let named = format!("--service {service}{}`", self.target.named(self.named));
         let help = help.map(|it| it.replace(&command, &named));
         Failure {
             what: format!("{service} is not released"),
             expected: error.expected().into(),
             seen: error.to_string(),
-            look_at: format!("{} get deployments,services", self.place.cluster.kubectl()),
+            look_at: format!("{} get deployments,services", self.target.cluster.kubectl()),
             next: help.unwrap_or_else(|| "cargo xtask status".into()),
         }
     }

@@ -23,9 +23,9 @@ use crate::console::Console;
 use crate::problem::Problem;
 
 /// Where services are released.
-pub struct Place<'a> {
+pub struct ReleaseTarget<'a> {
     pub workplace: &'a Workplace,
-    pub target: String,
+    pub name: String,
     pub cluster: Cluster,
     source: Source<'a>,
     /// Keeps others of this machine from a remote target.
@@ -49,15 +49,15 @@ pub struct Released {
     smoke: Vec<String>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ReleaseTarget<'a> {
     /// An environment of this machine's that is up.
     pub async fn here(
         workplace: &'a Workplace,
         environment: &'a Environment,
     ) -> Result<Self, Problem> {
-        Ok(Place {
+        Ok(ReleaseTarget {
             workplace,
-            target: environment.target.clone(),
+            name: environment.target.clone(),
             cluster: cluster_of(environment).await?,
             source: match &environment.cluster {
                 Some(_) => Source::Image(Box::new(Site::find(workplace, environment).await?)),
@@ -76,9 +76,9 @@ impl<'a> Place<'a> {
         let actions: &[Action] = if change { &[Action::Deploy] } else { &[] };
         let remote = Console::waiting(ASKING, site.open("blue-green", actions)).await;
         let remote = remote.map_err(|error| Problem::new(error.exit_code(), error))?;
-        Ok(Place {
+        Ok(ReleaseTarget {
             workplace,
-            target: site.name.to_owned(),
+            name: site.name.to_owned(),
             cluster: remote.cluster().clone(),
             source: Source::Elsewhere,
             _remote: Some(remote),
@@ -185,7 +185,7 @@ impl<'a> Place<'a> {
     /// How the environment is named on the command line.
     pub fn named(&self, named: &Named) -> String {
         match self.source {
-            Source::Elsewhere => format!(" --target {}", self.target),
+            Source::Elsewhere => format!(" --target {}", self.name),
             _ => format!(" --name {}", named.name),
         }
     }
