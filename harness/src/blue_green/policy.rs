@@ -64,7 +64,7 @@ pub struct Policy {
     pub prometheus: Option<Prometheus>,
     /// Where an ingress counts what it answers by itself; none: it is not asked.
     pub ingress: Option<IngressMetrics>,
-    /// How the ingress leads traffic to green before the switch; none: it does not.
+    /// How the ingress routes traffic to green before the switch; none: it does not.
     pub canary: Option<Canary>,
     /// How long green is watched after the switch, and at each weight before it.
     pub watch: Duration,

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::colour::Colour;
 use super::objects::Objects;
-use super::traffic::Told;
+use super::traffic::Counter;
 use super::traffic::exposition::Sample;
 
 /// Where Prometheus is, and what it is asked: `[blue_green.prometheus]` of `harness.toml`. In a
@@ -102,7 +102,7 @@ pub(super) async fn counters(
     objects: &Objects<'_>,
     colour: Colour,
     within: Duration,
-) -> Result<Vec<Told>, String> {
+) -> Result<Vec<Counter>, String> {
     let asked = Query::ALL.map(async |query| {
         let text = prometheus.text(query, objects, colour);
         let told = one(prometheus, objects, query, &text, within).await;
@@ -117,7 +117,7 @@ async fn one(
     query: Query,
     text: &str,
     within: Duration,
-) -> Result<Vec<Told>, String> {
+) -> Result<Vec<Counter>, String> {
     let Prometheus {
         namespace,
         service,
@@ -137,7 +137,7 @@ async fn one(
     read(query, &answer)
 }
 
-fn read(query: Query, answer: &str) -> Result<Vec<Told>, String> {
+fn read(query: Query, answer: &str) -> Result<Vec<Counter>, String> {
     let elements = match serde_json::from_str(answer).map_err(|error| error.to_string())? {
         Answer::Success {
             data: Data::Vector(elements),
@@ -155,7 +155,7 @@ fn read(query: Query, answer: &str) -> Result<Vec<Told>, String> {
                 .collect(),
             value: value.parse().map_err(|_| format!("a value is {value:?}"))?,
         };
-        Told::of(query, &sample)
+        Counter::of(query, &sample)
     });
     told.collect()
 }

@@ -92,7 +92,7 @@ pub struct Record {
     /// What shows whether it holds.
     #[serde(default)]
     pub analysis: Evidence,
-    /// How the ingress leads traffic to it before the switch.
+    /// How the ingress routes traffic to it before the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
     /// The share of the ingress' traffic that it has had at most before the switch, percent.

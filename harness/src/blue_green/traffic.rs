@@ -138,19 +138,19 @@ impl Page {
 
 /// A counter that Prometheus tells of.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct Counter {
     /// The pod that it is of.
     pod: String,
     series: Series,
     count: u64,
 }
 
-impl Told {
+impl Counter {
     /// By its sample in the answer to one of the queries.
     ///
     /// # Errors
     /// What is no counter of one pod, or no bucket's bound.
-    pub fn of(query: Query, sample: &Sample<'_>) -> Result<Told, String> {
+    pub fn of(query: Query, sample: &Sample<'_>) -> Result<Counter, String> {
         let kind = match query {
             Query::Requests => Kind::Answered,
             Query::Errors => Kind::Error,
@@ -158,7 +158,7 @@ impl Told {
         };
         // A sum of several goes back when one of them goes, and says nothing then.
         let pod = sample.label("pod").ok_or("a counter has no label `pod`")?;
-        Ok(Told {
+        Ok(Counter {
             pod: pod.to_owned(),
             series: series(kind, sample),
             count: count(sample)?,
@@ -214,7 +214,7 @@ impl Reading {
     }
 
     /// What Prometheus has of these pods' requests, or why it tells nothing.
-    pub(super) fn of_prometheus(pods: &[Pod], told: Result<Vec<Told>, String>) -> Reading {
+    pub(super) fn of_prometheus(pods: &[Pod], told: Result<Vec<Counter>, String>) -> Reading {
         let counted = |pod: &Pod| Counted {
             pod: pod.name_any(),
             restarts: restarts(pod),
@@ -223,7 +223,7 @@ impl Reading {
         };
         let its = pods.iter().map(|pod| (pod.name_any(), counted(pod)));
         let mut pods: BTreeMap<_, _> = its.collect();
-        for Told { pod, series, count } in told.into_iter().flatten() {
+        for Counter { pod, series, count } in told.into_iter().flatten() {
             let counted = pods.entry(pod.clone()).or_insert_with(|| Counted {
                 pod,
                 restarts: 0,

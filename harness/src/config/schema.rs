@@ -225,7 +225,7 @@ pub(super) struct BlueGreen {
     pub max_latency_ms: Option<Spanned<u32>>,
 }
 
-/// How an ingress leads traffic to a new colour before the switch.
+/// How an ingress routes traffic to a new colour before the switch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CanarySteps {
