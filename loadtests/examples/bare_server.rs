@@ -1,6 +1,5 @@
-//! The least an HTTP/1.1 server does, on one thread: it looks for the end of a request's head
-//! and answers the same to all. What load generators are measured with, so that the server is
-//! the last to be out of breath.
+//! A minimal HTTP/1.1 server on one thread: it finds the end of each request's head and sends the
+//! same response. Load generators are measured with it, as the server must not be the bottleneck.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +12,7 @@ const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello";
 const HEAD_ENDS: &[u8] = b"\r\n\r\n";
 
-/// Connections that wait to be taken: as many as come while the server stands still.
+/// Connections that wait to be accepted: enough for those that arrive while the server stalls.
 const BACKLOG: u32 = 4096;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?
         .block_on(async {
             let socket = TcpSocket::new_v4()?;
-            // Every connection that is taken inherits it.
+            // Every accepted connection inherits the option.
             socket.set_nodelay(true)?;
             socket.bind(address)?;
             let listener = socket.listen(BACKLOG)?;
@@ -31,20 +30,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!(r#"{{"message":"listening","address":"{address}"}}"#);
             loop {
                 let (connection, _) = listener.accept().await?;
-                // One that breaks is the client's to tell of.
+                // The client reports a broken connection.
                 tokio::spawn(answer(connection));
             }
         })
 }
 
 async fn answer(mut connection: TcpStream) -> io::Result<()> {
-    let mut asked = Vec::with_capacity(512);
-    while connection.read_buf(&mut asked).await? > 0 {
-        while let Some(end) = asked
+    let mut received = Vec::with_capacity(512);
+    while connection.read_buf(&mut received).await? > 0 {
+        while let Some(end) = received
             .windows(HEAD_ENDS.len())
-            .position(|it| it == HEAD_ENDS)
+            .position(|window| window == HEAD_ENDS)
         {
-            asked.drain(..end + HEAD_ENDS.len());
+            received.drain(..end + HEAD_ENDS.len());
             connection.write_all(ANSWER).await?;
         }
     }

@@ -1,5 +1,5 @@
-//! Goose's own loop: users who ask again as soon as they are answered, counted by Goose; what
-//! `cargo xtask bench load` has the engine beside. Prints what was counted, as JSON.
+//! Goose's own loop: users send the next request when they have the response, and Goose counts.
+//! Prints the counts as JSON. `cargo xtask bench load` compares the engine with it.
 
 use std::error::Error;
 use std::iter::repeat_n;
@@ -9,7 +9,7 @@ use goose::prelude::*;
 use loadtests::bench::GooseLoop;
 use loadtests::closed::Muted;
 
-const USAGE: &str = "usage: goose_loop URL USERS SECONDS PER_SECOND_AT_MOST (0 is no bound)";
+const USAGE: &str = "usage: goose_loop URL USERS SECONDS PER_SECOND_AT_MOST (0 is no limit)";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -17,13 +17,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [url, users, seconds, at_most] = &arguments[..] else {
         return Err(USAGE.into());
     };
-    let counted = made(url, users, seconds, at_most).await?;
-    println!("{}", serde_json::to_string(&counted)?);
+    let counts = attack(url, users, seconds, at_most).await?;
+    println!("{}", serde_json::to_string(&counts)?);
     Ok(())
 }
 
-/// Has `users` ask for `url`, together `at_most` times a second.
-async fn made(
+/// Sends requests of `users` to `url`, together `at_most` times a second.
+async fn attack(
     url: &str,
     users: &str,
     seconds: &str,
@@ -36,27 +36,29 @@ async fn made(
     if at_most != "0" {
         options.extend(["--throttle-requests", at_most]);
     }
-    let asks = Transaction::new(std::sync::Arc::new(|user| Box::pin(ask(user))));
+    let requests = Transaction::new(std::sync::Arc::new(|user| Box::pin(request(user))));
     let configuration = GooseConfiguration::parse_args_default(&options)?;
     let metrics = GooseAttack::initialize_with_config(configuration)?
-        .register_scenario(Scenario::new("hello").register_transaction(asks))
+        .register_scenario(Scenario::new("hello").register_transaction(requests))
         .execute()
         .await?;
     let requests = metrics.requests.values();
-    let times = requests.clone().flat_map(|it| &it.raw_data.times_us);
+    let times = requests
+        .clone()
+        .flat_map(|request| &request.raw_data.times_us);
     Ok(GooseLoop {
         seconds: metrics.duration as f64,
-        failed: requests.map(|it| it.fail_count as u64).sum(),
+        failed: requests.map(|request| request.fail_count as u64).sum(),
         latency: times
             .flat_map(|(micros, count)| repeat_n(*micros, *count))
             .collect(),
     })
 }
 
-async fn ask(user: &mut GooseUser) -> TransactionResult {
+async fn request(user: &mut GooseUser) -> TransactionResult {
     let answer = user.get("").await?;
     if let Ok(answer) = answer.response {
-        // Goose leaves the body unread, and then the connection cannot be kept.
+        // Goose leaves the body unread. A connection with an unread body cannot be kept alive.
         let _ = answer.bytes().await;
     }
     Ok(())

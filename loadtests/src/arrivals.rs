@@ -1,109 +1,110 @@
-//! Arrivals on the platform: made here, or by several generators in its cluster.
+//! Open-model load on the platform: from this process, or from several generators in its cluster.
 //!
-//! Users who wait for an answer before they ask again are [`journeys`](crate::journeys)'.
+//! For users who wait for each answer see [`closed`](crate::closed).
 
 use std::num::NonZeroU32;
 
-use harness::config::load::{Load, Stage};
-use load_generator::order::Order;
+use environments::config::load::{LoadConfig, LoadStage};
+use load_generator::order::LoadOrder;
 use miette::Diagnostic;
-use prober::Target;
+use prober::ProbeTarget;
 use thiserror::Error;
 
-use crate::closed::Reach;
-use crate::course::Course;
-use crate::generators::{Crew, GeneratorsError};
+use crate::generators::{Generators, GeneratorsError};
+use crate::monitor::LoadMonitor;
 use crate::open::{self, OpenError};
-use crate::result::Engine;
-use crate::run::{Run, Session};
+use crate::result::EngineKind;
+use crate::run::{LoadRun, Session};
 use crate::threshold::Threshold;
+use crate::users::PlatformAccess;
 
-/// What is asked of the platform, and how.
-pub struct Asked<'a> {
-    /// Where it is reached.
-    pub reach: &'a Reach<'a>,
-    /// How long answers, and the end of a run, may take.
-    pub load: &'a Load,
-    /// Arrivals a second over time.
-    pub stages: &'a [Stage],
-    /// An arrival beyond so many in flight is dropped, and counted.
+/// An open-model load on the platform.
+pub struct OpenLoad<'a> {
+    /// How to reach the platform.
+    pub reach: &'a PlatformAccess<'a>,
+    /// The timeouts of requests, and of the end of a run.
+    pub load: &'a LoadConfig,
+    /// The rate over time, in arrivals a second.
+    pub stages: &'a [LoadStage],
+    /// An arrival that is due while this many are in flight is dropped, and counted.
     pub max_in_flight: u32,
-    /// Those that end a run do so.
+    /// Some of them may abort the run.
     pub thresholds: &'a [Threshold],
-    /// Who makes them in the cluster; none is this process.
-    pub crew: Option<&'a Crew>,
+    /// The generators in the cluster; if none, this process sends the requests.
+    pub generators: Option<&'a Generators>,
 }
 
 /// Why there is no result.
 #[derive(Debug, Error, Diagnostic)]
 pub enum ArrivalsError {
-    /// The environment's authority cannot be read.
-    #[error("cannot read the environment's authority: {0}")]
-    #[diagnostic(help("`cargo xtask up` makes the environment whole again"))]
+    /// The environment's certificate authority cannot be read.
+    #[error("cannot read the environment's certificate authority: {0}")]
+    #[diagnostic(help("`cargo xtask up` repairs the environment"))]
     Authority(#[from] std::io::Error),
-    /// The run cannot begin.
+    /// The run cannot start.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Open(#[from] OpenError),
-    /// The generators in the cluster did not make it.
+    /// The generators in the cluster failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Generators(#[from] GeneratorsError),
 }
 
-/// Puts the load on, to its end, until it is called off, or a threshold ends it.
+/// Runs the load to its end, until it is cancelled, or until a threshold aborts it.
 ///
 /// # Errors
 /// [`ArrivalsError`].
 pub async fn run(
-    asked: Asked<'_>,
+    load: OpenLoad<'_>,
     session: Session,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<Run, ArrivalsError> {
-    let order = order(&asked)?;
-    let mut course = Course::of(Engine::Open, asked.thresholds, progress);
-    if let Some(crew) = asked.crew {
-        return Ok(crew.run(&order, session, &mut course, progress).await?);
+) -> Result<LoadRun, ArrivalsError> {
+    let order = order(&load)?;
+    let mut monitor = LoadMonitor::of(EngineKind::Open, load.thresholds, progress);
+    if let Some(generators) = load.generators {
+        let run = generators.run(&order, session, &mut monitor, progress);
+        return Ok(Box::pin(run).await?);
     }
     let plan = order.plan(0);
-    let run = open::run(&plan, session, |now| {
-        course.goes_on(now.elapsed, now.endpoints)
+    let run = open::run(&plan, session, |progress| {
+        monitor.update(progress.elapsed, progress.endpoints)
     });
     Ok(run.await?)
 }
 
-fn order(asked: &Asked<'_>) -> std::io::Result<Order> {
-    let Asked { reach, load, .. } = asked;
-    let outside = harness::prober::through(reach.entry, reach.api_host, "/market-data")?;
-    let inside = asked.crew.map(|crew| crew.ingress.clone());
+fn order(open: &OpenLoad<'_>) -> std::io::Result<LoadOrder> {
+    let OpenLoad { reach, load, .. } = open;
+    let outside = kubernetes::prober::through(reach.entry, reach.api_host, "/market-data")?;
+    let inside = open.generators.map(|generators| generators.ingress.clone());
     let most = reach.max_rate.map_or(u32::MAX, NonZeroU32::get);
-    Ok(Order {
-        target: Target {
+    Ok(LoadOrder {
+        target: ProbeTarget {
             connect: inside.or(outside.connect),
             ..outside
         },
-        stages: lines(asked.stages, most),
+        stages: ramps(open.stages, most),
         timeout: load.request_timeout,
         drain: load.drain,
-        max_in_flight: asked.max_in_flight as usize,
-        generators: asked.crew.map_or(1, |crew| crew.generators),
+        max_in_flight: open.max_in_flight as usize,
+        generators: open.generators.map_or(1, |generators| generators.count),
     })
 }
 
-/// Each stage leads from where the one before ended, at first none, to its own rate; none
-/// exceeds the target's.
-fn lines(stages: &[Stage], most: u32) -> Vec<open::Stage> {
+/// Returns the stages as ramps. Each starts at the last rate of the previous one, the first at 0.
+/// No rate exceeds `most`.
+fn ramps(stages: &[LoadStage], most: u32) -> Vec<open::RateStage> {
     let mut from = 0.0;
-    let mut lines = Vec::new();
+    let mut ramps = Vec::new();
     for stage in stages {
         let to = f64::from(stage.to.min(most));
-        // A jump takes no time, and has no arrivals.
+        // A jump takes no time and has no arrivals.
         if !stage.lasts.is_zero() {
-            lines.push(open::Stage::ramp(from, to, stage.lasts));
+            ramps.push(open::RateStage::ramp(from, to, stage.lasts));
         }
         from = to;
     }
-    lines
+    ramps
 }
 
 #[cfg(test)]
@@ -112,28 +113,28 @@ mod tests {
 
     use super::*;
 
-    fn stage(to: u32, seconds: u64) -> Stage {
-        Stage {
+    fn stage(to: u32, seconds: u64) -> LoadStage {
+        LoadStage {
             to,
             lasts: Duration::from_secs(seconds),
         }
     }
 
     #[test]
-    fn a_stage_begins_where_the_one_before_ended_and_a_jump_takes_no_time() {
+    fn a_stage_starts_at_the_last_rate_and_a_jump_takes_no_time() {
         let seconds = Duration::from_secs;
         assert_eq!(
-            lines(&[stage(40, 0), stage(40, 10), stage(80, 5)], u32::MAX),
+            ramps(&[stage(40, 0), stage(40, 10), stage(80, 5)], u32::MAX),
             [
-                open::Stage::constant(40.0, seconds(10)),
-                open::Stage::ramp(40.0, 80.0, seconds(5)),
+                open::RateStage::constant(40.0, seconds(10)),
+                open::RateStage::ramp(40.0, 80.0, seconds(5)),
             ]
         );
     }
 
     #[test]
-    fn a_target_bounds_every_rate() {
-        let bounded = lines(&[stage(500, 10), stage(500, 10)], 100);
-        assert!(bounded.iter().all(|it| it.to <= 100.0 && it.from <= 100.0));
+    fn the_limit_of_a_target_bounds_every_rate() {
+        let bounded = ramps(&[stage(500, 10), stage(500, 10)], 100);
+        assert!(bounded.iter().all(|ramp| ramp.to.max(ramp.from) <= 100.0));
     }
 }

@@ -1,8 +1,8 @@
 //! Stored results to compare with: plain files that can be committed.
 //!
-//! `baselines/<name>.json` holds `{"schema": 1, "runs": [..]}`, a run a line, the oldest first.
-//! A run is stored without its warm-up and in few, longer blocks: what a later run is held
-//! against, and where its noise came from, is kept, and a file of 40 runs stays small.
+//! `baselines/<name>.json` contains `{"schema": 1, "runs": [..]}`, one run a line, the oldest
+//! first. A run is stored without its warm-up and in a few longer blocks. That is enough to compare
+//! later runs and to measure the noise, and a file of 40 runs stays small.
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -10,24 +10,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use harness::file_lock;
+use base::file_lock;
 use serde::Deserialize;
 
 mod error;
-mod stored;
 
 pub use error::BaselineError;
 
-use crate::regression::{self, Comparison, History, Settings};
+use crate::regression::{self, Comparison, FEWEST_BLOCKS, History, Settings};
 use crate::result::{LoadResult, SCHEMA as RESULT_SCHEMA, Schema};
 
-/// The file's number. Another one is refused, never guessed at.
+/// The schema of the file. A file with another schema is refused.
 pub const SCHEMA: u32 = 1;
 
-/// How many runs are kept where nothing else is said: enough for change points.
+/// The number of runs that are kept by default: enough for change points.
 pub const KEEP: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 
-/// More runs than these make a comparison no better, and are from longer ago.
+/// The most runs in a comparison. Older ones do not improve it.
 const MOST_COMPARED: usize = 10;
 
 /// How long another process may take to add its run.
@@ -36,37 +35,35 @@ const LOCK_DEADLINE: Duration = Duration::from_secs(5);
 /// Stored runs of one target, profile, plan and machine, the oldest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
-    /// Without their warm-up, in blocks that are longer than when they were made.
+    /// The runs without their warm-up, in longer blocks than the original ones.
     pub runs: Vec<LoadResult>,
 }
 
-/// Where the baseline `name` is, in the folder `baselines` of the repository `workspace`.
+/// Returns the path of the baseline `name`, in the folder `baselines` of `workspace`.
 pub fn path(workspace: &Path, name: &str) -> PathBuf {
     workspace.join("baselines").join(format!("{name}.json"))
 }
 
-/// Where the baseline is that a user means by `said`: a file, or a name as [`path`] has it.
-pub fn find(workspace: &Path, said: &str) -> PathBuf {
-    match said.contains('/') || said.ends_with(".json") {
-        true => PathBuf::from(said),
-        false => path(workspace, said),
+/// Returns the path of a user's baseline, which is a file or a name for [`path`].
+pub fn find(workspace: &Path, baseline: &str) -> PathBuf {
+    match baseline.contains('/') || baseline.ends_with(".json") {
+        true => PathBuf::from(baseline),
+        false => path(workspace, baseline),
     }
 }
 
 impl Baseline {
-    /// Of runs that are not stored, the first `warm_up_blocks` of each left out.
+    /// A baseline of these runs, without the first `warm_up_blocks` of each.
     pub fn of(runs: &[LoadResult], warm_up_blocks: u32) -> Self {
-        let stored = runs.iter().map(|run| stored::stored(run, warm_up_blocks));
-        Baseline {
-            runs: stored.collect(),
-        }
+        let stored = runs.iter().map(|run| compact(run, warm_up_blocks));
+        let runs = stored.collect();
+        Baseline { runs }
     }
 
     /// Reads a baseline.
     ///
     /// # Errors
-    /// When there is none, when it is cut off or of another schema, when it is none at all, and
-    /// when it cannot be read; each names the file.
+    /// If the file does not exist, cannot be read, or is not a complete baseline of this schema.
     pub fn read(path: &Path) -> Result<Self, BaselineError> {
         let text = fs::read_to_string(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => BaselineError::Missing { path: path.into() },
@@ -76,17 +73,17 @@ impl Baseline {
         parse(path, &text)
     }
 
-    /// Holds `run` against the latest stored runs of one version: of the last one's.
+    /// Compares `run` with the [latest](Baseline::latest) stored runs.
     pub fn compare(&self, run: &LoadResult, settings: &Settings) -> Comparison {
         regression::compare_with_stored(self.latest(), run, settings)
     }
 
-    /// What changed over all stored runs, whichever versions they are of.
+    /// Finds the changes over all stored runs, of all versions.
     pub fn history(&self, settings: &Settings) -> History {
         regression::history(&self.runs, settings)
     }
 
-    /// The last runs that are of the same versions as the last one, ten at most.
+    /// Returns the last runs with the same versions as the last one, at most ten.
     pub fn latest(&self) -> &[LoadResult] {
         let versions = self.runs.last().map(|run| &run.fingerprint.versions);
         let from_last = self.runs.iter().rev().take(MOST_COMPARED);
@@ -100,26 +97,24 @@ impl Baseline {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new()
             .prefix(".baseline-")
-            // A temporary file's own, 0600, would keep others from reading it.
+            // The default is 0600, which others cannot read.
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(folder)?;
         writeln!(file, "{{\"schema\":{SCHEMA},\"runs\":[\n{runs}\n]}}")?;
-        // Before the rename: a crash after it must not leave an empty file under the name.
+        // Before the rename: a crash must not leave an empty file under the name.
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     }
 }
 
-/// Adds `run` to the baseline at `path`, without its first `warm_up_blocks`, and drops the
-/// oldest runs beyond `keep`. Makes the file, and its folder, where there is none. Another
-/// process that adds its own run meanwhile is waited for; the file is replaced whole or not at
-/// all.
+/// Adds `run` to the baseline at `path`, without its first `warm_up_blocks`, and drops the oldest
+/// runs beyond `keep`. Creates the file and its folder if needed, and replaces the file atomically.
+/// Waits for another process that adds a run at the same time.
 ///
 /// # Errors
-/// When `run` can be no measure for others, when it is not of the target, profile, plan,
-/// machine and engine of those stored, when what is stored cannot be read, and when the file
-/// cannot be written.
+/// If `run` cannot be compared with others, if its target, profile, plan, machine or engine
+/// differs from the stored runs', or if the file cannot be read or written.
 pub async fn append(
     path: &Path,
     run: &LoadResult,
@@ -135,7 +130,7 @@ pub async fn append(
         return Err(unfit(why));
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|source| BaselineError::file("make", folder, source))?;
+    fs::create_dir_all(folder).map_err(|source| BaselineError::file("create", folder, source))?;
     let lock = path.with_extension("lock");
     let _lock = file_lock::lock(&lock, LOCK_DEADLINE, &|_| ())
         .await
@@ -148,12 +143,31 @@ pub async fn append(
     if let Some(why) = last.and_then(|last| regression::difference(last, run)) {
         return Err(unfit(why));
     }
-    baseline.runs.push(stored::stored(run, warm_up_blocks));
+    baseline.runs.push(compact(run, warm_up_blocks));
     let beyond = baseline.runs.len().saturating_sub(keep.get());
     baseline.runs.drain(..beyond);
     let written = baseline.write(path);
     written.map_err(|source| BaselineError::file("write", path, source))?;
     Ok(baseline)
+}
+
+/// Returns the run without its warm-up, with its blocks merged to ten longer ones, or a few more.
+/// Blocks at the end that do not fill a longer one are left out. Statuses, failures and service
+/// times are those of the complete run.
+fn compact(run: &LoadResult, warm_up_blocks: u32) -> LoadResult {
+    let blocks = run.blocks().saturating_sub(warm_up_blocks);
+    let merged = (blocks / FEWEST_BLOCKS).max(1);
+    let until = warm_up_blocks + blocks / merged * merged;
+    let mut stored = run.clone();
+    stored.block_millis *= u64::from(merged);
+    for endpoint in stored.endpoints.values_mut() {
+        let original = std::mem::take(&mut endpoint.blocks);
+        for (number, block) in original.range(warm_up_blocks..until) {
+            let longer = (number - warm_up_blocks) / merged;
+            endpoint.blocks.entry(longer).or_default().add(block);
+        }
+    }
+    stored
 }
 
 #[derive(Deserialize)]

@@ -1,65 +1,61 @@
-//! The figures that the README states, measured on this machine.
+//! Measures the figures that the README states on this machine.
 //!
-//! Every environment is stood up in a harness home of the benchmark's own
-//! ([`scratch_home`]), so nothing a user has up is touched, and whatever a killed
-//! benchmark left is found there.
+//! Every environment is started in a separate harness home ([`scratch_home`]), so that the user's
+//! environments are not changed, and what a killed benchmark left can be found.
 
 mod blue_green;
+mod cargo_build;
 mod cores;
 mod error;
 mod hello;
 mod kind;
 mod load;
 mod local;
-mod machine;
 mod memory;
 mod prober;
 mod quotes;
-mod release;
 mod results;
 mod scratch;
 mod series;
-mod threshold;
+mod stated_figure;
 mod wrk;
 
 use std::path::{Path, PathBuf};
 
-use harness::exit::ExitCode;
-use harness::home::Home;
-use harness::interrupts::Interrupts;
+use base::exit::ExitCode;
+use base::home::Home;
+use base::interrupts::Interrupts;
 use jiff::Timestamp;
 use serde::Serialize;
 
 pub use error::BenchError;
 pub use load::{GooseLoop, VerdictRates};
-pub use machine::Machine;
-pub use results::{Measured, Results};
+pub use results::{BenchResults, Machine, Measured};
 pub use scratch::{TARGET, scratch_home};
-pub use series::{Series, Summary, Unit};
-pub use threshold::{Bound, Outcome, Statistic, Threshold, Verdict};
+pub use series::{Series, SeriesSummary, Unit};
+pub use stated_figure::{Bound, FigureOutcome, FigureVerdict, RoundStatistic, StatedFigure};
 
-use blue_green::Bench as BlueGreenBench;
-use kind::Bench as KindBench;
-use load::Bench as LoadBench;
-use prober::Bench as ProberBench;
-use quotes::Bench as QuotesBench;
+use cores::Cores;
+use kind::KindBench;
+use load::LoadBench;
+use quotes::QuotesBench;
 use scratch::Scratch;
 
-/// What can be measured.
+/// A figure that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Figure {
     /// From `up` to all services ready, by step; a whole `e2e`; the harness's memory.
     Local,
-    /// Cached quote reads against a bare HTTP server on the same core.
+    /// Cached quote reads compared with a bare HTTP server on the same core.
     Quotes,
-    /// The kind target against the same steps by hand, and images into its nodes.
+    /// The kind target compared with the same steps by hand, and loading images into its nodes.
     Kind,
-    /// What the prober costs at 2,000 requests/s, and how late it is then.
+    /// The prober's CPU time at 2,000 requests/s, and its lag.
     Prober,
-    /// A service released blue-green, by our deployer, by Argo Rollouts and by the guide's script.
+    /// A blue-green release by our deployer, by Argo Rollouts and by the guide's script.
     BlueGreen,
-    /// The open-model engine beside other load generators, and its verdicts.
+    /// The open-model engine compared with other load generators, and the regression verdicts.
     Load,
 }
 
@@ -75,97 +71,86 @@ impl Figure {
     ];
 }
 
-/// What is to be measured, and where.
+/// What to measure, and where.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Which figures.
+pub struct BenchPlan {
+    /// The figures.
     pub figures: Vec<Figure>,
-    /// How often each.
+    /// The number of rounds for each figure.
     pub rounds: u32,
     /// The harness home: results go to its `bench` folder.
     pub home: Home,
     /// The repository.
     pub workspace: PathBuf,
-    /// The configuration that the environments are stood up with.
+    /// The configuration of the environments.
     pub config: PathBuf,
 }
 
-/// Is told what goes on, a line each.
+/// Receives the progress, one line each.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// The folder of all that the benchmarks write.
+/// The folder of the benchmarks' files.
 pub fn folder(home: &Home) -> PathBuf {
     home.root().join("bench")
 }
 
-/// Measures, takes down all that was stood up, and writes the results to
-/// `<home>/bench/<time>.json`. Returns them, and the file.
+/// Measures, tears everything down, and writes the results to `<home>/bench/<time>.json`. Returns
+/// them, and the file.
 ///
 /// # Errors
-/// When something that is needed is missing, when a measurement cannot count, when called
-/// off, and when something is left that could not be taken down.
+/// If something that is needed is missing, if a measurement does not count, if it is cancelled, or
+/// if something could not be torn down.
 pub async fn run(
-    plan: &Plan,
+    plan: &BenchPlan,
     interrupts: &mut Interrupts,
     progress: Progress<'_>,
-) -> Result<(Results, PathBuf), BenchError> {
-    // First, so that it is not found missing after minutes of measuring something else.
-    let quotes = match plan.figures.contains(&Figure::Quotes) {
-        true => Some(QuotesBench::prepare()?),
-        false => None,
-    };
-    let prober = match plan.figures.contains(&Figure::Prober) {
-        true => Some(ProberBench::prepare()?),
-        false => None,
-    };
-    let load = match plan.figures.contains(&Figure::Load) {
-        true => Some(LoadBench::prepare()?),
-        false => None,
-    };
-    let kind = match plan.figures.contains(&Figure::Kind) {
-        true => Some(KindBench::prepare(plan).await),
-        false => None,
-    };
-    let blue_green = match plan.figures.contains(&Figure::BlueGreen) {
-        true => Some(BlueGreenBench::prepare(plan).await),
-        false => None,
+) -> Result<(BenchResults, PathBuf), BenchError> {
+    let wants = |figure| plan.figures.contains(&figure);
+    // First, so that missing programs are found before minutes of other measurements.
+    let needs = Needs {
+        quotes: wants(Figure::Quotes)
+            .then(QuotesBench::prepare)
+            .transpose()?,
+        prober: wants(Figure::Prober).then(Cores::choose).transpose()?,
+        load: wants(Figure::Load).then(LoadBench::prepare).transpose()?,
+        kind: match wants(Figure::Kind) {
+            true => Some(KindBench::prepare(plan).await),
+            false => None,
+        },
+        blue_green: match wants(Figure::BlueGreen) {
+            true => Some(KindBench::prepare(plan).await),
+            false => None,
+        },
     };
     let scratch = Scratch::take(plan)?;
-    let needs = Needs {
-        quotes,
-        kind,
-        prober,
-        blue_green,
-        load,
-    };
     let measured = tokio::select! {
         done = measure(plan, &needs, &scratch, progress) => done,
         code = interrupts.next() => Err(BenchError::Interrupted(code)),
     };
-    let taken_down = tokio::select! {
-        done = take_down(&needs, &scratch) => done,
-        code = interrupts.next() => Err(BenchError::LeftAtOnce { code, home: scratch.root() }),
+    let torn_down = tokio::select! {
+        done = tear_down(&needs, &scratch) => done,
+        code = interrupts.next() => Err(BenchError::ExitedImmediately { code, home: scratch.root() }),
     };
-    // What is left is the graver of the two.
-    taken_down?;
+    // An incomplete cleanup is the more important error.
+    torn_down?;
     let results = measured?;
     scratch.remove_files()?;
     let file = write(&results, &folder(&plan.home))?;
     Ok((results, file))
 }
 
-/// What the wanted figures need of this machine. One that lacks a cluster's is still
-/// measured for the others.
+/// What the figures need on this machine. Without the needs of a cluster, the other figures are
+/// still measured.
 struct Needs {
     quotes: Option<QuotesBench>,
-    kind: Option<Result<KindBench, String>>,
-    prober: Option<ProberBench>,
-    blue_green: Option<Result<BlueGreenBench, String>>,
+    prober: Option<Cores>,
     load: Option<LoadBench>,
+    kind: Option<Result<KindBench, String>>,
+    blue_green: Option<Result<KindBench, String>>,
 }
 
-async fn take_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
-    scratch.take_down().await?;
+async fn tear_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
+    scratch.tear_down().await?;
     match &needs.kind {
         Some(Ok(kind)) => kind.tidy().await,
         _ => Ok(()),
@@ -173,13 +158,13 @@ async fn take_down(needs: &Needs, scratch: &Scratch) -> Result<(), BenchError> {
 }
 
 async fn measure(
-    plan: &Plan,
+    plan: &BenchPlan,
     needs: &Needs,
     scratch: &Scratch,
     progress: Progress<'_>,
-) -> Result<Results, BenchError> {
-    // What a killed benchmark left would be in the way.
-    scratch.take_down().await?;
+) -> Result<BenchResults, BenchError> {
+    // A killed benchmark may have left resources.
+    scratch.tear_down().await?;
     scratch.remove_files()?;
     let at = Timestamp::now();
     let machine = Machine::this();
@@ -195,21 +180,24 @@ async fn measure(
         Some(Err(why)) => measured.push(kind::not_measured(why)),
         None => {}
     }
-    if let Some(prober) = &needs.prober {
-        measured.push(prober.measure(plan, scratch, progress).await?);
+    if let Some(cores) = &needs.prober {
+        measured.push(prober::measure(cores, plan, scratch, progress).await?);
     }
     match &needs.blue_green {
-        Some(Ok(bench)) => measured.push(bench.measure(plan, scratch, progress).await?),
+        Some(Ok(kind)) => {
+            let measurement = blue_green::measure(kind, plan, scratch, progress);
+            measured.push(Box::pin(measurement).await?);
+        }
         Some(Err(why)) => measured.push(blue_green::not_measured(why)),
         None => {}
     }
     if let Some(load) = &needs.load {
         measured.extend(load.measure(plan, scratch, progress).await?);
     }
-    Ok(Results::new(at, machine, plan.rounds, measured))
+    Ok(BenchResults::new(at, machine, plan.rounds, measured))
 }
 
-fn write(results: &Results, folder: &Path) -> Result<PathBuf, BenchError> {
+fn write(results: &BenchResults, folder: &Path) -> Result<PathBuf, BenchError> {
     let file = folder.join(format!("{}.json", results.at.strftime("%Y%m%d-%H%M%S")));
     let json = serde_json::to_string_pretty(results).map_err(std::io::Error::other);
     json.and_then(|json| std::fs::write(&file, json + "\n"))
@@ -217,10 +205,10 @@ fn write(results: &Results, folder: &Path) -> Result<PathBuf, BenchError> {
     Ok(file)
 }
 
-/// How a benchmark ended.
-pub fn exit_code(results: &Results) -> ExitCode {
+/// The exit code of a benchmark.
+pub fn exit_code(results: &BenchResults) -> ExitCode {
     let any = |outcome| results.verdicts().any(|verdict| verdict.outcome == outcome);
-    match (any(Outcome::Failed), any(Outcome::NotMeasured)) {
+    match (any(FigureOutcome::Failed), any(FigureOutcome::NotMeasured)) {
         (true, _) => ExitCode::ThresholdFailed,
         (false, true) => ExitCode::Inconclusive,
         (false, false) => ExitCode::Held,

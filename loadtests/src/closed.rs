@@ -1,13 +1,11 @@
-//! The closed engine: users who wait for their answers, by Goose.
+//! The closed engine: users who wait for their answers, run by Goose.
 //!
-//! Goose starts and ends the users, and has each go on with its journey and think. What is
-//! asked and measured is [`journeys`]' and the [`Recorder`]'s: Goose's own
-//! metrics know nothing of answers that are wrong, and end at the answer's head.
+//! Goose starts and stops the users, and runs their journeys with think times. [`journeys`] send
+//! the requests, and the [`UserRecorder`] measures them. Goose's own metrics do not include wrong
+//! answers, and stop at the response's headers.
 
-mod generator;
-mod ground;
-mod recorder;
-mod silence;
+mod goose_output;
+mod health;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,9 +15,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use environments::config::load::{LoadConfig, LoadStage};
 use goose::GooseAttack;
 use goose::config::GooseConfiguration;
-use harness::config::load::{Load, Stage};
 use jiff::Timestamp;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -27,64 +25,64 @@ use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::course::Course;
-use crate::journeys;
+use crate::journeys::{self, JourneyFiles};
+use crate::monitor::LoadMonitor;
+use crate::names::Names;
+use crate::open::TooFewFiles;
 use crate::open::files;
-use crate::open::{Names, TooFewFiles};
-use crate::raw_log::{RawLogError, Writer};
-use crate::result::{Ended, Endpoint, Engine, LoadResult, SCHEMA, block_of};
-use crate::run::{Run, Session};
+use crate::raw_log::{RawLogError, RawLogWriter};
+use crate::result::{Ended, Endpoint, EngineKind, LoadResult, SCHEMA, block_of};
+use crate::run::{LoadRun, Session};
 use crate::threshold::Threshold;
-use generator::Watch;
-pub use ground::{Ground, Reach};
-use recorder::Log;
-pub use recorder::{Recorder, Sample, Unanswered};
-pub use silence::Muted;
+use crate::users::{RecorderLog, UserContext, UserRecorder};
+pub use goose_output::Muted;
+use health::GeneratorWatch;
 
-/// How often Goose is told to stop until it has: it forgets what it was told before it began.
-const REMIND_EVERY: Duration = Duration::from_millis(100);
+/// How often Goose is requested to stop. It ignores requests before its start.
+const STOP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Goose looks twice a second whether its users have ended.
-const GOOSE_ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// The time for Goose to stop. It checks twice a second whether its users have ended.
+const GOOSE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Goose's switch to stop is the process's.
+/// Goose's kill switch applies to the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// What is run.
-pub struct Attack<'a> {
-    /// What users do.
-    pub load: &'a Load,
-    /// How many of them over time.
-    pub stages: &'a [Stage],
-    /// Those that end a run do so.
+/// A closed-model load on the platform.
+pub struct ClosedLoad<'a> {
+    /// The journeys of the users, and the timeouts.
+    pub load: &'a LoadConfig,
+    /// The journeys that files describe.
+    pub files: &'a JourneyFiles,
+    /// The number of users over time.
+    pub stages: &'a [LoadStage],
+    /// Some of them may abort the run.
     pub thresholds: &'a [Threshold],
 }
 
 /// Why there is no result.
 #[derive(Debug, Error, Diagnostic)]
 pub enum ClosedError {
-    /// Goose would not begin, or not go on.
+    /// Goose failed.
     #[error("the load could not be run: {0}")]
-    #[diagnostic(help("docs/load.md says what a profile of users may be"))]
+    #[diagnostic(help("docs/load.md describes profiles of users"))]
     Goose(String),
-    /// The raw log cannot be begun.
+    /// The raw log cannot be created.
     #[error(transparent)]
     #[diagnostic(transparent)]
     RawLog(#[from] RawLogError),
-    /// The system gives too few open files for the users.
+    /// The operating system allows too few open files for the users.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Files(#[from] TooFewFiles),
 }
 
-/// Keeps SIGINT for those who wait for it by [`harness::interrupts`]. Goose takes it when it
-/// starts, overwriting who had it before, unless somebody has taken it by the same crate: call
-/// this before anything else listens for signals.
+/// Reserves SIGINT for [`base::interrupts`]. Otherwise Goose would replace the handler when it
+/// starts. Call this before anything else listens for signals.
 ///
 /// # Errors
-/// When the system refuses.
+/// If the operating system refuses.
 pub fn keep_sigint() -> std::io::Result<()> {
     match ctrlc::set_handler(|| {}) {
         Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
@@ -92,31 +90,31 @@ pub fn keep_sigint() -> std::io::Result<()> {
     }
 }
 
-/// Puts the load on, to its end, until it is called off, or a threshold ends it; then what is
-/// in flight has [`Load::drain`] to be answered. One at a time in a process.
+/// Runs the load to its end, until it is cancelled, or until a threshold aborts it. Then requests
+/// in flight have [`LoadConfig::drain`] to end. Only one load runs at a time in a process.
 ///
 /// # Errors
 /// [`ClosedError`].
 pub async fn run(
-    attack: Attack<'_>,
+    load: ClosedLoad<'_>,
     session: Session,
-    ground: &Arc<Ground>,
+    users: &Arc<UserContext>,
     progress: &(dyn Fn(&str) + Sync),
-) -> Result<Run, ClosedError> {
+) -> Result<LoadRun, ClosedError> {
     let _one = ONE_AT_A_TIME.lock().await;
-    silence::keep();
-    let users = attack.stages.iter().map(|stage| stage.to).max();
-    files::allow(users.unwrap_or_default() as usize)?;
-    let goose = goose(&attack, ground).map_err(|error| ClosedError::Goose(error.to_string()))?;
-    let block = block_of(attack.stages.iter().map(|stage| stage.lasts).sum());
+    goose_output::reserve_logger();
+    let most = load.stages.iter().map(|stage| stage.to).max();
+    files::allow(most.unwrap_or_default() as usize)?;
+    let goose = goose(&load, users).map_err(|error| ClosedError::Goose(error.to_string()))?;
+    let block = block_of(load.stages.iter().map(|stage| stage.lasts).sum());
     let begun = (Instant::now(), Timestamp::now());
-    let (writer, log) = raw_log(session.raw_log.as_deref(), begun.1)?;
-    ground.recorder.begin(begun, block, log);
-    let watch = Watch::begin();
+    let (writer, log) = raw_log(session.raw_log.as_deref(), begun.1, load.files)?;
+    users.recorder.begin(begun, block, log);
+    let watch = GeneratorWatch::begin();
     let stop = session.stop.child_token();
-    let mut collecting = Collecting {
-        recorder: &ground.recorder,
-        course: Course::of(Engine::Closed, attack.thresholds, progress),
+    let mut collector = Collector {
+        recorder: &users.recorder,
+        monitor: LoadMonitor::of(EngineKind::Closed, load.thresholds, progress),
         endpoints: BTreeMap::new(),
         stop: stop.clone(),
         aborted: None,
@@ -126,53 +124,57 @@ pub async fn run(
         attacked.map_err(|error| ClosedError::Goose(error.to_string()))
     };
     let ended = tokio::select! {
-        ended = stoppable(attacking, ground, &stop, attack.load.drain, progress) => ended?,
-        never = collecting.go_on() => match never {},
+        ended = stoppable(attacking, users, &stop, load.load.drain, progress) => ended?,
+        never = collector.run() => match never {},
     };
-    let ended = match collecting.aborted.take() {
+    let ended = match collector.aborted.take() {
         Some(threshold) => Ended::Aborted { threshold },
         None => ended,
     };
     let generator = watch.end().await;
-    collecting.collect();
-    let (begun, versions) = ground.recorder.end();
+    collector.collect();
+    let (begun, versions) = users.recorder.end();
     let result = LoadResult {
         schema: SCHEMA,
         run: session.run,
-        engine: Engine::Closed,
-        fingerprint: session.fingerprint.answered_in(versions),
+        engine: EngineKind::Closed,
+        fingerprint: session.fingerprint.answered_in(versions.by_service()),
         begun,
         block_millis: block.as_millis() as u64,
         ended,
         generator,
-        endpoints: collecting.endpoints,
+        endpoints: collector.endpoints,
     };
-    // Its last records came when the recorder ended.
-    let raw_log = writer.map(Writer::finish);
-    Ok(Run { result, raw_log })
+    // The recorder has written its last records.
+    let raw_log = writer.map(RawLogWriter::finish);
+    Ok(LoadRun { result, raw_log })
 }
 
-/// The raw log, and where its records are put.
+/// Creates the raw log. Returns also the recorder's access to it.
 fn raw_log(
     path: Option<&Path>,
     begun: Timestamp,
-) -> Result<(Option<Writer>, Option<Log>), RawLogError> {
+    files: &JourneyFiles,
+) -> Result<(Option<RawLogWriter>, Option<RecorderLog>), RawLogError> {
     let Some(path) = path else {
         return Ok((None, None));
     };
     let mut names = Names::default();
-    for name in journeys::endpoint::ALL {
+    for name in journeys::endpoint::ALL.into_iter().chain(files.endpoints()) {
         names.number(name);
     }
-    let writer = Writer::create(path, begun, names.listed())?;
+    let writer = RawLogWriter::create(path, begun, names.listed())?;
     let sink = writer.sink();
-    Ok((Some(writer), Some(Log { names, sink })))
+    Ok((Some(writer), Some(RecorderLog { names, sink })))
 }
 
-fn goose(attack: &Attack<'_>, ground: &Arc<Ground>) -> Result<GooseAttack, goose::GooseError> {
+fn goose(
+    load: &ClosedLoad<'_>,
+    users: &Arc<UserContext>,
+) -> Result<GooseAttack, goose::GooseError> {
     let configuration = GooseConfiguration::parse_args_default(&[
         "--test-plan",
-        &plan(attack.stages),
+        &plan(load.stages),
         "--no-metrics",
         "--no-print-metrics",
         "--no-telnet",
@@ -180,89 +182,89 @@ fn goose(attack: &Attack<'_>, ground: &Arc<Ground>) -> Result<GooseAttack, goose
         "--quiet",
     ])?;
     let mut goose = GooseAttack::initialize_with_config(configuration)?
-        // One for all, and not used: a client of its own for each user costs seconds to make.
+        // One unused client for all: creating one for each user takes seconds.
         .set_client_builder_without_cookies(
             goose::client::GooseClientBuilder::new().without_cookies(),
         )?;
-    for (journey, habit) in &attack.load.journeys {
-        goose = goose.register_scenario(journeys::scenario(*journey, habit, ground)?);
+    for (name, journey) in &load.load.journeys {
+        let scenario = journeys::scenario(name, journey, load.files, users)?;
+        goose = goose.register_scenario(scenario);
     }
     Ok(goose)
 }
 
-/// As Goose has it: `users,seconds` by `;`. It goes on for ever with those of the last step,
-/// if there are any.
-fn plan(stages: &[Stage]) -> String {
-    // It cannot begin by keeping nobody.
+/// Returns Goose's test plan: `users,seconds;...`. Goose runs forever if the last step has users.
+fn plan(stages: &[LoadStage]) -> String {
+    // Goose cannot start with 0 users.
     let steps = stages.iter().skip_while(|stage| stage.to == 0);
     let steps = steps.map(|stage| (stage.to, stage.lasts.as_secs()));
     let mut steps: Vec<(u32, u64)> = steps.collect();
     if steps.last().is_some_and(|(users, _)| *users > 0) {
         steps.push((0, 0));
     }
-    let steps = steps
-        .iter()
-        .map(|(users, seconds)| format!("{users},{seconds}"));
-    steps.collect::<Vec<_>>().join(";")
+    let step = |(users, seconds): &(u32, u64)| format!("{users},{seconds}");
+    steps.iter().map(step).collect::<Vec<_>>().join(";")
 }
 
-/// The attack; called off, it gets no new requests and its users this long to end. Then it is
-/// interrupted, whether Goose has noticed or not.
+/// Runs Goose. If it is cancelled, it sends no new requests, and requests in flight have `drain` to
+/// end. Then the run is interrupted, even if Goose has not stopped.
 async fn stoppable(
     attacking: impl Future<Output = Result<goose::metrics::GooseMetrics, ClosedError>>,
-    ground: &Ground,
-    called_off: &CancellationToken,
+    users: &UserContext,
+    cancelled: &CancellationToken,
     drain: Duration,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Ended, ClosedError> {
     let mut attacking = pin!(attacking);
     tokio::select! {
+        // First: a run that is cancelled before it starts sends nothing.
+        biased;
+        () = cancelled.cancelled() => {}
         attacked = &mut attacking => return attacked.map(|_| Ended::Whole),
-        () = called_off.cancelled() => {}
     }
-    ground.stop();
-    let cut = async {
+    users.stopped.cancel();
+    let cut_off = async {
         sleep(drain).await;
-        ground.cut();
+        users.cut_off.cancel();
         std::future::pending::<Infallible>().await
     };
     let ending = async {
         tokio::select! {
             attacked = attacking => attacked.map(|_| Ended::Interrupted),
-            never = cut => match never {},
-            never = remind() => match never {},
+            never = cut_off => match never {},
+            never = stop_goose() => match never {},
         }
     };
-    let ended = timeout(drain + GOOSE_ENDS_WITHIN, ending).await;
-    // All requests were cut: what was counted until then is all there is, and is kept.
+    let ended = timeout(drain + GOOSE_STOP_TIMEOUT, ending).await;
+    // The counts are complete, as all requests were cut off.
     ended.unwrap_or_else(|_| {
-        progress("Goose has not stopped its users in time: they end with this command");
+        progress("Goose did not stop its users in time: they end with this command");
         Ok(Ended::Interrupted)
     })
 }
 
-/// Tells Goose to stop, for ever.
-async fn remind() -> Infallible {
-    let mut ticks = interval(REMIND_EVERY);
+/// Requests Goose to stop, repeatedly.
+async fn stop_goose() -> Infallible {
+    let mut ticks = interval(STOP_INTERVAL);
     loop {
         ticks.tick().await;
-        goose::trigger_killswitch("called off");
+        goose::trigger_killswitch("cancelled");
     }
 }
 
-/// Adds up what users are answered, while they are.
-struct Collecting<'a> {
-    recorder: &'a Recorder,
-    course: Course<'a>,
+/// Adds up the users' results during the run.
+struct Collector<'a> {
+    recorder: &'a UserRecorder,
+    monitor: LoadMonitor<'a>,
     endpoints: BTreeMap<String, Endpoint>,
     stop: CancellationToken,
     aborted: Option<String>,
 }
 
-impl Collecting<'_> {
-    /// Once a second, for ever.
-    async fn go_on(&mut self) -> Infallible {
-        let mut seconds = interval(TOLD_EVERY);
+impl Collector<'_> {
+    /// Collects once a second.
+    async fn run(&mut self) -> Infallible {
+        let mut seconds = interval(PROGRESS_INTERVAL);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             seconds.tick().await;
@@ -271,12 +273,12 @@ impl Collecting<'_> {
     }
 
     fn collect(&mut self) {
-        let (elapsed, news) = self.recorder.news();
-        let told = self.course.goes_on(elapsed, &news);
-        for (name, endpoint) in news {
+        let (elapsed, since_last) = self.recorder.since_last();
+        let flow = self.monitor.update(elapsed, &since_last);
+        for (name, endpoint) in since_last {
             self.endpoints.entry(name).or_default().add(&endpoint);
         }
-        if let (ControlFlow::Break(threshold), None) = (told, &self.aborted) {
+        if let (ControlFlow::Break(threshold), None) = (flow, &self.aborted) {
             self.aborted = Some(threshold);
             self.stop.cancel();
         }
@@ -288,9 +290,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_ends_with_nobody_and_does_not_begin_so() {
+    fn a_plan_ends_without_users_and_starts_with_some() {
         let of = |stages: &[(u32, u64)]| {
-            let stages = stages.iter().map(|(to, seconds)| Stage {
+            let stages = stages.iter().map(|(to, seconds)| LoadStage {
                 to: *to,
                 lasts: Duration::from_secs(*seconds),
             });

@@ -1,225 +1,212 @@
-//! Arrivals made by several generators in a cluster: pods of an indexed Job, each of which sends
-//! every so many-eth of them. What they measured adds up exactly; see [`load_generator`].
+//! Several load generators in a cluster, as the pods of an indexed Job. Each sends its share of the
+//! arrivals, and their results merge exactly: see [`load_generator`].
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use harness::cluster::Cluster;
-use harness::indexed_job::{self, Heard, IndexedJob, IndexedJobError, Wanted};
 use jiff::Timestamp;
-use load_generator::order::Order;
-use load_generator::said::Said;
+use kubernetes::Cluster;
+use kubernetes::indexed_job::{self, IndexedJob, IndexedJobError, JobSettings, PodOutput};
+use load_generator::message::GeneratorMessage;
+use load_generator::order::LoadOrder;
 use miette::Diagnostic;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::course::Course;
-use crate::result::{Ended, Fingerprint, LoadResult};
-use crate::run::{Run, Session};
+use crate::monitor::LoadMonitor;
+use crate::result::{Ended, LoadResult};
+use crate::run::{LoadRun, Session};
 
-/// The name of the image, and of what runs of it.
+/// The name of the image, and of the Job's part.
 pub const PART: &str = "generator";
 
-/// For the pods to be scheduled and started.
+/// The time for the pods to be scheduled and started.
 const START: Duration = Duration::from_secs(120);
-/// Until the first arrival is due: by then every generator has been told when that is.
+/// From the message with the start time until the first arrival is due. Every generator receives
+/// the message within this time.
 const LEAD: Duration = Duration::from_secs(3);
-/// A generator says something every second; its log may break off for as long as the API server
-/// is away.
-const SILENT_AT_MOST: Duration = Duration::from_secs(60);
+/// The longest time without a message of a generator. It prints one every second, but its log is
+/// interrupted while the API server does not answer.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Who makes arrivals in a cluster.
-pub struct Crew {
+/// Load generators in a cluster.
+pub struct Generators {
     /// The cluster, and the namespace for the generators' pods.
     pub cluster: Cluster,
     /// Their image.
     pub image: String,
-    /// Host and port by which a pod reaches the ingress.
+    /// The host and port of the ingress, for a pod.
     pub ingress: String,
-    /// How many they are.
-    pub generators: usize,
+    /// The number of generators.
+    pub count: usize,
 }
 
 /// Why several generators have no result.
 #[derive(Debug, Error, Diagnostic)]
 pub enum GeneratorsError {
-    /// Their pods cannot be had, told, or ended.
+    /// The Job cannot be started, written to, or removed.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Job(#[from] IndexedJobError),
-    /// One ended before its time: a part of the load is not the load.
-    #[error("generator {number} of {of} ended before its time: {why}{said}")]
+    /// A generator ended too early: the load is incomplete.
+    #[error("generator {number} of {of} ended too early: {why}{message}")]
     #[diagnostic(
         code(loadtests::generators::lost),
-        help("was its pod evicted, or its node lost? The same again is a new run")
+        help("was its pod evicted, or its node lost? Start a new run")
     )]
     Lost {
-        /// Which, from 0.
+        /// Its number, from 0.
         number: usize,
-        /// Of how many.
+        /// The number of generators.
         of: usize,
-        /// How, in the cluster's words.
+        /// The cluster's reason.
         why: String,
-        /// What it said itself, if anything.
-        said: String,
+        /// The last line of the generator, if any.
+        message: String,
     },
-    /// One is not heard any more.
-    #[error("nothing was heard of generator {number} of {of} for {SILENT_AT_MOST:?}")]
+    /// A generator sends no more messages.
+    #[error("there was no message from generator {number} of {of} for {SILENCE_TIMEOUT:?}")]
     #[diagnostic(
         code(loadtests::generators::silent),
         help("does the API server answer? The generators' logs are read through it")
     )]
     Silent {
-        /// Which, from 0.
+        /// Its number, from 0.
         number: usize,
-        /// Of how many.
+        /// The number of generators.
         of: usize,
     },
-    /// It was called off before the first arrival was due.
-    #[error("called off before the load began")]
-    #[diagnostic(code(loadtests::generators::called_off))]
-    CalledOff,
+    /// The run was cancelled before the first arrival was due.
+    #[error("cancelled before the load started")]
+    #[diagnostic(code(loadtests::generators::cancelled))]
+    Cancelled,
 }
 
-impl Crew {
-    /// Has the generators make the arrivals, to their end, until that is called off, or a
-    /// threshold ends it. Nothing of them is left.
+impl Generators {
+    /// Runs the load until it ends, is cancelled or aborted. Always removes the generators.
     ///
     /// # Errors
     /// [`GeneratorsError`].
     pub async fn run(
         &self,
-        order: &Order,
+        order: &LoadOrder,
         session: Session,
-        course: &mut Course<'_>,
+        monitor: &mut LoadMonitor<'_>,
         progress: &(dyn Fn(&str) + Sync),
-    ) -> Result<Run, GeneratorsError> {
-        progress(&format!(
-            "{} generators start in the cluster",
-            self.generators
-        ));
-        let wanted = self.wanted(order);
-        let starting = IndexedJob::start(&self.cluster, &wanted, START);
+    ) -> Result<LoadRun, GeneratorsError> {
+        progress(&format!("{} generators start in the cluster", self.count));
+        let settings = self.job_settings(order);
+        let starting = IndexedJob::start(&self.cluster, &settings, START);
         let Some(started) = session.stop.run_until_cancelled(starting).await else {
-            // It may have been created: this process may end before what drops it is through.
+            // The Job may exist, and this process may exit before its drop has removed it.
             indexed_job::end_all(&self.cluster, PART).await?;
-            return Err(GeneratorsError::CalledOff);
+            return Err(GeneratorsError::Cancelled);
         };
         let job = started?;
-        let mut listening = Listening::to(job, self.generators);
-        let loaded = listening.load(&session.stop, course).await;
-        // Whatever became of it; what it was says more than that it is still there.
-        let ended = listening.job.end().await;
+        let states = std::iter::repeat_with(GeneratorState::default);
+        let mut reports = Reports {
+            job,
+            of: states.take(self.count).collect(),
+            is_ending: false,
+            terminated: None,
+        };
+        let loaded = reports.load(&session.stop, monitor).await;
+        // Also after an error, which is reported before an error of the removal.
+        let ended = reports.job.end().await;
         let aborted = loaded?;
         ended?;
-        Ok(Run {
-            result: listening.result(session, aborted),
+        Ok(LoadRun {
+            result: reports.result(session, aborted),
             raw_log: None,
         })
     }
 
-    fn wanted(&self, order: &Order) -> Wanted {
-        let json = serde_json::to_string(order).expect("an order is JSON");
+    fn job_settings(&self, order: &LoadOrder) -> JobSettings {
+        let json = serde_json::to_string(order).expect("an order can be written as JSON");
         let takes: Duration = order.stages.iter().map(|stage| stage.takes).sum();
-        let grace = order.drain + order.timeout + SILENT_AT_MOST;
-        Wanted {
+        let grace = order.drain + order.timeout + SILENCE_TIMEOUT;
+        JobSettings {
             part: PART,
             image: self.image.clone(),
             variable: ("LOAD_ORDER", json),
-            pods: self.generators,
+            pods: self.count,
             lifetime: START + LEAD + takes + grace,
             grace,
         }
     }
 }
 
-/// What was heard of the generators.
-struct Listening {
+/// The messages of the generators so far.
+struct Reports {
     job: IndexedJob,
-    of: Vec<OneHeard>,
-    /// They are told to end before their time.
+    of: Vec<GeneratorState>,
+    /// Set when they are requested to end early.
     is_ending: bool,
-    /// The first one that ended before its time although nobody here told it to.
+    /// The first one that ended early without a request.
     terminated: Option<usize>,
 }
 
-/// What was heard of one of them.
-struct OneHeard {
+/// The messages of one generator so far.
+struct GeneratorState {
     last: Instant,
     is_ready: bool,
-    /// What it told of last: a log that broke off is read again.
-    told: Duration,
+    /// The time of the last progress. An interrupted log is read again from its start.
+    reported: Duration,
     result: Option<LoadResult>,
-    /// The last line that was none of a generator's.
-    complaint: Option<String>,
+    /// The last line that is not a message.
+    last_line: Option<String>,
 }
 
-impl Default for OneHeard {
-    fn default() -> OneHeard {
-        OneHeard {
+impl Default for GeneratorState {
+    fn default() -> GeneratorState {
+        GeneratorState {
             last: Instant::now(),
             is_ready: false,
-            told: Duration::ZERO,
+            reported: Duration::ZERO,
             result: None,
-            complaint: None,
+            last_line: None,
         }
     }
 }
 
-impl Listening {
-    fn to(job: IndexedJob, generators: usize) -> Listening {
-        Listening {
-            job,
-            is_ending: false,
-            terminated: None,
-            of: std::iter::repeat_with(OneHeard::default)
-                .take(generators)
-                .collect(),
-        }
-    }
-
-    /// From when they are ready until all have said what they measured.
+impl Reports {
+    /// Starts the load when all are ready, and waits for the results.
     async fn load(
         &mut self,
         stop: &CancellationToken,
-        course: &mut Course<'_>,
+        monitor: &mut LoadMonitor<'_>,
     ) -> Result<Option<String>, GeneratorsError> {
-        self.hear_ready(stop).await?;
-        let begin = Timestamp::now() + LEAD;
-        self.job.tell(&begin.to_string()).await?;
-        self.hear_all(stop, course).await
-    }
-
-    async fn hear_ready(&mut self, stop: &CancellationToken) -> Result<(), GeneratorsError> {
-        while !self.of.iter().all(|one| one.is_ready) {
-            let heard = stop.run_until_cancelled(self.next()).await;
-            heard.ok_or(GeneratorsError::CalledOff)??;
+        while !self.of.iter().all(|state| state.is_ready) {
+            let message = stop.run_until_cancelled(self.next()).await;
+            message.ok_or(GeneratorsError::Cancelled)??;
         }
-        Ok(())
+        let begin = Timestamp::now() + LEAD;
+        self.job.write_line(&begin.to_string()).await?;
+        self.wait_for_results(stop, monitor).await
     }
 
-    /// Until all have said what they measured. Tells which threshold ended it, if one did.
-    async fn hear_all(
+    /// Waits for all results. Returns the threshold that aborted the load, if one did.
+    async fn wait_for_results(
         &mut self,
         stop: &CancellationToken,
-        course: &mut Course<'_>,
+        monitor: &mut LoadMonitor<'_>,
     ) -> Result<Option<String>, GeneratorsError> {
         let mut aborted = None;
-        while !self.of.iter().all(|one| one.result.is_some()) {
+        while !self.of.iter().all(|state| state.result.is_some()) {
             let is_over = stop.is_cancelled() || aborted.is_some() || self.terminated.is_some();
             if is_over && !self.is_ending {
                 self.is_ending = true;
                 self.job.end().await?;
             }
             let is_ending = self.is_ending;
-            let heard = tokio::select! {
-                heard = self.next() => heard?,
+            let message = tokio::select! {
+                message = self.next() => message?,
                 () = stop.cancelled(), if !is_ending => continue,
             };
-            if let Some(Said::Progress { elapsed, endpoints }) = heard
+            if let Some(GeneratorMessage::Progress { elapsed, endpoints }) = message
                 && let (ControlFlow::Break(threshold), None) =
-                    (course.goes_on(elapsed, &endpoints), &aborted)
+                    (monitor.update(elapsed, &endpoints), &aborted)
             {
                 aborted = Some(threshold);
             }
@@ -230,91 +217,76 @@ impl Listening {
         }
     }
 
-    /// What one of them says next that it has not said before.
-    async fn next(&mut self) -> Result<Option<Said>, GeneratorsError> {
-        let count = self.of.len();
-        let waited_for = self
-            .of
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| one.result.is_none());
-        let Some((longest, last)) = waited_for
-            .map(|(it, one)| (it, one.last))
-            .min_by_key(|it| it.1)
-        else {
+    /// Returns the next new message of any generator.
+    async fn next(&mut self) -> Result<Option<GeneratorMessage>, GeneratorsError> {
+        let states = self.of.iter().enumerate();
+        let running = states.filter(|(_, state)| state.result.is_none());
+        let Some((longest, state)) = running.min_by_key(|(_, state)| state.last) else {
             return Ok(None);
         };
-        let heard = timeout_at(last + SILENT_AT_MOST, self.job.next()).await;
-        let Ok(Some((number, heard))) = heard else {
+        let deadline = state.last + SILENCE_TIMEOUT;
+        let Ok(Some((number, output))) = timeout_at(deadline, self.job.next()).await else {
             return Err(GeneratorsError::Silent {
                 number: longest,
-                of: count,
+                of: self.of.len(),
             });
         };
-        let one = &mut self.of[number];
-        match heard {
-            Heard::Line(line) => {
-                let said = one.said(line);
-                let is_cut_short = one
-                    .result
-                    .as_ref()
-                    .is_some_and(|it| it.ended != Ended::Whole);
-                if is_cut_short && !self.is_ending {
+        let state = &mut self.of[number];
+        match output {
+            PodOutput::Line(line) => {
+                let message = state.handle(line);
+                let result = state.result.as_ref();
+                let ended_early = result.is_some_and(|result| result.ended != Ended::Whole);
+                if ended_early && !self.is_ending {
                     self.terminated.get_or_insert(number);
                 }
-                Ok(said)
+                Ok(message)
             }
-            Heard::Ended(_) if one.result.is_some() => Ok(None),
-            Heard::Ended(why) => Err(self.lost(number, why)),
+            PodOutput::Ended(_) if state.result.is_some() => Ok(None),
+            PodOutput::Ended(why) => Err(self.lost(number, why)),
         }
     }
 
     fn lost(&self, number: usize, why: String) -> GeneratorsError {
-        let said = self.of[number].complaint.as_ref();
+        let last_line = self.of[number].last_line.as_ref();
         GeneratorsError::Lost {
             number,
             of: self.of.len(),
             why,
-            said: said.map_or_else(String::new, |said| format!("; it said: {said}")),
+            message: last_line.map_or_else(String::new, |line| format!("; its last line: {line}")),
         }
     }
 
     fn result(self, session: Session, aborted: Option<String>) -> LoadResult {
         let count = self.of.len();
-        let results = self.of.into_iter().filter_map(|one| one.result);
-        let whole = LoadResult::together(results).expect("every generator has said its result");
-        let mut fingerprint = session.fingerprint;
+        let results = self.of.into_iter().filter_map(|state| state.result);
+        let merged = LoadResult::merge(results).expect("every generator has sent its result");
+        let versions = merged.fingerprint.versions;
+        let mut fingerprint = session.fingerprint.answered_in(versions);
         fingerprint.machine += &format!("; {count} generators in the cluster");
-        let versions = whole.fingerprint.versions;
         LoadResult {
             run: session.run,
-            fingerprint: match versions.is_empty() {
-                true => fingerprint,
-                false => Fingerprint {
-                    versions,
-                    ..fingerprint
-                },
-            },
-            ended: aborted.map_or(whole.ended, |threshold| Ended::Aborted { threshold }),
-            ..whole
+            fingerprint,
+            ended: aborted.map_or(merged.ended, |threshold| Ended::Aborted { threshold }),
+            ..merged
         }
     }
 }
 
-impl OneHeard {
-    /// Takes a line of its log: what it says, unless it was heard before.
-    fn said(&mut self, line: String) -> Option<Said> {
+impl GeneratorState {
+    /// Handles a line of its log. Returns progress that is new.
+    fn handle(&mut self, line: String) -> Option<GeneratorMessage> {
         self.last = Instant::now();
         match serde_json::from_str(&line) {
-            Ok(Said::Ready) => self.is_ready = true,
-            Ok(Said::Progress { elapsed, .. }) if elapsed <= self.told => {}
-            Ok(Said::Progress { elapsed, endpoints }) => {
-                self.told = elapsed;
-                return Some(Said::Progress { elapsed, endpoints });
+            Ok(GeneratorMessage::Ready) => self.is_ready = true,
+            Ok(GeneratorMessage::Progress { elapsed, .. }) if elapsed <= self.reported => {}
+            Ok(GeneratorMessage::Progress { elapsed, endpoints }) => {
+                self.reported = elapsed;
+                return Some(GeneratorMessage::Progress { elapsed, endpoints });
             }
-            Ok(Said::Ended(result)) => self.result = Some(*result),
-            // What the program complains of; or half a line, where the log broke off.
-            Err(_) => self.complaint = Some(line),
+            Ok(GeneratorMessage::Ended(result)) => self.result = Some(*result),
+            // An error message of the program, or half a line of an interrupted log.
+            Err(_) => self.last_line = Some(line),
         }
         None
     }
@@ -325,35 +297,37 @@ mod tests {
     use super::*;
 
     fn progress(millis: u64) -> String {
-        let said = Said::Progress {
+        let message = GeneratorMessage::Progress {
             elapsed: Duration::from_millis(millis),
             endpoints: Default::default(),
         };
-        serde_json::to_string(&said).unwrap()
+        serde_json::to_string(&message).unwrap()
     }
 
     #[test]
-    fn a_log_that_is_read_again_is_heard_once() {
-        let mut one = OneHeard::default();
+    fn a_log_that_is_read_again_repeats_no_progress() {
+        let mut state = GeneratorState::default();
         let log = ["\"ready\"".to_owned(), progress(1000), progress(2000)];
-        let first = log.iter().filter_map(|line| one.said(line.clone()));
+        let first = log.iter().filter_map(|line| state.handle(line.clone()));
         assert_eq!(first.count(), 2);
-        assert!(one.is_ready);
+        assert!(state.is_ready);
         let again = log.into_iter().chain([progress(3000)]);
-        let again: Vec<Said> = again.filter_map(|line| one.said(line)).collect();
+        let again: Vec<GeneratorMessage> = again.filter_map(|line| state.handle(line)).collect();
         let elapsed = Duration::from_secs(3);
-        assert!(matches!(&again[..], [Said::Progress { elapsed: it, .. }] if *it == elapsed));
+        assert!(
+            matches!(&again[..], [GeneratorMessage::Progress { elapsed: it, .. }] if *it == elapsed)
+        );
     }
 
     #[test]
-    fn what_is_no_line_of_its_own_is_kept_as_its_complaint() {
-        let mut one = OneHeard::default();
-        let complaint = "load-generator: LOAD_ORDER is no order".to_owned();
-        assert_eq!(one.said(complaint.clone()), None);
-        assert_eq!(one.said("{\"progress\":{\"elap".into()), None);
-        assert_eq!(one.complaint.as_deref(), Some("{\"progress\":{\"elap"));
-        assert!(!one.is_ready && one.result.is_none());
-        one.said(complaint.clone());
-        assert_eq!(one.complaint, Some(complaint));
+    fn the_last_other_line_is_kept() {
+        let mut state = GeneratorState::default();
+        let error = "load-generator: LOAD_ORDER is invalid".to_owned();
+        assert_eq!(state.handle(error.clone()), None);
+        assert_eq!(state.handle("{\"progress\":{\"elap".into()), None);
+        assert_eq!(state.last_line.as_deref(), Some("{\"progress\":{\"elap"));
+        assert!(!state.is_ready && state.result.is_none());
+        state.handle(error.clone());
+        assert_eq!(state.last_line, Some(error));
     }
 }

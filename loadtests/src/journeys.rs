@@ -1,55 +1,52 @@
-//! What simulated users do, each journey as a Goose scenario. Every answer is checked: one
-//! that came in time and says something wrong is a failure, too.
+//! The journeys of simulated users, as Goose scenarios. A wrong answer is also a failure. Most are
+//! files; those that must calculate are code.
 
-mod analysis;
-pub(crate) mod answer;
-mod browse;
+pub(crate) mod checks;
 pub(crate) mod endpoint;
+mod file;
 mod order;
 mod portfolio;
 mod visitor;
 
 use std::sync::Arc;
 
+use environments::config::load::{Journey, JourneyConfig, JourneySource};
 use goose::GooseError;
 use goose::goose::{Scenario, Transaction};
-use harness::config::load::{Habit, Journey};
 
-use crate::closed::Ground;
+use crate::users::UserContext;
+pub use file::JourneyFiles;
 use visitor::Visitor;
 
-/// The journey: a user arrives once, then makes its steps one after the other, again and
-/// again, and thinks after each.
+/// Returns the journey as a scenario: a user arrives once, then repeats the steps and thinks.
 pub(crate) fn scenario(
-    journey: Journey,
-    habit: &Habit,
-    ground: &Arc<Ground>,
+    name: &str,
+    journey: &JourneyConfig,
+    files: &JourneyFiles,
+    users: &Arc<UserContext>,
 ) -> Result<Scenario, GooseError> {
-    let (least, most) = habit.thinks.clone().into_inner();
-    let scenario = Scenario::new(journey.name())
-        .set_host(&ground.base)
-        .set_weight(habit.weight as usize)?
+    let (least, most) = journey.thinks.clone().into_inner();
+    let scenario = Scenario::new(name)
+        .set_host(&users.base)
+        .set_weight(journey.weight as usize)?
         .set_wait_time(least, most)?;
-    let steps = match journey {
-        Journey::Browse => browse::steps(ground),
-        Journey::Portfolio => portfolio::steps(ground),
-        Journey::Order => order::steps(ground),
-        Journey::Analysis => analysis::steps(ground),
+    let steps = match &journey.source {
+        JourneySource::Code(Journey::Portfolio) => portfolio::steps(users),
+        JourneySource::Code(Journey::Order) => order::steps(users),
+        JourneySource::File(_) => files.steps(name, users),
     };
-    let registered = steps
-        .into_iter()
-        .fold(scenario, Scenario::register_transaction);
-    Ok(registered)
+    let steps = steps.into_iter();
+    Ok(steps.fold(scenario, Scenario::register_transaction))
 }
 
-/// What is known to a user that arrives: `know` says it of a visitor.
+/// Returns the first step of a user, which sets its session data.
 fn arrives<T: Clone + Send + Sync + 'static>(
-    ground: &Arc<Ground>,
-    know: impl Fn(Visitor) -> T + Send + Sync + 'static,
+    users: &Arc<UserContext>,
+    session_data: impl Fn(Visitor) -> T + Send + Sync + 'static,
 ) -> Transaction {
-    let ground = Arc::clone(ground);
+    let users = Arc::clone(users);
     let arrive = Transaction::new(Arc::new(move |user| {
-        user.set_session_data(know(Visitor::new(&ground)));
+        user.set_session_data(session_data(Visitor::new(&users)));
         Box::pin(std::future::ready(Ok(())))
     }));
     arrive.set_on_start()

@@ -1,108 +1,104 @@
-//! What a load run comes to.
+//! Evaluates a load run, and shows its result.
 
 use std::path::Path;
 
-use harness::duration::human;
-use harness::exit::ExitCode;
-use harness::run::event::Failure;
-use prober::bound::error_rate_at_most;
+use base::duration::human;
+use base::exit::ExitCode;
+use base::run::event::Failure;
+use prober::error_rate_bound::error_rate_at_most;
 
 use crate::result::{Block, Ended, Endpoint, LoadResult};
-use crate::threshold::{Metric, Verdict};
+use crate::threshold::{Metric, ThresholdResult};
 
-/// The exit code of a run that was not interrupted, and why, where it is not 0. `file` is
-/// where the result is.
+/// Evaluates a run that was not interrupted. `file` is the path of the result.
 ///
-/// A wrong answer is one, whoever was slow. But for that, a run whose generator was the
-/// bottleneck says nothing, whatever it measured. Thresholds decide what they are of; of
-/// failures that no threshold is of there may be none.
-pub fn of(
+/// A run whose generator was the bottleneck is inconclusive, unless it has wrong answers.
+/// Thresholds decide about their metrics. Without a threshold on failures, no request may fail.
+///
+/// # Errors
+/// The exit code and the failure, unless the code is 0.
+pub fn evaluate(
     result: &LoadResult,
-    verdicts: &[Verdict],
+    verdicts: &[ThresholdResult],
     file: &Path,
 ) -> Result<(), (ExitCode, Failure)> {
+    let failure = |what: &str, expected: &str, seen: String, next: &str| Failure {
+        what: what.into(),
+        expected: expected.into(),
+        seen,
+        look_at: file.display().to_string(),
+        next: next.into(),
+    };
+    let show = format!("cargo xtask load show {}", file.display());
     let whole = result.whole();
-    let look_at = file.display().to_string();
     let wrong: u64 = result.endpoints.values().map(Endpoint::wrong_answers).sum();
     if let (Some(bottleneck), 0) = (&result.generator.bottleneck, wrong) {
-        let failure = Failure {
-            what: "the load generator was the bottleneck".into(),
-            expected: "a generator that is not waited for".into(),
-            seen: bottleneck.clone(),
-            look_at,
-            next: "less beside it on this machine, fewer users, or another machine to load from"
-                .into(),
-        };
+        let failure = failure(
+            "the load generator was the bottleneck",
+            "a generator that keeps up",
+            bottleneck.clone(),
+            "fewer other programs on this machine, fewer users, or another machine for the load",
+        );
         return Err((ExitCode::Inconclusive, failure));
     }
     if whole.requests == 0 {
-        let failure = Failure {
-            what: "no request was made".into(),
-            expected: "at least one that has ended".into(),
-            seen: "none".into(),
-            look_at,
-            next: "longer stages, or shorter think times, in harness.toml".into(),
-        };
+        let failure = failure(
+            "no request was made",
+            "at least one that has ended",
+            "none".into(),
+            "longer stages, or shorter think times, in harness.toml",
+        );
         return Err((ExitCode::Inconclusive, failure));
     }
-    let missed: Vec<String> = verdicts.iter().filter(|it| !it.holds()).map(told).collect();
+    let missed = verdicts.iter().filter(|verdict| !verdict.holds());
+    let missed: Vec<String> = missed.map(one_line).collect();
     if !missed.is_empty() {
-        let failure = Failure {
-            what: format!(
-                "{} of {} thresholds do not hold",
-                missed.len(),
-                verdicts.len()
-            ),
-            expected: "every threshold of the profile".into(),
-            seen: missed.join("; "),
-            look_at,
-            next: format!("cargo xtask load show {}", file.display()),
-        };
+        let (count, all) = (missed.len(), verdicts.len());
+        let failure = failure(
+            &format!("{count} of {all} thresholds do not hold"),
+            "every threshold of the profile",
+            missed.join("; "),
+            &show,
+        );
         return Err((ExitCode::ThresholdFailed, failure));
     }
-    // What was in flight when it failed may have turned it: the run is cut short all the same.
+    // With the requests that were in flight, the threshold may hold again.
     if let Ended::Aborted { threshold } = &result.ended {
-        let failure = Failure {
-            what: "a threshold ended the run".into(),
-            expected: threshold.clone(),
-            seen: "it did not hold while the load was on".into(),
-            look_at,
-            next: format!("cargo xtask load show {}", file.display()),
-        };
+        let failure = failure(
+            "a threshold ended the run",
+            threshold,
+            "it failed during the run".into(),
+            &show,
+        );
         return Err((ExitCode::ThresholdFailed, failure));
     }
-    let bounded = verdicts.iter().any(|it| of_failures(it.threshold.metric));
-    match whole.failed {
-        0 => Ok(()),
-        some if bounded && some < whole.requests => Ok(()),
-        failed => {
-            let failure = Failure {
-                what: format!("{failed} of {} requests had no good answer", whole.requests),
-                expected: "good answers to all".into(),
-                seen: most_frequent(result).join("; "),
-                look_at,
-                next: "cargo xtask status; the services' logs at this time".into(),
-            };
-            Err((ExitCode::CheckFailed, failure))
-        }
+    let (requests, failed) = (whole.requests, whole.failed);
+    let mut metrics = verdicts.iter().map(|verdict| verdict.threshold.metric);
+    let bounded = metrics.any(of_failures);
+    if failed == 0 || (bounded && failed < requests) {
+        return Ok(());
     }
+    let failure = failure(
+        &format!("{failed} of {requests} requests had no good answer"),
+        "good answers to all",
+        most_frequent(result).join("; "),
+        "cargo xtask status; the services' logs at this time",
+    );
+    Err((ExitCode::CheckFailed, failure))
 }
 
-/// Without what makes it a column.
-fn told(verdict: &Verdict) -> String {
-    let words = verdict.to_string();
-    words
-        .split_whitespace()
-        .skip(1)
-        .collect::<Vec<_>>()
-        .join(" ")
+/// Returns the threshold and its value on one line, without the padding of columns.
+fn one_line(verdict: &ThresholdResult) -> String {
+    let line = verdict.to_string();
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    words.join(" ")
 }
 
 fn of_failures(metric: Metric) -> bool {
     matches!(metric, Metric::Failed | Metric::Checks | Metric::ErrorShare)
 }
 
-/// The result in lines for people: all together, then each endpoint.
+/// Returns the result in lines for people: the total, then each endpoint, then failures.
 pub fn lines(result: &LoadResult) -> Vec<String> {
     let whole = result.whole();
     let seconds = result.seconds();
@@ -118,13 +114,11 @@ pub fn lines(result: &LoadResult) -> Vec<String> {
         endpoints.map(|(name, endpoint)| format!("  {name}: {}", line(&endpoint.whole())));
     let failures = most_frequent(result).into_iter();
     let failures = failures.map(|failure| format!("  failed: {failure}"));
-    std::iter::once(all)
-        .chain(endpoints)
-        .chain(failures)
-        .collect()
+    let lines = std::iter::once(all).chain(endpoints).chain(failures);
+    lines.collect()
 }
 
-/// An endpoint's counts in a line.
+/// Returns an endpoint's counts on one line.
 pub(crate) fn line(whole: &Block) -> String {
     let quantile = |q: f64| match whole.latency.quantile(q) {
         Some(micros @ ..10_000) => format!("{:.1} ms", micros as f64 / 1000.0),
@@ -142,7 +136,7 @@ pub(crate) fn line(whole: &Block) -> String {
     )
 }
 
-/// Arrivals for which the bound left no room; nothing where there were none.
+/// Returns the dropped arrivals, if any.
 fn dropped(whole: &Block) -> String {
     match whole.dropped {
         0 => String::new(),
@@ -150,10 +144,10 @@ fn dropped(whole: &Block) -> String {
     }
 }
 
-/// None of them is not the same as never.
+/// Returns the failures. Without any, their upper bound.
 fn failed(whole: &Block) -> String {
     match (whole.failed, error_rate_at_most(0, whole.requests)) {
-        (0, None) => "nothing can be said of failures".to_owned(),
+        (0, None) => "unknown failure rate".to_owned(),
         (0, Some(at_most)) => {
             let at_most = 100.0 * at_most;
             format!("none failed: at most {at_most:.2} % with 95 % confidence")
@@ -165,16 +159,16 @@ fn failed(whole: &Block) -> String {
     }
 }
 
-/// The failures, the most frequent first.
+/// Returns the most frequent failures, the most frequent first.
 fn most_frequent(result: &LoadResult) -> Vec<String> {
-    const ENOUGH: usize = 5;
+    const MOST: usize = 5;
     let failures = result.endpoints.iter().flat_map(|(name, endpoint)| {
         let failures = endpoint.failures.iter();
         failures.map(move |(failure, count)| (*count, format!("{name}: {failure} ({count})")))
     });
     let mut failures: Vec<_> = failures.collect();
     failures.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let lines = failures.into_iter().take(ENOUGH);
+    let lines = failures.into_iter().take(MOST);
     lines.map(|(_, line)| line).collect()
 }
 
@@ -182,11 +176,10 @@ fn most_frequent(result: &LoadResult) -> Vec<String> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::result::{Distribution, Engine, Fingerprint, Generator, SCHEMA};
-    use crate::threshold::{Threshold, judge_all};
+    use crate::regression::simulated_result;
+    use crate::result::EngineKind;
+    use crate::threshold::{Threshold, evaluate_all};
 
     fn result(failures: &[(&str, u64)], requests: u64) -> LoadResult {
         let block = Block {
@@ -204,71 +197,68 @@ mod tests {
             ..Endpoint::default()
         };
         LoadResult {
-            schema: SCHEMA,
-            run: "run".into(),
-            engine: Engine::Closed,
-            fingerprint: Fingerprint::default(),
-            begun: Timestamp::UNIX_EPOCH,
-            block_millis: 1000,
-            ended: Ended::Whole,
-            generator: Generator {
-                cores_used: 0.1,
-                cores: 2,
-                lag: Distribution::default(),
-                bottleneck: None,
-            },
+            engine: EngineKind::Closed,
             endpoints: BTreeMap::from([("GET /quotes".to_owned(), endpoint)]),
+            ..simulated_result()
         }
     }
 
     fn code(result: &LoadResult) -> ExitCode {
-        match of(result, &[], Path::new("load-smoke.json")) {
+        code_with(&[], result)
+    }
+
+    fn code_with(thresholds: &[&str], result: &LoadResult) -> ExitCode {
+        let thresholds = thresholds
+            .iter()
+            .map(|threshold| threshold.parse().unwrap());
+        let thresholds: Vec<Threshold> = thresholds.collect();
+        let verdicts = evaluate_all(&thresholds, result);
+        match evaluate(result, &verdicts, Path::new("load-smoke.json")) {
             Ok(()) => ExitCode::Held,
             Err((code, _)) => code,
         }
     }
 
     #[test]
-    fn only_requests_that_were_all_answered_well_hold() {
+    fn a_run_passes_only_if_all_answers_are_good() {
         assert_eq!(code(&result(&[], 10)), ExitCode::Held);
         assert_eq!(code(&result(&[], 0)), ExitCode::Inconclusive);
         let wrong = result(&[("status 500", 1), ("check: a price", 2)], 10);
-        let (code, failure) = of(&wrong, &[], Path::new("load-smoke.json")).unwrap_err();
+        let (code, failure) = evaluate(&wrong, &[], Path::new("load-smoke.json")).unwrap_err();
         assert_eq!(code, ExitCode::CheckFailed);
         let seen = "GET /quotes: check: a price (2); GET /quotes: status 500 (1)";
         assert_eq!(failure.seen, seen);
     }
 
     #[test]
-    fn thresholds_decide_what_they_are_of() {
-        let judged = |thresholds: &[&str], result: &LoadResult| {
-            let thresholds = thresholds.iter().map(|it| it.parse().unwrap());
-            let thresholds: Vec<Threshold> = thresholds.collect();
-            let verdicts = judge_all(&thresholds, result);
-            match of(result, &verdicts, Path::new("load-smoke.json")) {
-                Ok(()) => ExitCode::Held,
-                Err((code, _)) => code,
-            }
-        };
+    fn thresholds_decide_about_their_metrics() {
         let some = result(&[("status 500", 1)], 100);
         let all = result(&[("connection refused", 100)], 100);
-        assert_eq!(
-            judged(&["http_req_failed: rate<0.05"], &some),
-            ExitCode::Held
-        );
-        let failed = ExitCode::ThresholdFailed;
-        assert_eq!(judged(&["http_req_failed: rate<0.01"], &some), failed);
-        assert_eq!(judged(&["http_req_duration: p(95)<1"], &some), failed);
-        let quick = "http_req_duration: p(95)<1000";
-        assert_eq!(judged(&[quick], &some), ExitCode::CheckFailed);
-        assert_eq!(
-            judged(&["http_req_failed: rate<=1"], &all),
-            ExitCode::CheckFailed
-        );
+        for (threshold, result, code) in [
+            ("http_req_failed: rate<0.05", &some, ExitCode::Held),
+            (
+                "http_req_failed: rate<0.01",
+                &some,
+                ExitCode::ThresholdFailed,
+            ),
+            (
+                "http_req_duration: p(95)<1",
+                &some,
+                ExitCode::ThresholdFailed,
+            ),
+            (
+                "http_req_duration: p(95)<1000",
+                &some,
+                ExitCode::CheckFailed,
+            ),
+            ("http_req_failed: rate<=1", &all, ExitCode::CheckFailed),
+        ] {
+            assert_eq!(code_with(&[threshold], result), code, "{threshold}");
+        }
     }
 
     #[test]
-    fn a_run_that_a_threshold_ended_never_holds() {
+    fn a_run_that_a_threshold_aborted_never_passes() {
         let mut aborted = result(&[], 100);
         aborted.ended = Ended::Aborted {
             threshold: "http_req_failed: rate<0.05".into(),
@@ -277,18 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_where_the_generator_was_the_bottleneck() {
+    fn a_run_is_inconclusive_if_the_generator_was_the_bottleneck() {
         let mut overloaded = result(&[("status 500", 1)], 10);
         overloaded.generator.bottleneck = Some("it used 2.0 of 2 cores".into());
         assert_eq!(code(&overloaded), ExitCode::Inconclusive);
-        let bottleneck = overloaded.generator.bottleneck;
         let mut wrong = result(&[("check: a price", 1)], 10);
-        wrong.generator.bottleneck = bottleneck;
+        wrong.generator.bottleneck = overloaded.generator.bottleneck;
         assert_eq!(code(&wrong), ExitCode::CheckFailed);
     }
 
     #[test]
-    fn none_failed_is_a_bound_and_not_never() {
+    fn no_failures_are_shown_as_an_upper_bound() {
         insta::assert_snapshot!(lines(&result(&[], 300)).join("\n"), @r"
         300 requests in 1 s, 300.0/s; none failed: at most 1.00 % with 95 % confidence
           GET /quotes: 300 requests, 0 failed, p50 150 ms, p95 285 ms, p99 297 ms
@@ -298,11 +287,11 @@ mod tests {
         endpoint.blocks.entry(1).or_default().dropped = 7;
         insta::assert_snapshot!(lines(&at_the_bound)[0], @"300 requests in 2 s, 150.0/s; none failed: at most 1.00 % with 95 % confidence; 7 more were due and dropped");
         insta::assert_snapshot!(lines(&result(&[("status 500", 3)], 4))[0], @"4 requests in 1 s, 4.0/s; 3 failed (75.00 %)");
-        insta::assert_snapshot!(lines(&result(&[], 0))[0], @"0 requests in 1 s, 0.0/s; nothing can be said of failures");
+        insta::assert_snapshot!(lines(&result(&[], 0))[0], @"0 requests in 1 s, 0.0/s; unknown failure rate");
     }
 
     #[test]
-    fn a_file_is_whole_or_not_there() {
+    fn a_file_is_complete_or_does_not_exist() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("load-smoke.json");
         let result = result(&[("status 500", 1)], 10);

@@ -1,16 +1,15 @@
-//! The thresholds of `harness.toml`, read by who judges them.
+//! Reads the thresholds of `harness.toml`.
 
-use harness::config::load::Profile;
-use harness::config::{Config, ConfigError};
+use environments::config::load::Profile;
+use environments::config::{Config, ConfigError};
 use miette::Diagnostic;
 
 use crate::threshold::Threshold;
 
-/// The thresholds of a profile.
+/// Returns the thresholds of a profile.
 ///
 /// # Errors
-/// At the place of the first one, of any profile, that is none: what is wrong is not to wait
-/// until its profile is run.
+/// The first invalid threshold of any profile, with its location, before that profile is run.
 pub fn thresholds(config: &Config, profile: &Profile) -> Result<Vec<Threshold>, ConfigError> {
     for other in config.profiles.values() {
         of(config, other)?;
@@ -49,16 +48,22 @@ mod tests {
     #[test]
     fn the_shipped_thresholds_are_read() {
         let all = read(SHIPPED).unwrap();
-        let failed = all.iter().find(|it| it.key() == "http_req_failed").unwrap();
+        let failed = all
+            .iter()
+            .find(|threshold| threshold.key() == "http_req_failed")
+            .unwrap();
         assert!(failed.abort_on_fail);
         assert_eq!(failed.delay.unwrap().as_secs(), 60);
-        assert!(all.iter().any(|it| it.key() == "http_req_duration"));
+        assert!(
+            all.iter()
+                .any(|threshold| threshold.key() == "http_req_duration")
+        );
     }
 
     #[test]
-    fn what_is_none_is_refused_at_its_line_whatever_profile_is_run() {
+    fn an_invalid_threshold_of_any_profile_is_refused_at_its_line() {
         let text = SHIPPED.replacen("p(95)<1000", "p(95)<<1000", 1);
-        let line = 1 + text.lines().position(|it| it.contains("<<")).unwrap();
+        let line = 1 + text.lines().position(|line| line.contains("<<")).unwrap();
         let error = read(&text).unwrap_err().to_string();
         assert!(error.contains(&format!("harness.toml:{line}")), "{error}");
         assert!(error.contains("p(95)<<1000"), "{error}");

@@ -1,7 +1,7 @@
-//! What is written in place of k6, beside what a real k6 wrote of the same traffic:
-//! `tests/k6/README.md` says how those files were made.
+//! Compares the files written in k6's formats with those that k6 itself wrote about the same
+//! traffic. `tests/k6/README.md` says how those were made.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -11,12 +11,13 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use loadtests::k6::{
-    Check, Ending, Failure, Iteration, JsonStream, Protocol, Sample, Summary, Timings, TlsVersion,
+    CheckSample, Iteration, JsonStream, Protocol, RequestEnd, RequestFailure, RequestSample,
+    Summary, Timings, TlsVersion,
 };
 use loadtests::result::{
-    Block, Distribution, Ended, Endpoint, Engine, Fingerprint, Generator, LoadResult, SCHEMA,
+    Block, Distribution, Ended, Endpoint, EngineKind, Fingerprint, Generator, LoadResult, SCHEMA,
 };
-use loadtests::threshold::{Threshold, Verdict, Written, judge_all};
+use loadtests::threshold::{Threshold, ThresholdResult, evaluate_all};
 use serde_json::{Value, json};
 
 const STREAM: &str = include_str!("k6/stream.json");
@@ -30,26 +31,30 @@ fn parsed(text: &str) -> Value {
 
 /// The thresholds of `script.js`.
 fn thresholds() -> Vec<Threshold> {
-    let option = json!({
-        "http_req_duration": [
-            "p(95)<500",
-            { "threshold": "avg<200", "abortOnFail": true, "delayAbortEval": "10s" },
-            { "threshold": "max<60000", "abortOnFail": true },
-        ],
-        "http_req_duration{name:GET /quotes}": ["p(99)<100"],
-        "http_req_duration{name:GET /never}": ["p(99)<100"],
-        "http_req_failed": ["rate<0.01"],
-        "checks": ["rate>0.99"],
-        "http_reqs": ["count>5"],
-        "iterations": ["count>5"],
-        "data_received": ["count>10"],
-        "dropped_iterations": ["count<1"],
-    });
-    let option: BTreeMap<String, Vec<Written>> = serde_json::from_value(option).unwrap();
-    Threshold::of_option(&option).unwrap()
+    let duration = |expression| Threshold::of("http_req_duration", expression).unwrap();
+    let delay = Some(Duration::from_secs(10));
+    let mut thresholds = vec![
+        duration("p(95)<500"),
+        duration("avg<200").aborting(delay),
+        duration("max<60000").aborting(None),
+    ];
+    for (key, expression) in [
+        ("http_req_duration{name:GET /quotes}", "p(99)<100"),
+        ("http_req_duration{name:GET /never}", "p(99)<100"),
+        ("http_req_failed", "rate<0.01"),
+        ("checks", "rate>0.99"),
+        ("http_reqs", "count>5"),
+        ("iterations", "count>5"),
+        ("data_received", "count>10"),
+        ("dropped_iterations", "count<1"),
+    ] {
+        thresholds.push(Threshold::of(key, expression).unwrap());
+    }
+    thresholds
 }
 
-/// Where we differ, by a threshold or its delay; why is said with `threshold`.
+/// The differences to k6, by a threshold or its delay. The documentation of `threshold` has the
+/// reasons.
 const REFUSED_HERE: [&str; 13] = [
     "p(95)<0x10p0",
     "p(95)<Inf",
@@ -73,17 +78,20 @@ fn what_k6_accepts_is_accepted_and_what_it_refuses_refused() {
     for case in parsed(ACCEPTED).as_array().unwrap() {
         let text = |field: &str| case[field].as_str().unwrap_or_default().to_owned();
         let (metric, expression) = (text("metric"), text("threshold"));
-        let mut one = case.clone();
-        let fields = one.as_object_mut().unwrap();
-        fields.retain(|field, _| field != "metric" && field != "accepted");
-        let written: Written = serde_json::from_value(one).unwrap();
-        let option = BTreeMap::from([(metric.clone(), vec![written])]);
         let named = [
             format!("{metric}: {expression}"),
             expression,
             text("delayAbortEval"),
         ];
-        let ours = Threshold::of_option(&option).is_ok();
+        let mut stored =
+            json!({"threshold": named[0], "abort-on-fail": case["abortOnFail"] == true});
+        match &case["delayAbortEval"] {
+            Value::Null => {}
+            Value::String(delay) => stored["delay"] = json!(delay),
+            number => stored["delay"] = json!(number.to_string()),
+        }
+        let ours = Threshold::of(&metric, &named[1]).is_ok()
+            && serde_json::from_value::<Threshold>(stored).is_ok();
         match (ours, case["accepted"].as_bool().unwrap()) {
             (false, true) => refused_here.insert(named),
             (true, false) => taken_here.insert(named),
@@ -128,21 +136,21 @@ impl Point {
         Duration::from_nanos((self.value * 1e6).round() as u64)
     }
 
-    fn ending(&self) -> Ending<'_> {
+    fn ending(&self) -> RequestEnd<'_> {
         let failure = match self.tag("error_code") {
-            Some("1050") => Failure::Timeout,
-            Some("1101") => Failure::NoSuchHost,
-            Some("1212") => Failure::ConnectionRefused,
-            Some("1220") => Failure::Reset,
+            Some("1050") => RequestFailure::Timeout,
+            Some("1101") => RequestFailure::NoSuchHost,
+            Some("1212") => RequestFailure::ConnectionRefused,
+            Some("1220") => RequestFailure::Reset,
             _ => {
-                return Ending::Answered {
+                return RequestEnd::Answered {
                     status: self.tag("status").unwrap().parse().unwrap(),
                     protocol: Protocol::Http11,
                     tls: self.tag("tls_version").map(|_| TlsVersion::Tls13),
                 };
             }
         };
-        Ending::Failed(failure)
+        RequestEnd::Failed(failure)
     }
 }
 
@@ -152,7 +160,7 @@ fn replay(stream: &mut JsonStream) {
     let mut rest = points.as_slice();
     while let Some(point) = rest.first() {
         let scenario = point.tag("scenario").unwrap_or_default();
-        let (taken, told) = match point.metric.as_str() {
+        let (taken, summary) = match point.metric.as_str() {
             "http_reqs" => {
                 let [
                     _,
@@ -168,7 +176,7 @@ fn replay(stream: &mut JsonStream) {
                 else {
                     panic!("nine points of a request");
                 };
-                let sample = Sample {
+                let sample = RequestSample {
                     endpoint: point.tag("name").unwrap(),
                     method: point.tag("method").unwrap(),
                     scenario,
@@ -186,7 +194,7 @@ fn replay(stream: &mut JsonStream) {
                 (9, stream.request(&sample))
             }
             "checks" => {
-                let check = Check {
+                let check = CheckSample {
                     name: point.tag("check").unwrap(),
                     scenario,
                     at: point.time,
@@ -214,7 +222,7 @@ fn replay(stream: &mut JsonStream) {
             }
             other => panic!("{other} stands alone"),
         };
-        told.unwrap();
+        summary.unwrap();
         rest = &rest[taken..];
     }
 }
@@ -239,7 +247,7 @@ fn the_stream_of_the_same_traffic_is_k6s_line_by_line() {
     for (ours, theirs) in ours.lines().zip(STREAM.lines()) {
         let (our_line, their_line) = (sorted(parsed(ours)), sorted(parsed(theirs)));
         assert_eq!(our_line, their_line);
-        // To the byte, where nothing is in any order or notation.
+        // Equal to the byte, unless the order of fields or the notation of numbers may differ.
         if our_line["type"] == "Point" && !theirs.contains("e-") {
             assert_eq!(ours, theirs);
         }
@@ -287,7 +295,7 @@ fn result() -> LoadResult {
     LoadResult {
         schema: SCHEMA,
         run: "k6".to_owned(),
-        engine: Engine::Open,
+        engine: EngineKind::Open,
         fingerprint: Fingerprint::default(),
         begun: points[0].time,
         block_millis: lasted.round() as u64,
@@ -302,8 +310,8 @@ fn result() -> LoadResult {
     }
 }
 
-fn verdicts() -> Vec<Verdict> {
-    judge_all(&thresholds(), &result())
+fn verdicts() -> Vec<ThresholdResult> {
+    evaluate_all(&thresholds(), &result())
 }
 
 /// What the summary leaves out, as `k6` says.
@@ -341,8 +349,8 @@ fn pairs<'a>(ours: &'a Value, theirs: &'a Value) -> Vec<(&'a str, &'a Value, &'a
     all.collect()
 }
 
-/// Not compared: percentiles of few samples, between which k6 invents values; checks and
-/// iterations, of which a request is one here and this script makes what it likes.
+/// Some values are not compared: percentiles of few samples, between which k6 interpolates, and
+/// checks and iterations, which k6's script makes as it likes and which are requests here.
 fn same(metric: &str, name: &str, ours: &Value, theirs: &Value) {
     let otherwise = ["checks", "iterations"].contains(&metric);
     if otherwise || name == "med" || name.starts_with("p(") {
@@ -404,7 +412,7 @@ fn a_summary_of_nothing_has_only_what_thresholds_ask_for() {
         endpoints: BTreeMap::new(),
         ..result()
     };
-    let verdicts = judge_all(&thresholds(), &result);
+    let verdicts = evaluate_all(&thresholds(), &result);
     assert!(verdicts.iter().all(|verdict| !verdict.holds()));
     let summary = Summary::of(&result, &verdicts);
     assert_eq!(

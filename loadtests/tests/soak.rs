@@ -1,15 +1,15 @@
-//! A soak, shortened: what the engine holds in memory does not grow with what it has sent. It
-//! is a program of its own, whose memory no other test has a part in.
+//! A shortened soak: the engine's memory does not grow with the number of requests it has sent.
+//! It is its own program, so that no other test uses its memory.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use loadtests::open::{Plan, Progress, Session, Stage, Template, run};
-use prober::Target;
+use loadtests::open::{LoadPlan, Progress, RateStage, Session, Template, run};
+use prober::ProbeTarget;
 
 /// Seconds in which connections are made and buffers grow to their size.
 const WARM_UP: usize = 3;
@@ -24,8 +24,8 @@ async fn memory_is_flat_whatever_was_sent() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().route("/", get(async || "hello"));
     tokio::spawn(async { axum::serve(listener, router).await });
-    let stage = Stage::constant(2_000.0, Duration::from_secs(9));
-    let mut plan = Plan::of(Target::of(url), vec![stage], vec![Template::get("/")]);
+    let stage = RateStage::constant(2_000.0, Duration::from_secs(9));
+    let mut plan = LoadPlan::of(ProbeTarget::of(url), vec![stage], vec![Template::get("/")]);
     // So few that a machine which is busy with other things soon has them all.
     plan.max_in_flight = 50;
     let (mut answered, mut seen) = (0, Vec::new());

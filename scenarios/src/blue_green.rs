@@ -1,33 +1,32 @@
-//! SCENARIOS 2 to 14 and 28: one service, released from one colour to the other.
+//! SCENARIOS 2 to 14 and 28: one service is released from one colour to the other.
 //!
-//! Each begins and ends with one live colour and the other at 0. Each can be broken on
-//! purpose (`--sabotage`), and must then say so.
+//! Each starts and ends with one live colour and the other at 0. With `--sabotage` each must fail.
 
 mod attempt;
 mod bad_releases;
 mod connections;
-pub mod ground;
 mod happy;
 mod kill;
-mod load;
-mod log;
 mod purity;
 mod race;
 mod re_apply;
 mod scaled_switch;
+mod service_watch;
+pub mod setup;
+mod traffic;
 mod traffic_checks;
-mod watch;
 mod weights;
 
-use harness::blue_green::{BlueGreenError, Conclusion, Status};
-use harness::capability::Capability;
-use harness::prober::Recording;
-use harness::run::{Run, RunFolderError};
+use base::run::Run;
+use blue_green::{BlueGreenError, Conclusion, ServiceStatus};
+use environments::capability::Capability;
+use kubernetes::prober::Recording;
+use serde_json::json;
 
-pub use ground::{Ground, Program, SERVICE, release_of};
+pub use setup::{SERVICE, Setup, XtaskProgram, release_of};
 
-use crate::{Mismatch, Scenario};
-use load::{Lanes, Load};
+use crate::{Mismatch, RunResult, Scenario};
+use traffic::{Lanes, Traffic};
 
 /// One scenario of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +45,7 @@ pub enum BlueGreen {
     BadSmoke,
     /// SCENARIOS 8.
     SlowGreen,
-    /// SCENARIOS 8, of answers that never come.
+    /// SCENARIOS 8, with requests that are never answered.
     SilentGreen,
     /// SCENARIOS 9.
     Drain,
@@ -60,11 +59,11 @@ pub enum BlueGreen {
     Kill,
     /// SCENARIOS 14.
     NoData,
-    /// SCENARIOS 8, of a version that requests do not reach.
+    /// SCENARIOS 8, with a version that requests do not reach.
     UnreachedGreen,
-    /// SCENARIOS 8, of a share of the traffic.
+    /// SCENARIOS 8, starting with a share of the traffic.
     Weighted,
-    /// SCENARIOS 8, of a version that fails with a share of the traffic.
+    /// SCENARIOS 8, with a version that fails with a share of the traffic.
     BadShare,
     /// SCENARIOS 28.
     ReApply,
@@ -86,22 +85,21 @@ impl BlueGreen {
         self.about().2
     }
 
-    /// How its claim is broken on purpose.
+    /// The fault that breaks its claim on purpose.
     pub const fn sabotage(self) -> &'static str {
         self.about().3
     }
 
-    /// What it needs of an environment.
+    /// The capabilities that it needs.
     pub const fn needs(self) -> &'static [Capability] {
         match self {
-            // A kubelet that pulls images; admission.
-            BlueGreen::BadImage | BlueGreen::ReApply => {
-                &[Capability::BlueGreen, Capability::Cluster]
-            }
-            // An ingress that counts, and honours canary annotations.
-            BlueGreen::UnreachedGreen | BlueGreen::Weighted | BlueGreen::BadShare => {
-                &[Capability::BlueGreen, Capability::Cluster]
-            }
+            // The first two need a kubelet that pulls images, and admission. The others need an
+            // ingress that counts requests and supports canary annotations.
+            BlueGreen::BadImage
+            | BlueGreen::ReApply
+            | BlueGreen::UnreachedGreen
+            | BlueGreen::Weighted
+            | BlueGreen::BadShare => &[Capability::BlueGreen, Capability::Cluster],
             _ => &[Capability::BlueGreen],
         }
     }
@@ -117,7 +115,7 @@ impl BlueGreen {
             BlueGreen::Purity => (
                 "blue-green/purity",
                 3,
-                "a version that is up and not switched to answers on the preview only",
+                "before the switch the new version answers on the preview only",
                 "the active Service selects both colours",
             ),
             BlueGreen::BadImage => (
@@ -129,74 +127,74 @@ impl BlueGreen {
             BlueGreen::NeverReady => (
                 "blue-green/never-ready",
                 5,
-                "a version that never becomes ready is given up at the deadline, and nothing is switched",
-                "its pods are probed where they answer well in any case",
+                "a version that never becomes ready fails at the deadline, and nothing is switched",
+                "its pods are probed on a path that always answers well",
             ),
             BlueGreen::BadHealth => (
                 "blue-green/bad-health",
                 6,
                 "one pod of N that fails its health check stops the release",
-                "its pods are probed where they answer well in any case",
+                "its pods are probed on a path that always answers well",
             ),
             BlueGreen::BadSmoke => (
                 "blue-green/bad-smoke",
                 7,
-                "a version that fails after the switch is taken back in time, and that is verified",
-                "the deployer does not look at what users get",
+                "a version that fails after the switch is rolled back in time, and that is verified",
+                "the deployer does not check the traffic of users",
             ),
             BlueGreen::SlowGreen => (
                 "blue-green/slow-green",
                 8,
-                "a version that is 300 ms slower is found by measured traffic, and taken back",
-                "the deployer does not look at what users get",
+                "a version that is 300 ms slower is found by measured traffic, and rolled back",
+                "the deployer does not check the traffic of users",
             ),
             BlueGreen::SilentGreen => (
                 "blue-green/silent-green",
                 8,
-                "a version that never answers three of ten requests is found, and taken back",
-                "the deployer does not look at what users get",
+                "a version that never answers three of ten requests is found, and rolled back",
+                "the deployer does not check the traffic of users",
             ),
             BlueGreen::UnreachedGreen => (
                 "blue-green/unreached-green",
                 8,
-                "a version that the ingress cannot reach is found by the ingress' own errors, and taken back",
-                "the deployer does not look at what users get",
+                "a version that the ingress cannot reach is found by the ingress' own errors, and rolled back",
+                "the deployer does not check the traffic of users",
             ),
             BlueGreen::Drain => (
                 "blue-green/drain",
                 9,
                 "requests of 20 s across the switch and the scale-down are all answered",
-                "the old pods end at once, with requests under way: no preStop, no drain, no grace",
+                "the old pods end at once, with requests in flight: no preStop, no drain, no grace period",
             ),
             BlueGreen::KeepAlive => (
                 "blue-green/keep-alive",
                 10,
-                "pooled connections that stay with the old version are counted, and none is reset",
-                "the old pods end at once, with requests under way: no preStop, no drain, no grace",
+                "pooled connections to the old version are counted, and none is reset",
+                "the old pods end at once, with requests in flight: no preStop, no drain, no grace period",
             ),
             BlueGreen::ScaledSwitch => (
                 "blue-green/scaled-switch",
                 11,
-                "a live colour of 5 pods is followed by one of at least 5 that are ready",
+                "if the live colour has 5 pods, the new one has at least 5 ready pods before the switch",
                 "the deployer switches with a fixed number of pods",
             ),
             BlueGreen::Race => (
                 "blue-green/race",
                 12,
-                "of two deployers at once the second is refused, and told who holds the lock",
+                "of two deployers at once the second is refused, and its error names the lock's holder",
                 "the lock is deleted",
             ),
             BlueGreen::Kill => (
                 "blue-green/kill",
                 13,
-                "a deployer that is killed, at any step, is followed by the next run; one colour is live throughout",
-                "the cluster forgets the release that was left",
+                "the next run continues after a deployer that was killed, at any step; one colour is live throughout",
+                "the record of the interrupted release is deleted",
             ),
             BlueGreen::NoData => (
                 "blue-green/no-data",
                 14,
                 "a release without traffic is inconclusive, and does not pass",
-                "the deployer does not look at what users get",
+                "the deployer does not check the traffic of users",
             ),
             BlueGreen::Weighted => (
                 "blue-green/weighted",
@@ -207,173 +205,165 @@ impl BlueGreen {
             BlueGreen::BadShare => (
                 "blue-green/bad-share",
                 8,
-                "a version that fails with a share of the traffic gets no more, and is taken back",
-                "the deployer does not look at what users get",
+                "a version that fails with a share of the traffic gets no more, and is rolled back",
+                "the deployer does not check the traffic of users",
             ),
             BlueGreen::ReApply => (
                 "blue-green/re-apply",
                 28,
                 "the manifests of the first install, applied while green is live, are refused",
-                "nobody guards the live colour",
+                "the policies that guard the live colour are removed",
             ),
         }
     }
 }
 
-/// Runs one of them.
-pub async fn run(
-    run: &mut Run,
-    ground: &Ground<'_>,
-    which: BlueGreen,
-) -> Result<(), RunFolderError> {
-    let mut scenario = Scenario::begin(run, ground.subject, which.name(), which.claim())?;
-    if ground.subject.sabotage {
+/// Runs a scenario.
+pub async fn run(run: &mut Run, setup: &Setup<'_>, which: BlueGreen) -> RunResult {
+    let mut scenario = Scenario::start(run, setup.subject, which.name(), which.claim())?;
+    if setup.subject.sabotage {
         scenario.note(format!("sabotaged: {}", which.sabotage()))?;
     }
     let on = &mut scenario;
     match which {
-        BlueGreen::Happy => happy::run(ground, on).await,
-        BlueGreen::Purity => purity::run(ground, on).await,
-        BlueGreen::BadImage => bad_releases::bad_image(ground, on).await,
-        BlueGreen::NeverReady => bad_releases::never_ready(ground, on).await,
-        BlueGreen::BadHealth => bad_releases::bad_health(ground, on).await,
-        BlueGreen::BadSmoke => bad_releases::bad_smoke(ground, on).await,
-        BlueGreen::SlowGreen => bad_releases::slow_green(ground, on).await,
-        BlueGreen::SilentGreen => bad_releases::silent_green(ground, on).await,
-        BlueGreen::UnreachedGreen => bad_releases::unreached_green(ground, on).await,
-        BlueGreen::Drain => connections::drain(ground, on).await,
-        BlueGreen::KeepAlive => connections::keep_alive(ground, on).await,
-        BlueGreen::ScaledSwitch => scaled_switch::run(ground, on).await,
-        BlueGreen::Race => race::run(ground, on).await,
-        BlueGreen::Kill => kill::run(ground, on).await,
-        BlueGreen::NoData => bad_releases::no_data(ground, on).await,
-        BlueGreen::Weighted => weights::weighted(ground, on).await,
-        BlueGreen::BadShare => weights::bad_share(ground, on).await,
-        BlueGreen::ReApply => re_apply::run(ground, on).await,
+        BlueGreen::Happy => happy::run(setup, on).await,
+        BlueGreen::Purity => purity::run(setup, on).await,
+        BlueGreen::BadImage => bad_releases::bad_image(setup, on).await,
+        BlueGreen::NeverReady => bad_releases::never_ready(setup, on).await,
+        BlueGreen::BadHealth => bad_releases::bad_health(setup, on).await,
+        BlueGreen::BadSmoke => {
+            let faults = json!({"error_share": 1.0});
+            bad_releases::faulty_green(setup, on, "after the switch", faults).await
+        }
+        BlueGreen::SlowGreen => {
+            let faults = json!({"latency_ms": 300});
+            bad_releases::faulty_green(setup, on, "latency", faults).await
+        }
+        BlueGreen::SilentGreen => {
+            let faults = json!({"silent_share": 0.3});
+            bad_releases::faulty_green(setup, on, "without an answer", faults).await
+        }
+        BlueGreen::UnreachedGreen => bad_releases::unreached_green(setup, on).await,
+        BlueGreen::Drain => connections::drain(setup, on).await,
+        BlueGreen::KeepAlive => connections::keep_alive(setup, on).await,
+        BlueGreen::ScaledSwitch => scaled_switch::run(setup, on).await,
+        BlueGreen::Race => race::run(setup, on).await,
+        BlueGreen::Kill => kill::run(setup, on).await,
+        BlueGreen::NoData => bad_releases::no_data(setup, on).await,
+        BlueGreen::Weighted => weights::weighted(setup, on).await,
+        BlueGreen::BadShare => weights::bad_share(setup, on).await,
+        BlueGreen::ReApply => Box::pin(re_apply::run(setup, on)).await,
     }?;
     scenario.finish()
 }
 
-/// What every scenario begins with, and the version that is not live; none where it is not
-/// so, which was recorded.
-async fn begin(
-    ground: &Ground<'_>,
+/// Waits for the state from which every scenario starts. Returns it with the version that is not
+/// live. If the state is not reached, records that and returns none.
+async fn start(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-) -> Result<Option<(Status, String)>, RunFolderError> {
-    let rest = ground.brought_to_rest().await;
+) -> RunResult<Option<(ServiceStatus, String)>> {
+    let steady = setup.end_leftover_release().await;
     scenario
-        .judge("one colour is live, the other at rest", async {
-            let status = rest?;
-            let (text, next) = (ground::in_words(&status), ground.next_version(&status));
+        .evaluate("one colour is live, the other at rest", async {
+            let status = steady?;
+            let (text, next) = (setup::summary(&status), setup.next_version(&status));
             Ok(((status, next.to_owned()), text))
         })
         .await
 }
 
-/// Traffic that goes on; none where it does not, which was recorded.
-async fn loaded(
-    ground: &Ground<'_>,
+/// Starts traffic. If it does not start, records that and returns none.
+async fn start_traffic(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     lanes: Lanes,
-) -> Result<Option<Load>, RunFolderError> {
-    match Load::begin(ground, lanes).await {
-        Ok(load) => Ok(Some(load)),
+) -> RunResult<Option<Traffic>> {
+    match Traffic::start(setup, lanes).await {
+        Ok(traffic) => Ok(Some(traffic)),
         Err(mismatch) => {
-            cannot(scenario, "traffic flows", mismatch).await?;
+            scenario.record_failure("traffic flows", mismatch).await?;
             Ok(None)
         }
     }
 }
 
-async fn recorded(
+/// Returns the probers' recordings. If they cannot be read, records that and returns none.
+async fn recordings_or_fail(
     scenario: &mut Scenario<'_>,
     recordings: Result<Vec<Recording>, Mismatch>,
-) -> Result<Option<Vec<Recording>>, RunFolderError> {
+) -> RunResult<Option<Vec<Recording>>> {
     match recordings {
         Ok(recordings) => Ok(Some(recordings)),
         Err(mismatch) => {
-            cannot(scenario, "what was asked is known", mismatch).await?;
+            let claim = "the probers' recordings can be read";
+            scenario.record_failure(claim, mismatch).await?;
             Ok(None)
         }
     }
 }
 
-/// The version that was released is live.
-async fn is_live(
-    ground: &Ground<'_>,
+/// Checks that the release succeeded, and returns its version.
+async fn check_live(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     claim: &str,
-    concluded: Result<Conclusion, BlueGreenError>,
-) -> Result<Option<String>, RunFolderError> {
+    conclusion: Result<Conclusion, BlueGreenError>,
+) -> RunResult<Option<String>> {
     scenario
-        .judge(claim, async {
-            match concluded {
+        .evaluate(claim, async {
+            match conclusion {
                 Ok(Conclusion::Released { version, colour }) => {
                     let seen = format!("{version} as {colour}");
                     Ok((version, seen))
                 }
-                Ok(other) => Err(ground.trouble("a release", format!("{other:?}")).into()),
-                Err(error) => Err(ground.trouble("a release", error).into()),
+                Ok(other) => setup.fail("a release", format!("{other:?}")),
+                Err(error) => setup.fail("a release", error),
             }
         })
         .await
 }
 
-/// Records that a step of the scenario's own could not be done.
-async fn cannot(
+/// Checks that the old version is live as before, and that the new one has no pods.
+async fn rolled_back(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-    claim: &str,
-    mismatch: Mismatch,
-) -> Result<(), RunFolderError> {
-    let failed = scenario.judge::<()>(claim, async { Err(mismatch.into()) });
-    failed.await.map(|_| ())
-}
-
-/// The old version is live as before, and the new one's pods are gone.
-async fn taken_back(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-    concluded: Result<Conclusion, BlueGreenError>,
-    before: &Status,
-) -> Result<(), RunFolderError> {
-    let rest = ground.at_rest().await;
+    conclusion: Result<Conclusion, BlueGreenError>,
+    before: &ServiceStatus,
+) -> RunResult {
+    let steady = setup.steady().await;
     let before = &before.colours[0];
-    let (colour, version) = (before.colour, before.version.clone());
+    let claim = "the old version is live as before, and the new one at 0";
     scenario
-        .judge(
-            "the old version is live as before, and the new one at 0",
-            async {
-                let status = rest?;
-                if let Err(error) = concluded {
-                    return Err(ground.trouble("a release that is taken back", error).into());
-                }
-                let live = &status.colours[0];
-                let text = ground::in_words(&status);
-                match live.colour == colour && live.version == version {
-                    true => Ok(((), text)),
-                    false => Err(ground
-                        .trouble(&format!("{colour} in {version}"), text)
-                        .into()),
-                }
-            },
-        )
+        .evaluate(claim, async {
+            let status = steady?;
+            if let Err(error) = conclusion {
+                return setup.fail("a release that is rolled back", error);
+            }
+            let live = &status.colours[0];
+            let text = setup::summary(&status);
+            match live.colour == before.colour && live.version == before.version {
+                true => Ok(((), text)),
+                false => setup.fail(&format!("{} in {}", before.colour, before.version), text),
+            }
+        })
         .await?;
     Ok(())
 }
 
-/// The configured version is live again: what comes after finds the environment as it was.
-pub async fn put_back(run: &mut Run, ground: &Ground<'_>) -> Result<(), RunFolderError> {
-    let [wanted, _] = ground.versions;
-    let live = ground.brought_to_rest().await;
+/// Releases the configured version, so that the environment is as before.
+pub async fn put_back(run: &mut Run, setup: &Setup<'_>) -> RunResult {
+    let [wanted, _] = setup.versions;
+    let live = setup.end_leftover_release().await;
     if live.is_ok_and(|it| it.colours[0].version == *wanted) {
         return Ok(());
     }
-    let claim = "the environment is left in the version that it had";
-    let mut scenario = Scenario::begin(run, ground.subject, "blue-green/put-back", claim)?;
-    if let Some(load) = loaded(ground, &mut scenario, Lanes::quick()).await? {
-        let tried = attempt::release(ground, &mut scenario, wanted).await;
-        let _ = load.end().await;
-        is_live(ground, &mut scenario, claim, tried.concluded).await?;
+    let claim = "the environment has its configured version again";
+    let mut scenario = Scenario::start(run, setup.subject, "blue-green/put-back", claim)?;
+    if let Some(traffic) = start_traffic(setup, &mut scenario, Lanes::quick()).await? {
+        let attempt = attempt::release(setup, &mut scenario, wanted).await;
+        let _ = traffic.end().await;
+        check_live(setup, &mut scenario, claim, attempt.conclusion).await?;
     }
     scenario.finish()
 }

@@ -1,34 +1,34 @@
-//! Every scenario, by the name it is run by.
+//! Every scenario, by name.
 
-use harness::capability::Capability;
-use harness::config::nearest;
-use harness::run::{Run, RunFolderError};
+use base::run::Run;
+use base::text::nearest;
+use environments::capability::Capability;
 use miette::Diagnostic;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::blue_green::BlueGreen;
-use crate::{Mismatch, Scenario, Subject, smoke};
+use crate::{Mismatch, RunResult, Scenario, Subject, smoke};
 
 /// One scenario of the catalogue.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Entry {
-    /// As it is run by: `smoke`, or `FAMILY/NAME`.
+pub struct CatalogueEntry {
+    /// `smoke`, or `FAMILY/NAME`.
     pub name: &'static str,
     /// Its number among the delivery scenarios.
     pub number: u32,
     /// What it proves, in one sentence.
     pub claim: &'static str,
-    /// What an environment must be able to do; where it is not, the scenario is skipped.
+    /// The capabilities that it needs. Without them it is skipped.
     pub needs: &'static [Capability],
-    /// The fault that breaks the claim on purpose, in a few words, where there is one.
+    /// The fault that breaks the claim on purpose, if there is one.
     pub sabotage: Option<&'static str>,
-    /// What runs it.
+    /// The code that runs it.
     #[serde(skip)]
     pub family: Family,
 }
 
-/// What runs a scenario.
+/// The code that runs a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// [`smoke`].
@@ -37,9 +37,9 @@ pub enum Family {
     BlueGreen(BlueGreen),
 }
 
-/// Every scenario, in the order they are run in.
-pub const ALL: &[Entry] = &[
-    Entry {
+/// Every scenario, in the order in which they run.
+pub const ALL: &[CatalogueEntry] = &[
+    CatalogueEntry {
         name: smoke::NAME,
         number: 1,
         claim: smoke::CLAIM,
@@ -67,8 +67,8 @@ pub const ALL: &[Entry] = &[
     blue_green(BlueGreen::ReApply),
 ];
 
-const fn blue_green(which: BlueGreen) -> Entry {
-    Entry {
+const fn blue_green(which: BlueGreen) -> CatalogueEntry {
+    CatalogueEntry {
         name: which.name(),
         number: which.number(),
         claim: which.claim(),
@@ -97,22 +97,25 @@ pub struct NoSabotage {
     name: &'static str,
 }
 
-/// The scenarios of these names, in the catalogue's order and each once. A family's name
-/// means all of the family; no name at all means every scenario.
+/// Returns the scenarios with these names, each once, in the catalogue's order. A family's name
+/// selects the family. An empty list selects every scenario.
 ///
 /// # Errors
-/// The first name that is neither a scenario's nor a family's, with the nearest one.
-pub fn select(names: &[String]) -> Result<Vec<&'static Entry>, UnknownScenario> {
+/// The first unknown name, with the nearest known one.
+pub fn select(names: &[String]) -> Result<Vec<&'static CatalogueEntry>, UnknownScenario> {
     select_from(ALL, names)
 }
 
-fn select_from<'a>(all: &'a [Entry], names: &[String]) -> Result<Vec<&'a Entry>, UnknownScenario> {
+fn select_from<'a>(
+    all: &'a [CatalogueEntry],
+    names: &[String],
+) -> Result<Vec<&'a CatalogueEntry>, UnknownScenario> {
     let unknown = names
         .iter()
         .find(|name| !all.iter().any(|entry| entry.answers_to(name)));
     if let Some(name) = unknown {
         let scenarios = all.iter().map(|entry| entry.name);
-        let families = all.iter().filter_map(Entry::family_name);
+        let families = all.iter().filter_map(CatalogueEntry::family_name);
         let mut known: Vec<&str> = scenarios.chain(families).collect();
         known.sort_unstable();
         known.dedup();
@@ -121,24 +124,25 @@ fn select_from<'a>(all: &'a [Entry], names: &[String]) -> Result<Vec<&'a Entry>,
             hint: nearest(name, known).unwrap_or_default(),
         });
     }
-    let is_meant =
-        |entry: &&Entry| names.is_empty() || names.iter().any(|name| entry.answers_to(name));
-    Ok(all.iter().filter(is_meant).collect())
+    let is_selected = |entry: &&CatalogueEntry| {
+        names.is_empty() || names.iter().any(|name| entry.answers_to(name))
+    };
+    Ok(all.iter().filter(is_selected).collect())
 }
 
-/// Whether the claim of each can be broken on purpose.
+/// Checks that each scenario has a fault to plant.
 ///
 /// # Errors
-/// The first whose claim cannot.
-pub fn can_sabotage(scenarios: &[&Entry]) -> Result<(), NoSabotage> {
+/// The first scenario without one.
+pub fn can_sabotage(scenarios: &[&CatalogueEntry]) -> Result<(), NoSabotage> {
     match scenarios.iter().find(|entry| entry.sabotage.is_none()) {
         Some(entry) => Err(NoSabotage { name: entry.name }),
         None => Ok(()),
     }
 }
 
-impl Entry {
-    /// The part of its name before the slash, where there is one.
+impl CatalogueEntry {
+    /// The part of its name before the slash.
     fn family_name(&self) -> Option<&'static str> {
         self.name.split_once('/').map(|(family, _)| family)
     }
@@ -147,34 +151,23 @@ impl Entry {
         self.name == name || self.family_name() == Some(name)
     }
 
-    /// Records that it cannot be run here.
+    /// Records that it is skipped.
     ///
     /// # Errors
-    /// When the run folder cannot be written.
-    pub async fn skipped(
-        &self,
-        run: &mut Run,
-        subject: &Subject<'_>,
-        because: &str,
-    ) -> Result<(), RunFolderError> {
-        let mut scenario = Scenario::begin(run, subject, self.name, self.claim)?;
+    /// The run folder cannot be written.
+    pub async fn skipped(&self, run: &mut Run, subject: &Subject<'_>, because: &str) -> RunResult {
+        let mut scenario = Scenario::start(run, subject, self.name, self.claim)?;
         scenario.skip(self.claim, because).await?;
         scenario.finish()
     }
 
-    /// Records that what it needs could not be made ready.
+    /// Records that its preparation failed.
     ///
     /// # Errors
-    /// When the run folder cannot be written.
-    pub async fn failed(
-        &self,
-        run: &mut Run,
-        subject: &Subject<'_>,
-        why: Mismatch,
-    ) -> Result<(), RunFolderError> {
-        let mut scenario = Scenario::begin(run, subject, self.name, self.claim)?;
-        let nothing = scenario.check::<()>("the scenario can be prepared", async { Err(why) });
-        nothing.await?;
+    /// The run folder cannot be written.
+    pub async fn failed(&self, run: &mut Run, subject: &Subject<'_>, why: Mismatch) -> RunResult {
+        let mut scenario = Scenario::start(run, subject, self.name, self.claim)?;
+        scenario.record_failure(smoke::PREPARED, why).await?;
         scenario.finish()
     }
 }
@@ -183,8 +176,8 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const fn entry(name: &'static str, sabotage: Option<&'static str>) -> Entry {
-        Entry {
+    const fn entry(name: &'static str, sabotage: Option<&'static str>) -> CatalogueEntry {
+        CatalogueEntry {
             name,
             number: 2,
             claim: "it holds",
@@ -194,7 +187,7 @@ mod tests {
         }
     }
 
-    const SAMPLE: &[Entry] = &[
+    const SAMPLE: &[CatalogueEntry] = &[
         entry("smoke", None),
         entry("blue-green/happy", Some("no preStop")),
         entry("blue-green/purity", Some("selectors overlap")),
@@ -211,21 +204,13 @@ mod tests {
 
     #[test]
     fn names_and_families_select_each_scenario_once_in_the_catalogues_order() {
-        let blue_green = ["blue-green/happy", "blue-green/purity"];
+        let [happy, purity] = ["blue-green/happy", "blue-green/purity"];
         assert_eq!(selected(&["smoke"]).unwrap(), ["smoke"]);
-        assert_eq!(selected(&["blue-green"]).unwrap(), blue_green);
-        assert_eq!(
-            selected(&["blue-green/purity", "blue-green", "blue-green/happy"]).unwrap(),
-            blue_green
-        );
-        assert_eq!(
-            selected(&["outage/redis", "smoke"]).unwrap(),
-            ["smoke", "outage/redis"]
-        );
-    }
-
-    #[test]
-    fn no_name_means_every_scenario() {
+        assert_eq!(selected(&["blue-green"]).unwrap(), [happy, purity]);
+        let twice = selected(&[purity, "blue-green", happy]);
+        assert_eq!(twice.unwrap(), [happy, purity]);
+        let reversed = selected(&["outage/redis", "smoke"]);
+        assert_eq!(reversed.unwrap(), ["smoke", "outage/redis"]);
         assert_eq!(selected(&[]).unwrap().len(), SAMPLE.len());
     }
 
@@ -246,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_a_fault_can_be_sabotaged() {
+    fn only_a_scenario_with_a_fault_can_be_sabotaged() {
         let of = |name: &str| select_from(SAMPLE, &[name.to_owned()]).unwrap();
         can_sabotage(&of("blue-green")).unwrap();
         let refused = can_sabotage(&[of("blue-green"), of("smoke")].concat()).unwrap_err();
@@ -254,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scenario_has_a_name_of_its_own() {
+    fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = ALL.iter().map(|entry| entry.name).collect();
         assert_eq!(names.len(), ALL.len());
     }

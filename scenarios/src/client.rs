@@ -1,29 +1,30 @@
-//! The platform as its users reach it: by host name, through the ingress or router.
+//! An HTTP client that sends requests as users do: to a host name, through the ingress or router.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use harness::entry::Entry;
-use harness::environment::Environment;
-use harness::proxies::Proxies;
-use harness::service::Service;
+use base::entry_point::EntryPoint;
+use base::proxies::Proxies;
+use bytes::Bytes;
+use environments::environment::Environment;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::Mismatch;
 
-/// Calls the platform under its real host names.
+/// Sends requests to the platform under its real host names.
 #[derive(Clone)]
-pub struct Client {
+pub struct PlatformClient {
     http: reqwest::Client,
     site: String,
     api: String,
-    entry: Entry,
+    entry: EntryPoint,
 }
 
-/// A call to be made.
+/// A request to send.
 #[derive(Clone)]
-pub struct Call<'a> {
-    client: &'a Client,
+pub struct PlatformRequest<'a> {
+    client: &'a PlatformClient,
     method: Method,
     host: String,
     path: String,
@@ -31,28 +32,27 @@ pub struct Call<'a> {
     body: Option<Value>,
 }
 
-/// What was answered.
-pub struct Answer {
+/// A response.
+pub struct Response {
     /// The status.
     pub status: StatusCode,
-    /// Header names in lower case; of repeated ones the last.
+    /// The headers, by name in lower case. Of repeated headers, the last.
     pub headers: BTreeMap<String, String>,
     /// The body as text.
     pub text: String,
-    /// The URL asked.
     url: String,
-    /// The command that repeats the call.
+    /// The command that repeats the request.
     repeat: String,
 }
 
-impl Client {
-    /// Comes in by `entry`, which need not be the environment's own.
+impl PlatformClient {
+    /// Creates a client that connects to `entry`, which may differ from the environment's own.
     ///
     /// # Errors
-    /// As [`Entry::client`].
-    pub fn new(environment: &Environment, entry: &Entry) -> std::io::Result<Self> {
+    /// As [`EntryPoint::client`].
+    pub fn new(environment: &Environment, entry: &EntryPoint) -> std::io::Result<Self> {
         let hosts = [&environment.site_host, &environment.api_host];
-        Ok(Client {
+        Ok(PlatformClient {
             http: entry.client(hosts.map(String::as_str), &Proxies::of_this_process())?,
             site: environment.site_host.clone(),
             api: environment.api_host.clone(),
@@ -60,23 +60,18 @@ impl Client {
         })
     }
 
-    /// A call to the site's host.
-    pub fn site(&self, method: Method, path: &str) -> Call<'_> {
+    /// Creates a request to the site's host.
+    pub fn site(&self, method: Method, path: &str) -> PlatformRequest<'_> {
         self.to(&self.site, method, path)
     }
 
-    /// A call to the API's host.
-    pub fn api(&self, method: Method, path: &str) -> Call<'_> {
+    /// Creates a request to the API's host.
+    pub fn api(&self, method: Method, path: &str) -> PlatformRequest<'_> {
         self.to(&self.api, method, path)
     }
 
-    /// A call that says another host than it connects to.
-    pub fn with_host(&self, host: &str, path: &str) -> Call<'_> {
-        self.site(Method::GET, path).header("host", host)
-    }
-
-    fn to(&self, host: &str, method: Method, path: &str) -> Call<'_> {
-        Call {
+    fn to(&self, host: &str, method: Method, path: &str) -> PlatformRequest<'_> {
+        PlatformRequest {
             client: self,
             method,
             host: host.to_owned(),
@@ -87,26 +82,62 @@ impl Client {
     }
 }
 
-impl Call<'_> {
-    /// With a bearer token (RFC 6750).
+impl PlatformClient {
+    /// Sends a request as it is, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn exchange(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<hurl_checks::Response, String> {
+        let url = request.uri().to_string();
+        let began = Instant::now();
+        let exchanged = async {
+            let response = self.http.execute(request.try_into()?).await?;
+            let (version, status) = (response.version(), response.status());
+            let headers = response.headers().clone();
+            Ok::<_, reqwest::Error>(hurl_checks::Response {
+                url,
+                version,
+                status,
+                headers,
+                body: response.bytes().await?,
+                duration: began.elapsed(),
+            })
+        };
+        exchanged.await.map_err(|error| base::chain(&error))
+    }
+
+    /// Adds to a command of curl how it reaches the platform.
+    pub fn reaching(&self, curl: &str) -> String {
+        let mut hosts = [&self.site, &self.api].into_iter();
+        let host = hosts.find(|host| curl.contains(&self.entry.url(host)));
+        let options = host.map_or_else(String::new, |host| self.entry.curl_options(host));
+        curl.replacen("curl ", &format!("curl {options}"), 1)
+    }
+}
+
+impl PlatformRequest<'_> {
+    /// Adds a bearer token (RFC 6750).
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
     }
 
-    /// With a header.
+    /// Adds a header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// With a JSON body.
+    /// Sets a JSON body.
     pub fn json(mut self, body: Value) -> Self {
         self.body = Some(body);
         self
     }
 
-    /// Makes the call; fails only if nothing was answered.
-    pub async fn send(self) -> Result<Answer, Mismatch> {
+    /// Sends the request. Fails only if there is no response.
+    pub async fn send(self) -> Result<Response, Mismatch> {
         let url = self.url();
         let repeat = self.curl();
         let mut request = self.client.http.request(self.method, &url);
@@ -130,7 +161,7 @@ impl Call<'_> {
             Ok::<_, reqwest::Error>((status, headers, response.text().await?))
         };
         match read.await {
-            Ok((status, headers, text)) => Ok(Answer {
+            Ok((status, headers, text)) => Ok(Response {
                 status,
                 headers,
                 text,
@@ -139,18 +170,23 @@ impl Call<'_> {
             }),
             Err(error) => Err(Mismatch {
                 expected: "an answer".into(),
-                seen: harness::chain(&error),
+                seen: base::chain(&error),
                 look_at: url,
                 next: repeat,
             }),
         }
     }
 
+    /// Sends the request. Fails unless the response has this status.
+    pub async fn expect(self, status: u16) -> Result<Response, Mismatch> {
+        self.send().await?.expect(status)
+    }
+
     fn url(&self) -> String {
         format!("{}{}", self.client.entry.url(&self.host), self.path)
     }
 
-    /// The same call for a person to repeat; a token stays out of it.
+    /// Returns the request as a `curl` command, without tokens and passwords.
     fn curl(&self) -> String {
         let mut line = format!("curl -si -X {}", self.method);
         for (name, value) in &self.headers {
@@ -159,10 +195,8 @@ impl Call<'_> {
                 name => line += &format!(" -H '{name}: {value}'"),
             }
         }
-        if let Some(body) = self
-            .body
-            .as_ref()
-            .filter(|body| body.get("password").is_none())
+        if let Some(body) = &self.body
+            && body.get("password").is_none()
         {
             line += &format!(" -H 'content-type: application/json' -d '{body}'");
         }
@@ -171,41 +205,28 @@ impl Call<'_> {
     }
 }
 
-impl Answer {
-    /// The answer, if it has this status.
-    pub fn expect(self, status: u16) -> Result<Answer, Mismatch> {
+impl Response {
+    /// Returns the response, if it has this status.
+    pub fn expect(self, status: u16) -> Result<Response, Mismatch> {
         match self.status.as_u16() == status {
             true => Ok(self),
-            false => Err(self.mismatch(format!("status {status}"), self.in_words())),
+            false => Err(self.mismatch(format!("status {status}"), self.summary())),
         }
     }
 
-    /// The answer, if this service gave it, in this version.
-    pub fn expect_from(self, service: Service, version: &str) -> Result<Answer, Mismatch> {
-        let header = |name: &str| self.headers.get(name).map_or("none", String::as_str);
-        let seen = (header("x-trii-service"), header("x-trii-version"));
-        if seen == (service.name(), version) && !self.instance().is_empty() {
-            return Ok(self);
-        }
-        let expected = format!("an answer of {service} {version}, and its instance");
-        let seen = format!("{} {} (instance {:?})", seen.0, seen.1, self.instance());
-        Err(self.mismatch(expected, seen))
-    }
-
-    /// Which instance answered.
+    /// Returns the instance that answered; may be empty.
     pub fn instance(&self) -> &str {
-        self.headers
-            .get("x-trii-instance")
-            .map_or("", String::as_str)
+        let instance = self.headers.get("x-trii-instance");
+        instance.map_or("", String::as_str)
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Result<Value, Mismatch> {
         serde_json::from_str(&self.text)
-            .map_err(|error| self.mismatch("a JSON body", format!("{error}: {}", self.in_words())))
+            .map_err(|error| self.mismatch("a JSON body", format!("{error}: {}", self.summary())))
     }
 
-    /// The claim did not hold of this answer.
+    /// Returns a mismatch about this response.
     pub fn mismatch(&self, expected: impl Into<String>, seen: impl Into<String>) -> Mismatch {
         Mismatch {
             expected: expected.into(),
@@ -215,11 +236,11 @@ impl Answer {
         }
     }
 
-    /// Status and the beginning of the body, on one line.
-    pub fn in_words(&self) -> String {
-        const LONG_ENOUGH: usize = 200;
+    /// Returns the status and the start of the body, on one line.
+    pub fn summary(&self) -> String {
+        const MAX_CHARS: usize = 200;
         let text: String = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let short: String = text.chars().take(LONG_ENOUGH).collect();
+        let short: String = text.chars().take(MAX_CHARS).collect();
         let more = if short.len() < text.len() { "…" } else { "" };
         format!("status {}: {short}{more}", self.status.as_u16())
     }

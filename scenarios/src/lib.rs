@@ -1,7 +1,7 @@
-//! What is proven about a running environment, one file a scenario family.
+//! The scenarios, which prove claims about a running environment. Each family has a file.
 //!
-//! A scenario never asks which target it is on: it acts on an [`Environment`] over HTTP
-//! and records one [`Check`](harness::run::event::Check) an observation.
+//! A scenario does not know which target it runs on. It acts on an [`Environment`] over HTTP
+//! and records each observation as one [`Check`](base::run::event::Check).
 
 pub mod blue_green;
 pub mod catalogue;
@@ -12,47 +12,51 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use harness::capability::Capability;
-use harness::entry::Entry;
-use harness::environment::{Credentials, Environment};
-use harness::home::Home;
-use harness::run::event::{Failure, Happening, Outcome, Stage};
-use harness::run::{Run, RunFolderError, millis};
-use harness::service::Service;
+use base::entry_point::EntryPoint;
+use base::home::Home;
+use base::run::event::{CheckOutcome, Failure, Happening, Stage};
+use base::run::{Run, RunFolderError, millis};
+use environments::capability::Capability;
+use environments::environment::{Credentials, Environment};
+use smoke::SmokeChecks;
+
+/// A result whose only error is that the run folder cannot be written.
+pub type RunResult<T = ()> = Result<T, RunFolderError>;
 
 /// What a scenario acts on.
 pub struct Subject<'a> {
     /// The environment.
     pub environment: &'a Environment,
-    /// The services that have another version than the environment: those that are
-    /// released blue-green.
-    pub versions: BTreeMap<Service, String>,
-    /// Where it is looked at from.
-    pub entry: &'a Entry,
-    /// What to log in and sign tokens with.
+    /// The versions of services that differ from the environment's, after blue-green releases.
+    pub versions: BTreeMap<String, String>,
+    /// The address for its requests.
+    pub entry: &'a EntryPoint,
+    /// The credentials to log in and to sign tokens.
     pub credentials: &'a Credentials,
-    /// Where the environment's state is kept.
+    /// The smoke checks.
+    pub checks: &'a SmokeChecks,
+    /// The directory of the environment's state.
     pub home: &'a Home,
-    /// How long one check may take.
+    /// The time limit of one check.
     pub check_deadline: Duration,
-    /// Whether a fault is to be planted that breaks the claim.
+    /// Whether to plant a fault that breaks the claim.
     pub sabotage: bool,
 }
 
-/// A scenario under way: records its checks.
+/// A running scenario, which records its checks.
 pub struct Scenario<'a> {
     name: &'static str,
     run: &'a mut Run,
     subject: &'a Subject<'a>,
-    begun: std::time::Instant,
+    started: std::time::Instant,
 }
 
-/// A claim that did not hold.
+/// A failed check.
 #[derive(Clone, Debug)]
 pub struct Mismatch {
-    /// What was expected.
+    /// The expected state.
     pub expected: String,
-    /// What was seen instead.
+    /// The actual state.
     pub seen: String,
     /// Where to look.
     pub look_at: String,
@@ -60,12 +64,12 @@ pub struct Mismatch {
     pub next: String,
 }
 
-/// Why a claim is not met.
+/// Why a claim is not proven.
 #[derive(Debug)]
 pub enum Unmet {
-    /// It does not hold.
+    /// The claim is false.
     Failed(Mismatch),
-    /// There is not enough evidence to say so: what is lacking, in one sentence.
+    /// There is not enough evidence. The sentence says what is missing.
     Inconclusive(String),
 }
 
@@ -75,17 +79,14 @@ impl From<Mismatch> for Unmet {
     }
 }
 
-/// What a check saw: the evidence, or what it saw instead.
-pub type Seen = Result<String, Mismatch>;
-
 impl<'a> Scenario<'a> {
-    /// Begins a scenario; `claim` is what it proves, in one sentence.
-    pub fn begin(
+    /// Starts a scenario. `claim` says in one sentence what it proves.
+    pub fn start(
         run: &'a mut Run,
         subject: &'a Subject<'a>,
         name: &'static str,
         claim: &str,
-    ) -> Result<Self, RunFolderError> {
+    ) -> RunResult<Self> {
         run.record(Happening::ScenarioStarted {
             scenario: name.into(),
             claim: claim.into(),
@@ -94,37 +95,37 @@ impl<'a> Scenario<'a> {
             name,
             run,
             subject,
-            begun: std::time::Instant::now(),
+            started: std::time::Instant::now(),
         })
     }
 
-    /// Makes one observation. What it yields is there for checks that build on it.
+    /// Makes one observation. Returns its value, for later checks that depend on it.
     pub async fn check<T>(
         &mut self,
         claim: &str,
         observe: impl Future<Output = Result<(T, String), Mismatch>>,
-    ) -> Result<Option<T>, RunFolderError> {
-        self.judge(claim, async { observe.await.map_err(Unmet::from) })
+    ) -> RunResult<Option<T>> {
+        self.evaluate(claim, async { observe.await.map_err(Unmet::from) })
             .await
     }
 
-    /// As [`Scenario::check`], where the evidence may not be enough either way.
-    pub async fn judge<T>(
+    /// As [`Scenario::check`], for an observation that may be inconclusive.
+    pub async fn evaluate<T>(
         &mut self,
         claim: &str,
         observe: impl Future<Output = Result<(T, String), Unmet>>,
-    ) -> Result<Option<T>, RunFolderError> {
+    ) -> RunResult<Option<T>> {
         let mut yielded = None;
         let outcome = async {
             match observe.await {
                 Ok((value, seen)) => {
                     yielded = Some(value);
-                    Outcome::Passed { seen }
+                    CheckOutcome::Passed { seen }
                 }
-                Err(Unmet::Failed(mismatch)) => Outcome::Failed {
+                Err(Unmet::Failed(mismatch)) => CheckOutcome::Failed {
                     failure: mismatch.into_failure(claim),
                 },
-                Err(Unmet::Inconclusive(because)) => Outcome::Inconclusive { because },
+                Err(Unmet::Inconclusive(because)) => CheckOutcome::Inconclusive { because },
             }
         };
         self.run
@@ -133,22 +134,25 @@ impl<'a> Scenario<'a> {
         Ok(yielded)
     }
 
-    /// A check that cannot be made, because one it builds on did not hold, or the
-    /// environment cannot do what it takes.
-    pub async fn skip(&mut self, claim: &str, because: &str) -> Result<(), RunFolderError> {
+    /// Records a failed check for a step of the scenario itself.
+    pub(crate) async fn record_failure(&mut self, claim: &str, mismatch: Mismatch) -> RunResult {
+        let failed = self.check::<()>(claim, async { Err(mismatch) });
+        failed.await.map(drop)
+    }
+
+    /// Records a check that is skipped, because a check that it depends on failed, or because the
+    /// environment lacks a capability.
+    pub async fn skip(&mut self, claim: &str, because: &str) -> RunResult {
         let because = because.to_owned();
-        let outcome = async { Outcome::Skipped { because } };
+        let outcome = async { CheckOutcome::Skipped { because } };
         self.run
             .check(self.name, claim, self.subject.check_deadline, outcome)
             .await
     }
 
-    /// Whether the environment can do what these checks take; where not, they are skipped.
-    pub async fn can(
-        &mut self,
-        capability: Capability,
-        claims: &[&str],
-    ) -> Result<bool, RunFolderError> {
+    /// Returns whether the environment has the capability that these checks need. If it does not,
+    /// the checks are skipped.
+    pub async fn can(&mut self, capability: Capability, claims: &[&str]) -> RunResult<bool> {
         let Some(because) = self.subject.environment.lacks(capability) else {
             return Ok(true);
         };
@@ -158,19 +162,19 @@ impl<'a> Scenario<'a> {
         Ok(false)
     }
 
-    /// Tells whoever follows the run what a long step is doing right now; not kept.
+    /// Shows the progress of a long step, without recording it.
     pub fn progress(&mut self, text: &str) {
         self.run.progress(Stage::Verify, text);
     }
 
-    /// Records what a reader of the report should know.
-    pub fn note(&mut self, text: impl Into<String>) -> Result<(), RunFolderError> {
+    /// Records a note for the report.
+    pub fn note(&mut self, text: impl Into<String>) -> RunResult {
         self.run.note(Stage::Verify, text)
     }
 
     /// Ends the scenario.
-    pub fn finish(self) -> Result<(), RunFolderError> {
-        let millis = millis(self.begun.elapsed());
+    pub fn finish(self) -> RunResult {
+        let millis = millis(self.started.elapsed());
         self.run.record(Happening::ScenarioFinished {
             scenario: self.name.into(),
             millis,
@@ -191,17 +195,17 @@ impl Mismatch {
 }
 
 impl Subject<'_> {
-    /// The version that a service is expected to be.
-    pub fn version(&self, service: Service) -> &str {
-        let own = self.versions.get(&service);
-        own.unwrap_or(&self.environment.version)
+    /// Returns the version that a service must have.
+    pub fn version(&self, service: &str) -> &str {
+        let released = self.versions.get(service);
+        released.unwrap_or(&self.environment.version)
     }
 
-    /// The log of a service, for whoever looks for the cause.
+    /// Returns the path of a part's log.
     pub fn log_of(&self, part: &str) -> PathBuf {
         self.environment
             .run_folder
-            .join(harness::run::LOGS)
+            .join(base::run::LOGS)
             .join(format!("{part}.log"))
     }
 }

@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use base::exit::ExitCode;
+use base::process::run_bound::Binding;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use harness::environment::EnvironmentName;
-use harness::exit::ExitCode;
-use harness::process::bound::Binding;
+use environments::environment::EnvironmentName;
 use loadtests::perf::{FEWEST_PAIRS, PAIRS};
 
-/// As the README has them.
 fn exit_codes() -> String {
     let codes = ExitCode::ALL.map(|code| format!("  {:>3}  {}", code as u8, code.meaning()));
     format!("Exit codes:\n{}", codes.join("\n"))
@@ -22,7 +21,6 @@ fn exit_codes() -> String {
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = exit_codes())]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -33,85 +31,85 @@ pub enum Command {
     /// Stand the platform up, prove it, report, and take it down
     ///
     /// The stages are plan, preflight, provision, deploy, verify and teardown; each is timed.
-    /// Everything that happens goes to a folder of its own, `target/reports/<run-id>/`: open its
-    /// index.html. Ctrl-C takes everything down first; pressed twice, it leaves at once and says
-    /// what to type to clean up.
-    E2e(E2e),
+    /// Everything is recorded in the folder of the run, `target/reports/<run-id>/`: open its
+    /// index.html. Ctrl-C takes everything down first. A second Ctrl-C exits immediately and prints
+    /// the command that cleans up.
+    E2e(E2eArgs),
     /// Stand the platform up and leave it up
     ///
     /// The environment is owned by a background process and stays until `cargo xtask down`.
     /// Several can be up at once, each under its own --name.
-    Up(Up),
+    Up(UpArgs),
     /// Take an environment down, and remove what dead ones left
     ///
-    /// Without --all: the environment --name. Removes what runs that were killed have left, too.
-    Down(Down),
+    /// Takes down the environment --name, or every environment with --all. Also removes what killed
+    /// runs have left.
+    Down(DownArgs),
     /// Show the environments that are up
     ///
-    /// Asks each service whether it is ready. Exit code 1 when a part is lost or not ready.
-    Status(Status),
+    /// Checks the readiness of each service. Exit code 1 when a part is lost or not ready.
+    Status(StatusArgs),
     /// Prove an environment that is up: every route, one order end to end, every refusal
     ///
     /// Runs the smoke scenario against the environment --name and reports like e2e does; the same
     /// as `scenario run smoke`.
-    Smoke(Named),
+    Smoke(NamedArgs),
     /// Prove single claims about an environment that is up: list them, run them
     ///
     /// docs/scenarios.md says more.
-    Scenario(Scenario),
+    Scenario(ScenarioArgs),
     /// Deploy a version of the platform to an environment that is up on a cluster
     ///
-    /// Upgrades the Helm release and watches its pods until the rollout is complete. A pod that
-    /// will never be ready ends it at once, in the pod's own words, while the version before goes
-    /// on serving.
-    Deploy(Deploy),
+    /// Upgrades the Helm release and watches its pods until the rollout is complete. A pod that can
+    /// never become ready fails the command immediately, with the pod's error. The previous version
+    /// continues to serve.
+    Deploy(DeployArgs),
     /// Release one service from one colour to the other: deploy, status, promote, abort
     ///
-    /// The new version comes up beside the live one, as the other colour; each of its pods is
-    /// checked; one patch moves all traffic; what is measured then is compared with what was; and
-    /// a version that does not hold is taken back by itself. The state is in the cluster: a
-    /// deployer that was killed is followed by the next `deploy` or `abort`.
-    BlueGreen(BlueGreen),
-    /// Put load on an environment that is up, and judge what it answered
+    /// Starts the new version beside the live one, as the other colour. Checks each of its pods,
+    /// switches all traffic with one patch, and compares the traffic after the switch with that
+    /// before. A version that does not pass is rolled back. The state is in the cluster: if a
+    /// deployer was killed, the next `deploy` or `abort` takes over.
+    BlueGreen(BlueGreenArgs),
+    /// Put load on an environment that is up, and evaluate the result
     ///
     /// docs/load.md says more.
-    Load(Load),
-    /// Say whether a version is slower, or fails more, than another or than it was
+    Load(LoadArgs),
+    /// Report whether a version is slower, or fails more, than another or than before
     ///
-    /// Puts the load of a profile on the platform several times and holds the results against
-    /// each other: of each endpoint p50, p95, p99, error share and throughput. A metric has
-    /// *regressed* when it is worse by more than chance explains, over all endpoints, and by
-    /// more than matters; it is *unchanged* only when that is shown; for the rest it is said
-    /// what is lacking.
+    /// Runs the load of a profile several times and compares the results: p50, p95, p99, error
+    /// share and throughput of each endpoint. A metric has *regressed* when it is worse by more
+    /// than chance explains, over all endpoints, and by more than matters. It is *unchanged* only
+    /// when that is shown. Otherwise the output says which evidence is missing.
     ///
-    /// --ab makes pairs of runs of two versions, in turn: A B, B A, A B, ..., each version
-    /// deployed before its run. --against makes one run of what is up, against stored ones.
-    /// --save stores runs of what is up. --calibrate holds what is up against itself, and tells
-    /// the smallest change that can be seen here.
+    /// --ab makes pairs of runs of two versions, in turn: A B, B A, A B, ..., and deploys each
+    /// version before its run. --against compares one run of the running version with stored runs.
+    /// --save stores runs of the running version. --calibrate compares the running version with
+    /// itself, and reports the smallest change that can be detected here.
     ///
-    /// Exit code 98 when something regressed; else 99 when a threshold of the profile did not
-    /// hold in a run, 1 when answers were not good, 5 when there is not enough evidence.
-    /// docs/perf.md says more.
-    Perf(Perf),
-    /// Say what this machine has and lacks, with the fix for each
-    Doctor(Doctor),
+    /// Exit code 98 when something regressed; else 99 when a threshold of the profile failed in a
+    /// run, 1 when answers were not good, 5 when there is not enough evidence. docs/perf.md says
+    /// more.
+    Perf(PerfArgs),
+    /// Report what this machine has and lacks, with the fix for each
+    Doctor(DoctorArgs),
     /// Run the project's tests, in tiers
     ///
     /// fast: no process but the tests'. containers: real Postgres and Redis, whole runs of the
-    /// local target. cluster: what is installed on Kubernetes, rendered by helm. The last lines say
-    /// what was run, and what could not be run here and why.
-    Test(Test),
-    /// Have the container images: list, build, load into a kind cluster
+    /// local target. cluster: what is installed on Kubernetes, rendered by helm. The last lines
+    /// report what was run, and what could not be run here and why.
+    Test(TestArgs),
+    /// List and build the container images, and load them into a kind cluster
     ///
-    /// Each folder of fixtures/images says how one image is had: pulled from a registry, or
-    /// built from packages and modules where none answers.
-    Images(Images),
+    /// Each folder of fixtures/images is the recipe of one image: pulled from a registry, or built
+    /// from packages and modules if no registry answers.
+    Images(ImagesArgs),
     /// Measure the figures that the README states
     ///
     /// Runs against environments of its own, taken down afterwards, and writes its results to
     /// `bench/<time>.json` of the harness home. Exit code 99 when a stated figure does not hold,
     /// 5 when one cannot be measured here. docs/benchmarks.md says how to read them.
-    Bench(Bench),
+    Bench(BenchArgs),
     /// Render a run's report again from its folder
     Report(ReportArguments),
     /// Own an environment (started by the other commands)
@@ -119,12 +117,61 @@ pub enum Command {
     Supervise,
     /// Become a program that dies with its owner (started by `supervise`)
     #[command(hide = true)]
-    RunBound(RunBound),
+    RunBound(RunBoundArgs),
 }
 
-/// What commands about one environment understand.
+impl Command {
+    /// Returns the options that most commands have.
+    pub fn common(&self) -> Common {
+        let without_target = |json: bool, places: &PlacesArgs| Common {
+            target: None,
+            json,
+            places: places.clone(),
+        };
+        match self {
+            Command::E2e(E2eArgs { named, .. })
+            | Command::Up(UpArgs { named, .. })
+            | Command::Down(DownArgs { named, .. })
+            | Command::Smoke(named)
+            | Command::Deploy(DeployArgs { named, .. })
+            | Command::Perf(PerfArgs { named, .. }) => named.common.clone(),
+            Command::Status(StatusArgs { common, .. })
+            | Command::Doctor(DoctorArgs { common, .. })
+            | Command::Test(TestArgs { common, .. }) => common.clone(),
+            Command::Scenario(ScenarioArgs { command }) => match command {
+                ScenarioCommand::List { json } => without_target(*json, &PlacesArgs::default()),
+                ScenarioCommand::Run(run) => run.named.common.clone(),
+            },
+            Command::BlueGreen(BlueGreenArgs { command }) => match command {
+                BlueGreenCommand::Deploy(deploy) => deploy.named.common.clone(),
+                BlueGreenCommand::Status(service)
+                | BlueGreenCommand::Promote(service)
+                | BlueGreenCommand::Pause(service)
+                | BlueGreenCommand::Abort(service) => service.named.common.clone(),
+            },
+            Command::Load(LoadArgs { command }) => match command {
+                LoadCommand::Run(run) => run.named.common.clone(),
+                LoadCommand::Show(_) => Common::default(),
+                LoadCommand::Compare(compare) => {
+                    without_target(compare.json, &PlacesArgs::default())
+                }
+            },
+            Command::Images(ImagesArgs {
+                command:
+                    ImagesCommand::List(place)
+                    | ImagesCommand::Build(ImagesBuild { place, .. })
+                    | ImagesCommand::Load(ImagesLoad { place, .. }),
+            })
+            | Command::Bench(BenchArgs { place, .. }) => without_target(place.json, &place.places),
+            Command::Report(report) => without_target(report.json, &report.places),
+            Command::Supervise | Command::RunBound(_) => Common::default(),
+        }
+    }
+}
+
+/// Options of commands for one environment.
 #[derive(Args, Clone)]
-pub struct Named {
+pub struct NamedArgs {
     /// The environment's name: several can be up at once
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub name: EnvironmentName,
@@ -132,8 +179,8 @@ pub struct Named {
     pub common: Common,
 }
 
-/// What most commands understand.
-#[derive(Args, Clone)]
+/// Options of most commands.
+#[derive(Args, Clone, Default)]
 pub struct Common {
     /// The target, as harness.toml names it, or `auto`: kind where a container engine answers,
     /// else local [default: its default_target]
@@ -143,12 +190,11 @@ pub struct Common {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub places: Places,
+    pub places: PlacesArgs,
 }
 
-/// Where things are.
-#[derive(Args, Clone)]
-pub struct Places {
+#[derive(Args, Clone, Default)]
+pub struct PlacesArgs {
     /// The configuration [default: harness.toml of the repository]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -159,9 +205,9 @@ pub struct Places {
 
 /// Arguments of `e2e`.
 #[derive(Args)]
-pub struct E2e {
+pub struct E2eArgs {
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
     /// Install what is missing first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
@@ -174,27 +220,25 @@ pub struct E2e {
     pub scenarios: Vec<String>,
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
 }
 
-/// Arguments of `up`.
 #[derive(Args)]
-pub struct Up {
+pub struct UpArgs {
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
     /// Install what is missing first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
 }
 
-/// Arguments of `down`.
 #[derive(Args)]
-pub struct Down {
+pub struct DownArgs {
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
     /// Every environment, and all that is known to be left of dead ones
     #[arg(long)]
     pub all: bool,
@@ -203,9 +247,8 @@ pub struct Down {
     pub engine: bool,
 }
 
-/// Arguments of `status`.
 #[derive(Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// Only the environment of this name
     #[arg(long, value_name = "NAME")]
     pub name: Option<EnvironmentName>,
@@ -213,15 +256,12 @@ pub struct Status {
     pub common: Common,
 }
 
-/// Arguments of `scenario`.
 #[derive(Args)]
-pub struct Scenario {
-    /// What to do with them.
+pub struct ScenarioArgs {
     #[command(subcommand)]
     pub command: ScenarioCommand,
 }
 
-/// What can be done with scenarios.
 #[derive(Subcommand)]
 pub enum ScenarioCommand {
     /// Show every scenario: its name and number, what it needs, and the claim it proves
@@ -237,7 +277,6 @@ pub enum ScenarioCommand {
     Run(ScenarioRun),
 }
 
-/// Arguments of `scenario run`.
 #[derive(Args)]
 pub struct ScenarioRun {
     /// The scenarios; a family's name, `blue-green` of `blue-green/happy`, means all of it
@@ -247,60 +286,45 @@ pub struct ScenarioRun {
     #[arg(long)]
     pub sabotage: bool,
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
 }
 
-impl ScenarioRun {
-    /// What `smoke` means.
-    pub fn smoke(named: Named) -> Self {
-        ScenarioRun {
-            names: vec![scenarios::smoke::NAME.to_owned()],
-            sabotage: false,
-            named,
-        }
-    }
-}
-
-/// Arguments of `load`.
 #[derive(Args)]
-pub struct Load {
-    /// What to do.
+pub struct LoadArgs {
     #[command(subcommand)]
     pub command: LoadCommand,
 }
 
-/// What can be done with load.
 #[derive(Subcommand)]
 pub enum LoadCommand {
     /// Run a load profile against the environment --name, and report
     ///
-    /// Simulated users browse quotes, log in and read portfolios, place orders, ask for analyses
-    /// and predictions, as `load` and `profiles` of harness.toml say; or, in an open profile,
-    /// reads of quotes arrive at a rate, whatever the answers do. Each answer is checked, not
+    /// Simulated users browse quotes, log in and read portfolios, place orders, request analyses
+    /// and predictions, as `load` and `profiles` of harness.toml say. In an open profile, reads of
+    /// quotes arrive at a rate that does not depend on the answers. Each answer is checked, not
     /// only timed. The result is `load-PROFILE.json` of the run's folder. A remote target must
     /// allow it by name, and bounds the rate.
     ///
-    /// Exit code 99 when a threshold of the profile does not hold, 1 when an answer was not good
-    /// and no threshold is of that, 5 when the load generator was the bottleneck: then nothing is
-    /// said of the platform. Ctrl-C gives what is in flight a few seconds, and keeps what was
-    /// measured.
-    Run(LoadRun),
+    /// Exit code 99 when a threshold of the profile fails, 1 when an answer was not good and no
+    /// threshold covers that, 5 when the load generator was the bottleneck and the result says
+    /// nothing about the platform. Ctrl-C waits a few seconds for requests in flight, and keeps
+    /// what was measured.
+    Run(LoadRunArgs),
     /// Show a load result, or the raw log of a run
     ///
     /// A raw log that was cut off is shown as far as it goes, with exit code 1.
     Show(LoadShow),
-    /// Hold load results that were kept against each other, as `perf` does
+    /// Compare stored load results, as `perf` does
     ///
-    /// Each side is `load-PROFILE.json` of a run's folder, or a folder that has several: as
-    /// many of A as of B make pairs, in the order in which they were made. One result may be
-    /// held against a folder of several, or against a baseline. The first two seconds of each
-    /// run do not count.
+    /// Each side is `load-PROFILE.json` of a run's folder, or a folder that has several: as many of
+    /// A as of B make pairs, in the order in which they were made. One result may be compared with
+    /// a folder of several, or with a baseline. The first two seconds of each run do not count.
     ///
     /// Exit code 98 when something regressed, 5 when there is not enough evidence.
     Compare(LoadCompare),
 }
 
-/// The file of the only one of k6's outputs that is written.
+/// Returns the file of `json=FILE`, the only one of k6's outputs that is supported.
 fn json_file(output: &str) -> Result<PathBuf, String> {
     const WRITTEN: &str = "json=FILE or json=FILE.gz";
     let (kind, file) = output.split_once('=').unwrap_or((output, ""));
@@ -313,9 +337,8 @@ fn json_file(output: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Arguments of `load run`.
 #[derive(Args)]
-pub struct LoadRun {
+pub struct LoadRunArgs {
     /// The profile, as harness.toml names it: smoke, average, soak, ...
     #[arg(value_name = "PROFILE")]
     pub profile: String,
@@ -325,16 +348,15 @@ pub struct LoadRun {
     /// Also write the result as k6's option of that name does
     #[arg(long, value_name = "FILE")]
     pub summary_export: Option<PathBuf>,
-    /// Have N pods of the environment's cluster make the arrivals together, where this machine
-    /// alone does not make enough: docs/load.md
+    /// Send the arrivals from N pods of the environment's cluster, if this machine alone cannot
+    /// send enough: docs/load.md
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=100))]
     pub generators: Option<u16>,
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
 }
 
-/// Arguments of `load show`.
 #[derive(Args)]
 pub struct LoadShow {
     /// `load-PROFILE.json` or `load-PROFILE.log` of a run's folder
@@ -342,13 +364,12 @@ pub struct LoadShow {
     pub file: PathBuf,
 }
 
-/// Arguments of `load compare`.
 #[derive(Args)]
 pub struct LoadCompare {
-    /// What is held against: a result, a folder of results, or a baseline
+    /// What to compare with: a result, a folder of results, or a baseline
     #[arg(value_name = "A")]
     pub a: PathBuf,
-    /// What is judged: a result, or a folder of results
+    /// What to evaluate: a result, or a folder of results
     #[arg(value_name = "B")]
     pub b: PathBuf,
     /// Print one JSON document on standard output
@@ -356,7 +377,6 @@ pub struct LoadCompare {
     pub json: bool,
 }
 
-/// Arguments of `perf`.
 #[derive(Args)]
 #[command(group(
     ArgGroup::new("purpose")
@@ -364,20 +384,20 @@ pub struct LoadCompare {
         .required(true)
         .multiple(true)
 ))]
-pub struct Perf {
-    /// Hold VERSION_B against VERSION_A. On kind and remote targets as `deploy --version`; on
+pub struct PerfArgs {
+    /// Compare VERSION_B with VERSION_A. On kind and remote targets as `deploy --version`; on
     /// local, harness.toml's version is built from this checkout, another one is the program
     /// `harness/versions/VERSION` of the harness home
     #[arg(long, num_args = 2, value_names = ["VERSION_A", "VERSION_B"])]
     #[arg(conflicts_with_all = ["against", "calibrate", "save"])]
     pub ab: Option<Vec<String>>,
-    /// Hold one run against a baseline: `baselines/BASELINE.json` of the repository, or a file
+    /// Compare one run with a baseline: `baselines/BASELINE.json` of the repository, or a file
     #[arg(long, value_name = "BASELINE", conflicts_with = "calibrate")]
     pub against: Option<String>,
-    /// Hold what is up against itself: tells the smallest change that can be seen
+    /// Compare the running version with itself: reports the smallest change that can be detected
     #[arg(long, conflicts_with = "save")]
     pub calibrate: bool,
-    /// Add the runs to a baseline; makes it where there is none
+    /// Add the runs to a baseline; creates it if it does not exist
     #[arg(long, value_name = "BASELINE")]
     pub save: Option<String>,
     /// The profile, as harness.toml names it
@@ -393,16 +413,15 @@ pub struct Perf {
     pub runs: u32,
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
 }
 
-/// Arguments of `deploy`.
 #[derive(Args)]
-pub struct Deploy {
+pub struct DeployArgs {
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
     /// The version: that of harness.toml is built from this checkout, another one is an image
     /// `trii-rehearsal/platform:VERSION` of the engine, or of the nodes [default: harness.toml's]
     #[arg(long, value_name = "VERSION")]
@@ -412,82 +431,76 @@ pub struct Deploy {
     pub dry_run: bool,
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
 }
 
-/// Arguments of `blue-green`.
 #[derive(Args)]
-pub struct BlueGreen {
-    /// What to do.
+pub struct BlueGreenArgs {
     #[command(subcommand)]
     pub command: BlueGreenCommand,
 }
 
-/// What can be done with a service that is released blue-green.
 #[derive(Subcommand)]
 pub enum BlueGreenCommand {
     /// Release a version
     ///
-    /// A new configuration that waits in the idle colour is released with it; where the version is
-    /// live already, alone.
+    /// A new configuration that waits in the idle colour is released with it, or alone if the
+    /// version is already live.
     ///
-    /// Exit code 0: it is live (or, with --manual, waits at the gate). 1: it did not hold and
-    /// was taken back, or it is live already and not well. 3: the API server does not answer, or
-    /// a release that had begun was not brought to its end: `deploy` goes on from there. 4:
-    /// refused, nothing was changed. 5: taken back, as there was not enough traffic to tell.
+    /// Exit code 0: it is live (or, with --manual, waits at the gate). 1: it failed and was rolled
+    /// back, or it is already live and not healthy. 3: the API server does not answer, or a release
+    /// that had started did not finish: `deploy` resumes it. 4: refused, nothing was changed. 5:
+    /// rolled back, as there was not enough traffic for a verdict.
     Deploy(BlueGreenDeploy),
-    /// Show what is live, what is under way, who is at it, and the releases before
+    /// Show what is live, the release in progress, who runs it, and earlier releases
     Status(BlueGreenService),
     /// Switch to the version that waits at the gate
     Promote(BlueGreenService),
-    /// Have a release that is under way stop at the gate before the switch
+    /// Pause the release in progress at the gate before the switch
     Pause(BlueGreenService),
-    /// Take back the release under way, wherever it is
+    /// Roll back the release in progress, at any step
     ///
-    /// Whoever is at work on it does so within seconds; where nobody is any more, it is done from
-    /// here. Without a release it takes the idle colour to 0, and has the active Service select the
-    /// live colour again where a hand has removed that.
+    /// Its deployer rolls back within seconds. If no deployer is running, this command rolls back.
+    /// Without a release, it scales the idle colour to 0, and makes the active Service select the
+    /// live colour again if that selector was removed.
     Abort(BlueGreenService),
 }
 
-/// Arguments of `blue-green deploy`.
 #[derive(Args)]
 pub struct BlueGreenDeploy {
     /// The service, as its Service is called; several are released together, or none of them
     #[arg(long, value_name = "SERVICE", required = true)]
     pub service: Vec<String>,
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
     /// The version: the tag of an image that the nodes have or can pull
     #[arg(long, value_name = "VERSION")]
     pub version: String,
     /// Stop at the gate before the switch, until `promote` or `abort`
     #[arg(long)]
     pub manual: bool,
-    /// Only say what would be done, and what stands against it
+    /// Only report what would be done, and what prevents it
     #[arg(long)]
     pub dry_run: bool,
     /// Where container images may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
     /// The id that its record has, for a scenario that starts it [default: the run's]
     #[arg(long, value_name = "ID", hide = true)]
     pub release: Option<String>,
 }
 
-/// Which service, and where.
 #[derive(Args)]
 pub struct BlueGreenService {
     /// The service, as its Service is called
     #[arg(long, value_name = "SERVICE")]
     pub service: String,
     #[command(flatten)]
-    pub named: Named,
+    pub named: NamedArgs,
 }
 
-/// Arguments of `doctor`.
 #[derive(Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     #[command(flatten)]
     pub common: Common,
     /// Install what is missing, after saying what that will be
@@ -495,22 +508,20 @@ pub struct Doctor {
     pub provision: bool,
 }
 
-/// Arguments of `test`.
 #[derive(Args)]
-pub struct Test {
+pub struct TestArgs {
     #[command(flatten)]
     pub common: Common,
     /// Only this tier; may be given several times [default: all]
     #[arg(long, value_name = "TIER")]
-    pub tier: Vec<Tier>,
+    pub tier: Vec<TierArg>,
     /// Install what the tiers need first, after saying what that will be
     #[arg(long)]
     pub provision: bool,
 }
 
-/// The tiers of tests, by what they need.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Tier {
+pub enum TierArg {
     /// Nothing but a compiler; seconds
     Fast,
     /// Real Postgres and Redis, from containers and from binaries
@@ -519,50 +530,34 @@ pub enum Tier {
     Cluster,
 }
 
-/// Arguments of `images`.
 #[derive(Args)]
-pub struct Images {
-    /// What to do with them.
+pub struct ImagesArgs {
     #[command(subcommand)]
     pub command: ImagesCommand,
 }
 
-/// What can be done with images.
 #[derive(Subcommand)]
 pub enum ImagesCommand {
     /// Show every image: whether it is here, where it comes from, its size and content hash
-    List(ImagesPlace),
-    /// Have images: those named, or all that are wanted for themselves
+    List(CommonWithoutTarget),
+    /// Pull or build images: those named, or all that no other is built upon
     ///
-    /// An image that is here is never had again: its tag is the hash of all that makes it.
+    /// An image that is present is not built again: its tag is the hash of all its inputs.
     Build(ImagesBuild),
-    /// Bring images into every node of a kind cluster, and prove that they are there
+    /// Load images into every node of a kind cluster, and check that they are there
     Load(ImagesLoad),
 }
 
-impl ImagesCommand {
-    /// Where it works.
-    pub fn places(&self) -> &Places {
-        let place = match self {
-            ImagesCommand::List(place) => place,
-            ImagesCommand::Build(build) => &build.place,
-            ImagesCommand::Load(load) => &load.place,
-        };
-        &place.places
-    }
-}
-
-/// Where images are, and how answers are printed.
+/// Options of commands without a target.
 #[derive(Args)]
-pub struct ImagesPlace {
+pub struct CommonWithoutTarget {
     /// Print one JSON document on standard output; progress goes to standard error
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub places: Places,
+    pub places: PlacesArgs,
 }
 
-/// Which images, and from where.
 #[derive(Args)]
 pub struct ImagesBuild {
     /// The images, as their folders are called [default: all that no other is built upon]
@@ -570,12 +565,11 @@ pub struct ImagesBuild {
     pub names: Vec<String>,
     /// Where they may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
     #[command(flatten)]
-    pub place: ImagesPlace,
+    pub place: CommonWithoutTarget,
 }
 
-/// Which images, and where to.
 #[derive(Args)]
 pub struct ImagesLoad {
     /// The kind cluster's name
@@ -586,14 +580,13 @@ pub struct ImagesLoad {
     pub names: Vec<String>,
     /// Where they may come from
     #[arg(long, value_name = "SUPPLY", default_value = "auto")]
-    pub images: Supply,
+    pub images: SupplyArg,
     #[command(flatten)]
-    pub place: ImagesPlace,
+    pub place: CommonWithoutTarget,
 }
 
-/// Where images may come from.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Supply {
+pub enum SupplyArg {
     /// Pulled; built when the registry does not answer or lacks it
     Auto,
     /// Pulled
@@ -602,35 +595,30 @@ pub enum Supply {
     Build,
 }
 
-impl From<Supply> for harness::images::Supply {
-    fn from(supply: Supply) -> Self {
+impl From<SupplyArg> for machine::images::Supply {
+    fn from(supply: SupplyArg) -> Self {
         match supply {
-            Supply::Auto => Self::Auto,
-            Supply::Pull => Self::Pull,
-            Supply::Build => Self::Build,
+            SupplyArg::Auto => Self::Auto,
+            SupplyArg::Pull => Self::Pull,
+            SupplyArg::Build => Self::Build,
         }
     }
 }
 
-/// Arguments of `bench`.
 #[derive(Args)]
-pub struct Bench {
+pub struct BenchArgs {
     /// What to measure [default: everything]
     #[arg(value_name = "FIGURE")]
-    pub figure: Option<Figure>,
+    pub figure: Option<FigureArg>,
     /// How often each is measured; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub rounds: u32,
-    /// Print one JSON document on standard output; progress goes to standard error
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
-    pub places: Places,
+    pub place: CommonWithoutTarget,
 }
 
-/// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Figure {
+pub enum FigureArg {
     /// From `up` to all services ready, by step; a whole `e2e`; the harness's memory
     Local,
     /// Cached quote reads against a bare HTTP server on the same core; needs `wrk`, and Linux
@@ -646,7 +634,6 @@ pub enum Figure {
     Load,
 }
 
-/// Arguments of `report`.
 #[derive(Args)]
 pub struct ReportArguments {
     /// The run's id, as its folder is called [default: the latest]
@@ -655,12 +642,11 @@ pub struct ReportArguments {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub places: Places,
+    pub places: PlacesArgs,
 }
 
-/// Arguments of `run-bound`.
 #[derive(Args)]
-pub struct RunBound {
+pub struct RunBoundArgs {
     /// The process to die with
     #[arg(long)]
     owner: u32,
@@ -678,8 +664,7 @@ pub struct RunBound {
     pub program: Vec<OsString>,
 }
 
-impl RunBound {
-    /// What the library is asked.
+impl RunBoundArgs {
     pub fn binding(&self) -> Binding {
         Binding {
             owner: self.owner,
@@ -687,5 +672,47 @@ impl RunBound {
             death_signal: self.death_signal.clone(),
             with_descendants: self.with_descendants,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The pages of the documentation, with their text.
+    fn pages() -> Vec<(String, String)> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let docs = std::fs::read_dir(workspace.join("docs")).unwrap();
+        let docs = docs.map(|entry| entry.unwrap().path());
+        let top = ["README.md", "CONTRIBUTING.md"].map(|page| workspace.join(page));
+        let pages = docs
+            .chain(top)
+            .filter(|page| page.extension() == Some("md".as_ref()));
+        pages
+            .map(|page| {
+                (
+                    page.display().to_string(),
+                    std::fs::read_to_string(page).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_documented_command_is_valid() {
+        let mut commands = 0;
+        for (page, text) in pages() {
+            let lines = text.lines().map(str::trim_start);
+            for line in lines.filter_map(|line| line.strip_prefix("$ cargo xtask ")) {
+                let line = line.split('#').next().unwrap_or_default();
+                let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
+                let parsed = Cli::try_parse_from(words);
+                assert!(parsed.is_ok(), "{page}: {line}: {}", parsed.err().unwrap());
+                commands += 1;
+            }
+        }
+        assert!(commands > 40, "only {commands} commands were found");
     }
 }

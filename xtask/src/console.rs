@@ -1,137 +1,102 @@
-//! Prints a run as it goes: a line an event, and on a terminal a spinner for what is
-//! under way. All of it on standard error, so that `--json` has standard output alone.
+//! Prints the messages of an operation: a line for each event, and on a terminal a spinner for the
+//! current activity. Everything goes to standard error, so that standard output has only the
+//! document of `--json`.
 //!
-//! Nothing is silent for more than five seconds: what takes longer is said again, with the
-//! time that it has been waited for.
+//! The console prints at least every five seconds: an activity that takes longer is printed again,
+//! with its duration so far.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use harness::duration::human;
-use harness::run::event::{Check, Failure, Happening, Outcome, Stage, StageResult};
-use harness::run::{Listener, News};
+use base::duration::human;
+use base::run::event::{Check, CheckOutcome, Failure, Happening, Stage, StageResult};
+use base::run::{News, millis};
 use indicatif::{ProgressBar, ProgressStyle};
+use operations::output::OutputMessage;
 use tokio_util::task::AbortOnDropHandle;
 
-/// After so long without a line, what is waited for is said. With [`LOOK_EVERY`], a line
-/// comes within five seconds.
+/// The time without a line after which the current activity is printed again. With
+/// [`POLL_EVERY`], a line is printed within five seconds.
 const LONGEST_SILENCE: Duration = Duration::from_secs(4);
 
-/// How often the silence is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(500);
 
-/// The widest text before a duration.
+/// The width of the text before a duration.
 const WIDTH: usize = 78;
 
-/// The longest text of a wait.
+/// The longest text of an activity, in characters.
 const LONGEST_TEXT: usize = 100;
 
-/// Prints to standard error, also when nothing happens: as long as it is there, it says
-/// what is waited for.
+/// Prints messages. Prints the current activity again and again until it is dropped.
 pub struct Console {
     screen: Arc<Mutex<Screen>>,
+    /// Whether standard output is reserved for one JSON document.
+    json: bool,
     _reminder: AbortOnDropHandle<()>,
 }
 
 impl Console {
-    /// With a spinner where standard error is a terminal.
+    /// Creates a console, with a spinner if standard error is a terminal.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn new() -> Self {
+    pub fn new(json: bool) -> Self {
         let screen = Arc::new(Mutex::new(Screen::new()));
         let reminder = tokio::spawn(remind(Arc::clone(&screen)));
         Console {
             screen,
+            json,
             _reminder: AbortOnDropHandle::new(reminder),
         }
     }
 
-    /// As a run's listener.
-    pub fn listener(self) -> Listener {
-        Box::new(move |news| self.hear(news))
-    }
-
-    fn hear(&self, news: News<'_>) {
-        lock(&self.screen, |screen| match news {
-            News::Happened(happening) => screen.happened(happening),
-            News::Progress(stage, text) => screen.progress(stage, text),
-        });
-    }
-
-    /// What a long step is doing: shown now and then.
-    pub fn progress(&self, stage: Stage, text: &str) {
-        lock(&self.screen, |screen| screen.progress(stage, text));
-    }
-
-    /// A step has ended, after so long.
-    pub fn ended(&self, stage: Stage, step: &str, took: Duration) {
-        lock(&self.screen, |screen| {
-            screen.timed(stage, step, harness::run::millis(took));
-            screen.silence.waited_for = None;
-        });
-    }
-
-    /// A line of its own; what follows belongs to it.
-    pub fn step(&self, text: &str) {
-        lock(&self.screen, |screen| {
-            screen.print(text);
-            screen.silence.wait_for(text, Instant::now());
-        });
-    }
-
-    /// A child that prints by itself is waited for. On a terminal it also shows that it is
-    /// at work; elsewhere what it says is to be told to [`Console::heard`].
-    pub fn wait_for_child(&self, what: &str) {
-        lock(&self.screen, |screen| match &screen.spinner {
-            Some(spinner) => {
-                spinner.disable_steady_tick();
-                spinner.set_message("");
+    pub fn receive(&self, message: OutputMessage<'_>) {
+        lock(&self.screen, |screen| match message {
+            OutputMessage::Run(News::Happened(happening)) => screen.happened(happening),
+            OutputMessage::Run(News::Progress(stage, text)) => screen.progress(stage, text),
+            OutputMessage::Line(text) => screen.print(text),
+            OutputMessage::Answer(text) if self.json => screen.print(text),
+            OutputMessage::Answer(text) => screen.aside(|| print_line!("{text}")),
+            OutputMessage::Problem(problem) => screen.aside(|| {
+                crate::output::problem(problem);
+            }),
+            OutputMessage::Step(text) => {
+                screen.print(text);
+                screen.silence.wait_for(text, Instant::now());
+            }
+            OutputMessage::StepEnded(stage, step, took) => {
+                screen.timed(stage, step, millis(took));
                 screen.silence.waited_for = None;
             }
-            None => screen.silence.wait_for(what, Instant::now()),
+            OutputMessage::Waiting(what) => {
+                let now = Instant::now();
+                screen.silence.since = now;
+                screen.silence.wait_for(what, now);
+            }
+            OutputMessage::Done => screen.rest(),
+            OutputMessage::WaitingForChild(what) => screen.wait_for_child(what),
+            OutputMessage::ChildPrinted => screen.silence.since = Instant::now(),
         });
-    }
-
-    /// The child has said something.
-    pub fn heard(&self) {
-        lock(&self.screen, |screen| screen.silence.since = Instant::now());
-    }
-
-    /// Awaits `work`. Where that takes longer, it is said that it does.
-    pub async fn waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
-        let _console = Console::waiting_for(what);
-        work.await
-    }
-
-    /// One that says that this is waited for, where it takes longer.
-    pub fn waiting_for(what: &str) -> Self {
-        let console = Console::new();
-        lock(&console.screen, |screen| {
-            screen.silence.wait_for(what, Instant::now());
-        });
-        console
     }
 }
 
-/// Looks at the silence, until it is ended.
 async fn remind(screen: Arc<Mutex<Screen>>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
         lock(&screen, Screen::remind);
     }
 }
 
-/// A screen is whole after each line: a thread that panicked has not spoilt it.
+/// A poisoned lock is usable: the screen is in a valid state after each line.
 fn lock<T>(screen: &Mutex<Screen>, draw: impl FnOnce(&mut Screen) -> T) -> T {
     draw(&mut screen.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// How long nothing has been said, and what is waited for meanwhile.
+/// The time without a line, and the current activity.
 struct Silence {
     since: Instant,
-    /// Its text, and since when it is that.
+    /// The text of the activity, and its start.
     waited_for: Option<(String, Instant)>,
 }
 
@@ -141,22 +106,21 @@ impl Silence {
         self.waited_for = Some((text, now));
     }
 
-    /// What is waited for, and for how long, when nothing has been said for too long.
+    /// Returns the current activity and its duration, after too long a silence.
     fn reminder(&self, now: Instant) -> Option<String> {
         let (text, since) = self.waited_for.as_ref()?;
         let is_too_long = now.duration_since(self.since) >= LONGEST_SILENCE;
-        let seconds = now.duration_since(*since).as_secs();
-        let long = human(seconds * 1_000);
-        is_too_long.then(|| format!("{text} ({long})"))
+        let duration = human(now.duration_since(*since).as_secs() * 1_000);
+        is_too_long.then(|| format!("{text} ({duration})"))
     }
 }
 
 struct Screen {
     spinner: Option<ProgressBar>,
     silence: Silence,
-    /// When progress was printed last: not every word of it is.
+    /// When progress was last printed: without a spinner, most of it is not printed.
     last_progress: Option<Instant>,
-    /// Stages that have begun and not ended.
+    /// Stages that have started and not ended.
     open: Vec<Stage>,
 }
 
@@ -192,7 +156,6 @@ impl Screen {
         }
     }
 
-    /// Says what is waited for, when nothing has been said for long.
     fn remind(&mut self) {
         let Some(text) = self.silence.reminder(Instant::now()) else {
             return;
@@ -203,6 +166,28 @@ impl Screen {
         }
     }
 
+    /// Waits for a child that prints itself. On a terminal the child shows its own progress;
+    /// elsewhere its lines end the silence.
+    fn wait_for_child(&mut self, what: &str) {
+        match &self.spinner {
+            Some(_) => self.rest(),
+            None => self.silence.wait_for(what, Instant::now()),
+        }
+    }
+
+    fn rest(&mut self) {
+        self.silence.waited_for = None;
+        self.last_progress = None;
+        self.clear();
+    }
+
+    fn clear(&self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.disable_steady_tick();
+            spinner.set_message("");
+        }
+    }
+
     fn spin(&self, text: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.enable_steady_tick(Duration::from_millis(100));
@@ -210,12 +195,11 @@ impl Screen {
         }
     }
 
-    /// What is waited for from now on, unless it is told more: the stage that is under way,
-    /// or, between two, the next.
+    /// Makes the current stage the activity; between two stages, the preparation of the next.
     fn wait_for_stage(&mut self) {
         let text = match self.open.last() {
-            Some(stage) => format!("{stage:<10} ... under way"),
-            None => "run        ... its next stage is prepared".to_owned(),
+            Some(stage) => format!("{stage:<10} ... running"),
+            None => "run        ... preparing the next stage".to_owned(),
         };
         self.silence.wait_for(&text, Instant::now());
     }
@@ -238,7 +222,7 @@ impl Screen {
                 millis,
             } => {
                 self.timed(*stage, step, *millis);
-                // What was told before may have been about this step.
+                // The current activity may be that of this step.
                 self.wait_for_stage();
             }
             Happening::Note { stage, text } => self.line(*stage, text),
@@ -258,7 +242,7 @@ impl Screen {
                 self.line(Stage::Load, &threshold.to_string());
             }
             Happening::Failed { failure } => self.failure(failure),
-            // A comparison is the command's answer: printed at its end.
+            // A comparison is the command's answer, which is printed at its end.
             Happening::EnvironmentUp { .. }
             | Happening::Compared { .. }
             | Happening::ScenarioFinished { .. } => {}
@@ -275,22 +259,19 @@ impl Screen {
         self.timed(stage, how, millis);
         self.open.retain(|open| *open != stage);
         self.wait_for_stage();
-        if let Some(spinner) = &self.spinner {
-            spinner.disable_steady_tick();
-            spinner.set_message("");
-        }
+        self.clear();
     }
 
     fn check(&mut self, check: &Check) {
         let (mark, rest) = match &check.outcome {
-            Outcome::Passed { .. } => ("ok  ", String::new()),
-            Outcome::Failed { .. } => ("FAIL", String::new()),
-            Outcome::Inconclusive { because } => ("open", format!(" ({because})")),
-            Outcome::Skipped { because } => ("skip", format!(" ({because})")),
+            CheckOutcome::Passed { .. } => ("ok  ", String::new()),
+            CheckOutcome::Failed { .. } => ("FAIL", String::new()),
+            CheckOutcome::Inconclusive { because } => ("open", format!(" ({because})")),
+            CheckOutcome::Skipped { because } => ("skip", format!(" ({because})")),
         };
         let text = format!("  {mark} {}{rest}", check.name);
         self.timed(Stage::Verify, &text, check.millis);
-        if let Outcome::Failed { failure } = &check.outcome {
+        if let CheckOutcome::Failed { failure } = &check.outcome {
             self.failure(failure);
         }
     }
@@ -314,12 +295,16 @@ impl Screen {
         self.print(&format!("{stage:<10} {text}"));
     }
 
-    /// Above the spinner, where there is one.
     fn print(&mut self, text: &str) {
+        self.aside(|| say!("{text}"));
+    }
+
+    /// Prints above the spinner, if there is one.
+    fn aside(&mut self, print: impl FnOnce()) {
         self.silence.since = Instant::now();
         match &self.spinner {
-            Some(spinner) => spinner.suspend(|| say!("{text}")),
-            None => say!("{text}"),
+            Some(spinner) => spinner.suspend(print),
+            None => print(),
         }
     }
 }
@@ -329,31 +314,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_long_is_said_again_with_its_time_and_never_after_five_seconds() {
+    fn a_long_activity_is_printed_again_within_five_seconds() {
         let begun = Instant::now();
         let mut silence = Silence {
             since: begun,
             waited_for: None,
         };
         silence.wait_for("compiling", begun);
-        let mut said = Vec::new();
+        let mut reminders = Vec::new();
         let mut now = begun;
         // A child that is silent for 12 seconds.
         while now < begun + Duration::from_secs(12) {
-            now += LOOK_EVERY;
+            now += POLL_EVERY;
             if let Some(text) = silence.reminder(now) {
                 let gap = now - silence.since;
-                assert!(gap <= Duration::from_secs(5), "{gap:?} without a word");
-                said.push(text);
+                assert!(gap <= Duration::from_secs(5), "{gap:?} without a line");
+                reminders.push(text);
                 silence.since = now;
             }
         }
         let expected = ["4.00 s", "8.00 s", "12.0 s"];
-        assert_eq!(said, expected.map(|long| format!("compiling ({long})")));
+        assert_eq!(
+            reminders,
+            expected.map(|time| format!("compiling ({time})"))
+        );
     }
 
     #[test]
-    fn where_nothing_is_waited_for_nothing_is_said() {
+    fn without_an_activity_there_is_no_reminder() {
         let begun = Instant::now();
         let silence = Silence {
             since: begun,

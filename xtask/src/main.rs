@@ -1,4 +1,4 @@
-//! `cargo xtask`: parses, dispatches, prints. What is done is done by the libraries.
+//! `cargo xtask`: parses the command line, calls an operation, and prints its outcome.
 
 #[macro_use]
 mod output;
@@ -6,15 +6,14 @@ mod output;
 mod cli;
 mod commands;
 mod console;
-mod problem;
 
+use base::exit::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
-use harness::exit::ExitCode;
-use problem::Problem;
+use operations::problem::Problem;
 
 fn main() {
-    problem::show_as_people_read();
+    output::set_error_format();
     let code = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(error) => output::usage(&error),
@@ -23,21 +22,21 @@ fn main() {
 }
 
 fn run(cli: Cli) -> ExitCode {
-    // Before there are threads: it becomes another program.
+    // Before any thread starts: this process is replaced by another program.
     if let Command::RunBound(bound) = &cli.command {
-        let error = harness::process::bound::run(&bound.binding(), &bound.program);
+        let error = base::process::run_bound::run(&bound.binding(), &bound.program);
         say!("{error}");
         return ExitCode::NoEnvironment;
     }
-    harness::process::bound::offer_run_bound();
-    harness::tls::use_ring();
+    base::process::run_bound::offer_run_bound();
+    base::tls::use_ring();
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let done = runtime.block_on(commands::dispatch(cli.command));
-            // A read of standard input that never ends must not keep the process.
+            let code = runtime.block_on(commands::run(cli.command));
+            // Does not wait for a read of standard input that never ends.
             runtime.shutdown_background();
-            done.unwrap_or_else(|problem| problem.show())
+            code
         }
-        Err(error) => Problem::system("start the runtime", error).show(),
+        Err(error) => output::problem(&Problem::system("start the runtime", error)),
     }
 }

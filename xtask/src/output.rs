@@ -1,28 +1,27 @@
-//! Printing. A pipe that was closed ends nothing: `cargo xtask e2e 2>&1 | head` takes its
-//! environment down and ends with its own exit code. What is lost in any other way, to a full
-//! disk say, is an error once the command is done.
+//! Printing. A closed pipe is ignored: `cargo xtask e2e 2>&1 | head` takes its environment down and
+//! returns its own exit code. Any other failed write, as on a full disk, is an error once the
+//! command has finished.
 
 use std::fmt::{Arguments, Display};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
-use harness::exit::ExitCode;
-use miette::Diagnostic;
+use base::exit::ExitCode;
+use miette::{Diagnostic, MietteHandlerOpts};
+use operations::problem::Problem;
 use thiserror::Error;
 
-use crate::problem::Problem;
-
-/// A line on standard error.
+/// Prints a line to standard error.
 macro_rules! say {
     ($($text:tt)*) => { $crate::output::say(format_args!($($text)*)) };
 }
 
-/// A line on standard output.
+/// Prints a line to standard output.
 macro_rules! print_line {
     ($($text:tt)*) => { $crate::output::answer(format_args!($($text)*)) };
 }
 
-/// Something that was printed is lost.
+/// A write to a standard stream failed.
 #[derive(Clone, Debug, Error, Diagnostic)]
 #[error("cannot write to {stream}: {reason}")]
 #[diagnostic(help(
@@ -33,56 +32,76 @@ struct Lost {
     reason: String,
 }
 
-/// The first loss of this process.
+/// The first failed write of this process.
 static LOST: OnceLock<Lost> = OnceLock::new();
 
-/// What `say!` calls.
 pub fn say(line: Arguments<'_>) {
-    keep("standard error", write_line(&mut io::stderr(), line));
+    record_loss("standard error", write_line(&mut io::stderr(), line));
 }
 
-/// What `print_line!` calls.
 pub fn answer(line: Arguments<'_>) {
-    keep("standard output", write_line(&mut io::stdout(), line));
+    record_loss("standard output", write_line(&mut io::stdout(), line));
 }
 
-/// Help, or what is wrong with the command line; returns the exit code.
+/// Sets the format of errors: without their causes, which the messages include, and wrapped only on
+/// a terminal.
+pub fn set_error_format() {
+    const LOG_WIDTH: usize = 1000;
+    let installed = miette::set_hook(Box::new(|_| {
+        let options = MietteHandlerOpts::new().without_cause_chain();
+        let options = match std::io::stderr().is_terminal() {
+            true => options,
+            false => options.width(LOG_WIDTH),
+        };
+        Box::new(options.build())
+    }));
+    debug_assert!(installed.is_ok(), "the hook is set once");
+}
+
+/// Prints a problem's report, if it has one. Returns the exit code.
+pub fn problem(problem: &Problem) -> ExitCode {
+    if let Some(report) = problem.report() {
+        say!("{report:?}");
+    }
+    problem.exit_code()
+}
+
+/// Prints the help, or what is wrong with the command line. Returns the exit code.
 pub fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
-    match error.use_stderr() {
-        true => keep("standard error", printed),
-        false => keep("standard output", printed),
-    }
+    let stream = match error.use_stderr() {
+        true => "standard error",
+        false => "standard output",
+    };
+    record_loss(stream, printed);
     match error.exit_code() {
         0 => ExitCode::Held,
         _ => ExitCode::Usage,
     }
 }
 
-/// The exit code of a command that came to `code`: nothing holds whose answer is lost.
+/// Returns the exit code of a command that ended with `code`: a command whose output is lost fails.
 pub fn exit_code(code: ExitCode) -> ExitCode {
     let Some(lost) = LOST.get() else { return code };
-    let told = Problem::no_environment(lost.clone()).show();
+    let code_of_loss = problem(&Problem::no_environment(lost.clone()));
     match code {
-        ExitCode::Held => told,
+        ExitCode::Held => code_of_loss,
         failed => failed,
     }
 }
 
 fn write_line(stream: &mut impl Write, line: impl Display) -> io::Result<()> {
-    // At once: lines of two processes on one terminal stay whole.
+    // In one write, so that lines of two processes on one terminal do not mix.
     stream.write_all(format!("{line}\n").as_bytes())?;
     stream.flush()
 }
 
-fn keep(stream: &'static str, printed: io::Result<()>) {
-    match printed {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        Err(error) => {
-            let reason = error.to_string();
-            // Where it is not the first, the first tells enough.
-            let _ = LOST.set(Lost { stream, reason });
-        }
+fn record_loss(stream: &'static str, printed: io::Result<()>) {
+    if let Err(error) = printed
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let reason = error.to_string();
+        // Only the first loss is reported.
+        let _ = LOST.set(Lost { stream, reason });
     }
 }

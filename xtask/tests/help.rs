@@ -1,12 +1,12 @@
-//! What people read when they ask for help or mistype.
+//! The help, and the messages about wrong usage.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::path::Path;
 
 use assert_cmd::Command;
 
-/// The exit code and all that is said, with the test's own folder written as `[folder]`.
+/// Returns the exit code and the output, with the test's folder written as `[folder]`.
 fn xtask(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(arguments)
@@ -17,72 +17,50 @@ fn xtask(folder: &Path, arguments: &[&str]) -> String {
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let code = output.status.code().unwrap();
-    let said = format!(
-        "exit code {code}\n{}{}",
-        text(output.stdout),
-        text(output.stderr)
-    );
-    said.replace(folder.to_str().unwrap(), "[folder]")
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    let output = format!("exit code {code}\n{stdout}{stderr}");
+    output.replace(folder.to_str().unwrap(), "[folder]")
+}
+
+/// Runs `command` with the arguments of each case. Each must end with 2, and its output is the
+/// snapshot `PREFIX-CASE`.
+fn refuses(folder: &Path, prefix: &str, command: &[&str], cases: &[(&str, &[&str])]) {
+    for &(case, arguments) in cases {
+        let output = xtask(folder, &[command, arguments].concat());
+        assert!(output.starts_with("exit code 2"), "{arguments:?}: {output}");
+        insta::assert_snapshot!(format!("{prefix}-{case}"), output);
+    }
 }
 
 #[test]
-fn help_teaches() {
+fn every_command_has_help() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
-    for command in [
-        "e2e",
-        "up",
-        "down",
-        "status",
-        "smoke",
-        "scenario",
-        "blue-green",
-        "load",
-        "perf",
-        "doctor",
-        "test",
-        "images",
-        "bench",
-        "report",
+    let top =
+        "e2e up down status smoke scenario blue-green load perf doctor test images bench report";
+    for (parent, commands) in [
+        ("", top),
+        ("scenario", "list run"),
+        ("blue-green", "deploy status promote pause abort"),
+        ("load", "run show compare"),
+        ("images", "list build load"),
     ] {
-        insta::assert_snapshot!(
-            format!("help-{command}"),
-            xtask(folder.path(), &[command, "--help"])
-        );
-    }
-    for command in ["list", "run"] {
-        insta::assert_snapshot!(
-            format!("help-scenario-{command}"),
-            xtask(folder.path(), &["scenario", command, "--help"])
-        );
-    }
-    for command in ["deploy", "status", "promote", "pause", "abort"] {
-        insta::assert_snapshot!(
-            format!("help-blue-green-{command}"),
-            xtask(folder.path(), &["blue-green", command, "--help"])
-        );
-    }
-    for command in ["run", "show", "compare"] {
-        insta::assert_snapshot!(
-            format!("help-load-{command}"),
-            xtask(folder.path(), &["load", command, "--help"])
-        );
-    }
-    for command in ["list", "build", "load"] {
-        insta::assert_snapshot!(
-            format!("help-images-{command}"),
-            xtask(folder.path(), &["images", command, "--help"])
-        );
+        for command in commands.split(' ') {
+            let path = format!("{parent} {command}");
+            let path: Vec<&str> = path.split_whitespace().collect();
+            let output = xtask(folder.path(), &[&path[..], &["--help"]].concat());
+            insta::assert_snapshot!(format!("help-{}", path.join("-")), output);
+        }
     }
 }
 
 #[test]
 fn every_scenario_is_listed() {
     let folder = tempfile::tempdir().unwrap();
-    let listed = xtask(folder.path(), &["scenario", "list"]);
-    insta::assert_snapshot!("scenario-list", listed);
-    let listed = xtask(folder.path(), &["scenario", "list", "--json"]);
-    insta::assert_snapshot!("scenario-list-json", listed);
+    let output = xtask(folder.path(), &["scenario", "list"]);
+    insta::assert_snapshot!("scenario-list", output);
+    let output = xtask(folder.path(), &["scenario", "list", "--json"]);
+    insta::assert_snapshot!("scenario-list-json", output);
 }
 
 #[test]
@@ -93,11 +71,7 @@ fn a_scenario_that_is_not_there_is_refused_before_anything_is_made() {
         ("e2e", &["e2e", "--scenario", "blue-green/happier"]),
         ("sabotage", &["scenario", "run", "smoke", "--sabotage"]),
     ];
-    for (what, arguments) in cases {
-        let said = xtask(folder.path(), arguments);
-        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
-        insta::assert_snapshot!(format!("no-scenario-{what}"), said);
-    }
+    refuses(folder.path(), "no-scenario", &[], &cases);
     assert!(!folder.path().join("home").exists());
 }
 
@@ -108,41 +82,18 @@ fn a_profile_that_cannot_be_run_is_refused_before_anything_is_made() {
     let config = good.replacen("p(95)<1000", "p(95)<<1000", 1);
     std::fs::write(folder.path().join("harness.toml"), config).unwrap();
     let cases: [(&str, &[&str]); 4] = [
-        ("known", &["load", "run", "smok", "--target", "local"]),
+        ("known", &["smok", "--target", "local"]),
         (
             "for-generators",
-            &[
-                "load",
-                "run",
-                "soak",
-                "--generators",
-                "2",
-                "--target",
-                "local",
-            ],
+            &["soak", "--generators", "2", "--target", "local"],
         ),
         (
             "logged-by-generators",
-            &[
-                "load",
-                "run",
-                "steady",
-                "--generators",
-                "2",
-                "--out",
-                "json=points.json",
-            ],
+            &["steady", "--generators", "2", "--out", "json=points.json"],
         ),
-        (
-            "judged",
-            &["load", "run", "soak", "--config", "harness.toml"],
-        ),
+        ("judged", &["soak", "--config", "harness.toml"]),
     ];
-    for (what, arguments) in cases {
-        let said = xtask(folder.path(), arguments);
-        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
-        insta::assert_snapshot!(format!("profile-not-{what}"), said);
-    }
+    refuses(folder.path(), "profile-not", &["load", "run"], &cases);
     assert!(!folder.path().join("home").exists());
 }
 
@@ -158,19 +109,15 @@ fn what_cannot_be_compared_is_named() {
     );
     file("report.json", r#"{"schema": "trii-rehearsal/report"}"#);
     std::fs::create_dir(folder.path().join("empty")).unwrap();
-    for wrong in [
-        "old.json",
-        "truncated.json",
-        "nan.json",
-        "report.json",
-        "empty",
-        "nowhere",
-    ] {
-        let said = xtask(folder.path(), &["load", "compare", wrong, wrong]);
-        assert!(said.starts_with("exit code 2"), "{wrong}: {said}");
-        let name = wrong.trim_end_matches(".json");
-        insta::assert_snapshot!(format!("not-compared-{name}"), said);
-    }
+    let cases: [(&str, &[&str]); 6] = [
+        ("old", &["old.json", "old.json"]),
+        ("truncated", &["truncated.json", "truncated.json"]),
+        ("nan", &["nan.json", "nan.json"]),
+        ("report", &["report.json", "report.json"]),
+        ("empty", &["empty", "empty"]),
+        ("nowhere", &["nowhere", "nowhere"]),
+    ];
+    refuses(folder.path(), "not-compared", &["load", "compare"], &cases);
 }
 
 #[test]
@@ -191,20 +138,16 @@ fn runs_that_cannot_be_compared_are_not_made() {
         ("old-baseline", &["--against", "old.json"]),
         ("truncated-baseline", &["--against", "truncated.json"]),
     ];
-    for (what, arguments) in cases {
-        let said = xtask(folder.path(), &[&local[..], arguments].concat());
-        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
-        insta::assert_snapshot!(format!("perf-{what}"), said);
-    }
+    refuses(folder.path(), "perf", &local, &cases);
     let out_of_the_folder = ["--ab", "v2.1.0", "../../../harness.toml"];
-    let said = xtask(folder.path(), &[&local[..], &out_of_the_folder].concat());
-    assert!(said.starts_with("exit code 2"), "{said}");
+    let output = xtask(folder.path(), &[&local[..], &out_of_the_folder].concat());
+    assert!(output.starts_with("exit code 2"), "{output}");
     assert!(!folder.path().join("home").exists());
-    let said = xtask(folder.path(), &["perf", "--target", "local", "--calibrate"]);
-    insta::assert_snapshot!("perf-of-nothing", said);
+    let output = xtask(folder.path(), &["perf", "--target", "local", "--calibrate"]);
+    insta::assert_snapshot!("perf-of-nothing", output);
 }
 
-/// A configuration with a target `staging` that has these keys, too.
+/// Writes a configuration with a target `staging` that has these keys, too.
 fn with_staging(folder: &Path, keys: &str) {
     let staging = "[targets.staging]\nkind = \"remote\"\ncontext = \"staging\"\n\
          server = \"https://10.0.0.1:6443\"\nkubeconfig = \"/nowhere/config\"\n\
@@ -225,7 +168,7 @@ fn generators_on_a_target_that_lacks_them_are_refused_before_that_is_reached() {
     let folder = tempfile::tempdir().unwrap();
     let load = ["load", "run", "steady", "--generators", "2"];
     let there = ["--target", "staging", "--config", "harness.toml"];
-    for (keys, code, words) in [
+    for (keys, code, message) in [
         (
             "allow = [\"load\"]\nmax_rate = 50",
             4,
@@ -238,9 +181,9 @@ fn generators_on_a_target_that_lacks_them_are_refused_before_that_is_reached() {
         ),
     ] {
         with_staging(folder.path(), keys);
-        let said = xtask(folder.path(), &[&load[..], &there].concat());
-        assert!(said.starts_with(&format!("exit code {code}")), "{said}");
-        assert!(said.contains(words), "{said}");
+        let output = xtask(folder.path(), &[&load[..], &there].concat());
+        assert!(output.starts_with(&format!("exit code {code}")), "{output}");
+        assert!(output.contains(message), "{output}");
     }
     assert!(!folder.path().join("home").exists());
 }
@@ -250,19 +193,19 @@ fn load_on_a_target_that_does_not_allow_it_is_refused_before_that_is_reached() {
     let folder = tempfile::tempdir().unwrap();
     with_staging(folder.path(), "allow = [\"orders\"]");
     let load = ["load", "run", "smoke", "--target", "staging"];
-    let said = xtask(
+    let output = xtask(
         folder.path(),
         &[&load[..], &["--config", "harness.toml"]].concat(),
     );
-    assert!(said.starts_with("exit code 4"), "{said}");
+    assert!(output.starts_with("exit code 4"), "{output}");
     assert!(
-        said.contains("the target staging does not allow it"),
-        "{said}"
+        output.contains("the target staging does not allow it"),
+        "{output}"
     );
 }
 
 #[test]
-fn bad_usage_is_exit_code_2_and_says_what_to_do() {
+fn bad_usage_is_exit_code_2_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&str, &[&str]); 8] = [
         ("command", &["e2ee"]),
@@ -274,11 +217,7 @@ fn bad_usage_is_exit_code_2_and_says_what_to_do() {
         ("out", &["load", "run", "smoke", "--out", "csv=points.csv"]),
         ("out-file", &["load", "run", "smoke", "-o", "json"]),
     ];
-    for (what, arguments) in cases {
-        let said = xtask(folder.path(), arguments);
-        assert!(said.starts_with("exit code 2"), "{arguments:?}: {said}");
-        insta::assert_snapshot!(format!("bad-{what}"), said);
-    }
+    refuses(folder.path(), "bad", &[], &cases);
 }
 
 #[test]
@@ -287,19 +226,17 @@ fn a_broken_configuration_is_refused_before_anything_is_made() {
     let good = include_str!("../../harness.toml");
     let broken = good.replace("router_port = 0", "router_prot = 0");
     std::fs::write(folder.path().join("harness.toml"), broken).unwrap();
-    let said = xtask(folder.path(), &["e2e", "--config", "harness.toml"]);
-    assert!(said.starts_with("exit code 2"), "{said}");
-    insta::assert_snapshot!("broken-configuration", said);
+    let output = xtask(folder.path(), &["e2e", "--config", "harness.toml"]);
+    assert!(output.starts_with("exit code 2"), "{output}");
+    insta::assert_snapshot!("broken-configuration", output);
     assert!(!folder.path().join("home").exists());
 }
 
 #[test]
-fn where_nothing_is_up_each_command_says_so() {
+fn commands_report_that_nothing_is_up() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["status", "smoke", "down"] {
-        insta::assert_snapshot!(
-            format!("{command}-of-nothing"),
-            xtask(folder.path(), &[command])
-        );
+        let output = xtask(folder.path(), &[command]);
+        insta::assert_snapshot!(format!("{command}-of-nothing"), output);
     }
 }

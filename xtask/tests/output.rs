@@ -1,6 +1,6 @@
-//! Where what is printed goes to a full disk, or to nobody. Takes two seconds.
+//! Output that goes to a full disk or a closed pipe. Takes two seconds.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use loadtests::result::{
-    Block, Distribution, Ended, Endpoint, Engine, Fingerprint, Generator, LoadResult, SCHEMA,
+    Block, Distribution, Ended, Endpoint, EngineKind, Fingerprint, Generator, LoadResult, SCHEMA,
 };
 
 /// The commands that print on standard output and need no environment.
@@ -23,8 +23,8 @@ const PRINTING: [&[&str]; 7] = [
     &["load", "compare", "load-smoke.json", "load-smoke.json"],
 ];
 
-/// And of those that print on standard error.
-const SAYING: [&[&str]; 3] = [&["status"], &["e2ee"], &["load", "show", "nowhere.json"]];
+/// Commands that print on standard error.
+const PRINTING_ERRORS: [&[&str]; 3] = [&["status"], &["e2ee"], &["load", "show", "nowhere.json"]];
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn folder() -> tempfile::TempDir {
     let result = LoadResult {
         schema: SCHEMA,
         run: "run".into(),
-        engine: Engine::Closed,
+        engine: EngineKind::Closed,
         fingerprint: Fingerprint::default(),
         begun: "2026-03-02T10:00:00Z".parse().unwrap(),
         block_millis: 1000,
@@ -71,21 +71,26 @@ fn xtask(folder: &Path, arguments: &[&str], out: Stdio, err: Stdio) -> Output {
     command.spawn().unwrap().wait_with_output().unwrap()
 }
 
-/// The exit code where all can be printed.
+/// Returns the exit code if all can be printed.
 fn code(folder: &Path, arguments: &[&str]) -> i32 {
     let output = xtask(folder, arguments, Stdio::piped(), Stdio::piped());
     output.status.code().unwrap()
 }
 
-fn full() -> Stdio {
-    File::options()
-        .write(true)
-        .open("/dev/full")
-        .unwrap()
-        .into()
+/// Returns the exit code if nothing can be printed.
+fn code_without_output(folder: &Path, arguments: &[&str]) -> i32 {
+    match code(folder, arguments) {
+        0 => 3,
+        failed => failed,
+    }
 }
 
-/// A pipe that nobody reads.
+fn full() -> Stdio {
+    let full = File::options().write(true).open("/dev/full");
+    full.unwrap().into()
+}
+
+/// Returns a pipe that nobody reads.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -94,33 +99,31 @@ fn closed() -> Stdio {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_answer_that_a_full_disk_lost_is_an_error() {
+fn output_that_a_full_disk_loses_is_an_error() {
     let folder = folder();
     for arguments in PRINTING {
-        let ended = xtask(folder.path(), arguments, full(), Stdio::piped());
-        let said = String::from_utf8(ended.stderr).unwrap();
-        let expected = match code(folder.path(), arguments) {
-            0 => 3,
-            failed => failed,
-        };
-        assert_eq!(ended.status.code(), Some(expected), "{arguments:?}: {said}");
-        let why = "cannot write to standard output: No space left on device";
-        assert!(said.contains(why), "{arguments:?}: {said}");
-        assert!(said.contains("df -h"), "{arguments:?}: {said}");
+        let output = xtask(folder.path(), arguments, full(), Stdio::piped());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let expected = code_without_output(folder.path(), arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(expected),
+            "{arguments:?}: {stderr}"
+        );
+        let cause = "cannot write to standard output: No space left on device";
+        assert!(stderr.contains(cause), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("df -h"), "{arguments:?}: {stderr}");
     }
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn what_cannot_be_said_is_an_error_of_a_command_that_held_and_leaves_that_of_one_that_did_not() {
+fn errors_that_a_full_disk_loses_change_the_exit_code_of_a_success_alone() {
     let folder = folder();
-    for arguments in SAYING {
-        let ended = xtask(folder.path(), arguments, Stdio::piped(), full());
-        let expected = match code(folder.path(), arguments) {
-            0 => 3,
-            failed => failed,
-        };
-        assert_eq!(ended.status.code(), Some(expected), "{arguments:?}");
+    for arguments in PRINTING_ERRORS {
+        let output = xtask(folder.path(), arguments, Stdio::piped(), full());
+        let expected = code_without_output(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}");
     }
 }
 
@@ -128,15 +131,19 @@ fn what_cannot_be_said_is_an_error_of_a_command_that_held_and_leaves_that_of_one
 fn a_pipe_that_nobody_reads_changes_nothing() {
     let folder = folder();
     for arguments in PRINTING {
-        let ended = xtask(folder.path(), arguments, closed(), Stdio::piped());
-        let said = String::from_utf8(ended.stderr).unwrap();
+        let output = xtask(folder.path(), arguments, closed(), Stdio::piped());
+        let stderr = String::from_utf8(output.stderr).unwrap();
         let expected = code(folder.path(), arguments);
-        assert_eq!(ended.status.code(), Some(expected), "{arguments:?}: {said}");
-        assert!(!said.contains("cannot write"), "{arguments:?}: {said}");
+        assert_eq!(
+            output.status.code(),
+            Some(expected),
+            "{arguments:?}: {stderr}"
+        );
+        assert!(!stderr.contains("cannot write"), "{arguments:?}: {stderr}");
     }
-    for arguments in SAYING {
-        let ended = xtask(folder.path(), arguments, Stdio::piped(), closed());
+    for arguments in PRINTING_ERRORS {
+        let output = xtask(folder.path(), arguments, Stdio::piped(), closed());
         let expected = code(folder.path(), arguments);
-        assert_eq!(ended.status.code(), Some(expected), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}");
     }
 }

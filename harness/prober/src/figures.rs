@@ -1,49 +1,49 @@
-//! What is said of many answers. Figures of disjoint answers merge exactly.
+//! Statistics of answers. Figures of disjoint answers merge exactly.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use crate::answer::{Answer, Outcome};
-use crate::bound::error_rate_at_most;
+use crate::answer::{Answer, RequestOutcome};
+use crate::error_rate_bound::error_rate_at_most;
 
-/// Microseconds, three significant digits. It grows as it must.
+/// Returns a histogram of microseconds with three significant digits, which grows as needed.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three digits are among those a histogram may have")
 }
 
-/// Counts one more value. Not by `saturating_record`, which would not let it grow.
+/// Adds a value. `saturating_record` would not let the histogram grow.
 pub(crate) fn record(histogram: &mut Histogram<u64>, micros: u64) {
     let recorded = histogram.record(micros);
     recorded.expect("a histogram that grows holds any value");
 }
 
-/// A failure, and whose it is.
+/// A kind of failure, and its origin.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Failure {
-    /// What happened.
-    pub outcome: Outcome,
-    /// The version it is attributed to; empty where that is not known.
+pub struct AttributedFailure {
+    /// The outcome.
+    pub outcome: RequestOutcome,
+    /// The version it is attributed to; empty if unknown.
     pub version: String,
-    /// The instance it is attributed to; empty where that is not known.
+    /// The instance it is attributed to; empty if unknown.
     pub instance: String,
 }
 
-/// What is said of many answers. Times are microseconds.
+/// Statistics of answers. Times are microseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
-    /// Sent.
+    /// The requests that were sent.
     pub requests: u64,
-    /// Due, and not sent.
+    /// The requests that were due but not sent.
     pub dropped: u64,
-    /// Sent and without a good answer, by what happened and whose it is.
-    pub failures: BTreeMap<Failure, u64>,
-    /// Which versions answered how often, whatever the status.
+    /// The requests without a good answer, by failure.
+    pub failures: BTreeMap<AttributedFailure, u64>,
+    /// The responses of each version, with any status.
     pub versions: BTreeMap<String, u64>,
-    /// Of good answers, from when they were due.
+    /// The latency of good answers, from when they were due.
     pub latency: Histogram<u64>,
-    /// The longest time without a good answer in any one lane, of those that began here.
+    /// The longest time without a good answer in any lane, if it began here.
     pub longest_gap: u64,
 }
 
@@ -61,9 +61,9 @@ impl Default for Figures {
 }
 
 impl Figures {
-    /// Counts one more answer.
+    /// Adds an answer.
     pub fn add(&mut self, answer: &Answer) {
-        if answer.outcome == Outcome::Dropped {
+        if answer.outcome == RequestOutcome::Dropped {
             self.dropped += 1;
             return;
         }
@@ -73,11 +73,14 @@ impl Figures {
         }
         match answer.good {
             true => record(&mut self.latency, answer.took),
-            false => *self.failures.entry(Failure::of(answer)).or_default() += 1,
+            false => {
+                let failure = AttributedFailure::of(answer);
+                *self.failures.entry(failure).or_default() += 1;
+            }
         }
     }
 
-    /// Counts other answers too.
+    /// Adds the answers of other figures.
     pub fn merge(&mut self, other: &Figures) {
         self.requests += other.requests;
         self.dropped += other.dropped;
@@ -92,22 +95,21 @@ impl Figures {
         self.longest_gap = self.longest_gap.max(other.longest_gap);
     }
 
-    /// All failures.
+    /// Returns the number of failures.
     pub fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
 
-    /// Failures that were a connection's untimely end.
+    /// Returns the number of connection resets.
     pub fn resets(&self) -> u64 {
         let failures = self.failures.iter();
-        let resets = failures.filter(|(failure, _)| failure.outcome == Outcome::Reset);
+        let resets = failures.filter(|(failure, _)| failure.outcome == RequestOutcome::Reset);
         resets.map(|(_, count)| count).sum()
     }
 
-    /// The latency of good answers at a quantile, 0 to 1; none where there is no good answer.
+    /// Returns the latency of good answers at a quantile, 0 to 1; none without good answers.
     pub fn latency_at(&self, quantile: f64) -> Option<u64> {
-        let there_is = !self.latency.is_empty();
-        there_is.then(|| self.latency.value_at_quantile(quantile))
+        (!self.latency.is_empty()).then(|| self.latency.value_at_quantile(quantile))
     }
 
     /// See [`error_rate_at_most`].
@@ -116,10 +118,10 @@ impl Figures {
     }
 }
 
-impl Failure {
-    fn of(answer: &Answer) -> Failure {
+impl AttributedFailure {
+    fn of(answer: &Answer) -> AttributedFailure {
         let by = answer.by.as_deref().cloned().unwrap_or_default();
-        Failure {
+        AttributedFailure {
             outcome: answer.outcome.clone(),
             version: by.version,
             instance: by.instance,
@@ -127,10 +129,10 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AttributedFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.version.is_empty() && self.instance.is_empty() {
-            true => write!(f, "{} of nobody known", self.outcome),
+            true => write!(f, "{} of unknown origin", self.outcome),
             false => write!(f, "{} of {} {}", self.outcome, self.version, self.instance),
         }
     }

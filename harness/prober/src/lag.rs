@@ -1,4 +1,4 @@
-//! How well the prober itself kept up.
+//! The prober's own lag.
 
 use std::fmt;
 
@@ -7,28 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::{histogram, record};
 
-/// More than this at the 99th percentile, in microseconds, and the prober fell behind: at 200
-/// requests/s every fourth would go out with its neighbours. On two cores that also run the
-/// cluster, 8 ms were seen.
-pub const P99_AT_MOST: u64 = 20_000;
-/// More than this once, in microseconds, and it fell behind: a gap of half a second is what a
-/// release is looked at for.
-pub const MAX_AT_MOST: u64 = 500_000;
+/// The highest lag of any request, in microseconds: the analysis of a release looks for gaps of
+/// half a second.
+const MAX_AT_MOST: u64 = 500_000;
+/// The highest lag at the 99th percentile, in microseconds: a tenth of such a gap. On two cores
+/// that also run the cluster, 8 ms were measured, and 29 ms on a busy host.
+const P99_AT_MOST: u64 = MAX_AT_MOST / 10;
 
-/// How well the prober itself kept up. Times are microseconds.
+/// The prober's own lag. Times are microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lag {
-    /// Requests that were due.
+    /// The requests that were due.
     pub due: u64,
-    /// Of those, the ones it could not send.
+    /// Those of them that it could not send.
     pub dropped: u64,
-    /// How late it set about a request, at the 99th percentile.
+    /// The delay of the start of a request, at the 99th percentile.
     pub p99: u64,
-    /// The same, at worst.
+    /// The longest delay of the start of a request.
     pub max: u64,
-    /// CPU time it used, in seconds.
+    /// The CPU time, in seconds.
     pub cpu_seconds: f64,
-    /// How long it ran, in seconds.
+    /// The run time, in seconds.
     pub seconds: f64,
 }
 
@@ -37,13 +36,14 @@ pub struct Lag {
 pub struct FellBehind(Lag);
 
 impl Lag {
-    /// Whether it did not keep up: then what it saw may be its own doing, and is inconclusive.
+    /// Returns the reason if the prober fell behind. Its results are then inconclusive, as it may
+    /// have caused them.
     pub fn fell_behind(&self) -> Option<FellBehind> {
         let kept_up = self.dropped == 0 && self.p99 <= P99_AT_MOST && self.max <= MAX_AT_MOST;
         (!kept_up).then_some(FellBehind(*self))
     }
 
-    /// Of one core, what it used.
+    /// Returns the share of one core that it used.
     pub fn share_of_a_core(&self) -> f64 {
         match self.seconds > 0.0 {
             true => self.cpu_seconds / self.seconds,
@@ -54,35 +54,27 @@ impl Lag {
 
 impl fmt::Display for FellBehind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lag {
-            due,
-            dropped,
-            p99,
-            max,
-            ..
-        } = self.0;
-        let millis = |micros: u64| micros as f64 / 1e3;
+        let Lag { due, dropped, .. } = self.0;
+        let millis = [self.0.p99, P99_AT_MOST, self.0.max, MAX_AT_MOST];
+        let [p99, p99_at_most, max, max_at_most] = millis.map(|micros| micros as f64 / 1e3);
         write!(
             f,
-            "the prober fell behind: {dropped} of {due} requests dropped, lag {:.1} ms at the \
-             99th percentile (at most {:.0} ms) and {:.1} ms at worst (at most {:.0} ms)",
-            millis(p99),
-            millis(P99_AT_MOST),
-            millis(max),
-            millis(MAX_AT_MOST)
+            "the prober fell behind: {dropped} of {due} requests dropped, lag {p99:.1} ms at the \
+             99th percentile (at most {p99_at_most:.0} ms) and {max:.1} ms at worst (at most \
+             {max_at_most:.0} ms)"
         )
     }
 }
 
-/// Counts lags as they come.
-pub(crate) struct Recorder {
+/// Collects lags.
+pub(crate) struct LagRecorder {
     lags: Histogram<u64>,
     dropped: u64,
 }
 
-impl Recorder {
-    pub fn new() -> Recorder {
-        Recorder {
+impl LagRecorder {
+    pub fn new() -> LagRecorder {
+        LagRecorder {
             lags: histogram(),
             dropped: 0,
         }
@@ -114,23 +106,24 @@ mod tests {
     use super::*;
 
     fn lag(lags: impl IntoIterator<Item = u64>) -> Lag {
-        let mut recorder = Recorder::new();
+        let mut recorder = LagRecorder::new();
         lags.into_iter().for_each(|lag| recorder.sent(lag));
         recorder.lag(1.0, 4.0)
     }
 
     #[test]
-    fn a_lag_now_and_then_is_no_falling_behind() {
+    fn an_occasional_lag_is_accepted() {
         let mostly = |lag| std::iter::repeat_n(500, 995).chain(std::iter::repeat_n(lag, 5));
         assert_eq!(lag(mostly(490_000)).fell_behind(), None);
-        let once_too_late = lag(mostly(510_000)).fell_behind().unwrap().to_string();
-        assert!(once_too_late.contains("510"), "{once_too_late}");
-        assert!(lag([21_000; 100]).fell_behind().is_some());
+        let too_late = lag(mostly(510_000)).fell_behind().unwrap().to_string();
+        assert!(too_late.contains("510"), "{too_late}");
+        assert!(lag([49_000; 100]).fell_behind().is_none());
+        assert!(lag([51_000; 100]).fell_behind().is_some());
     }
 
     #[test]
-    fn one_dropped_request_is_enough() {
-        let mut recorder = Recorder::new();
+    fn one_dropped_request_is_too_many() {
+        let mut recorder = LagRecorder::new();
         recorder.dropped(0);
         let lag = recorder.lag(1.0, 4.0);
         assert!(lag.fell_behind().is_some());

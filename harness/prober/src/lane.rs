@@ -1,4 +1,4 @@
-//! A lane at work: what is due, and what becomes of it.
+//! Runs a lane: sends its requests when they are due.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,62 +15,65 @@ use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::{Answer, Identity, On, Outcome};
+use crate::answer::{Answer, ConnectionUse, Identity, RequestOutcome};
 use crate::clock::micros;
 use crate::connection::{Connection, read};
-use crate::probing::{Shared, StartError};
-use crate::spec::{Connections, Lane};
-use crate::way::{HTTP_1_1, Way};
+use crate::recorder::AnswerRecorder;
+use crate::spec::{Connections, Lane, ProberError};
+use crate::transport::{HTTP_1_1, Transport};
 
-/// More bytes than the platform's problem documents have. A longer one is not told: each bad
-/// answer is a line of a pod's log, which is kept up to a size only.
+/// The most bytes of a problem document: more than those of the platform. A longer one is not
+/// reported, as each bad answer is a line of a pod's log, whose size is limited.
 const PROBLEM: usize = 512;
 
-/// A lane at work.
-pub struct Asker {
+/// Runs a lane.
+pub struct LaneRunner {
     lane: Lane,
     name: Arc<str>,
-    way: Way,
+    transport: Transport,
     path: Uri,
     host: HeaderValue,
     in_flight: Arc<Semaphore>,
     idle: Mutex<VecDeque<Connection>>,
-    /// One more of it for each open connection.
+    /// Has one more reference for each open connection.
     open: Arc<()>,
-    shared: Arc<Shared>,
+    recorder: Arc<AnswerRecorder>,
 }
 
-/// What is known of a request that may yet end in any way.
+/// What is known about a request before it ends.
 #[derive(Default)]
 struct Trace {
     by: Option<Arc<Identity>>,
-    on: Option<On>,
+    on: Option<ConnectionUse>,
 }
 
-impl Asker {
-    /// Finds the way to a lane's target.
-    pub async fn new(lane: &Lane, shared: Arc<Shared>) -> Result<Asker, StartError> {
-        let wrong = |why| StartError::Tls {
+impl LaneRunner {
+    /// Resolves the lane's target.
+    pub async fn new(
+        lane: &Lane,
+        recorder: Arc<AnswerRecorder>,
+    ) -> Result<LaneRunner, ProberError> {
+        let wrong = |why| ProberError::Tls {
             url: lane.target.url.clone(),
             why,
         };
         let parts = lane.target.parts().map_err(wrong)?;
         let host = HeaderValue::from_str(&parts.authority);
-        Ok(Asker {
+        Ok(LaneRunner {
             name: lane.name.as_str().into(),
-            way: Way::to(&lane.target, HTTP_1_1).await?,
+            transport: Transport::to(&lane.target, HTTP_1_1).await?,
             path: parts.path,
             host: host.map_err(|error| wrong(error.to_string()))?,
             in_flight: Arc::new(Semaphore::new(lane.max_in_flight)),
             idle: Mutex::default(),
             open: Arc::new(()),
             lane: lane.clone(),
-            shared,
+            recorder,
         })
     }
 
-    /// Sets about each request when it is due, until `end` or `stop`. What is in flight then
-    /// goes on, in `tasks`.
+    /// Starts each request when it is due, until `end` or `stop`. Requests in flight then
+    /// continue in `tasks`.
     pub async fn run(
         self: Arc<Self>,
         (begin, end): (Instant, Instant),
@@ -90,34 +93,34 @@ impl Asker {
             }
             match self.in_flight.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    let asker = self.clone();
+                    let runner = self.clone();
                     tasks.spawn(async move {
-                        asker.ask(due).await;
+                        runner.send(due).await;
                         drop(permit);
                     });
                 }
                 Err(_) => {
                     let late = due.elapsed();
-                    self.tell(due, (late, late), Outcome::Dropped, Trace::default());
+                    self.record(due, (late, late), RequestOutcome::Dropped, Trace::default());
                 }
             }
         }
     }
 
-    async fn ask(&self, due: Instant) {
+    async fn send(&self, due: Instant) {
         let sent_after = due.elapsed();
         let mut trace = Trace::default();
         let deadline = due + self.lane.timeout();
         let exchanged = timeout_at(deadline.into(), self.exchange(&mut trace)).await;
         let outcome = match exchanged {
             Ok(Ok(outcome) | Err(outcome)) => outcome,
-            Err(_) => Outcome::TimedOut,
+            Err(_) => RequestOutcome::TimedOut,
         };
-        self.tell(due, (sent_after, due.elapsed()), outcome, trace);
+        self.record(due, (sent_after, due.elapsed()), outcome, trace);
     }
 
-    /// Sends one request, once, and reads the whole answer.
-    async fn exchange(&self, trace: &mut Trace) -> Result<Outcome, Outcome> {
+    /// Sends one request, once, and reads the whole response.
+    async fn exchange(&self, trace: &mut Trace) -> Result<RequestOutcome, RequestOutcome> {
         loop {
             let mut connection = match self.take() {
                 Some(idle) => idle,
@@ -125,44 +128,45 @@ impl Asker {
             };
             connection.requests += 1;
             trace.by = connection.by.clone();
-            trace.on = Some(On {
+            trace.on = Some(ConnectionUse {
                 connection: connection.number,
                 request: connection.requests,
             });
             let Some(response) = connection.send(self.request()).await? else {
                 match connection.requests {
-                    1 => return Err(Outcome::Reset),
-                    // Closed between requests, as a server may at any time: not this one's loss.
+                    1 => return Err(RequestOutcome::Reset),
+                    // A server may close a connection between requests at any time.
                     _ => continue,
                 }
             };
-            let by = identity(response.headers()).map(|by| self.shared.known(by));
+            let by = identity(response.headers()).map(|by| self.recorder.interned(by));
             (trace.by, connection.by) = (by.clone(), by);
             let status = response.status().as_u16();
             let is_good = self.lane.is_good(status);
-            let kept = if is_good { 0 } else { PROBLEM };
-            let said = read(response.into_body(), kept).await?;
+            let limit = if is_good { 0 } else { PROBLEM };
+            let body = read(response.into_body(), limit).await?;
             self.keep(connection);
             return Ok(match is_good {
-                true => Outcome::Status(status),
-                false => bad(status, &said),
+                true => RequestOutcome::Status(status),
+                false => bad(status, &body),
             });
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Outcome> {
-        let number = self.shared.connections.fetch_add(1, Relaxed) + 1;
-        Connection::open(&self.way, number, self.open.clone()).await
+    async fn connect(&self) -> Result<Connection, RequestOutcome> {
+        let number = self.recorder.connections.fetch_add(1, Relaxed) + 1;
+        Connection::open(&self.transport, number, self.open.clone()).await
     }
 
-    /// The kept connection that has been idle for longest, so that all are used in turn.
+    /// Returns the pooled connection that has been idle for the longest time, so that all are used
+    /// in turn. None to open a new one.
     fn take(&self) -> Option<Connection> {
         let Connections::Pooled { at_least } = self.lane.connections else {
             return None;
         };
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|connection| !connection.is_closed());
-        // One of them is our own.
+        // One reference is the runner's own.
         match Arc::strong_count(&self.open) - 1 < at_least {
             true => None,
             false => idle.pop_front(),
@@ -188,19 +192,19 @@ impl Asker {
         request
     }
 
-    fn tell(
+    fn record(
         &self,
         due: Instant,
         (sent_after, took): (Duration, Duration),
-        outcome: Outcome,
+        outcome: RequestOutcome,
         trace: Trace,
     ) {
         let good = outcome
             .status()
             .is_some_and(|status| self.lane.is_good(status));
-        self.shared.tell(Answer {
+        self.recorder.record(Answer {
             lane: self.name.clone(),
-            intended: self.shared.clock.micros(due),
+            intended: self.recorder.clock.micros(due),
             sent_after: micros(sent_after),
             took: micros(took),
             outcome,
@@ -211,19 +215,20 @@ impl Asker {
     }
 }
 
-/// A bad answer, in its own words where it is a problem document (RFC 9457, section 3.1.4).
-fn bad(status: u16, body: &[u8]) -> Outcome {
+/// Returns the outcome of a bad status, with the detail of its problem document (RFC 9457, section
+/// 3.1.4).
+fn bad(status: u16, body: &[u8]) -> RequestOutcome {
     #[derive(Deserialize)]
     struct Problem {
         detail: String,
     }
     match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => Outcome::Problem(status, problem.detail),
-        Err(_) => Outcome::Status(status),
+        Ok(problem) => RequestOutcome::Problem(status, problem.detail),
+        Err(_) => RequestOutcome::Status(status),
     }
 }
 
-/// Who signed an answer; none where nobody did.
+/// Returns the identity in a response's headers, if any.
 fn identity(headers: &HeaderMap) -> Option<Identity> {
     let text = |name| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
@@ -240,19 +245,19 @@ fn identity(headers: &HeaderMap) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Target;
+    use crate::spec::ProbeTarget;
 
-    /// As where the prober's thread was held up: its users' time goes on.
+    /// Simulates a delay of the prober's thread.
     #[tokio::test]
-    async fn what_is_sent_late_took_as_long_as_since_it_was_due() {
+    async fn latency_counts_from_when_a_request_was_due() {
         const LATE: Duration = Duration::from_millis(300);
-        let target = Target::of("http://127.0.0.1:1/");
-        let (shared, mut answers) = Shared::new();
+        let target = ProbeTarget::of("http://127.0.0.1:1/");
+        let (recorder, mut answers) = AnswerRecorder::new();
         let lane = Lane::new_connection(target, 1.0);
-        let asker = Asker::new(&lane, shared).await.unwrap();
-        asker.ask(Instant::now() - LATE).await;
+        let runner = LaneRunner::new(&lane, recorder).await.unwrap();
+        runner.send(Instant::now() - LATE).await;
         let answer = answers.recv().await.unwrap();
-        assert_eq!(answer.outcome, Outcome::Refused);
+        assert_eq!(answer.outcome, RequestOutcome::Refused);
         assert!(answer.sent_after >= micros(LATE), "{}", answer.sent_after);
         assert!(answer.took >= micros(LATE), "{}", answer.took);
     }

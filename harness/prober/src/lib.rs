@@ -1,47 +1,45 @@
-//! Asks a service at a fixed rate, on several lanes at once, and tells of every request what
-//! became of it and who answered.
+//! Sends requests to a service at a fixed rate, in several concurrent lanes. Reports the outcome of
+//! every request and the instance that answered.
 //!
-//! The load is *open*: request `i` of a lane is due at `t0 + i / rate` whatever became of those
-//! before it, and its latency counts from then. A server that stands still for a second thus
-//! shows in every request that was due in that second, where a client that waits for its answer
-//! before it asks again would show one ("coordinated omission"). Nothing is tried twice.
+//! The load is *open*: request `i` of a lane is due at `t0 + i / rate`, independent of the requests
+//! before it, and its latency counts from then. If a server stalls for a second, every request that
+//! was due in that second is slow. A client that waits for each answer before it sends the next
+//! request would see one slow request ("coordinated omission"). No request is retried.
 //!
-//! The prober measures itself too: how late it sent what was due. One that [fell
-//! behind](Lag::fell_behind) proves nothing, and says so.
+//! The prober also measures its own lag. If it [fell behind](Lag::fell_behind), its results are
+//! inconclusive.
 //!
-//! [`start`] runs it in this process, on a thread of its own; the program `prober` runs it in a
-//! pod and prints [lines](mod@line). [`Cut`] sorts the answers by the moments of a release. In a pod
-//! the program also [relays](mod@relay) connections that are made elsewhere.
+//! [`start`] runs it in this process, on its own thread. The program `prober` runs it in a pod and
+//! prints [lines](output_line). [`FiguresByPhase`] groups the answers by the phases of a release. In
+//! a pod the program can also [relay](mod@relay) connections.
 
 pub mod answer;
-pub mod bound;
-pub mod classify;
 mod clock;
 mod connection;
-pub mod cut;
-pub mod difference;
+pub mod error_rate_bound;
 pub mod figures;
+pub mod figures_by_phase;
 pub mod lag;
 mod lane;
-pub mod line;
+pub mod output_line;
 pub mod phase;
 mod probing;
-mod reach;
+mod recorder;
 pub mod recording;
 pub mod relay;
 pub mod spec;
-pub mod way;
+pub mod transport;
 
-pub use answer::{Answer, Identity, On, Outcome};
-pub use clock::{cpu_of_this_process, cpu_of_this_thread, micros};
-pub use cut::{Cut, LaneFigures, Pinned};
-pub use difference::ClockDifference;
-pub use figures::{Failure, Figures};
+pub use answer::{Answer, ConnectionUse, Identity, RequestOutcome};
+pub use clock::{ClockDifference, cpu_of_this_process, cpu_of_this_thread, micros};
+pub use connection::sent;
+pub use figures::{AttributedFailure, Figures};
+pub use figures_by_phase::{FiguresByPhase, LaneFigures, Pinned};
 pub use lag::{FellBehind, Lag};
 pub use phase::{Moments, Phase, Phases};
-pub use probing::{Counted, Probing, StartError, start};
-pub use reach::reachable;
+pub use probing::{Probing, start};
+pub use recorder::RequestCounts;
 pub use recording::{Recording, Vantage};
 pub use relay::relay;
-pub use spec::{Connections, Lane, Parts, Spec, SpecError, Target};
-pub use way::Way;
+pub use spec::{Connections, Lane, ProbeTarget, ProberError, Spec, SpecError, UrlParts};
+pub use transport::{Transport, reachable};

@@ -1,28 +1,25 @@
-//! Asks as its specification says and prints a [line](prober::line) for each answer. For a pod:
-//! it reads nothing, keeps nothing, and ends when its time is up or on SIGTERM, after what was
-//! in flight.
+//! Sends requests by a specification, and prints a [line](prober::line) for each answer. It runs in
+//! a pod. It stops when its time is over or on SIGTERM, after the requests in flight.
 //!
-//! The specification ([`prober::Spec`], JSON) is its argument, or else in `PROBER_SPEC`. Exit
-//! code 0 is that it asked, whatever was answered; 2 that the specification is none; 1 that it
-//! could not ask.
+//! The specification ([`prober::Spec`], JSON) is its argument, or in `PROBER_SPEC`. Exit code 0:
+//! it sent the requests; 1: it could not send them; 2: the specification is invalid.
 //!
-//! Two words are no specification: `relay HOST:PORT` [relays](mod@prober::relay) connections that
-//! come by its standard input, until that ends; `idle` waits for SIGTERM, in a pod that such a
-//! relay is to be run in.
+//! Other commands: `relay HOST:PORT` [relays](mod@prober::relay) connections until its standard
+//! input ends. `idle` waits for SIGTERM, in a pod in which a relay will run.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use prober::line::Writer;
-use prober::{Spec, StartError};
+use prober::output_line::LineWriter;
+use prober::{ProberError, Spec};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// As many answers are printed before the output is flushed.
+/// The most answers that are printed before the output is flushed.
 const BATCH: usize = 1024;
 
-/// For network policies to let a pod through that has just started: that takes a moment, in
-/// which its connections are refused. What is refused later is told of.
+/// The time for network policies to accept a new pod. Until then its connections are refused.
+/// Connections that are refused later are reported.
 const REACHABLE: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,11 +28,11 @@ async fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["relay", server] => relay(server).await,
         ["idle"] => idle().await,
-        ref given => asks(given.first().copied()).await,
+        ref arguments => run(arguments.first().copied()).await,
     }
 }
 
-/// Leaves at once: the runtime would wait for a read of standard input that nothing ends.
+/// Exits immediately: the runtime would wait for a read of standard input that never ends.
 async fn relay(server: &str) -> ! {
     let relayed = prober::relay(server, tokio::io::stdin(), tokio::io::stdout()).await;
     if let Err(error) = &relayed {
@@ -47,7 +44,7 @@ async fn relay(server: &str) -> ! {
 async fn idle() -> ExitCode {
     match signals() {
         Ok((mut terminate, mut interrupt)) => {
-            // Nothing is to be done about a log that takes no more.
+            // This fails if nobody reads the log.
             let _ = writeln!(io::stdout(), "idle");
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -59,58 +56,52 @@ async fn idle() -> ExitCode {
     }
 }
 
-async fn asks(given: Option<&str>) -> ExitCode {
-    let spec = match spec(given) {
+async fn run(argument: Option<&str>) -> ExitCode {
+    let spec = match spec(argument) {
         Ok(spec) => spec,
         Err(why) => return failed(2, &why),
     };
     match probe(&spec).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed::Start(error @ StartError::Spec(_))) => failed(2, &error.to_string()),
-        Err(Failed::Start(error)) => failed(1, &error.to_string()),
-        Err(Failed::Print(error)) => failed(1, &format!("cannot print: {error}")),
+        Err(error @ ProbeError::Start(ProberError::Spec(_))) => failed(2, &error.to_string()),
+        Err(error) => failed(1, &error.to_string()),
     }
 }
 
 fn failed(code: u8, why: &str) -> ExitCode {
-    // Nothing is to be done about a log that takes no more.
+    // This fails if nobody reads the log.
     let _ = writeln!(io::stderr(), "prober: {why}");
     ExitCode::from(code)
 }
 
-fn spec(given: Option<&str>) -> Result<Spec, String> {
-    let given = given
+fn spec(argument: Option<&str>) -> Result<Spec, String> {
+    let json = argument
         .map(str::to_owned)
         .or_else(|| std::env::var("PROBER_SPEC").ok());
-    let json = given.ok_or("give a specification (JSON) as argument, or in PROBER_SPEC")?;
-    serde_json::from_str(&json).map_err(|error| format!("that is no specification: {error}"))
+    let json = json.ok_or("give a specification (JSON) as argument, or in PROBER_SPEC")?;
+    serde_json::from_str(&json).map_err(|error| format!("invalid specification: {error}"))
 }
 
-enum Failed {
-    Start(StartError),
-    Print(io::Error),
+#[derive(Debug, thiserror::Error)]
+enum ProbeError {
+    #[error(transparent)]
+    Start(#[from] ProberError),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
 }
 
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed::Print(error)
-    }
-}
-
-async fn probe(spec: &Spec) -> Result<(), Failed> {
+async fn probe(spec: &Spec) -> Result<(), ProbeError> {
     let (mut terminate, mut interrupt) = signals()?;
-    prober::reachable(spec, REACHABLE)
-        .await
-        .map_err(Failed::Start)?;
-    let (probing, mut answers) = prober::start(spec).await.map_err(Failed::Start)?;
+    prober::reachable(spec, REACHABLE).await?;
+    let (probing, mut answers) = prober::start(spec).await?;
     let names = spec.lanes.iter().map(|lane| lane.name.as_str().into());
     let out = BufWriter::new(io::stdout().lock());
-    let mut writer = Writer::ready(out, probing.began(), names.collect())?;
+    let mut writer = LineWriter::ready(out, probing.began(), names.collect())?;
     let mut batch = Vec::new();
     loop {
         tokio::select! {
-            told = answers.recv_many(&mut batch, BATCH) => {
-                if told == 0 {
+            received = answers.recv_many(&mut batch, BATCH) => {
+                if received == 0 {
                     break;
                 }
                 for answer in batch.drain(..) {
@@ -124,7 +115,7 @@ async fn probe(spec: &Spec) -> Result<(), Failed> {
     }
     let at = probing.now();
     let mut lag = probing.ended().await;
-    // Printing is part of what it costs.
+    // Includes the cost of printing.
     lag.cpu_seconds = prober::cpu_of_this_process();
     Ok(writer.end(at, lag)?)
 }

@@ -1,16 +1,16 @@
-//! The phases of a release, cut at the deployer's own moments and at what was answered.
+//! The phases of a release, by the deployer's actions and the version that answered.
 
 use std::fmt;
 
 use crate::answer::Answer;
 
-/// What the deployer did, and when: microseconds since the Unix epoch.
+/// The times of the deployer's actions, in microseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moments {
-    /// It sent the patch that switches. Of sent and accepted the earlier one: then nothing that
-    /// the patch did counts as before it.
+    /// When it sent the patch that switches. This is before the patch was accepted, so that no
+    /// effect of the patch counts as before it.
     pub patch: u64,
-    /// It began to scale the old colour down; none where it did not.
+    /// When it started to scale the old colour down, if it did.
     pub scale_down: Option<u64>,
     /// The version before the switch.
     pub old: String,
@@ -18,18 +18,18 @@ pub struct Moments {
     pub new: String,
 }
 
-/// A stretch of a release. A request belongs to the one in which it was due.
+/// A phase of a release. A request belongs to the phase in which it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Before the patch.
     Before,
     /// From the patch until the new version first answers.
     PatchToFirstGreen,
-    /// Both answer.
+    /// Both versions answer.
     Mixed,
     /// The old version has answered for the last time.
     AfterLastBlue,
-    /// From the scale-down on, whoever answers.
+    /// From the scale-down on, for either version.
     ScaleDown,
 }
 
@@ -56,25 +56,25 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Where the phases begin.
+/// The times at which the phases begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phases {
-    /// The moments they were found by.
+    /// The times of the deployer's actions.
     pub moments: Moments,
-    /// When the first request that the new version answered was due; where none was, the
-    /// phase before lasts until the scale-down.
+    /// When the first request that the new version answered was due. Without one, it is the
+    /// scale-down.
     first_green: u64,
-    /// From here on, the old version answered none.
+    /// The old version answered no request that was due from here on.
     after_last_blue: u64,
     scale_down: u64,
 }
 
 impl Phases {
-    /// Finds them in the answers of all probers together: a version that one of them still
-    /// sees is still there for all.
+    /// Finds the phases in the answers of all probers. A version that one of them sees counts for
+    /// all.
     pub fn find<'a>(moments: Moments, answers: impl IntoIterator<Item = &'a Answer>) -> Phases {
         let patch = moments.patch;
-        // A scale-down before its switch is an error of the deployer's, and no reason to panic.
+        // A scale-down before the switch is an error of the deployer. It must not panic here.
         let scale_down = moments.scale_down.unwrap_or(u64::MAX).max(patch);
         let (mut first_green, mut after_last_blue) = (scale_down, patch);
         for answer in answers.into_iter().filter(|it| it.intended >= patch) {
@@ -96,7 +96,7 @@ impl Phases {
         }
     }
 
-    /// The phase of a request that was due then.
+    /// Returns the phase of a request that was due at this time.
     pub fn of(&self, intended: u64) -> Phase {
         match intended {
             due if due < self.moments.patch => Phase::Before,

@@ -1,53 +1,53 @@
-//! All that one prober saw.
+//! The answers that one prober recorded.
 
 use crate::answer::Answer;
-use crate::difference::ClockDifference;
+use crate::clock::ClockDifference;
 use crate::lag::Lag;
 
-/// Where a prober stands.
+/// Where a prober runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vantage {
-    /// In the cluster: it asks a Service, and sees each connection's fate.
+    /// In the cluster: its connections go directly to the Service's pods.
     Inside,
-    /// Before the ingress, which may hide failures by trying the next upstream.
+    /// Outside the ingress, which may hide failures: it retries with the next upstream.
     Outside,
 }
 
-/// All that one prober saw.
+/// The answers that one prober recorded, and its quality.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// Where it stood.
+    /// Where it ran.
     pub from: Vantage,
-    /// One for each request that was due, in the order in which they ended.
+    /// One answer for each request that was due, in the order in which they ended.
     pub answers: Vec<Answer>,
     /// When it began, in microseconds since the Unix epoch.
     pub began: u64,
-    /// When its last request had ended, in the same.
+    /// When its last request ended, in the same unit.
     pub ended: u64,
-    /// How well it kept up; none where it could not tell any more.
+    /// Its lag; none if it did not report it.
     pub lag: Option<Lag>,
-    /// Answers that it told of and that did not arrive here.
+    /// Answers that were lost between the prober and here.
     pub lost: u64,
-    /// How far its clock is from this machine's, where that is another.
+    /// The difference of its clock from this machine's, if it ran on another machine.
     pub clock: Option<ClockDifference>,
 }
 
 impl Recording {
-    /// Why it proves nothing, unless it may.
+    /// Returns the reason if it is inconclusive.
     pub fn inconclusive(&self) -> Option<String> {
         let Some(lag) = self.lag else {
-            return Some("the prober ended without a word on how well it kept up".into());
+            return Some("the prober exited without a report of its lag".into());
         };
         if self.lost > 0 {
             return Some(format!("{} of its answers were lost on the way", self.lost));
         }
-        if let Some(clock) = self.clock.filter(|it| !it.may_be_none()) {
+        if let Some(clock) = self.clock.filter(|it| !it.may_be_zero()) {
             return Some(format!(
                 "{clock}: its answers cannot be assigned to the phases of a release"
             ));
         }
         if self.answers.is_empty() {
-            return Some("the prober asked nothing".into());
+            return Some("the prober sent no requests".into());
         }
         lag.fell_behind().map(|why| why.to_string())
     }

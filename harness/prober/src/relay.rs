@@ -1,7 +1,7 @@
-//! The far end of many connections on one stream: joins each of them with one server.
+//! Relays many connections, multiplexed on one stream, to one server.
 //!
-//! `prober relay HOST:PORT` is what a tunnel runs in a pod: its standard input and output are the
-//! stream, and it ends when its input does.
+//! A tunnel runs `prober relay HOST:PORT` in a pod. The stream is its standard input and output. It
+//! exits when its input ends.
 
 pub mod frame;
 
@@ -19,18 +19,18 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::bytes::BytesMut;
 
-use frame::{CHUNK, Frame, Part};
+use frame::{CHUNK, Frame, FramePart};
 
-/// For the server to take a connection.
+/// The time for the server to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Frames that wait for the server, or for the stream: a mebibyte. A server that takes nothing
-/// holds up the others, and does not fill this memory.
+/// The most frames that wait for the server, or for the stream: a mebibyte. If the server does not
+/// read one connection, the others wait, so that the memory is bounded.
 const WAITING: usize = 16;
 
 /// Relays until `from` ends.
 ///
 /// # Errors
-/// When either of the two fails, or what comes is no [`Frame`].
+/// If `from` or `to` fails, or the input is not a [`Frame`].
 pub async fn relay(
     server: &str,
     from: impl AsyncRead + Unpin,
@@ -39,38 +39,38 @@ pub async fn relay(
     let (outgoing, mut to_send) = channel(WAITING);
     tokio::select! {
         Err(error) = frame::send_all(&mut to_send, to) => Err(error),
-        ended = hand_out(server, from, outgoing) => ended,
+        result = dispatch(server, from, outgoing) => result,
     }
 }
 
-/// Gives each connection what is sent to it.
-async fn hand_out(
+/// Sends each frame to its connection.
+async fn dispatch(
     server: &str,
     from: impl AsyncRead + Unpin,
     outgoing: Sender<Frame>,
 ) -> io::Result<()> {
     let mut frames = frame::read(from);
-    // Those that are open: dropped, one is given up.
+    // Dropping a sender closes its connection.
     let mut open = HashMap::new();
     let mut connections = JoinSet::new();
     while let Some(Frame { connection, part }) = frames.next().await.transpose()? {
         match part {
-            Part::Open => {
+            FramePart::Open => {
                 while connections.try_join_next().is_some() {}
-                let (given, incoming) = channel(WAITING);
-                open.insert(connection, given);
-                let joined = Connection {
+                let (sender, incoming) = channel(WAITING);
+                open.insert(connection, sender);
+                let relayed = RelayedConnection {
                     number: connection,
                     server: server.into(),
                     outgoing: outgoing.clone(),
                 };
-                connections.spawn(joined.serve(incoming));
+                connections.spawn(relayed.serve(incoming));
             }
-            Part::Broken(_) => drop(open.remove(&connection)),
+            FramePart::Broken(_) => drop(open.remove(&connection)),
             part => {
-                if let Some(to) = open.get(&connection) {
-                    // One that has just ended takes nothing more.
-                    let _ = to.send(part).await;
+                if let Some(sender) = open.get(&connection) {
+                    // This fails if the connection has just ended.
+                    let _ = sender.send(part).await;
                 }
             }
         }
@@ -78,22 +78,22 @@ async fn hand_out(
     Ok(())
 }
 
-/// One of them.
-struct Connection {
+struct RelayedConnection {
     number: u32,
     server: Arc<str>,
     outgoing: Sender<Frame>,
 }
 
-impl Connection {
-    /// Joins it with the server until that has ended, either has failed, or it is given up.
-    async fn serve(self, mut incoming: Receiver<Part>) {
+impl RelayedConnection {
+    /// Relays until the server ends, either side fails, or the client closes it.
+    async fn serve(self, mut incoming: Receiver<FramePart>) {
         let ended = match self.connect().await {
-            Err(why) => Part::Broken(why),
+            Err(why) => FramePart::Broken(why),
             Ok((from_server, to_server)) => tokio::select! {
                 ended = self.read_from(from_server) => ended,
-                ended = self.write_to(&mut incoming, to_server) => match ended {
-                    Ok(GivenUp) => return,
+                written = self.write_to(&mut incoming, to_server) => match written {
+                    // The client closed the connection.
+                    Ok(()) => return,
                     Err(error) => self.broken("send to", &error),
                 },
             },
@@ -106,7 +106,7 @@ impl Connection {
             Ok(connected) => connected,
             Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
         };
-        // What comes is to go on at once: it has waited for others already.
+        // Data is forwarded immediately.
         let connected = connected.and_then(|server| server.set_nodelay(true).map(|()| server));
         match connected {
             Ok(server) => Ok(server.into_split()),
@@ -114,44 +114,41 @@ impl Connection {
         }
     }
 
-    /// How the server's side ended. Its client has nothing to wait for then, whatever it still
-    /// had to say.
-    async fn read_from(&self, mut server: OwnedReadHalf) -> Part {
+    /// Reads until the server ends. Then the connection ends, even if the client is still sending.
+    async fn read_from(&self, mut server: OwnedReadHalf) -> FramePart {
         loop {
             let mut bytes = BytesMut::with_capacity(CHUNK);
             match server.read_buf(&mut bytes).await {
-                Ok(0) => return Part::End,
-                Ok(_) => self.send(Part::Data(bytes.freeze())).await,
+                Ok(0) => return FramePart::End,
+                Ok(_) => self.send(FramePart::Data(bytes.freeze())).await,
                 Err(error) => return self.broken("read from", &error),
             }
         }
     }
 
-    /// Not done when the client has said all: an answer may yet come.
+    /// Writes until the client closes the connection. The end of its data does not close it: the
+    /// response may still come.
     async fn write_to(
         &self,
-        incoming: &mut Receiver<Part>,
+        incoming: &mut Receiver<FramePart>,
         mut server: OwnedWriteHalf,
-    ) -> io::Result<GivenUp> {
+    ) -> io::Result<()> {
         while let Some(part) = incoming.recv().await {
             match part {
-                Part::Data(bytes) => server.write_all(&bytes).await?,
+                FramePart::Data(bytes) => server.write_all(&bytes).await?,
                 _ => server.shutdown().await?,
             }
         }
-        Ok(GivenUp)
+        Ok(())
     }
 
-    fn broken(&self, what: &str, error: &io::Error) -> Part {
-        Part::Broken(format!("cannot {what} {}: {error}", self.server))
+    fn broken(&self, what: &str, error: &io::Error) -> FramePart {
+        FramePart::Broken(format!("cannot {what} {}: {error}", self.server))
     }
 
-    async fn send(&self, part: Part) {
+    async fn send(&self, part: FramePart) {
         let connection = self.number;
-        // Nobody takes it any more where the stream has ended.
+        // This fails if the stream has ended.
         let _ = self.outgoing.send(Frame { connection, part }).await;
     }
 }
-
-/// By its client.
-struct GivenUp;

@@ -1,6 +1,7 @@
-//! What is asked, how often, and by which connections.
+//! The specification of a prober: targets, rates, connections.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -11,18 +12,18 @@ use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A second of a lane may hold so many requests at most: beyond it one thread cannot send.
+/// The highest rate of a lane, in requests a second: one thread cannot send more.
 const HIGHEST_RATE: f64 = 100_000.0;
-/// A day, in seconds: longer is a mistake of units.
+/// A day, in seconds. More is probably a wrong unit.
 const LONGEST: f64 = 86_400.0;
 
-/// What a prober does. Holds no secret.
+/// The specification of a prober. It contains no secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// All at the same time, each at its own rate.
+    /// The lanes. They run concurrently, each at its own rate.
     pub lanes: Vec<Lane>,
-    /// Nothing is due after this many seconds; what is in flight then is waited for.
+    /// The time in which requests are due. After it, the prober waits for those in flight.
     pub seconds: f64,
 }
 
@@ -30,51 +31,51 @@ pub struct Spec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lane {
-    /// What answers say: one of a kind within a spec.
+    /// Its name, unique in a spec. Answers have it.
     pub name: String,
-    /// What is asked.
-    pub target: Target,
-    /// By which connections.
+    /// The target of its requests.
+    pub target: ProbeTarget,
+    /// The connections of its requests.
     pub connections: Connections,
     /// Requests a second.
     pub rate: f64,
-    /// From when a request was due to the last byte of its answer, in seconds.
+    /// The longest time from when a request is due to the last byte of its response, in seconds.
     pub timeout_seconds: f64,
-    /// A request that is due while so many are in flight is dropped, and counted.
+    /// A request that is due while this many are in flight is dropped, and counted.
     pub max_in_flight: usize,
-    /// The statuses that count as good; none are all below 400.
+    /// The good statuses; if empty, all below 400.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub good: Vec<u16>,
 }
 
-/// Whom to ask, and for what.
+/// The target of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Target {
-    /// With scheme, host (which the `Host` header and TLS say) and path.
+pub struct ProbeTarget {
+    /// With scheme, host (for the `Host` header and TLS) and path.
     pub url: String,
     /// Host and port to connect to instead of the URL's, like curl's `--connect-to`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<String>,
-    /// The only authority that is trusted (PEM); none trusts those that the machine trusts.
+    /// The only trusted certificate authority (PEM); if none, those of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
 }
 
-/// By which connections a lane asks.
+/// The connections of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Connections {
     /// A new one for each request.
     New,
-    /// Kept alive and used in turn; one more is made when all are busy.
+    /// Kept alive and used in turn. If all are busy, another one is opened.
     Pooled {
-        /// So many are made at first.
+        /// The number that is opened at first.
         at_least: usize,
     },
 }
 
-/// A spec that cannot be followed.
+/// An invalid spec.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error("{what} {why}")]
 #[diagnostic(
@@ -82,44 +83,70 @@ pub enum Connections {
     help("the documentation of `prober::spec::Spec` explains every field")
 )]
 pub struct SpecError {
-    /// Of the spec: a lane and its field.
+    /// The field and its lane.
     pub what: String,
-    /// What is wrong with it.
+    /// The problem.
     pub why: String,
 }
 
-impl Target {
-    /// What a URL says by itself.
-    pub fn of(url: impl Into<String>) -> Target {
-        Target {
-            url: url.into(),
-            connect: None,
-            authority: None,
-        }
-    }
+/// A prober cannot start.
+#[derive(Debug, Error, Diagnostic)]
+pub enum ProberError {
+    /// The specification is invalid.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Spec(#[from] SpecError),
+    /// A target's name does not resolve.
+    #[error("{destination} does not resolve: {why}")]
+    #[diagnostic(
+        code(prober::resolve),
+        help("is it the name of a Service, with its namespace, and can this side resolve it?")
+    )]
+    Resolve {
+        /// Host and port.
+        destination: String,
+        /// The resolver's message.
+        why: String,
+    },
+    /// No request to a target is possible.
+    #[error("no requests to {url} are possible: {why}")]
+    #[diagnostic(
+        code(prober::target),
+        help("name the authority of its certificate, or use a host name that its certificate has")
+    )]
+    Tls {
+        /// The target.
+        url: String,
+        /// The cause.
+        why: String,
+    },
+    /// The system cannot start a thread.
+    #[error("cannot start the prober's thread: {0}")]
+    #[diagnostic(code(prober::thread))]
+    Thread(#[from] io::Error),
 }
 
 impl Lane {
-    /// A new connection for each request.
-    pub fn new_connection(target: Target, rate: f64) -> Lane {
+    /// A lane with a new connection for each request.
+    pub fn new_connection(target: ProbeTarget, rate: f64) -> Lane {
         Lane::named("new-connection", target, Connections::New, rate, 5.0)
     }
 
-    /// Connections that are kept, `at_least` so many.
-    pub fn pooled(target: Target, rate: f64, at_least: usize) -> Lane {
+    /// A lane with pooled connections, at least this many.
+    pub fn pooled(target: ProbeTarget, rate: f64, at_least: usize) -> Lane {
         let connections = Connections::Pooled { at_least };
         Lane::named("pooled", target, connections, rate, 5.0)
     }
 
-    /// Requests that the server takes `seconds` to answer, each on a connection of its own.
-    pub fn slow(target: Target, rate: f64, seconds: f64) -> Lane {
+    /// A lane of requests that the server answers after `seconds`, with new connections.
+    pub fn slow(target: ProbeTarget, rate: f64, seconds: f64) -> Lane {
         let timeout = seconds + 10.0;
         Lane::named("slow", target, Connections::New, rate, timeout)
     }
 
     fn named(
         name: &str,
-        target: Target,
+        target: ProbeTarget,
         connections: Connections,
         rate: f64,
         timeout_seconds: f64,
@@ -130,13 +157,13 @@ impl Lane {
             connections,
             rate,
             timeout_seconds,
-            // All of a server that answers nothing, until the first time out.
+            // All requests until the first times out, if the server never answers.
             max_in_flight: (rate * timeout_seconds).ceil() as usize + 16,
             good: Vec::new(),
         }
     }
 
-    /// Whether this status is a good answer.
+    /// Whether this status counts as good.
     pub fn is_good(&self, status: u16) -> bool {
         match self.good.is_empty() {
             true => status < 400,
@@ -148,44 +175,7 @@ impl Lane {
     pub fn timeout(&self) -> Duration {
         Duration::from_secs_f64(self.timeout_seconds)
     }
-}
 
-impl Spec {
-    /// For how long requests may still be in flight when nothing is due any more.
-    pub fn longest_timeout(&self) -> Duration {
-        let timeouts = self.lanes.iter().map(Lane::timeout);
-        timeouts.max().unwrap_or_default()
-    }
-
-    /// Whether it can be followed.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
-    pub fn check(&self) -> Result<(), SpecError> {
-        let wrong = |what: &str, why: String| SpecError {
-            what: what.to_owned(),
-            why,
-        };
-        if self.lanes.is_empty() {
-            return Err(wrong("lanes", "has none: there is nothing to ask".into()));
-        }
-        positive(self.seconds, LONGEST).map_err(|why| wrong("seconds", why))?;
-        let mut names = BTreeSet::new();
-        for lane in &self.lanes {
-            if lane.name.is_empty() || !names.insert(&lane.name) {
-                let why = format!("is {:?}: lanes need names of their own", lane.name);
-                return Err(wrong("a lane's name", why));
-            }
-            lane.check().map_err(|(field, why)| {
-                let what = format!("{field} of the lane {:?}", lane.name);
-                SpecError { what, why }
-            })?;
-        }
-        Ok(())
-    }
-}
-
-impl Lane {
     fn check(&self) -> Result<(), (&'static str, String)> {
         positive(self.rate, HIGHEST_RATE).map_err(|why| ("rate", why))?;
         positive(self.timeout_seconds, LONGEST).map_err(|why| ("timeout_seconds", why))?;
@@ -210,6 +200,41 @@ impl Lane {
     }
 }
 
+impl Spec {
+    /// Returns how long requests may be in flight after the last one was due.
+    pub fn longest_timeout(&self) -> Duration {
+        let timeouts = self.lanes.iter().map(Lane::timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
+    /// Validates the specification.
+    ///
+    /// # Errors
+    /// The first invalid field.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let wrong = |what: &str, why: String| SpecError {
+            what: what.to_owned(),
+            why,
+        };
+        if self.lanes.is_empty() {
+            return Err(wrong("lanes", "has none: there is nothing to send".into()));
+        }
+        positive(self.seconds, LONGEST).map_err(|why| wrong("seconds", why))?;
+        let mut names = BTreeSet::new();
+        for lane in &self.lanes {
+            if lane.name.is_empty() || !names.insert(&lane.name) {
+                let why = format!("is {:?}: lanes need unique names", lane.name);
+                return Err(wrong("a lane's name", why));
+            }
+            lane.check().map_err(|(field, why)| {
+                let what = format!("{field} of the lane {:?}", lane.name);
+                SpecError { what, why }
+            })?;
+        }
+        Ok(())
+    }
+}
+
 fn positive(value: f64, highest: f64) -> Result<(), String> {
     match value > 0.0 && value <= highest {
         true => Ok(()),
@@ -217,55 +242,64 @@ fn positive(value: f64, highest: f64) -> Result<(), String> {
     }
 }
 
-/// A URL, taken apart.
-pub struct Parts {
-    /// `https`.
+/// The parts of a URL.
+pub struct UrlParts {
+    /// Whether the scheme is `https`.
     pub tls: bool,
-    /// As the `Host` header says it.
+    /// The value of the `Host` header.
     pub authority: String,
-    /// Without the port.
+    /// The host, without the port.
     pub host: String,
-    /// The scheme's own where the URL names none.
+    /// The port: the scheme's default if the URL has none.
     pub port: u16,
     /// Path and query.
     pub path: Uri,
 }
 
-impl Target {
-    /// Its URL, taken apart.
+impl ProbeTarget {
+    /// A target with only a URL.
+    pub fn of(url: impl Into<String>) -> ProbeTarget {
+        ProbeTarget {
+            url: url.into(),
+            connect: None,
+            authority: None,
+        }
+    }
+
+    /// Returns the parts of its URL.
     ///
     /// # Errors
-    /// What is wrong with the URL, in words.
-    pub fn parts(&self) -> Result<Parts, String> {
-        let not = |why: &str| format!("is {:?}: {why}", self.url);
-        let uri: Uri = self.url.parse().map_err(|_| not("that is no URL"))?;
+    /// The problem with the URL.
+    pub fn parts(&self) -> Result<UrlParts, String> {
+        let wrong = |why: &str| format!("is {:?}: {why}", self.url);
+        let uri: Uri = self.url.parse().map_err(|_| wrong("not a URL"))?;
         let tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(not("it must begin with http:// or https://")),
+            _ => return Err(wrong("it must begin with http:// or https://")),
         };
-        let authority = uri.authority().ok_or_else(|| not("it names no host"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
         if authority.as_str().contains('@') {
-            return Err(not("credentials do not belong into a URL"));
+            return Err(wrong("a URL must not contain credentials"));
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Parts {
+        Ok(UrlParts {
             tls,
             authority: authority.to_string(),
             host: uri.host().unwrap_or_default().to_owned(),
             port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            path: path.parse().map_err(|_| not("its path is none"))?,
+            path: path.parse().map_err(|_| wrong("its path is invalid"))?,
         })
     }
 
-    /// Host and port to connect to.
-    pub(crate) fn destination(&self, parts: &Parts) -> String {
+    /// Returns the host and port to connect to.
+    pub(crate) fn destination(&self, parts: &UrlParts) -> String {
         let from_url = || format!("{}:{}", parts.host, parts.port);
         self.connect.clone().unwrap_or_else(from_url)
     }
 }
 
-/// All certificates of a PEM text: at least one.
+/// Returns all certificates in a PEM text, at least one.
 pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match read {
@@ -280,7 +314,7 @@ mod tests {
     use super::*;
 
     fn spec(change: impl FnOnce(&mut Lane)) -> Spec {
-        let target = Target::of("http://127.0.0.1:1/quotes");
+        let target = ProbeTarget::of("http://127.0.0.1:1/quotes");
         let mut lane = Lane::new_connection(target, 10.0);
         change(&mut lane);
         Spec {
@@ -290,35 +324,29 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_named() {
-        let wrong: [(Spec, &str); 9] = [
-            (spec(|lane| lane.rate = 0.0), "rate"),
-            (spec(|lane| lane.rate = f64::NAN), "rate"),
-            (spec(|lane| lane.timeout_seconds = -1.0), "timeout_seconds"),
-            (spec(|lane| lane.max_in_flight = 0), "max_in_flight"),
-            (
-                spec(|lane| lane.target.url = "trii.co/x".into()),
-                "target.url",
-            ),
-            (
-                spec(|lane| lane.target.url = "ftp://trii.co/".into()),
-                "target.url",
-            ),
-            (
-                spec(|lane| lane.target.url = "http://a:b@trii.co/".into()),
-                "target.url",
-            ),
-            (
-                spec(|lane| lane.target.connect = Some("trii".into())),
-                "target.connect",
-            ),
-            (
-                spec(|lane| lane.target.authority = Some("none".into())),
-                "target.authority",
-            ),
+    fn the_invalid_field_is_named() {
+        type Change = fn(&mut Lane);
+        let wrong: [(&str, Change); 9] = [
+            ("rate", |lane| lane.rate = 0.0),
+            ("rate", |lane| lane.rate = f64::NAN),
+            ("timeout_seconds", |lane| lane.timeout_seconds = -1.0),
+            ("max_in_flight", |lane| lane.max_in_flight = 0),
+            ("target.url", |lane| lane.target.url = "trii.co/x".into()),
+            ("target.url", |lane| {
+                lane.target.url = "ftp://trii.co/".into()
+            }),
+            ("target.url", |lane| {
+                lane.target.url = "http://a:b@trii.co/".into()
+            }),
+            ("target.connect", |lane| {
+                lane.target.connect = Some("trii".into())
+            }),
+            ("target.authority", |lane| {
+                lane.target.authority = Some("none".into())
+            }),
         ];
-        for (spec, field) in wrong {
-            let error = spec.check().unwrap_err().to_string();
+        for (field, change) in wrong {
+            let error = spec(change).check().unwrap_err().to_string();
             let begin = format!("{field} of the lane \"new-connection\" ");
             assert!(error.starts_with(&begin), "{field}: {error}");
         }
@@ -326,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_need_to_be_told_apart_and_to_be() {
+    fn lanes_need_unique_names() {
         let mut twice = spec(|_| ());
         twice.lanes.push(twice.lanes[0].clone());
         assert!(twice.check().is_err());
@@ -335,24 +363,24 @@ mod tests {
     }
 
     #[test]
-    fn it_travels_as_json() {
-        let mut sent = spec(|lane| lane.connections = Connections::Pooled { at_least: 4 });
-        sent.lanes
-            .push(Lane::slow(Target::of("http://a/slow"), 0.5, 20.0));
-        let json = serde_json::to_string(&sent).unwrap();
-        assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), sent);
-        let odd = json.replace("\"rate\"", "\"rtae\"");
-        assert!(serde_json::from_str::<Spec>(&odd).is_err());
+    fn it_is_the_same_after_json_and_unknown_fields_are_refused() {
+        let mut spec = spec(|lane| lane.connections = Connections::Pooled { at_least: 4 });
+        let slow = Lane::slow(ProbeTarget::of("http://a/slow"), 0.5, 20.0);
+        spec.lanes.push(slow);
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
+        let unknown = json.replace("\"rate\"", "\"rtae\"");
+        assert!(serde_json::from_str::<Spec>(&unknown).is_err());
     }
 
     #[test]
     fn a_slow_lane_waits_longer_than_its_answers_take() {
-        let lane = Lane::slow(Target::of("http://a/slow?seconds=20"), 1.0, 20.0);
+        let lane = Lane::slow(ProbeTarget::of("http://a/slow?seconds=20"), 1.0, 20.0);
         assert!(lane.timeout() > Duration::from_secs(20));
     }
 
     #[test]
-    fn an_answer_is_good_as_the_lane_says() {
+    fn the_lane_determines_the_good_statuses() {
         let mut lane = spec(|_| ()).lanes.remove(0);
         assert!(lane.is_good(200) && lane.is_good(304));
         assert!(!lane.is_good(404) && !lane.is_good(503));

@@ -1,8 +1,9 @@
-//! The open-model engine, and the form in which every engine's results are kept.
+//! The open-model engine, and the form of every engine's results.
 //!
-//! It is a crate of its own because load is made by `cargo xtask` itself: it alone, and what it
-//! stands on, is compiled for speed in every profile.
+//! A separate crate and its dependencies are optimised in every profile, as `cargo xtask` itself
+//! generates load.
 
+pub mod names;
 pub mod open;
 pub mod raw_log;
 pub mod result;

@@ -1,15 +1,15 @@
 //! A run's raw log: every request, in 24 bytes.
 //!
-//! All numbers are little-endian. The file is, one after the other:
+//! All numbers are little-endian. The file consists of:
 //!
 //! | part | bytes | what |
 //! |---|---|---|
 //! | magic | 8 | `TRIILOAD` |
 //! | version | 2 | 1 |
 //! | begun | 8 | microseconds since the Unix epoch, signed |
-//! | names | 2 | how many follow |
-//! | each name | 2 + n | its length, and so many bytes of UTF-8 |
-//! | records | 24 each | in the order in which each worker's ended |
+//! | names | 2 | how many names follow |
+//! | each name | 2 + n | its length, and as many bytes of UTF-8 |
+//! | records | 24 each | of each worker in the order in which they ended |
 //! | trailer | 24 | see below |
 //!
 //! A record is:
@@ -17,19 +17,19 @@
 //! | field | bytes | what |
 //! |---|---|---|
 //! | intended | 8 | when it was due, in microseconds after `begun` |
-//! | lag | 4 | how much later it was set about, in microseconds |
+//! | lag | 4 | how much later it was started, in microseconds |
 //! | took | 4 | from then to its end, in microseconds |
 //! | received | 4 | bytes of the answer's body |
 //! | name | 2 | the number of its name, from 0 |
-//! | outcome | 2 | a status below 1000, or what became of it instead ([`Outcome`]); 0x8000 is added to a status that was no good answer |
+//! | outcome | 2 | a status below 1000, or another outcome ([`RawOutcome`]); 0x8000 is added to a status that is not good |
 //!
-//! What does not fit a field is the field's highest value. The trailer is told from a record by
-//! its first 8 bytes, which are all ones; then come the number of records (8), how many are
-//! missing because the disk did not keep up (4), and the CRC-32 (ISO 3309) of everything
-//! before (4). A file without it was not finished: it reads as truncated, never as whole.
+//! A value that does not fit its field is stored as the field's highest value. The first 8 bytes
+//! of the trailer are all ones, which no record has. Then follow the number of records (8), how
+//! many are missing because the disk did not keep up (4), and the CRC-32 (ISO 3309) of everything
+//! before (4). A file without a trailer was not finished, and reads as truncated.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -38,34 +38,34 @@ mod reader;
 mod record;
 mod writer;
 
-pub use reader::Reader;
-pub use record::{Outcome, Record};
-pub use writer::{Sink, Writer, Written};
+pub use reader::RawLogReader;
+pub use record::{RawOutcome, RawRecord};
+pub use writer::{RawLogSummary, RawLogWriter, Sink};
 
 const MAGIC: &[u8; 8] = b"TRIILOAD";
 const VERSION: u16 = 1;
 
-/// Of a record, and of the trailer, in bytes.
+/// The size of a record, and of the trailer, in bytes.
 pub const RECORD: usize = 24;
-/// What no record's intended time is.
+/// Marks the trailer: no record has this intended time.
 const ENDS: u64 = u64::MAX;
 
 /// A raw log that cannot be written or read.
 #[derive(Debug, Error, Diagnostic)]
 pub enum RawLogError {
-    /// The system's word: a disk that is full, a file that is not there.
+    /// The file cannot be written or read.
     #[error("cannot {verb} the raw log {}: {source}", path.display())]
     #[diagnostic(code(loadtests::raw_log::file), help("{}", help(source)))]
     File {
-        /// What was tried: `write`.
+        /// The operation, such as `write`.
         verb: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Not one of ours.
-    #[error("{} is no raw log of a load run", path.display())]
+    /// Not a raw log.
+    #[error("{} is not a raw log of a load run", path.display())]
     #[diagnostic(
         code(loadtests::raw_log::other),
         help("a raw log is written by a load run, beside its result")
@@ -74,7 +74,7 @@ pub enum RawLogError {
         /// The file.
         path: PathBuf,
     },
-    /// Of a version that this program does not know.
+    /// An unknown version.
     #[error("{} is a raw log of version {found}; this reads version {VERSION}", path.display())]
     #[diagnostic(
         code(loadtests::raw_log::version),
@@ -86,28 +86,28 @@ pub enum RawLogError {
         /// Its version.
         found: u16,
     },
-    /// Cut off.
+    /// It has no trailer.
     #[error("{} is truncated after {records} records: it has no trailer", path.display())]
     #[diagnostic(
         code(loadtests::raw_log::truncated),
-        help("its run was killed, or the disk was full; the records before are as they were")
+        help("its run was killed, or the disk was full; the records before are intact")
     )]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// Whole ones that are there.
+        /// The complete records.
         records: u64,
     },
-    /// Not what was written.
+    /// It was changed after it was written.
     #[error("{} is damaged: {why}", path.display())]
     #[diagnostic(
         code(loadtests::raw_log::damaged),
-        help("it was changed after it was written: nothing in it can be relied on")
+        help("it was changed after it was written: do not rely on anything in it")
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What shows it.
+        /// The first difference.
         why: String,
     },
 }
@@ -115,10 +115,15 @@ pub enum RawLogError {
 fn help(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room, or write it to another disk: 24 bytes a request"
+            "free space, or write it to another disk: it takes 24 bytes a request"
         }
-        _ => "is the folder there, and may this user write it?",
+        _ => "does the folder exist, and may this user write to it?",
     }
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RawLogError {
+    let path = path.to_owned();
+    move |source| RawLogError::File { verb, path, source }
 }
 
 #[cfg(test)]

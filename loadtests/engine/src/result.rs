@@ -1,7 +1,7 @@
-//! What one load run measured, in the one form that every engine's run is written in.
+//! The result of a load run, in the same form for every engine.
 //!
-//! Counts and distributions are kept by *block*, a fixed span of time, so that any sum of
-//! blocks (a run, a run without its warm-up, a resampled run) is exact.
+//! Counts and distributions are stored for each *block*, a fixed span of time. Any sum of blocks is
+//! exact: a run, a run without its warm-up, a resampled run.
 
 use std::collections::BTreeMap;
 use std::iter::Sum;
@@ -10,39 +10,36 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-mod counted;
 mod distribution;
+mod endpoint_counts;
 mod file;
-mod together;
+mod merge;
 
-use crate::open::OTHER;
-use crate::versions::Versions;
-pub use counted::Counted;
+use crate::names::OTHER;
 pub use distribution::{Distribution, count, growing};
-pub use file::Schema;
-pub use file::{Unread, Unwritten};
+pub use endpoint_counts::EndpointCounts;
+pub use file::{ReadError, Schema, WriteError};
 
-/// The form's number. A file of another one is refused, never guessed at.
+/// The version of the form. A file with another version is refused.
 pub const SCHEMA: u32 = 1;
 
-/// A run beyond two minutes has longer blocks than a second: its memory and its result do not
-/// grow with it.
+/// Longer runs have longer blocks: their memory and their results do not grow.
 const BLOCKS_AT_MOST: u64 = 120;
 
-/// How long a block is of a run that takes so long: whole seconds.
+/// Returns the length of a block in a run of this length, in whole seconds.
 pub fn block_of(takes: Duration) -> Duration {
     let seconds = takes.as_secs_f64().ceil() as u64;
     Duration::from_secs(seconds.div_ceil(BLOCKS_AT_MOST).max(1))
 }
 
-/// So many reasons of failures are kept apart; the rest goes by [`OTHER`]. Some hold the time
-/// of day (a certificate that has expired): each would be another one.
+/// The most reasons of failures; the rest is counted as [`OTHER`]. A reason that contains the
+/// time of day (an expired certificate) would be a new one each time.
 const REASONS_AT_MOST: usize = 100;
 
-/// How the failures begin that are wrong answers; the claim that does not hold follows.
+/// The prefix of failures by a wrong answer. The claim that does not hold follows.
 pub const CHECK: &str = "check: ";
 
-/// What one load run measured.
+/// The result of a load run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LoadResult {
@@ -50,33 +47,33 @@ pub struct LoadResult {
     pub schema: u32,
     /// The run's id.
     pub run: String,
-    /// What it was made by.
-    pub engine: Engine,
+    /// What generated the load.
+    pub engine: EngineKind,
     /// What results must share to be compared.
     pub fingerprint: Fingerprint,
     /// The first arrival's intended time.
     pub begun: Timestamp,
-    /// How long a block is, in milliseconds.
+    /// The length of a block, in milliseconds.
     pub block_millis: u64,
     /// How it ended.
     pub ended: Ended,
-    /// How the load generator itself fared.
+    /// Measurements of the load generator itself.
     pub generator: Generator,
-    /// By name: `GET /quotes`.
+    /// By name, such as `GET /quotes`.
     pub endpoints: BTreeMap<String, Endpoint>,
 }
 
 /// What generated the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Engine {
-    /// Arrivals at a stated rate, whatever the answers do.
+pub enum EngineKind {
+    /// Arrivals at a given rate, which does not depend on the server.
     Open,
-    /// Users who wait for their answers, by Goose.
+    /// Users who wait for their answers (Goose).
     Closed,
 }
 
-/// What results must share to be compared: numbers of different things are not.
+/// What results must have in common to be compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Fingerprint {
@@ -84,9 +81,9 @@ pub struct Fingerprint {
     pub target: String,
     /// The profile's name.
     pub profile: String,
-    /// What the profile says, in a canonical form: a profile that was edited is another one.
+    /// The profile's content in a canonical form: an edited profile is another one.
     pub plan: String,
-    /// The version that each service answered in.
+    /// The versions of each service that answered.
     pub versions: BTreeMap<String, String>,
     /// The generator's machine: processor, cores, memory.
     pub machine: String,
@@ -98,16 +95,16 @@ pub struct Fingerprint {
 pub enum Ended {
     /// As planned.
     Whole,
-    /// By a signal; what was in flight was given its deadline.
+    /// By a signal. Requests in flight had time to drain.
     Interrupted,
-    /// By a threshold that says so.
+    /// By a threshold.
     Aborted {
         /// The threshold, as it was written.
         threshold: String,
     },
 }
 
-/// How the load generator itself fared.
+/// Measurements of the load generator itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Generator {
@@ -115,10 +112,9 @@ pub struct Generator {
     pub cores_used: f64,
     /// How many cores it could use.
     pub cores: u32,
-    /// From an arrival's intended time to when it was set about, of all endpoints.
+    /// From an arrival's intended time to its start, of all endpoints.
     pub lag: Distribution,
-    /// Why the generator was the bottleneck, where it was: then the result says nothing of
-    /// the target.
+    /// Why the generator was the bottleneck, if so. The result then does not describe the target.
     pub bottleneck: Option<String>,
 }
 
@@ -126,13 +122,13 @@ pub struct Generator {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Endpoint {
-    /// By their number from the run's begin; one without arrivals is left out.
+    /// The blocks that have arrivals, by their number from the run's start.
     pub blocks: BTreeMap<u32, Block>,
-    /// From being sent to the end of the answer, of the whole run.
+    /// From a request's start to the end of its answer, of the whole run.
     pub service_time: Distribution,
-    /// How often each status was answered.
+    /// The number of answers with each status.
     pub statuses: BTreeMap<u16, u64>,
-    /// What went wrong, and how often: `connection refused`, `status 500`,
+    /// The number of failures by reason: `connection refused`, `status 500`,
     /// `check: a price that is a number`.
     pub failures: BTreeMap<String, u64>,
 }
@@ -141,23 +137,21 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Block {
-    /// Sent; each has ended, in an answer or not.
+    /// Requests that were sent and have ended.
     pub requests: u64,
-    /// Of those, the ones without a good answer.
+    /// Requests among them without a good answer.
     pub failed: u64,
-    /// Due, and not sent: the bound of requests in flight was reached.
+    /// Arrivals that were not sent, as too many requests were in flight.
     pub dropped: u64,
     /// Bytes of the answers' bodies.
     pub received: u64,
-    /// From the intended time to the end of the answer, failures among them.
+    /// From the intended time to the end of the answer, with failures.
     pub latency: Distribution,
 }
 
 impl Fingerprint {
-    /// The same, of a run in which these versions answered. Of a target that says none, they
-    /// are what they were.
-    pub fn answered_in(self, versions: Versions) -> Fingerprint {
-        let versions = versions.by_service();
+    /// Returns the same with the versions that answered, by service, if the target reports any.
+    pub fn answered_in(self, versions: BTreeMap<String, String>) -> Fingerprint {
         match versions.is_empty() {
             true => self,
             false => Fingerprint { versions, ..self },
@@ -166,21 +160,19 @@ impl Fingerprint {
 }
 
 impl Endpoint {
-    /// All blocks together.
+    /// Returns the sum of all blocks.
     pub fn whole(&self) -> Block {
         self.blocks.values().sum()
     }
 
-    /// How many answers came with a good status, and said what is not so.
+    /// Returns how many answers had a good status but a wrong body.
     pub fn wrong_answers(&self) -> u64 {
-        let wrong = self
-            .failures
-            .iter()
-            .filter(|(why, _)| why.starts_with(CHECK));
+        let failures = self.failures.iter();
+        let wrong = failures.filter(|(reason, _)| reason.starts_with(CHECK));
         wrong.map(|(_, count)| count).sum()
     }
 
-    /// Adds another one's counts: the same as if they had been counted here.
+    /// Adds another endpoint's counts, exactly.
     pub fn add(&mut self, other: &Endpoint) {
         for (number, block) in &other.blocks {
             self.blocks.entry(*number).or_default().add(block);
@@ -189,30 +181,30 @@ impl Endpoint {
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
-        for (why, count) in &other.failures {
-            self.failed(why, *count);
+        for (reason, count) in &other.failures {
+            self.failed(reason, *count);
         }
     }
 
     /// Counts failures for one reason.
-    pub fn failed(&mut self, why: &str, times: u64) {
-        if let Some(count) = self.failures.get_mut(why) {
+    pub fn failed(&mut self, reason: &str, times: u64) {
+        if let Some(count) = self.failures.get_mut(reason) {
             *count += times;
             return;
         }
         let fits = self.failures.len() < REASONS_AT_MOST;
-        let why = if fits { why } else { OTHER };
-        *self.failures.entry(why.to_owned()).or_default() += times;
+        let reason = if fits { reason } else { OTHER };
+        *self.failures.entry(reason.to_owned()).or_default() += times;
     }
 }
 
 impl Block {
-    /// Adds another one's counts.
+    /// Adds another block's counts.
     pub fn add(&mut self, other: &Block) {
         *self = [&*self, other].into_iter().sum();
     }
 
-    /// The share that failed, 0 to 1; none where nothing was sent.
+    /// Returns the share of failed requests, 0 to 1; none without requests.
     pub fn error_share(&self) -> Option<f64> {
         (self.requests > 0).then(|| self.failed as f64 / self.requests as f64)
     }
@@ -235,22 +227,22 @@ impl<'a> Sum<&'a Block> for Block {
 }
 
 impl LoadResult {
-    /// All endpoints together.
+    /// Returns the sum of all endpoints.
     pub fn whole(&self) -> Block {
         let endpoints = self.endpoints.values();
-        endpoints.flat_map(|it| it.blocks.values()).sum()
+        endpoints
+            .flat_map(|endpoint| endpoint.blocks.values())
+            .sum()
     }
 
-    /// How many blocks there are, from the run's begin to the last one with an arrival.
+    /// Returns the number of blocks from the run's start to the last one with an arrival.
     pub fn blocks(&self) -> u32 {
         let endpoints = self.endpoints.values();
-        let last = endpoints
-            .filter_map(|it| it.blocks.keys().next_back())
-            .max();
-        last.map_or(0, |last| last.saturating_add(1))
+        let numbers = endpoints.flat_map(|endpoint| endpoint.blocks.keys());
+        numbers.max().map_or(0, |last| last.saturating_add(1))
     }
 
-    /// From the first block to the last, in seconds.
+    /// Returns the time from the first block to the last, in seconds.
     pub fn seconds(&self) -> f64 {
         (u64::from(self.blocks()) * self.block_millis) as f64 / 1000.0
     }
@@ -263,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_beyond_the_cap_are_counted_together() {
+    fn reasons_beyond_the_limit_are_counted_together() {
         let expired = |at: u64| format!("TLS: the certificate has expired {at} s ago");
         let (mut one, mut other) = (Endpoint::default(), Endpoint::default());
         (0..1000).for_each(|at| one.failed(&expired(at), 1));
@@ -277,9 +269,8 @@ mod tests {
     }
 
     proptest! {
-        /// A result that was written is the one that is read, to the last bit.
         #[test]
-        fn a_number_is_read_as_it_was_written(cores_used in 0.0f64..64.0) {
+        fn a_number_is_read_back_exactly(cores_used in 0.0f64..64.0) {
             let generator = Generator {
                 cores_used,
                 cores: 64,

@@ -1,24 +1,23 @@
-//! A load run, whichever engine makes it.
+//! A load run of any engine.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::raw_log::{RawLogError, Written};
+use crate::raw_log::{RawLogError, RawLogSummary};
 use crate::result::{Fingerprint, LoadResult};
 
-/// What a run is part of.
+/// The inputs of a run, beside its plan.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
     /// The run's id.
     pub run: String,
-    /// What results must share to be compared; the versions are those that answer.
+    /// What results must have in common to be compared. The run sets the versions.
     pub fingerprint: Fingerprint,
-    /// When the first arrival is due, where that is agreed on with others; none is at once.
+    /// When the first arrival is due, if several generators share that time; if none, immediately.
     pub begin: Option<Timestamp>,
-    /// Cancelled, it ends the run: nothing is due any more at once, and what is in flight is
-    /// given some time to drain.
+    /// Stops the run: no more arrivals are due, and requests in flight have time to drain.
     pub stop: CancellationToken,
     /// Where to write the [raw log](crate::raw_log), if anywhere.
     pub raw_log: Option<PathBuf>,
@@ -26,10 +25,10 @@ pub struct Session {
 
 /// A run that has ended.
 #[derive(Debug)]
-pub struct Run {
-    /// What was measured.
+pub struct LoadRun {
+    /// The result.
     pub result: LoadResult,
-    /// How the raw log fared, where there is one. A disk that is full ends the log, and not
-    /// the run; the log has then no trailer, and reads as truncated.
-    pub raw_log: Option<Result<Written, RawLogError>>,
+    /// The raw log, if there is one. A full disk ends the log but not the run. The log then has no
+    /// trailer, and reads as truncated.
+    pub raw_log: Option<Result<RawLogSummary, RawLogError>>,
 }

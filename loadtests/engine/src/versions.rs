@@ -1,4 +1,4 @@
-//! Which versions answered, as each answer's headers say.
+//! The versions that answered, by the headers of each answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,17 @@ use hyper::header::HeaderName;
 static SERVICE: HeaderName = HeaderName::from_static("x-trii-service");
 static VERSION: HeaderName = HeaderName::from_static("x-trii-version");
 
-/// A target that says another version in each answer gets no more of this machine's memory
-/// than so many.
+/// The most versions. A target with a new version in each answer must not fill the memory.
 const AT_MOST: usize = 32;
-/// What is longer is no version, nor a service's name.
+/// The longest version, or name of a service, in bytes.
 const LONGEST: usize = 100;
 
-/// Which versions of which service answered: so many at most, the rest go by "others".
+/// The versions of each service that answered. Beyond a limit they are counted as "others".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions(BTreeSet<(String, String)>);
 
 impl Versions {
-    /// Notes who an answer says it is of (`x-trii-service`), and in which version
-    /// (`x-trii-version`).
+    /// Records the service (`x-trii-service`) and version (`x-trii-version`) of an answer.
     pub fn note(&mut self, headers: &HeaderMap) {
         let header = |name: &HeaderName| headers.get(name)?.to_str().ok();
         if let (Some(service), Some(version)) = (header(&SERVICE), header(&VERSION)) {
@@ -29,9 +27,9 @@ impl Versions {
     }
 
     fn answered(&mut self, service: &str, version: &str) {
-        // As good as always it is one of those that are there, and there are few.
+        // Almost every answer has a known version: it is not copied.
         let mut known = self.0.iter();
-        if known.any(|(of, it)| of == service && it == version) {
+        if known.any(|(name, value)| name == service && value == version) {
             return;
         }
         let fits = self.0.len() < AT_MOST && service.len().max(version.len()) <= LONGEST;
@@ -42,24 +40,24 @@ impl Versions {
         self.0.insert((service.to_owned(), version.to_owned()));
     }
 
-    /// Adds what another one noted.
+    /// Adds the versions of another one.
     pub fn add(&mut self, other: &Versions) {
         for (service, version) in &other.0 {
             self.answered(service, version);
         }
     }
 
-    /// By service: several, where a release was under way, with commas between.
+    /// Returns the versions of each service, separated by commas.
     pub fn by_service(self) -> BTreeMap<String, String> {
-        let mut told: BTreeMap<String, String> = BTreeMap::new();
+        let mut versions: BTreeMap<String, String> = BTreeMap::new();
         for (service, version) in self.0 {
-            let all = told.entry(service).or_default();
+            let all = versions.entry(service).or_default();
             if !all.is_empty() {
                 all.push_str(", ");
             }
             all.push_str(&version);
         }
-        told
+        versions
     }
 }
 
@@ -75,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_versions_that_answered_are_told_each_once() {
+    fn each_version_that_answered_is_listed_once() {
         let (mut one, mut other) = (Versions::default(), Versions::default());
         for version in ["v2.1.0", "v2.2.0", "v2.1.0"] {
             one.note(&answer("api-gateway", version));
@@ -84,21 +82,24 @@ mod tests {
         other.note(&answer("market-data-service", "v2.1.0"));
         other.note(&HeaderMap::new());
         one.add(&other);
-        let told = one.by_service();
-        assert_eq!(told["api-gateway"], "v2.1.0, v2.2.0");
-        assert_eq!(told["market-data-service"], "v2.1.0");
-        assert_eq!(told.len(), 2);
+        let versions = one.by_service();
+        assert_eq!(versions["api-gateway"], "v2.1.0, v2.2.0");
+        assert_eq!(versions["market-data-service"], "v2.1.0");
+        assert_eq!(versions.len(), 2);
     }
 
     #[test]
-    fn another_version_in_each_answer_is_a_few_and_others() {
+    fn versions_beyond_the_limit_are_counted_as_others() {
         let mut versions = Versions::default();
         versions.note(&answer("api-gateway", &"v".repeat(LONGEST + 1)));
         for number in 0..100_000 {
             versions.note(&answer("api-gateway", &format!("v{number}")));
         }
         assert_eq!(versions.0.len(), AT_MOST);
-        let told = versions.by_service();
-        assert_eq!(told.keys().collect::<Vec<_>>(), ["api-gateway", "others"]);
+        let versions = versions.by_service();
+        assert_eq!(
+            versions.keys().collect::<Vec<_>>(),
+            ["api-gateway", "others"]
+        );
     }
 }

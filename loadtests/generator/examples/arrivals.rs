@@ -1,13 +1,13 @@
-//! The open-model engine on whatever answers at a URL, by one worker, until SIGTERM: what
-//! `cargo xtask bench load` measures. Prints what it measured, as JSON.
+//! Runs the open-model engine with one worker against the server at a URL, until SIGTERM. Prints
+//! the result as JSON. `cargo xtask bench load` measures it.
 
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
-use load_engine::open::{Plan, Session, Stage, Template, run};
-use prober::Target;
+use load_engine::open::{LoadPlan, RateStage, Session, Template, run};
+use prober::ProbeTarget;
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: arrivals URL PER_SECOND SECONDS IN_FLIGHT";
@@ -19,8 +19,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err(USAGE.into());
     };
     let lasts = Duration::from_secs(seconds.parse()?);
-    let stage = Stage::constant(per_second.parse()?, lasts);
-    let mut plan = Plan::of(Target::of(url), vec![stage], vec![Template::get("/")]);
+    let stage = RateStage::constant(per_second.parse()?, lasts);
+    let mut plan = LoadPlan::of(ProbeTarget::of(url), vec![stage], vec![Template::get("/")]);
     plan.max_in_flight = in_flight.parse()?;
     let mut terminated = signal(SignalKind::terminate())?;
     let session = Session::default();

@@ -1,10 +1,10 @@
-//! What arrivals ask of the platform, and how several generators make them together.
+//! The load of an open profile, and how several generators send it together.
 //!
-//! Each of them has the whole [order](order::Order) and its own number: it sends every so
-//! many-eth arrival of the one schedule, all begin at the same moment, and what they measured
-//! adds up to what a single one would have. What each says of itself are [lines](said::Said).
+//! Each generator has the complete [order](order::LoadOrder) and its own number. All start at the
+//! same time, and each of n generators sends every n-th arrival of the schedule. Their results add
+//! up to that of a single generator. Each prints [messages](message::GeneratorMessage).
 
+pub mod message;
 pub mod money;
 pub mod order;
 pub mod quotes;
-pub mod said;

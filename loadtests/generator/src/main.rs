@@ -1,14 +1,14 @@
 //! One of several load generators, as a pod of an indexed Job.
 //!
-//! Its [order](load_generator::order::Order) (JSON) is in `LOAD_ORDER`, and which of the
-//! generators it is in `JOB_COMPLETION_INDEX`, as Kubernetes sets it
-//! (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode>). Once it
-//! says that it is ready it waits on standard input for a line with the moment (RFC 3339) at
-//! which the first arrival of all is due. SIGTERM ends the load; what is in flight drains, and
-//! the result is said all the same.
+//! Its [order](load_generator::order::LoadOrder) (JSON) is in `LOAD_ORDER`, and its number in
+//! `JOB_COMPLETION_INDEX`, which Kubernetes sets
+//! (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode>). It prints
+//! that it is ready, and waits on standard input for a line with the time (RFC 3339) at which the
+//! first arrival is due. SIGTERM stops the load: requests in flight drain, and the result is still
+//! printed.
 //!
-//! Exit code 0 is that it made the load, whatever was answered; 2 that the order is none; 1
-//! that it could not begin, or not be heard.
+//! Exit code 0: it generated the load, even if requests failed; 2: the order is invalid; 1: it
+//! could not start, or not print.
 
 use std::io::{self, BufRead, Write};
 use std::ops::ControlFlow;
@@ -19,22 +19,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 use load_engine::open;
 use load_engine::run::Session;
-use load_generator::order::Order;
-use load_generator::said::Said;
+use load_generator::message::GeneratorMessage;
+use load_generator::order::LoadOrder;
 use prober::{Lane, Spec};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// For network policies to let a pod through that has just started, in which its connections
-/// are refused. What is refused later is measured.
+/// The time for network policies to accept a new pod: until then its connections are refused.
+/// Connections that are refused later are measured.
 const REACHABLE: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let (order, number) = match ordered() {
-        Ok(ordered) => ordered,
+    let (order, number) = match read_order() {
+        Ok(order) => order,
         Err(why) => return failed(2, &why),
     };
     match generate(&order, number).await {
@@ -44,16 +44,16 @@ async fn main() -> ExitCode {
 }
 
 fn failed(code: u8, why: &str) -> ExitCode {
-    // Nothing is to be done about a log that takes no more.
+    // An error of standard error cannot be reported.
     let _ = writeln!(io::stderr(), "load-generator: {why}");
     ExitCode::from(code)
 }
 
-fn ordered() -> Result<(Order, usize), String> {
-    let given = |name: &str| std::env::var(name).map_err(|error| format!("{name}: {error}"));
-    let order = serde_json::from_str(&given("LOAD_ORDER")?);
-    let order: Order = order.map_err(|error| format!("LOAD_ORDER is no order: {error}"))?;
-    let number = given("JOB_COMPLETION_INDEX")?;
+fn read_order() -> Result<(LoadOrder, usize), String> {
+    let variable = |name: &str| std::env::var(name).map_err(|error| format!("{name}: {error}"));
+    let order = serde_json::from_str(&variable("LOAD_ORDER")?);
+    let order: LoadOrder = order.map_err(|error| format!("LOAD_ORDER is invalid: {error}"))?;
+    let number = variable("JOB_COMPLETION_INDEX")?;
     match number.parse() {
         Ok(number) if number < order.generators => Ok((order, number)),
         _ => Err(format!(
@@ -63,15 +63,19 @@ fn ordered() -> Result<(Order, usize), String> {
     }
 }
 
-async fn generate(order: &Order, number: usize) -> Result<(), String> {
-    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+async fn generate(order: &LoadOrder, number: usize) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let stop = CancellationToken::new();
-    let _ends_with_this = AbortOnDropHandle::new(tokio::spawn(stopped(terminate, stop.clone())));
-    reached(order).await?;
-    say(&Said::Ready).map_err(unheard)?;
+    let at_signal = stop.clone();
+    let _stopping = AbortOnDropHandle::new(tokio::spawn(async move {
+        terminate.recv().await;
+        at_signal.cancel();
+    }));
+    reach_target(order).await?;
+    write(&GeneratorMessage::Ready).map_err(not_written)?;
     let begin = tokio::select! {
-        told = told() => told?,
-        () = stop.cancelled() => return Err("ended before it was told to begin".into()),
+        begin = read_begin() => begin?,
+        () = stop.cancelled() => return Err("ended before it got a time to begin".into()),
     };
     let session = Session {
         begin: Some(begin),
@@ -79,58 +83,53 @@ async fn generate(order: &Order, number: usize) -> Result<(), String> {
         ..Session::default()
     };
     let plan = order.plan(number);
-    let run = open::run(&plan, session, |now| {
-        let said = say(&Said::Progress {
-            elapsed: now.elapsed,
-            endpoints: now.endpoints.clone(),
+    let run = open::run(&plan, session, |progress| {
+        let written = write(&GeneratorMessage::Progress {
+            elapsed: progress.elapsed,
+            endpoints: progress.endpoints.clone(),
         });
-        // Nobody would hear the result either.
-        if said.is_err() {
+        // The result cannot be printed either.
+        if written.is_err() {
             stop.cancel();
         }
         ControlFlow::Continue(())
     });
     let run = run.await.map_err(|error| error.to_string())?;
-    say(&Said::Ended(Box::new(run.result))).map_err(unheard)
+    write(&GeneratorMessage::Ended(Box::new(run.result))).map_err(not_written)
 }
 
-async fn stopped(mut terminate: Signal, stop: CancellationToken) {
-    terminate.recv().await;
-    stop.cancel();
-}
-
-async fn reached(order: &Order) -> Result<(), String> {
+async fn reach_target(order: &LoadOrder) -> Result<(), String> {
     let spec = Spec {
         lanes: vec![Lane::new_connection(order.target.clone(), 1.0)],
         seconds: 1.0,
     };
-    let reached = prober::reachable(&spec, REACHABLE).await;
-    reached.map_err(|error| error.to_string())
+    let reachable = prober::reachable(&spec, REACHABLE).await;
+    reachable.map_err(|error| error.to_string())
 }
 
-/// When to begin. A thread of its own waits for that line: the process may end without it.
-async fn told() -> Result<Timestamp, String> {
-    let (line, told) = oneshot::channel();
+/// Reads the time to begin. A separate thread waits for the line: the process can exit without it.
+async fn read_begin() -> Result<Timestamp, String> {
+    let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
-        let mut read = String::new();
-        let read = io::stdin().lock().read_line(&mut read).map(|_| read);
-        // Nobody waits for it any more where the load was ended.
-        let _ = line.send(read);
+        let mut line = String::new();
+        let line = io::stdin().lock().read_line(&mut line).map(|_| line);
+        // Sending fails if the load has ended.
+        let _ = sender.send(line);
     });
-    let line = told.await.map_err(|error| error.to_string())?;
+    let line = receiver.await.map_err(|error| error.to_string())?;
     let line = line.map_err(|error| format!("standard input: {error}"))?;
     let line = line.trim();
     line.parse()
-        .map_err(|error| format!("{line:?} on standard input says not when to begin: {error}"))
+        .map_err(|error| format!("{line:?} on standard input is not a time to begin: {error}"))
 }
 
-fn say(said: &Said) -> io::Result<()> {
+fn write(message: &GeneratorMessage) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let line = serde_json::to_string(said).map_err(io::Error::other)?;
+    let line = serde_json::to_string(message).map_err(io::Error::other)?;
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-fn unheard(error: io::Error) -> String {
+fn not_written(error: io::Error) -> String {
     format!("standard output: {error}")
 }

@@ -1,16 +1,16 @@
-//! Sums of money, as answers have them.
+//! Sums of money in JSON.
 
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-/// A sum of money: exact, and so a string in JSON.
+/// Parses a sum of money. It is a string in JSON, as it must be exact.
 pub fn money(json: &Value) -> Option<Decimal> {
     Decimal::from_str(json.as_str()?).ok()
 }
 
-/// A price: money, and more than none.
+/// Parses a price: a sum above 0.
 pub fn price(json: &Value) -> Option<Decimal> {
     money(json).filter(|price| *price > Decimal::ZERO)
 }
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_price_is_a_decimal_above_nothing() {
+    fn a_price_is_a_decimal_above_0() {
         assert_eq!(price(&json!("118.80")), Some(Decimal::new(11_880, 2)));
         for wrong in [
             json!("0"),

@@ -1,45 +1,44 @@
-//! What several generators are to do together.
+//! The load that several generators send together.
 
 use std::time::Duration;
 
-use load_engine::open::{Part, Plan, Stage};
-use prober::Target;
+use load_engine::open::{GeneratorShare, LoadPlan, RateStage};
+use prober::ProbeTarget;
 use serde::{Deserialize, Serialize};
 
 use crate::quotes;
 
-/// A load of quotes. Holds no secret.
+/// A load of quotes. It has no secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Order {
-    /// Where the platform's quotes are.
-    pub target: Target,
-    /// How much when, of all generators together.
-    pub stages: Vec<Stage>,
-    /// From when a request was due to the last byte of its answer.
+pub struct LoadOrder {
+    /// The platform's quotes.
+    pub target: ProbeTarget,
+    /// The rate over time, of all generators together.
+    pub stages: Vec<RateStage>,
+    /// From when a request was due to the last byte of its response.
     pub timeout: Duration,
-    /// What an interrupted run gives those in flight, at most.
+    /// How long an interrupted run waits for the requests in flight, at most.
     pub drain: Duration,
-    /// An arrival that is due while its generator has its share of so many in flight is
-    /// dropped, and counted.
+    /// The most requests in flight, of all generators together. Further arrivals are dropped.
     pub max_in_flight: usize,
-    /// How many generators there are.
+    /// The number of generators.
     pub generators: usize,
 }
 
-impl Order {
-    /// What generator `number`, from 0, does of it.
-    pub fn plan(&self, number: usize) -> Plan {
-        let part = Part {
+impl LoadOrder {
+    /// Returns the plan of generator `number`, from 0.
+    pub fn plan(&self, number: usize) -> LoadPlan {
+        let part = GeneratorShare {
             number,
             of: self.generators,
         };
-        Plan {
+        LoadPlan {
             timeout: self.timeout,
             drain: self.drain,
             max_in_flight: part.share(self.max_in_flight),
             part,
-            ..Plan::of(
+            ..LoadPlan::of(
                 self.target.clone(),
                 self.stages.clone(),
                 quotes::templates(),
@@ -56,12 +55,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bound_is_divided_to_the_last_one(
+        fn the_bound_is_divided_equally(
             max_in_flight in 0usize..10_000, generators in 1usize..50
         ) {
-            let order = Order {
-                target: Target::of("http://quotes.test"),
-                stages: vec![Stage::constant(10.0, Duration::from_secs(1))],
+            let order = LoadOrder {
+                target: ProbeTarget::of("http://quotes.test"),
+                stages: vec![RateStage::constant(10.0, Duration::from_secs(1))],
                 timeout: Duration::from_secs(1),
                 drain: Duration::from_secs(1),
                 max_in_flight,

@@ -1,18 +1,16 @@
-//! What arrivals of an open profile ask: quotes, as anybody may.
+//! The requests of an open profile: quotes, which need no token.
 
 use std::sync::Arc;
 
-use hyper::body::Bytes;
-use hyper::{HeaderMap, Method};
-use load_engine::open::{Check, Template};
+use load_engine::open::{BodyCheck, Template};
 use serde_json::Value;
 
 use crate::money::price;
 
-/// What the platform is seeded with.
+/// The seeded symbols of the platform.
 const SYMBOLS: [&str; 4] = ["ECOPETROL", "ISA", "GEB", "CIBEST"];
 
-/// Reads of quotes: all, one, its past.
+/// Returns the requests for all quotes, for one, and for its history.
 pub fn templates() -> Vec<Template> {
     let one = |path: &dyn Fn(&str) -> String| SYMBOLS.map(path).to_vec();
     vec![
@@ -43,25 +41,22 @@ fn template(
     paths: Vec<String>,
     holds: impl Fn(&Value) -> bool + Send + Sync + 'static,
 ) -> Template {
-    let reads = move |body: &[u8]| serde_json::from_slice(body).is_ok_and(|answer| holds(&answer));
+    let check = move |body: &[u8]| serde_json::from_slice(body).is_ok_and(|answer| holds(&answer));
     Template {
         name: name.to_owned(),
         weight,
-        method: Method::GET,
         paths,
-        headers: HeaderMap::new(),
-        body: Bytes::new(),
-        good: Vec::new(),
-        check: Some(Check {
+        check: Some(BodyCheck {
             claim: "prices that are numbers above 0".to_owned(),
-            holds: Arc::new(reads),
+            holds: Arc::new(check),
         }),
+        ..Template::get(name)
     }
 }
 
 fn is_list_of_quotes(answer: &Value) -> bool {
     let quotes = answer.as_array().filter(|quotes| !quotes.is_empty());
-    quotes.is_some_and(|quotes| quotes.iter().all(|it| price(&it["price"]).is_some()))
+    quotes.is_some_and(|quotes| quotes.iter().all(|quote| price(&quote["price"]).is_some()))
 }
 
 #[cfg(test)]
@@ -71,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_prices_are_good_answers() {
+    fn an_answer_without_prices_is_wrong() {
         assert!(is_list_of_quotes(&json!([{"price": "1.50"}])));
         for wrong in [
             json!([]),

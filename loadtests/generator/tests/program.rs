@@ -1,8 +1,8 @@
-//! The program, as pods of an indexed Job run it.
+//! Runs the program as pods of an indexed Job do.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use jiff::Timestamp;
-use load_engine::open::Stage;
+use load_engine::open::RateStage;
 use load_engine::result::{Ended, LoadResult};
-use load_generator::order::Order;
-use load_generator::said::Said;
+use load_generator::message::GeneratorMessage;
+use load_generator::order::LoadOrder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prober::Target;
+use prober::ProbeTarget;
 use tokio_util::task::AbortOnDropHandle;
 
 const QUOTES: &str = r#"[{"symbol": "ISA", "price": "118.80"}]"#;
 const QUOTE: &str = r#"{"symbol": "ISA", "price": "118.80"}"#;
 
-/// A platform that has quotes, and counts who asks.
+/// A platform with quotes that counts requests.
 struct Platform {
     address: SocketAddr,
-    asked: Arc<AtomicU64>,
+    requests: Arc<AtomicU64>,
     _serving: AbortOnDropHandle<()>,
 }
 
 impl Platform {
     async fn start() -> Platform {
-        let asked = Arc::new(AtomicU64::new(0));
+        let requests = Arc::new(AtomicU64::new(0));
         let counted = |body: &'static str| {
-            get(async move |State(asked): State<Arc<AtomicU64>>| {
-                asked.fetch_add(1, Relaxed);
+            get(async move |State(requests): State<Arc<AtomicU64>>| {
+                requests.fetch_add(1, Relaxed);
                 body
             })
         };
@@ -46,21 +46,21 @@ impl Platform {
             .route("/market-data/quotes", counted(QUOTES))
             .route("/market-data/quotes/{symbol}", counted(QUOTE))
             .route("/market-data/quotes/{symbol}/history", counted(QUOTES))
-            .with_state(asked.clone());
+            .with_state(requests.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         Platform {
             address: listener.local_addr().unwrap(),
-            asked,
+            requests,
             _serving: AbortOnDropHandle::new(tokio::spawn(async move {
                 axum::serve(listener, routes).await.unwrap();
             })),
         }
     }
 
-    fn order(&self, seconds: u64, generators: usize) -> Order {
-        Order {
-            target: Target::of(format!("http://{}/market-data", self.address)),
-            stages: vec![Stage::constant(100.0, Duration::from_secs(seconds))],
+    fn order(&self, seconds: u64, generators: usize) -> LoadOrder {
+        LoadOrder {
+            target: ProbeTarget::of(format!("http://{}/market-data", self.address)),
+            stages: vec![RateStage::constant(100.0, Duration::from_secs(seconds))],
             timeout: Duration::from_secs(60),
             drain: Duration::from_secs(60),
             max_in_flight: 500,
@@ -69,7 +69,7 @@ impl Platform {
     }
 }
 
-/// One of the generators. It is killed where a test does not hear it to its end.
+/// A running generator. It is killed when it is dropped.
 struct Generator {
     child: Child,
     stdin: ChildStdin,
@@ -96,7 +96,7 @@ fn program(order: &str, number: &str) -> Child {
 }
 
 impl Generator {
-    fn start(order: &Order, number: usize) -> Generator {
+    fn start(order: &LoadOrder, number: usize) -> Generator {
         let order = serde_json::to_string(order).unwrap();
         let mut child = program(&order, &number.to_string());
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -107,18 +107,18 @@ impl Generator {
         }
     }
 
-    fn says(&mut self) -> Said {
-        let line = self.lines.next().expect("it says more").unwrap();
+    fn next_message(&mut self) -> GeneratorMessage {
+        let line = self.lines.next().expect("a further line").unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
-    fn is_told(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
     }
 
     fn result(&mut self) -> LoadResult {
         loop {
-            if let Said::Ended(result) = self.says() {
+            if let GeneratorMessage::Ended(result) = self.next_message() {
                 return *result;
             }
         }
@@ -128,25 +128,28 @@ impl Generator {
         self.child.wait().unwrap().code()
     }
 
-    fn complaint(&mut self) -> String {
-        let mut said = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut said).unwrap();
-        said
+    fn stderr(&mut self) -> String {
+        let stderr = self.child.stderr.take().unwrap();
+        std::io::read_to_string(stderr).unwrap()
+    }
+
+    fn terminate(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn together_they_make_every_arrival_once() {
+async fn several_generators_send_every_arrival_once() {
     let platform = Platform::start().await;
     let order = platform.order(1, 3);
     let mut generators = [0, 1, 2].map(|number| Generator::start(&order, number));
     for generator in &mut generators {
-        assert_eq!(generator.says(), Said::Ready);
+        assert_eq!(generator.next_message(), GeneratorMessage::Ready);
     }
     let begin = Timestamp::now() + Duration::from_millis(300);
     for generator in &mut generators {
-        generator.is_told(&begin.to_string());
+        generator.send(&begin.to_string());
     }
     let results = generators.each_mut().map(|generator| {
         let result = generator.result();
@@ -158,17 +161,16 @@ async fn together_they_make_every_arrival_once() {
         assert_eq!(result.whole().requests, expected, "generator {number}");
         assert_eq!(result.begun, begin);
     }
-    let whole = LoadResult::together(results).unwrap();
+    let whole = LoadResult::merge(results).unwrap();
     assert_eq!(whole.ended, Ended::Whole);
     let all = whole.whole();
     assert_eq!((all.requests, all.failed, all.dropped), (100, 0, 0));
     assert_eq!(all.latency.count(), 100);
-    assert_eq!(platform.asked.load(Relaxed), 100);
+    assert_eq!(platform.requests.load(Relaxed), 100);
 }
 
-/// The arrivals of one are those of several, name by name.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_they_ask_is_what_one_would() {
+async fn several_generators_send_the_same_requests_as_one() {
     let platform = Platform::start().await;
     let mut names = Vec::new();
     for count in [1, 4] {
@@ -176,11 +178,11 @@ async fn what_they_ask_is_what_one_would() {
         let results: Vec<LoadResult> = (0..count)
             .map(|number| {
                 let mut generator = Generator::start(&order, number);
-                generator.is_told(&Timestamp::now().to_string());
+                generator.send(&Timestamp::now().to_string());
                 generator.result()
             })
             .collect();
-        let whole = LoadResult::together(results).unwrap();
+        let whole = LoadResult::merge(results).unwrap();
         let by_name = whole.endpoints.iter();
         let by_name = by_name.map(|(name, endpoint)| (name.clone(), endpoint.whole().requests));
         names.push(by_name.collect::<Vec<_>>());
@@ -189,15 +191,17 @@ async fn what_they_ask_is_what_one_would() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sigterm_ends_it_and_the_result_is_said_all_the_same() {
+async fn a_sigterm_stops_it_and_the_result_is_printed() {
     let platform = Platform::start().await;
     let mut generator = Generator::start(&platform.order(600, 1), 0);
-    generator.is_told(&Timestamp::now().to_string());
-    assert_eq!(generator.says(), Said::Ready);
-    let told = generator.says();
-    assert!(matches!(told, Said::Progress { .. }), "{told:?}");
-    let pid = Pid::from_raw(i32::try_from(generator.child.id()).unwrap());
-    kill(pid, Signal::SIGTERM).unwrap();
+    generator.send(&Timestamp::now().to_string());
+    assert_eq!(generator.next_message(), GeneratorMessage::Ready);
+    let second = generator.next_message();
+    assert!(
+        matches!(second, GeneratorMessage::Progress { .. }),
+        "{second:?}"
+    );
+    generator.terminate();
     let result = generator.result();
     assert_eq!(result.ended, Ended::Interrupted);
     assert!(result.whole().requests > 0);
@@ -205,34 +209,36 @@ async fn a_sigterm_ends_it_and_the_result_is_said_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn called_off_before_its_begin_it_ends_without_a_result() {
+async fn a_run_cancelled_before_its_start_has_no_result() {
     let platform = Platform::start().await;
     let mut generator = Generator::start(&platform.order(1, 1), 0);
-    assert_eq!(generator.says(), Said::Ready);
-    let pid = Pid::from_raw(i32::try_from(generator.child.id()).unwrap());
-    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(generator.next_message(), GeneratorMessage::Ready);
+    generator.terminate();
     assert_eq!(generator.code(), Some(1));
-    let said = generator.complaint();
-    assert!(said.contains("ended before it was told to begin"), "{said}");
-    assert_eq!(platform.asked.load(Relaxed), 0);
+    let message = generator.stderr();
+    assert!(
+        message.contains("ended before it got a time to begin"),
+        "{message}"
+    );
+    assert_eq!(platform.requests.load(Relaxed), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_on_standard_input_is_quoted() {
+async fn an_invalid_line_on_standard_input_is_quoted() {
     let platform = Platform::start().await;
     for (line, quoted) in [("soon", "\"soon\""), ("", "\"\"")] {
         let mut generator = Generator::start(&platform.order(1, 1), 0);
-        generator.is_told(line);
+        generator.send(line);
         assert_eq!(generator.code(), Some(1));
-        let said = generator.complaint();
-        assert!(said.contains(quoted), "{said}");
+        let message = generator.stderr();
+        assert!(message.contains(quoted), "{message}");
     }
 }
 
 #[test]
-fn an_order_that_is_none_is_exit_code_2() {
-    let order = Order {
-        target: Target::of("http://127.0.0.1:1"),
+fn an_invalid_order_is_exit_code_2() {
+    let order = LoadOrder {
+        target: ProbeTarget::of("http://127.0.0.1:1"),
         stages: Vec::new(),
         timeout: Duration::from_secs(1),
         drain: Duration::from_secs(1),
@@ -240,14 +246,14 @@ fn an_order_that_is_none_is_exit_code_2() {
         generators: 2,
     };
     let order = serde_json::to_string(&order).unwrap();
-    for (order, number, said) in [
-        ("{}", "0", "LOAD_ORDER is no order: missing field `target`"),
+    for (order, number, message) in [
+        ("{}", "0", "LOAD_ORDER is invalid: missing field `target`"),
         (&order, "2", "with 2 generators it is a number below that"),
         (&order, "first", "JOB_COMPLETION_INDEX is \"first\""),
     ] {
         let output = program(order, number).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{order} {number}");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains(said), "{stderr}");
+        assert!(stderr.contains(message), "{stderr}");
     }
 }

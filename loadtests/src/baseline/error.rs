@@ -1,58 +1,58 @@
-//! Why a baseline cannot be used.
+//! Errors of baselines.
 
 use std::path::{Path, PathBuf};
 
-use harness::exit::ExitCode;
+use base::exit::ExitCode;
 use miette::Diagnostic;
 use thiserror::Error;
 
 /// A baseline cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum BaselineError {
-    /// Nothing was stored under that name.
+    /// There is no such baseline.
     #[error("there is no baseline {}", path.display())]
     #[diagnostic(help(
-        "check the name against the files beside it, or store runs of the version that is known to be good: at least {} are needed",
+        "check the name, or store runs of the version that is known to be good: at least {} are needed",
         crate::regression::FEWEST_RUNS
     ))]
     Missing {
-        /// Where it would be.
+        /// The expected path.
         path: PathBuf,
     },
-    /// The file ends too early.
-    #[error("the baseline {} is cut off: it ends within a value", path.display())]
+    /// The file is truncated.
+    #[error("the baseline {} is truncated: it ends within a value", path.display())]
     #[diagnostic(help(
-        "take it back from version control (`git checkout -- {}`), or delete it and store runs anew",
+        "restore it from version control (`git checkout -- {}`), or delete it and store new runs",
         path.display()
     ))]
     CutOff {
         /// The file.
         path: PathBuf,
     },
-    /// The file is something else.
-    #[error("{} is no baseline: {why}", path.display())]
+    /// The file is not a baseline.
+    #[error("{} is not a baseline: {why}", path.display())]
     #[diagnostic(help(
-        "a baseline is {{\"schema\": {}, \"runs\": [..]}}; check the path, or take the file back from version control",
+        "a baseline is {{\"schema\": {}, \"runs\": [..]}}; check the path, or restore the file from version control",
         super::SCHEMA
     ))]
     NotOne {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
     /// Another version of this program wrote it.
-    #[error("the baseline {} is of schema {found}, and schema {known} is understood", path.display())]
+    #[error("the baseline {} has schema {found}; this version reads schema {known}", path.display())]
     #[diagnostic(help("{}", other_schema(path, *found, *known)))]
     OtherSchema {
         /// The file.
         path: PathBuf,
         /// Its schema, or that of a run in it.
         found: u32,
-        /// The one that is understood.
+        /// The schema that this version reads.
         known: u32,
     },
-    /// A run that nothing can be held against, or not with those stored.
+    /// The run cannot be compared with others, or not with the stored ones.
     #[error("run {run} cannot be added to the baseline {}: {why}", path.display())]
     #[diagnostic(help(
         "a baseline holds whole runs of one target, profile, plan and machine: repeat the run, or store it under another name"
@@ -62,20 +62,20 @@ pub enum BaselineError {
         run: String,
         /// The file.
         path: PathBuf,
-        /// What is in the way.
+        /// The cause.
         why: String,
     },
     /// A file cannot be used.
     #[error("cannot {what} {}: {source}", path.display())]
     #[diagnostic(help(
-        "free space or make the folder writable (`df -h` and `ls -ld` on it tell); where another process holds the lock, wait for it"
+        "free space or make the folder writable (see `df -h` and `ls -ld`); if another process holds the lock, wait for it"
     ))]
     File {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -83,8 +83,8 @@ pub enum BaselineError {
 fn other_schema(path: &Path, found: u32, known: u32) -> String {
     match found < known {
         true => format!(
-            "its runs were measured in an older form that cannot be compared: delete {} and \
-             store runs of the version that is known to be good anew",
+            "its runs have an older form that cannot be compared: delete {} and store new runs of \
+             the version that is known to be good",
             path.display()
         ),
         false => "a newer version of this program wrote it: update your checkout".into(),
@@ -92,8 +92,7 @@ fn other_schema(path: &Path, found: u32, known: u32) -> String {
 }
 
 impl BaselineError {
-    /// What a command ends with: what is no baseline is bad input; a run that fits none is no
-    /// evidence.
+    /// Returns the exit code: an invalid baseline is bad usage; an unfit run is no evidence.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             BaselineError::Missing { .. }

@@ -1,27 +1,25 @@
-//! The cores that this process may use, and what keeps a program on one of them.
+//! The cores that this process may use, and how to pin a program to one of them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::process::bound::{BoundChild, Program, Reach};
-use harness::subprocess;
-use harness::tools::on_path;
+use base::process;
+use base::process::{BoundChild, Program, Reach};
+use machine::tools::on_path;
 use nix::sys::signal::Signal;
 
 use super::error::BenchError;
 
-const PIN: Duration = Duration::from_secs(5);
+const PIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A core for the server and one for the load generator.
 #[derive(Clone, Debug)]
 pub struct Cores {
-    /// The server's.
     pub server: Core,
-    /// The generator's.
     pub generator: Core,
 }
 
-/// A core, and what keeps a program on it (taskset(1)).
+/// A core, and the program that pins others to it (taskset(1)).
 #[derive(Clone, Debug)]
 pub struct Core {
     taskset: PathBuf,
@@ -29,7 +27,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// What the command line of `program` begins with to have it there.
+    /// The start of a command line that runs `program` there.
     pub fn command(&self, program: &Path) -> Vec<String> {
         vec![
             self.taskset.display().to_string(),
@@ -39,10 +37,7 @@ impl Core {
         ]
     }
 
-    /// Starts `program` there, as `name`. `taskset` becomes it: the process is the same.
-    ///
-    /// # Errors
-    /// When it cannot be started.
+    /// Starts `program` there, as `name`, in the process of `taskset`.
     pub fn start(
         &self,
         name: &str,
@@ -53,17 +48,16 @@ impl Core {
     ) -> Result<BoundChild, BenchError> {
         let command = self.command(program);
         let words = command[1..].iter().map(String::as_str);
+        let arguments = words.chain(arguments.iter().copied());
         let variables = environment.iter();
         let program = Program {
             name: name.into(),
             path: self.taskset.clone(),
-            arguments: words
-                .chain(arguments.iter().copied())
-                .map(Into::into)
-                .collect(),
+            arguments: arguments.map(Into::into).collect(),
             environment: variables
                 .map(|(key, value)| ((*key).into(), (*value).into()))
                 .collect(),
+            directory: None,
             user: None,
             log: log.to_owned(),
             stop_signal: Signal::SIGTERM,
@@ -74,10 +68,7 @@ impl Core {
         Ok(program.start()?)
     }
 
-    /// Puts every thread of a process there.
-    ///
-    /// # Errors
-    /// When it is gone.
+    /// Pins every thread of a process to it. Fails if the process has exited.
     pub async fn pin(&self, process: u32) -> Result<(), BenchError> {
         let argv = [
             self.taskset.display().to_string(),
@@ -87,18 +78,16 @@ impl Core {
             self.number.to_string(),
             process.to_string(),
         ];
-        Ok(subprocess::run(&argv, PIN, &|_| ()).await?)
+        Ok(process::run(&argv, PIN_TIMEOUT, &|_| ()).await?)
     }
 }
 
 impl Cores {
-    /// The first two this process may use; which those are, a container may have decided.
-    ///
-    /// # Errors
-    /// [`BenchError::NoTaskset`] and [`BenchError::TooFewCores`].
+    /// Returns the first two cores that this process may use, as a container may limit them. Fails
+    /// with [`BenchError::NoTaskset`] or [`BenchError::TooFewCores`].
     pub fn choose() -> Result<Cores, BenchError> {
         let taskset = on_path("taskset").ok_or(BenchError::NoTaskset)?;
-        // proc_pid_status(5). Where there is no such file there is no taskset either.
+        // proc_pid_status(5). A system without this file has no taskset either.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         match allowed(&status).as_slice() {
             [server, generator, ..] => {

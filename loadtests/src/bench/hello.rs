@@ -1,34 +1,31 @@
-//! The least an axum server does, on a core of its own.
+//! A minimal axum server, on its own core.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::process::bound::{BoundChild, describe};
-use harness::wait::{self, Observation};
+use base::process::{BoundChild, describe};
+use base::wait::{self, Observation};
 use serde_json::Value;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
+use super::cargo_build::{self, RELEASE};
 use super::cores::Core;
 use super::error::BenchError;
-use super::release::{self, RELEASE};
 
-const LISTENS: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
-/// A server that can be loaded.
-pub struct Server {
-    /// What to ask.
+pub struct ServerUnderLoad {
+    /// The URL for requests.
     pub url: String,
-    /// Its process.
     pub process: u32,
 }
 
-impl Server {
-    /// Which part of a core it uses while `work` is done, from 0 to 1.
-    ///
-    /// # Errors
-    /// When it is gone.
+impl ServerUnderLoad {
+    /// Returns the result of `work`, and the share of a core that the server used meanwhile, from 0
+    /// to 1. Fails if the server has exited.
     pub async fn busy_during<T>(
         &self,
         work: impl Future<Output = T>,
@@ -36,18 +33,18 @@ impl Server {
         let used = || {
             cpu_time(self.process).ok_or_else(|| BenchError::Load {
                 url: self.url.clone(),
-                reason: "the server is gone".into(),
+                reason: "the server has ended".into(),
             })
         };
-        let (before, begun) = (used()?, Instant::now());
+        let (before, started) = (used()?, Instant::now());
         let done = work.await;
-        let elapsed = begun.elapsed();
+        let elapsed = started.elapsed();
         let used = used()?.saturating_sub(before);
         Ok((done, used.as_secs_f64() / elapsed.as_secs_f64()))
     }
 }
 
-/// What a process has used of all cores together since it started.
+/// Returns the CPU time of a process on all cores since it started.
 fn cpu_time(process: u32) -> Option<Duration> {
     let id = sysinfo::Pid::from_u32(process);
     let mut system = System::new().ok()?;
@@ -57,39 +54,44 @@ fn cpu_time(process: u32) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
-/// Has cargo build it as the platform is released, and returns the binary.
+/// Builds it with the platform's release profile, and returns the binary.
 pub async fn build(workspace: &Path) -> Result<PathBuf, BenchError> {
     let hello = ["--package=platform", "--example=hello"];
-    release::build(workspace, RELEASE, &hello, "hello").await
+    cargo_build::build(workspace, RELEASE, &hello, "hello").await
 }
 
-/// Starts it on `core`.
 pub async fn start(
     core: &Core,
     program: &Path,
     folder: &Path,
-) -> Result<(BoundChild, Server), BenchError> {
-    std::fs::create_dir_all(folder).map_err(BenchError::file("make", folder))?;
+) -> Result<(BoundChild, ServerUnderLoad), BenchError> {
+    std::fs::create_dir_all(folder).map_err(BenchError::file("create", folder))?;
     let log = folder.join("hello.log");
     let environment = [("LISTEN_ADDRESS", "127.0.0.1:0"), ("WORKER_THREADS", "1")];
     let mut hello = core.start("hello", program, &[], &environment, &log)?;
-    let address = wait::until("hello listens", LISTENS, LOOK_EVERY, async || {
-        let said = std::fs::read_to_string(&log).unwrap_or_default();
-        match (said.lines().find_map(listening), hello.has_ended()) {
+    let address = wait::until("hello listens", START_TIMEOUT, POLL_EVERY, async || {
+        let output = std::fs::read_to_string(&log).unwrap_or_default();
+        match (output.lines().find_map(listening), hello.has_ended()) {
             (Some(address), _) => Observation::Ready(address),
-            (None, Some(status)) => Observation::Hopeless(format!(
-                "it ended with {}; it said: {said}",
+            (None, Some(status)) => Observation::Failed(format!(
+                "it ended with {}; its output: {output}",
                 describe(status)
             )),
-            (None, None) => Observation::NotYet(format!("it said: {said}")),
+            (None, None) => Observation::NotYet(format!("its output: {output}")),
         }
     });
     let url = format!("http://{}/", address.await?);
     let process = hello.pid();
-    Ok((hello, Server { url, process }))
+    Ok((hello, ServerUnderLoad { url, process }))
 }
 
-/// The server's own word on where it listens.
+/// Stops the server, which `start` returned with `program`.
+pub async fn stop(mut server: BoundChild, program: &Path) -> Result<(), BenchError> {
+    let stopped = server.stop(STOP_TIMEOUT).await;
+    stopped.map(drop).map_err(BenchError::file("stop", program))
+}
+
+/// Returns the address in the server's line `listening`.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     if line["message"] != "listening" {
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_is_taken_at_its_word() {
+    fn the_address_is_read_from_the_servers_line() {
         let line = r#"{"message":"listening","address":"127.0.0.1:4711"}"#;
         assert_eq!(listening(line), "127.0.0.1:4711".parse().ok());
         let other = r#"{"message":"ready","address":"127.0.0.1:1"}"#;
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_works_uses_time_and_one_that_is_not_there_none() {
+    fn a_running_process_uses_cpu_time_and_one_that_does_not_exist_has_none() {
         let own = std::process::id();
         let before = cpu_time(own).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! How long the kind target takes, side by side with the same cluster, release and backing
-//! services typed by hand, and how fast an image gets into its nodes.
+//! How long the kind target takes, compared with the same cluster, release and backing services
+//! made by hand, and how fast an image is loaded into its nodes.
 
 mod by_hand;
 mod loading;
@@ -7,18 +7,18 @@ mod loading;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use harness::config::{Config, KindTarget, Target};
-use harness::duration::human;
-use harness::engine::Engine;
-use harness::preflight;
-use harness::tools::own_or_on_path;
+use base::duration::human;
+use environments::config::{Config, KindTarget, Target};
+use environments::preflight;
+use machine::engine::Engine;
+use machine::tools::own_or_on_path;
 
 use super::error::BenchError;
 use super::results::Measured;
-use super::scratch::{Course, Scratch};
-use super::series::{Collected, Series, Unit};
-use super::threshold::{Bound, Threshold};
-use super::{Figure, Plan, Progress};
+use super::scratch::Scratch;
+use super::series::{Series, SeriesCollector, Unit};
+use super::stated_figure::{Bound, StatedFigure};
+use super::{BenchPlan, Figure, Progress};
 use by_hand::{ByHand, CREATE, HELM};
 use loading::Loading;
 
@@ -38,17 +38,16 @@ const LOAD_SHARE: &str = "images load, as a share of kind load";
 const LOAD_AGAIN: &str = "the same image again: images load";
 const KIND_LOAD_AGAIN: &str = "the same image again: kind load";
 
-const STATED: [Threshold; 6] = [
-    Threshold::of_median(SHARE, Bound::AtMost(1.3)),
-    Threshold::of_median(E2E, Bound::Below(75_000.0)),
-    Threshold::of_median(E2E_AGAIN, Bound::Below(25_000.0)),
-    Threshold::of_median(UP_AGAIN, Bound::Below(2_000.0)),
-    Threshold::of_median(LOAD_SHARE, Bound::Below(1.0)),
-    Threshold::of_median(LOAD_AGAIN, Bound::Below(500.0)),
+const STATED: [StatedFigure; 6] = [
+    StatedFigure::of_median(SHARE, Bound::AtMost(1.3)),
+    StatedFigure::of_median(E2E, Bound::Below(75_000.0)),
+    StatedFigure::of_median(E2E_AGAIN, Bound::Below(25_000.0)),
+    StatedFigure::of_median(UP_AGAIN, Bound::Below(2_000.0)),
+    StatedFigure::of_median(LOAD_SHARE, Bound::Below(1.0)),
+    StatedFigure::of_median(LOAD_AGAIN, Bound::Below(500.0)),
 ];
 
-/// What the measurement needs of this machine, found.
-pub struct Bench {
+pub struct KindBench {
     pub(super) engine: Engine,
     kind: PathBuf,
     helm: PathBuf,
@@ -56,12 +55,9 @@ pub struct Bench {
     target: KindTarget,
 }
 
-impl Bench {
-    /// Looks whether this machine has what is needed.
-    ///
-    /// # Errors
-    /// What is missing, in words.
-    pub async fn prepare(plan: &Plan) -> Result<Bench, String> {
+impl KindBench {
+    /// Checks that this machine has what is needed, or returns what is missing.
+    pub async fn prepare(plan: &BenchPlan) -> Result<KindBench, String> {
         let config = Config::read(&plan.config).map_err(|error| error.to_string())?;
         let target = match config.targets.get(TARGET) {
             Some(Target::Kind(target)) => target.clone(),
@@ -77,7 +73,7 @@ impl Bench {
         let tool = |name| {
             own_or_on_path(&tools_dir, name).ok_or_else(|| format!("{name} is not installed"))
         };
-        Ok(Bench {
+        Ok(KindBench {
             engine: engine.ok_or("no container engine answers")?,
             kind: tool("kind")?,
             helm: tool("helm")?,
@@ -86,32 +82,32 @@ impl Bench {
         })
     }
 
-    /// Runs `e2e` and the same by hand in turn, as often as planned; then `up` and `e2e` of
-    /// what is up, and images into its node.
+    /// Runs `e2e` and the same by hand in turn, in every round; then `up` and `e2e` of a running
+    /// environment, and loads images into its node.
     pub async fn measure(
         &self,
-        plan: &Plan,
+        plan: &BenchPlan,
         scratch: &Scratch,
         progress: Progress<'_>,
     ) -> Result<Measured, BenchError> {
         self.tidy().await?;
-        progress("kind: round 0, not counted, has what images are missing: minutes, if any are");
+        progress("kind: round 0, not counted, gets missing images: minutes, if there are any");
         scratch.rehearse("up", TARGET, &plan.config).await?;
-        scratch.take_down().await?;
-        let mut collected = Collected::default();
-        self.cold_rounds(plan, scratch, progress, &mut collected)
+        scratch.tear_down().await?;
+        let mut collector = SeriesCollector::default();
+        self.cold_rounds(plan, scratch, progress, &mut collector)
             .await?;
-        self.warm_rounds(plan, scratch, progress, &mut collected)
+        self.warm_rounds(plan, scratch, progress, &mut collector)
             .await?;
-        Ok(judge(collected.into_series(), Vec::new()))
+        Ok(evaluate(collector.into_series(), Vec::new()))
     }
 
     async fn cold_rounds(
         &self,
-        plan: &Plan,
+        plan: &BenchPlan,
         scratch: &Scratch,
         progress: Progress<'_>,
-        into: &mut Collected,
+        into: &mut SeriesCollector,
     ) -> Result<(), BenchError> {
         for round in 1..=plan.rounds {
             let e2e = scratch.rehearse("e2e", TARGET, &plan.config).await?;
@@ -122,7 +118,7 @@ impl Bench {
                 human(e2e.millis as u64),
                 human(by_hand.iter().map(|step| step.millis).sum::<f64>() as u64),
             ));
-            collect_e2e("e2e", &e2e, into);
+            e2e.collect("e2e", into);
             collect_by_hand(e2e.millis, &by_hand, into);
         }
         Ok(())
@@ -130,10 +126,10 @@ impl Bench {
 
     async fn warm_rounds(
         &self,
-        plan: &Plan,
+        plan: &BenchPlan,
         scratch: &Scratch,
         progress: Progress<'_>,
-        into: &mut Collected,
+        into: &mut SeriesCollector,
     ) -> Result<(), BenchError> {
         scratch.rehearse("up", TARGET, &plan.config).await?;
         let cluster = scratch.environment()?.cluster;
@@ -143,7 +139,7 @@ impl Bench {
             let up = scratch.command("up", TARGET, &plan.config).await?;
             let e2e = scratch.rehearse("e2e", TARGET, &plan.config).await?;
             into.add(UP_AGAIN, Unit::Milliseconds, up.millis);
-            collect_e2e("e2e, of what is up", &e2e, into);
+            e2e.collect("e2e, of what is up", into);
             let loaded = loading.round(round).await?;
             progress(&format!(
                 "kind: round {round} of {}, of what is up: up {}, e2e {}, an image {}",
@@ -154,34 +150,31 @@ impl Bench {
             ));
             collect_loaded(&loaded, into);
         }
-        scratch.take_down().await
+        scratch.tear_down().await
     }
 
-    /// Removes the images that were made to be loaded.
+    /// Removes the images that were built for the measurement.
     pub async fn tidy(&self) -> Result<(), BenchError> {
         loading::remove_images(self).await
     }
 
-    /// A command, told of the engine.
+    /// A command with the engine's environment variables.
     pub(super) fn command(&self, words: &[&str]) -> Vec<String> {
         let engine = self.engine.export_env().into_iter();
         let engine = engine.map(|(name, value)| format!("{name}={value}"));
         let words = words.iter().map(|word| (*word).to_owned());
-        ["env".to_owned()]
-            .into_iter()
-            .chain(engine)
-            .chain(words)
-            .collect()
+        let env = std::iter::once("env".to_owned());
+        env.chain(engine).chain(words).collect()
     }
 }
 
-/// One step by hand, and how long it took.
-struct Step {
+/// A step by hand, and how long it took.
+struct TimedStep {
     what: &'static str,
     millis: f64,
 }
 
-/// How long it took to bring an image to the node, milliseconds.
+/// How long it took to load an image into the node, in milliseconds.
 struct Loaded {
     ours: f64,
     ours_again: f64,
@@ -189,24 +182,15 @@ struct Loaded {
     kinds_again: f64,
 }
 
-/// The longest that any single command by hand may take: kind and helm are told less.
-const LONGEST_COMMAND: Duration = Duration::from_secs(10 * 60);
+/// The timeout of a single command by hand, a last resort: kind and helm have shorter ones.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-fn collect_e2e(name: &str, e2e: &Course, into: &mut Collected) {
-    for stage in &e2e.report.stages {
-        let series = format!("{name}: {}", stage.stage);
-        into.add(&series, Unit::Milliseconds, stage.millis as f64);
-    }
-    let whole = format!("{name}: the whole command");
-    into.add(&whole, Unit::Milliseconds, e2e.millis);
-}
-
-fn collect_by_hand(e2e: f64, steps: &[Step], into: &mut Collected) {
+fn collect_by_hand(e2e: f64, steps: &[TimedStep], into: &mut SeriesCollector) {
     for step in steps {
         let name = format!("by hand: {}", step.what);
         into.add(&name, Unit::Milliseconds, step.millis);
     }
-    let sum = |counts: fn(&&Step) -> bool| -> f64 {
+    let sum = |counts: fn(&&TimedStep) -> bool| -> f64 {
         steps.iter().filter(counts).map(|step| step.millis).sum()
     };
     let bare = sum(|step| [CREATE, HELM].contains(&step.what));
@@ -217,7 +201,7 @@ fn collect_by_hand(e2e: f64, steps: &[Step], into: &mut Collected) {
     into.add(SHARE_OF_ALL, Unit::Ratio, e2e / all);
 }
 
-fn collect_loaded(loaded: &Loaded, into: &mut Collected) {
+fn collect_loaded(loaded: &Loaded, into: &mut SeriesCollector) {
     into.add(LOAD, Unit::Milliseconds, loaded.ours);
     into.add(KIND_LOAD, Unit::Milliseconds, loaded.kinds);
     into.add(LOAD_SHARE, Unit::Ratio, loaded.ours / loaded.kinds);
@@ -225,74 +209,66 @@ fn collect_loaded(loaded: &Loaded, into: &mut Collected) {
     into.add(KIND_LOAD_AGAIN, Unit::Milliseconds, loaded.kinds_again);
 }
 
-/// The figure where this machine cannot have it, because of `why`: every stated one counts
-/// as not measured.
+/// The figure if it cannot be measured here because of `why`: every stated figure counts as not
+/// measured.
 pub fn not_measured(why: &str) -> Measured {
-    let unit = |threshold: &Threshold| match threshold.bound {
-        Bound::AtMost(_) => Unit::Ratio,
-        _ if threshold.series == LOAD_SHARE => Unit::Ratio,
-        _ => Unit::Milliseconds,
-    };
-    let series = STATED
-        .iter()
-        .map(|stated| Series::new(stated.series, unit(stated), Vec::new()));
-    judge(
-        series.collect(),
-        vec![format!("the kind target was not measured: {why}")],
-    )
+    let series = STATED.map(|stated| {
+        let unit = match stated.series {
+            SHARE | LOAD_SHARE => Unit::Ratio,
+            _ => Unit::Milliseconds,
+        };
+        Series::new(stated.series, unit, Vec::new())
+    });
+    let note = format!("the kind target was not measured: {why}");
+    evaluate(series.into(), vec![note])
 }
 
-fn judge(series: Vec<Series>, notes: Vec<String>) -> Measured {
-    let verdicts = Threshold::judge_all(&STATED, &series);
-    Measured {
-        figure: Figure::Kind,
-        about: "kind: from no cluster to a rehearsed release and back, beside the same by hand"
-            .into(),
-        series,
-        notes,
-        verdicts,
-    }
+fn evaluate(series: Vec<Series>, notes: Vec<String>) -> Measured {
+    let about =
+        "kind: from no cluster to a rehearsed release and back, compared with the same by hand";
+    Measured::new(Figure::Kind, about, &STATED, series, notes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Outcome;
+    use crate::bench::FigureOutcome;
 
-    fn steps() -> Vec<Step> {
+    fn steps() -> Vec<TimedStep> {
         let steps = [(CREATE, 20_000.0), ("apply", 1_000.0), (HELM, 20_000.0)];
-        let steps = steps.into_iter();
-        steps.map(|(what, millis)| Step { what, millis }).collect()
+        steps
+            .map(|(what, millis)| TimedStep { what, millis })
+            .into()
     }
 
-    fn collected() -> Collected {
-        let mut collected = Collected::default();
-        collected.add(E2E, Unit::Milliseconds, 52_000.0);
-        collect_by_hand(52_000.0, &steps(), &mut collected);
-        collected.add(UP_AGAIN, Unit::Milliseconds, 400.0);
-        collected.add(E2E_AGAIN, Unit::Milliseconds, 9_000.0);
+    fn collector() -> SeriesCollector {
+        let mut collector = SeriesCollector::default();
+        collector.add(E2E, Unit::Milliseconds, 52_000.0);
+        collect_by_hand(52_000.0, &steps(), &mut collector);
+        collector.add(UP_AGAIN, Unit::Milliseconds, 400.0);
+        collector.add(E2E_AGAIN, Unit::Milliseconds, 9_000.0);
         let loaded = Loaded {
             ours: 900.0,
             ours_again: 100.0,
             kinds: 1_800.0,
             kinds_again: 300.0,
         };
-        collect_loaded(&loaded, &mut collected);
-        collected
+        collect_loaded(&loaded, &mut collector);
+        collector
     }
 
     #[test]
-    fn every_stated_figure_is_judged() {
-        let measured = judge(collected().into_series(), Vec::new());
+    fn every_stated_figure_is_evaluated() {
+        let measured = evaluate(collector().into_series(), Vec::new());
         assert_eq!(measured.verdicts.len(), STATED.len());
         for verdict in &measured.verdicts {
-            assert_eq!(verdict.outcome, Outcome::Held, "{verdict}");
+            assert_eq!(verdict.outcome, FigureOutcome::Held, "{verdict}");
         }
     }
 
     #[test]
-    fn the_two_bare_steps_are_what_the_whole_is_held_against() {
-        let series = collected().into_series();
+    fn e2e_is_compared_with_the_two_bare_steps() {
+        let series = collector().into_series();
         let value = |name| series.iter().find(|one| one.name == name).unwrap().values[0];
         assert_eq!(value(BARE), 40_000.0);
         assert_eq!(value(BY_HAND), 41_000.0);
@@ -300,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn where_it_cannot_be_measured_nothing_is_said_to_hold() {
+    fn without_a_measurement_no_stated_figure_holds() {
         let measured = not_measured("no container engine answers");
         assert_eq!(measured.verdicts.len(), STATED.len());
         for verdict in &measured.verdicts {
-            assert_eq!(verdict.outcome, Outcome::NotMeasured, "{verdict}");
+            assert_eq!(verdict.outcome, FigureOutcome::NotMeasured, "{verdict}");
         }
         insta::assert_snapshot!(measured.notes.join("\n"), @"the kind target was not measured: no container engine answers");
     }

@@ -1,17 +1,17 @@
-//! The harness's own memory: the most that a command and its supervisor held.
+//! The harness's own memory: the peak of a command and its supervisor.
 //!
-//! Linux alone: the kernel keeps each process's high-water mark as `VmHWM` in
-//! `/proc/<pid>/status` (proc_pid_status(5)). Elsewhere nothing is measured.
+//! Only on Linux, where the kernel keeps each process's peak as `VmHWM` in `/proc/<pid>/status`
+//! (proc_pid_status(5)).
 
 use std::time::Duration;
 
-use harness::environment::EnvironmentFolder;
+use environments::environment::EnvironmentFolder;
 
-/// The mark only rises, so the last look is the highest; what a process grows in its very
-/// last milliseconds is missed.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The peak never falls, so that the last read is the highest; growth in a process's last
+/// milliseconds is missed.
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
-/// Follows a command and the supervisor of the environment it stands up.
+/// Follows a command and the supervisor of the environment that it starts.
 pub struct Peak {
     command: u32,
     folder: EnvironmentFolder,
@@ -21,7 +21,7 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Of the command that runs as process `command` and stands up what is in `folder`.
+    /// `command` is the process id of the command, which starts the environment in `folder`.
     pub fn of(command: u32, folder: EnvironmentFolder) -> Self {
         Peak {
             command,
@@ -32,54 +32,52 @@ impl Peak {
         }
     }
 
-    /// Looks again and again until `done` is.
+    /// Reads the peaks again and again until `done` ends.
     pub async fn during<T>(&mut self, done: impl Future<Output = T>) -> T {
         let mut done = std::pin::pin!(done);
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut ticks = tokio::time::interval(POLL_EVERY);
         loop {
             tokio::select! {
                 value = &mut done => return value,
-                _ = ticks.tick() => self.look(),
+                _ = ticks.tick() => self.read(),
             }
         }
     }
 
-    /// The two peaks together, MiB: at least what both held at once. `None` unless both
-    /// were seen.
+    /// The sum of both peaks, in MiB: at least what both held at once. `None` unless both were
+    /// read.
     pub fn mebibytes(&self) -> Option<f64> {
         let kib = self.command_kib? + self.supervisor_kib?;
         Some(kib as f64 / 1024.0)
     }
 
-    fn look(&mut self) {
+    fn read(&mut self) {
         self.command_kib = high_water_kib(self.command).or(self.command_kib);
         if self.supervisor.is_none() {
-            // Who took the name last may be the supervisor of the round before.
+            // The last holder of the name may be the supervisor of the previous round.
             let holder = self.folder.holder();
             let alive = holder.filter(|holder| holder.supervisor.is_alive());
             self.supervisor = alive.map(|holder| holder.supervisor.pid);
         }
-        let seen = self.supervisor.and_then(high_water_kib);
-        self.supervisor_kib = seen.or(self.supervisor_kib);
+        let supervisor_kib = self.supervisor.and_then(high_water_kib);
+        self.supervisor_kib = supervisor_kib.or(self.supervisor_kib);
     }
 }
 
-/// What the process `pid` holds now, MiB; `None` where that cannot be told.
+/// The memory of the process `pid` now, in MiB; `None` if it cannot be read.
 pub fn resident_mebibytes(pid: u32) -> Option<f64> {
     let kib = of_process(pid, "VmRSS:")?;
     Some(kib as f64 / 1024.0)
 }
 
-/// The most that the process `pid` held so far, KiB; `None` where that cannot be told.
+/// The peak of the process `pid` so far, in KiB; `None` if it cannot be read.
 pub(super) fn high_water_kib(pid: u32) -> Option<u64> {
     of_process(pid, "VmHWM:")
 }
 
 fn of_process(pid: u32, label: &str) -> Option<u64> {
-    labelled(
-        &std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
-        label,
-    )
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    labelled(&status, label)
 }
 
 /// `VmHWM:    41388 kB`, where kB means KiB. A process that has ended has no such line.
@@ -98,10 +96,8 @@ mod tests {
             "Name:\txtask\nVmPeak:\t  812345 kB\nVmHWM:\t   41388 kB\nVmRSS:\t   40012 kB\n";
         assert_eq!(labelled(status, "VmHWM:"), Some(41_388));
         assert_eq!(labelled(status, "VmRSS:"), Some(40_012));
-        assert_eq!(
-            labelled("Name:\txtask\nState:\tZ (zombie)\n", "VmHWM:"),
-            None
-        );
+        let zombie = "Name:\txtask\nState:\tZ (zombie)\n";
+        assert_eq!(labelled(zombie, "VmHWM:"), None);
     }
 
     #[cfg(target_os = "linux")]

@@ -1,70 +1,82 @@
-//! The benchmark's own harness home, and the real command line run in it.
+//! The benchmark's harness home, in which it runs the real command line.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harness::bring_up::last_lines;
-use harness::down;
-use harness::engine::Engine;
-use harness::environment::{Environment, EnvironmentFolder, EnvironmentName};
-use harness::file_lock;
-use harness::home::Home;
-use harness::ledger::{Ledger, Resource};
-use harness::process::bound::describe;
-use harness::report::Report;
-use harness::sweep;
-use harness::tiers::path_with;
+use base::file_lock;
+use base::home::Home;
+use base::ledger::{Ledger, Resource};
+use base::process::describe;
+use environments::bring_up::last_lines;
+use environments::down;
+use environments::environment::{Environment, EnvironmentFolder, EnvironmentName};
+use environments::sweep;
+use machine::engine::Engine;
+use machine::tools::path_with;
+use report::Report;
 use tokio::process::{Child, Command};
 
 use super::error::BenchError;
 use super::memory::Peak;
-use super::{Plan, folder};
+use super::series::{SeriesCollector, Unit, millis_since};
+use super::{BenchPlan, folder};
 
-/// The target that is measured, but for the figures of a cluster.
+/// The target of all figures except those of a cluster.
 pub const TARGET: &str = "local";
 const NAME: &str = "bench";
 
-/// Only a last resort: the command has a deadline of its own for all it waits for, the
-/// longest of them for the first build of all images.
-const LONGEST_ROUND: Duration = Duration::from_secs(75 * 60);
+/// The timeout of a command, a last resort: the command has shorter ones, the longest for the first
+/// build of all images.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(75 * 60);
 
-/// Where the benchmarks of `home` stand their environments up. `down --all` looks there.
+/// The home in which the benchmarks of `home` start their environments. `down --all` covers it.
 pub fn scratch_home(home: &Home) -> Home {
     Home::new(folder(home).join("scratch"))
 }
 
-/// The benchmark's home, for one benchmark at a time.
+/// The benchmark's home. Only one benchmark can use it at a time.
 pub struct Scratch {
     home: Home,
-    /// The tools of the home that is benchmarked: this one has none.
+    /// The tools of the user's home, as this home has none.
     tools_dir: PathBuf,
     name: EnvironmentName,
     _lock: File,
 }
 
-/// One command, run to its end.
-pub struct Ran {
-    /// From its start to its end, milliseconds.
+pub struct MeasuredCommand {
+    /// From its start to its end, in milliseconds.
     pub millis: f64,
-    /// The most that it and its supervisor held, MiB; `None` where that cannot be told.
+    /// The peak memory of it and its supervisor, in MiB; `None` if unknown.
     memory: Option<f64>,
 }
 
-/// One command that leaves a report, run to its end.
-pub struct Course {
-    /// From its start to its end, milliseconds.
+/// A command that has ended with a report.
+pub struct MeasuredRun {
+    /// From its start to its end, in milliseconds.
     pub millis: f64,
-    /// What it reported.
     pub report: Report,
-    /// The most that it and its supervisor held, MiB; `None` where that cannot be told.
+    /// The peak memory of it and its supervisor, in MiB; `None` if unknown.
     pub memory: Option<f64>,
 }
 
+impl MeasuredRun {
+    /// Adds the time of each stage and of the whole command to series that start with `name`.
+    pub fn collect(&self, name: &str, into: &mut SeriesCollector) {
+        for stage in &self.report.stages {
+            let series = format!("{name}: {}", stage.stage);
+            into.add(&series, Unit::Milliseconds, stage.millis as f64);
+        }
+        let whole = format!("{name}: the whole command");
+        into.add(&whole, Unit::Milliseconds, self.millis);
+    }
+}
+
 impl Scratch {
-    /// Takes it for this process.
-    pub fn take(plan: &Plan) -> Result<Scratch, BenchError> {
+    /// Locks the home for this process.
+    pub fn take(plan: &BenchPlan) -> Result<Scratch, BenchError> {
         let folder = folder(&plan.home);
         let lock = file_lock::try_lock(&folder.join("lock"))?;
         Ok(Scratch {
@@ -75,59 +87,60 @@ impl Scratch {
         })
     }
 
-    /// Its folder.
     pub fn root(&self) -> PathBuf {
         self.home.root().to_owned()
     }
 
-    /// Runs `cargo xtask <verb>` here, which is `up` or `e2e`, and reads its report.
+    /// Runs `cargo xtask <verb>` here (`up` or `e2e`), and reads its report.
     pub async fn rehearse(
         &self,
         verb: &'static str,
         target: &str,
         config: &Path,
-    ) -> Result<Course, BenchError> {
+    ) -> Result<MeasuredRun, BenchError> {
         let before = self.runs();
-        let Ran { millis, memory } = self.command(verb, target, config).await?;
-        Ok(Course {
+        let MeasuredCommand { millis, memory } = self.command(verb, target, config).await?;
+        Ok(MeasuredRun {
             millis,
             report: self.report(verb, &before)?,
             memory,
         })
     }
 
-    /// Runs `cargo xtask <verb>` here, by this very executable.
+    /// Runs `cargo xtask <verb>` here, with this executable.
     pub async fn command(
         &self,
         verb: &'static str,
         target: &str,
         config: &Path,
-    ) -> Result<Ran, BenchError> {
+    ) -> Result<MeasuredCommand, BenchError> {
         let words = [&[verb], scenarios_of(verb), &["--target", target]].concat();
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut child = self.start(&words, config)?;
         let folder = EnvironmentFolder::of(&self.home, &self.name);
         let mut memory = Peak::of(child.id().unwrap_or_default(), folder);
-        let ended = memory.during(tokio::time::timeout(LONGEST_ROUND, child.wait()));
+        let ended = memory.during(tokio::time::timeout(ROUND_TIMEOUT, child.wait()));
         let how = match ended.await {
             Ok(Ok(status)) if status.success() => None,
             Ok(Ok(status)) => Some(describe(status)),
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no result within {LONGEST_ROUND:?}")),
+            Err(_) => Some(format!("no result within {ROUND_TIMEOUT:?}")),
         };
-        let millis = begun.elapsed().as_secs_f64() * 1000.0;
+        let millis = millis_since(started);
         match how {
-            Some(how) => Err(self.did_not_hold(verb, how)),
-            None => Ok(Ran {
+            Some(how) => Err(self.failed(verb, how)),
+            None => Ok(MeasuredCommand {
                 millis,
                 memory: memory.mebibytes(),
             }),
         }
     }
 
-    /// Starts `cargo xtask` with these words, by this very executable.
+    /// Starts `cargo xtask` with these arguments, with this executable.
     pub fn start(&self, words: &[&str], config: &Path) -> Result<Child, BenchError> {
-        let console = self.console()?;
+        let (root, console) = (self.home.root(), self.console_path());
+        std::fs::create_dir_all(root).map_err(BenchError::file("create", root))?;
+        let console = File::create(&console).map_err(BenchError::file("write", &console))?;
         let own = std::env::current_exe().map_err(BenchError::file("find", Path::new("xtask")))?;
         Command::new(&own)
             .args(words)
@@ -140,8 +153,8 @@ impl Scratch {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(console)
-            // A group of its own: a terminal's Ctrl-C is for the benchmark. Killed, the
-            // command leaves its supervisor to take everything down.
+            // A separate process group, as a terminal's Ctrl-C is for the benchmark. If the
+            // command is killed, its supervisor tears everything down.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -152,48 +165,38 @@ impl Scratch {
         self.home.root().join("console.log")
     }
 
-    fn console(&self) -> Result<File, BenchError> {
-        let (root, path) = (self.home.root(), self.console_path());
-        std::fs::create_dir_all(root).map_err(BenchError::file("make", root))?;
-        File::create(&path).map_err(BenchError::file("write", &path))
-    }
-
-    /// The error for a command that did not do what it was to.
-    pub fn did_not_hold(&self, verb: &'static str, how: String) -> BenchError {
+    /// The error for a command that failed.
+    pub fn failed(&self, verb: &'static str, how: String) -> BenchError {
         let console = self.console_path();
         BenchError::Round {
             verb,
             how,
-            last_words: last_lines(&console),
+            last_lines: last_lines(&console),
             console,
             reports: self.home.reports(),
         }
     }
 
-    /// The folders of the runs there are.
+    /// The folders of all runs.
     pub fn runs(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.home.reports());
         let entries = entries.into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     }
 
-    /// The report of the one run that was not there before.
+    /// The report of the one new run.
     pub fn report(&self, verb: &'static str, before: &[PathBuf]) -> Result<Report, BenchError> {
-        let reports = self.home.reports();
         let read = || {
             let mut runs = self.runs().into_iter();
             let run = runs.find(|run| !before.contains(run))?;
             let json = std::fs::read(run.join("report.json")).ok()?;
             serde_json::from_slice(&json).ok()
         };
-        read().ok_or(BenchError::Report {
-            verb,
-            lacks: "everything: it is not there, or cannot be read",
-            reports: reports.clone(),
-        })
+        let lacks = "everything: it does not exist, or cannot be read";
+        read().ok_or_else(|| self.report_lacks(verb, lacks))
     }
 
-    /// The error for a report without what is measured.
+    /// The error for an incomplete report.
     pub fn report_lacks(&self, verb: &'static str, lacks: &'static str) -> BenchError {
         BenchError::Report {
             verb,
@@ -202,13 +205,13 @@ impl Scratch {
         }
     }
 
-    /// The environment that `up` left up.
+    /// The environment that `up` started.
     pub fn environment(&self) -> Result<Environment, BenchError> {
         Ok(EnvironmentFolder::of(&self.home, &self.name).read(&self.name)?)
     }
 
-    /// Writes down that a cluster of this name is about to be made by hand, and a network,
-    /// which takes along what is on it.
+    /// Records in the ledger that a cluster and a network of this name will be created by hand.
+    /// Removing the network also removes the containers on it.
     pub async fn record_by_hand(&self, engine: &Engine, name: &str) -> Result<(), BenchError> {
         let (name, engine) = (name.to_owned(), engine.host.clone());
         let cluster = Resource::Cluster {
@@ -222,8 +225,9 @@ impl Scratch {
         Ok(())
     }
 
-    /// Takes down what is up here or was made by hand, and removes what dead ones left.
-    pub async fn take_down(&self) -> Result<(), BenchError> {
+    /// Tears down the environment and what was created by hand, and removes what dead processes
+    /// left.
+    pub async fn tear_down(&self) -> Result<(), BenchError> {
         let mut left = down::all(&self.home, None).await.left;
         left.extend(sweep::own(&self.home).await);
         match left.is_empty() {
@@ -235,27 +239,23 @@ impl Scratch {
         }
     }
 
-    /// Removes logs and reports; all must be down.
+    /// Removes logs and reports, after everything was torn down.
     pub fn remove_files(&self) -> Result<(), BenchError> {
         let root = self.home.root();
-        remove_directory(root).map_err(BenchError::file("remove", root))
+        match std::fs::remove_dir_all(root) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(BenchError::file("remove", root)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-/// What a rehearsal proves when it is measured: scenarios that are added must not change the
-/// figures.
+/// The scenarios of a measured rehearsal, so that new scenarios do not change the figures.
 fn scenarios_of(verb: &str) -> &'static [&'static str] {
     match verb {
         "e2e" => &["--scenario", "smoke"],
         _ => &[],
-    }
-}
-
-/// Removes a directory; one that is not there is removed.
-fn remove_directory(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -264,9 +264,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_benchmark_at_a_time() {
+    fn only_one_benchmark_can_run() {
         let home = tempfile::tempdir().unwrap();
-        let plan = Plan {
+        let plan = BenchPlan {
             figures: Vec::new(),
             rounds: 1,
             home: Home::new(home.path()),

@@ -1,22 +1,21 @@
-//! An investor places an order: looks at the portfolio, buys or sells one share, and looks
-//! whether that is in the portfolio. The portfolio is the user's own, so that it must be
-//! there exactly.
+//! An investor places an order: reads the portfolio, buys or sells one share, and checks that it is
+//! in the portfolio. It must match exactly, as no other user has this portfolio.
 
 use std::sync::Arc;
 
+use environments::environment::SEEDED_SYMBOL;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
-use harness::environment::SEEDED_SYMBOL;
 use load_generator::money::{money, price};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::answer::{Wrong, claim, held};
+use super::checks::{PRICED, Wrong, claim, shares_of};
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
-use crate::closed::Ground;
+use crate::users::UserContext;
 
-/// In any currency of the seed data enough for a share.
+/// Sufficient for a share of any seeded symbol.
 const OPENING_CASH: &str = "1000000.00";
 
 const PORTFOLIO: &str = "/api/portfolio-manager/portfolios/me";
@@ -24,16 +23,16 @@ const PORTFOLIO: &str = "/api/portfolio-manager/portfolios/me";
 #[derive(Clone)]
 struct Trader {
     visitor: Visitor,
-    /// Orders so far: the keys of no two are the same.
+    /// The number of orders so far, for unique idempotency keys.
     orders: u64,
-    /// What the portfolio has before the order.
+    /// The shares in the portfolio before the order.
     has: Option<u64>,
-    /// What it must have after it, once that is done.
+    /// The shares that it must have after the order.
     must_have: Option<u64>,
 }
 
-pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
-    let arrive = arrives(ground, |visitor| Trader {
+pub(super) fn steps(users: &Arc<UserContext>) -> Vec<Transaction> {
+    let arrive = arrives(users, |visitor| Trader {
         visitor,
         orders: 0,
         has: None,
@@ -42,9 +41,9 @@ pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
     vec![
         arrive,
         transaction!(opens).set_on_start(),
-        transaction!(looks),
+        transaction!(reads),
         transaction!(orders),
-        transaction!(looks_again),
+        transaction!(checks_portfolio),
     ]
 }
 
@@ -53,29 +52,29 @@ async fn opens(user: &mut GooseUser) -> TransactionResult {
     let path = "/api/portfolio-manager/portfolios";
     let cash = json!({"cash": OPENING_CASH});
     let visitor = &trader.visitor;
-    let question = visitor
-        .post(endpoint::NEW_PORTFOLIO, path, &cash)
-        .signed()
-        .expects(201);
-    let judge = |portfolio: &Value| {
-        let own = portfolio["investor"] == visitor.investor();
+    let request = visitor.post(endpoint::NEW_PORTFOLIO, path, &cash);
+    let request = request.signed().expects(201);
+    let check = |portfolio: &Value| {
+        let own = portfolio["investor"] == visitor.investor.as_str();
         claim("the portfolio of who opened it", own)
     };
-    question.judged(judge).await;
+    request.send_and_check(check).await;
     Ok(())
 }
 
-async fn looks(user: &mut GooseUser) -> TransactionResult {
+async fn reads(user: &mut GooseUser) -> TransactionResult {
     let trader: &mut Trader = user.get_session_data_unchecked_mut();
-    let question = trader.visitor.get(endpoint::PORTFOLIO, PORTFOLIO).signed();
-    let judge =
-        |portfolio: &Value| held(portfolio, SEEDED_SYMBOL).ok_or("positions of whole shares");
-    trader.has = question.judged(judge).await;
+    let request = trader.visitor.get(endpoint::PORTFOLIO, PORTFOLIO).signed();
+    let check = |portfolio: &Value| {
+        let shares = shares_of(portfolio, SEEDED_SYMBOL);
+        shares.ok_or("positions of whole shares")
+    };
+    trader.has = request.send_and_check(check).await;
     trader.must_have = None;
     Ok(())
 }
 
-/// Sells what it has, else buys: it never runs out of either.
+/// Sells a share if there is one, else buys one: cash and shares never run out.
 async fn orders(user: &mut GooseUser) -> TransactionResult {
     let trader: &mut Trader = user.get_session_data_unchecked_mut();
     let Some(has) = trader.has else {
@@ -87,39 +86,38 @@ async fn orders(user: &mut GooseUser) -> TransactionResult {
     };
     trader.orders += 1;
     let visitor = &trader.visitor;
-    let key = format!("{}-{}", visitor.investor(), trader.orders);
+    let key = format!("{}-{}", visitor.investor, trader.orders);
     let order = json!({"symbol": SEEDED_SYMBOL, "side": side, "quantity": 1});
     let path = "/api/portfolio-manager/orders";
-    let question = visitor.post(endpoint::ORDERS, path, &order).signed();
-    let question = question.header("idempotency-key", key).expects(201);
-    let placed = question.judged(|placed| is_placed(placed, side)).await;
+    let request = visitor.post(endpoint::ORDERS, path, &order).signed();
+    let request = request.header("idempotency-key", key).expects(201);
+    let check = |placed: &Value| is_placed(placed, side);
+    let placed = request.send_and_check(check).await;
     trader.must_have = placed.map(|()| after);
     Ok(())
 }
 
-async fn looks_again(user: &mut GooseUser) -> TransactionResult {
+async fn checks_portfolio(user: &mut GooseUser) -> TransactionResult {
     let trader: &mut Trader = user.get_session_data_unchecked_mut();
     if let Some(must_have) = trader.must_have {
-        let question = trader.visitor.get(endpoint::PORTFOLIO, PORTFOLIO).signed();
-        let judge = |portfolio: &Value| {
-            let is_in = held(portfolio, SEEDED_SYMBOL) == Some(must_have);
-            claim("the order in the portfolio", is_in)
+        let request = trader.visitor.get(endpoint::PORTFOLIO, PORTFOLIO).signed();
+        let check = |portfolio: &Value| {
+            let matches = shares_of(portfolio, SEEDED_SYMBOL) == Some(must_have);
+            claim("the order in the portfolio", matches)
         };
-        question.judged(judge).await;
+        request.send_and_check(check).await;
     }
     Ok(())
 }
 
 fn is_placed(order: &Value, side: &str) -> Result<(), Wrong> {
-    let as_asked =
+    let as_placed =
         order["symbol"] == SEEDED_SYMBOL && order["side"] == side && order["quantity"] == 1;
-    claim("the order as it was placed", as_asked)?;
-    let price = price(&order["price"]).ok_or("a price that is a number above 0")?;
-    // Of one share.
-    claim(
-        "an amount of quantity times price",
-        money(&order["amount"]) == Some(price),
-    )?;
+    claim("the order as it was placed", as_placed)?;
+    let price = price(&order["price"]).ok_or(PRICED)?;
+    // The quantity is 1.
+    let matches = money(&order["amount"]) == Some(price);
+    claim("an amount of quantity times price", matches)?;
     let cash = money(&order["cash"]).is_some_and(|cash| cash >= Decimal::ZERO);
     claim("cash that is a number, 0 or more", cash)
 }
@@ -129,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_is_what_was_asked_for_at_its_price() {
+    fn an_order_has_the_requested_fields_and_the_quoted_price() {
         let of = |side: &str, price: &str, amount: &str| {
             let order = json!({
                 "symbol": SEEDED_SYMBOL, "side": side, "quantity": 1,

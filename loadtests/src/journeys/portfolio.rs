@@ -1,28 +1,28 @@
-//! An investor logs in and reads a portfolio, then what it is worth.
+//! An investor logs in, and reads the portfolio and its value.
 
 use std::sync::Arc;
 
+use environments::environment::DEMO_INVESTOR;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
-use harness::environment::DEMO_INVESTOR;
 use load_generator::money::money;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::answer::{Wrong, claim};
+use super::checks::{Wrong, claim};
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
-use crate::closed::Ground;
+use crate::users::UserContext;
 
 #[derive(Clone)]
-struct Reader {
+struct PortfolioReader {
     visitor: Visitor,
-    /// What it was given when it logged in.
+    /// The token from the login.
     token: Option<String>,
 }
 
-pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
-    let arrive = arrives(ground, |visitor| Reader {
+pub(super) fn steps(users: &Arc<UserContext>) -> Vec<Transaction> {
+    let arrive = arrives(users, |visitor| PortfolioReader {
         visitor,
         token: None,
     });
@@ -35,30 +35,30 @@ pub(super) fn steps(ground: &Arc<Ground>) -> Vec<Transaction> {
 }
 
 async fn logs_in(user: &mut GooseUser) -> TransactionResult {
-    let reader: &mut Reader = user.get_session_data_unchecked_mut();
+    let reader: &mut PortfolioReader = user.get_session_data_unchecked_mut();
     let visitor = &reader.visitor;
     let credentials = json!({"investor": DEMO_INVESTOR, "password": visitor.password()});
-    let question = visitor.post(endpoint::LOGIN, "/api/login", &credentials);
-    reader.token = question.judged(token).await;
+    let request = visitor.post(endpoint::LOGIN, "/api/login", &credentials);
+    reader.token = request.send_and_check(token).await;
     Ok(())
 }
 
 async fn reads(user: &mut GooseUser) -> TransactionResult {
-    let reader: &mut Reader = user.get_session_data_unchecked_mut();
+    let reader: &mut PortfolioReader = user.get_session_data_unchecked_mut();
     if let Some(token) = &reader.token {
         let path = "/api/portfolio-manager/portfolios/me";
-        let question = reader.visitor.get(endpoint::PORTFOLIO, path);
-        question.bearing(token).judged(is_portfolio).await;
+        let request = reader.visitor.get(endpoint::PORTFOLIO, path);
+        request.bearing(token).send_and_check(is_portfolio).await;
     }
     Ok(())
 }
 
 async fn values(user: &mut GooseUser) -> TransactionResult {
-    let reader: &mut Reader = user.get_session_data_unchecked_mut();
+    let reader: &mut PortfolioReader = user.get_session_data_unchecked_mut();
     if let Some(token) = &reader.token {
         let path = "/api/analysis-engine/analysis/portfolio";
-        let question = reader.visitor.get(endpoint::VALUATION, path);
-        question.bearing(token).judged(is_valuation).await;
+        let request = reader.visitor.get(endpoint::VALUATION, path);
+        request.bearing(token).send_and_check(is_valuation).await;
     }
     Ok(())
 }
@@ -69,8 +69,8 @@ fn token(login: &Value) -> Result<String, Wrong> {
 }
 
 fn is_portfolio(portfolio: &Value) -> Result<(), Wrong> {
-    let whose = portfolio["investor"] == DEMO_INVESTOR;
-    claim("the portfolio of who logged in", whose)?;
+    let is_own = portfolio["investor"] == DEMO_INVESTOR;
+    claim("the portfolio of who logged in", is_own)?;
     let cash = money(&portfolio["cash"]).is_some_and(|cash| !cash.is_sign_negative());
     claim("cash that is a number, 0 or more", cash)?;
     let positions = portfolio["positions"].as_array();
@@ -79,14 +79,16 @@ fn is_portfolio(portfolio: &Value) -> Result<(), Wrong> {
     claim("positions of whole shares", positions.iter().all(whole))
 }
 
-/// The platform computes exactly: so must the sum be.
+/// The sum must be exact: the platform uses exact numbers.
 fn is_valuation(valuation: &Value) -> Result<(), Wrong> {
     let positions = valuation["positions"].as_array();
     let positions = positions.ok_or("a list of positions")?;
-    let worth = positions.iter().map(|it| money(&it["market_value"]));
-    let worth: Option<Vec<Decimal>> = worth.collect();
-    let sum = worth.zip(money(&valuation["cash"]));
-    let sum = sum.map(|(worth, cash)| cash + worth.iter().sum::<Decimal>());
+    let values = positions
+        .iter()
+        .map(|position| money(&position["market_value"]));
+    let values: Option<Decimal> = values.sum();
+    let sum = values.zip(money(&valuation["cash"]));
+    let sum = sum.map(|(values, cash)| cash + values);
     let adds_up = sum.is_some() && sum == money(&valuation["value"]);
     claim("a value that is the sum of cash and positions", adds_up)
 }
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_portfolio_is_ones_own_and_has_numbers() {
+    fn a_portfolio_is_of_the_investor_and_has_numbers() {
         let of = |investor: &str, cash: &str, quantity: Value| {
             let positions = json!([{"symbol": "ISA", "quantity": quantity}]);
             is_portfolio(&json!({"investor": investor, "cash": cash, "positions": positions}))

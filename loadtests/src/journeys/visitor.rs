@@ -1,88 +1,134 @@
-//! One simulated user, and how it asks.
+//! One simulated user, and its requests.
 
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use harness::tokens::INVESTOR;
+use environments::tokens::INVESTOR;
+use hurl_checks::Response;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use super::answer::Wrong;
-use crate::closed::{Ground, Sample, Unanswered};
+use super::checks::Wrong;
 use crate::result::CHECK;
+use crate::users::{RequestRecord, Unanswered, UserContext};
 
 /// One simulated user.
 #[derive(Clone)]
 pub(super) struct Visitor {
-    ground: Arc<Ground>,
-    investor: String,
+    users: Arc<UserContext>,
+    /// Its investor, unless it logs in as another one.
+    pub(super) investor: String,
 }
 
-/// What is asked, and which status a good answer has.
-pub(super) struct Question<'a> {
+/// A request, and the expected status of its answer.
+pub(super) struct UserRequest<'a> {
     visitor: &'a Visitor,
-    /// As the endpoint is called: its path with placeholders.
+    /// The endpoint's name, with placeholders in its path.
     endpoint: &'static str,
     request: RequestBuilder,
     expects: u16,
 }
 
-/// What was answered, before anybody looked at it.
-struct Answered {
-    status: u16,
-    body: Vec<u8>,
-}
-
 impl Visitor {
-    pub(super) fn new(ground: &Arc<Ground>) -> Visitor {
+    pub(super) fn new(users: &Arc<UserContext>) -> Visitor {
         Visitor {
-            ground: Arc::clone(ground),
-            investor: ground.new_investor(),
+            users: Arc::clone(users),
+            investor: users.new_investor(),
         }
     }
 
-    /// The investor that it is where it does not log in as another one.
-    pub(super) fn investor(&self) -> &str {
-        &self.investor
-    }
-
-    /// What the seeded investors log in with.
+    /// Returns the password of the seeded investors.
     pub(super) fn password(&self) -> &str {
-        &self.ground.password
+        &self.users.password
     }
 
-    pub(super) fn get(&self, endpoint: &'static str, path: &str) -> Question<'_> {
-        self.question(Method::GET, endpoint, path)
+    /// Returns the base URL of its requests.
+    pub(super) fn base(&self) -> &str {
+        self.users.base()
     }
 
-    pub(super) fn post(&self, endpoint: &'static str, path: &str, body: &Value) -> Question<'_> {
-        let mut question = self.question(Method::POST, endpoint, path);
-        question.request = question.request.json(body);
-        question
+    /// Returns a token that is valid for an hour.
+    pub(super) fn token(&self, subject: &str, role: &str) -> String {
+        self.users.tokens.token(subject, role)
     }
 
-    fn question(&self, method: Method, endpoint: &'static str, path: &str) -> Question<'_> {
-        let url = format!("{}{path}", self.ground.base);
-        Question {
+    pub(super) fn get(&self, endpoint: &'static str, path: &str) -> UserRequest<'_> {
+        self.request(Method::GET, endpoint, path)
+    }
+
+    pub(super) fn post(&self, endpoint: &'static str, path: &str, body: &Value) -> UserRequest<'_> {
+        let mut request = self.request(Method::POST, endpoint, path);
+        request.request = request.request.json(body);
+        request
+    }
+
+    /// Sends a request, checks the response and records the result. A request that cannot be made is
+    /// also recorded. Returns none if the answer is not good, or if the run has ended.
+    pub(super) async fn send<T>(
+        &self,
+        endpoint: Arc<str>,
+        request: Result<reqwest::Request, String>,
+        check: impl FnOnce(&Response) -> Result<T, String>,
+    ) -> Option<T> {
+        let users = &self.users;
+        if !users.may_send().await {
+            return None;
+        }
+        let sent = Instant::now();
+        let (answered, why) = match request {
+            Ok(request) => (self.answered(request).await, None),
+            Err(why) => (Err(Unanswered::Unsendable), Some(why)),
+        };
+        let took = sent.elapsed();
+        let (status, received) = match &answered {
+            Ok(response) => (Ok(response.status.as_u16()), response.body.len() as u64),
+            Err(unanswered) => (Err(*unanswered), 0),
+        };
+        let answered = answered.map_err(|unanswered| why.unwrap_or_else(|| unanswered.to_string()));
+        let (good, failure) = match answered.and_then(|response| check(&response)) {
+            Ok(good) => (Some(good), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        users.recorder.record(RequestRecord {
+            endpoint,
+            sent,
+            took,
+            status,
+            received,
+            failure,
+        });
+        good
+    }
+
+    async fn answered(&self, request: reqwest::Request) -> Result<Response, Unanswered> {
+        tokio::select! {
+            answered = answer(&self.users, request) => answered,
+            () = self.users.cut_off.cancelled() => Err(Unanswered::CutOff),
+        }
+    }
+
+    fn request(&self, method: Method, endpoint: &'static str, path: &str) -> UserRequest<'_> {
+        let url = format!("{}{path}", self.users.base);
+        UserRequest {
             visitor: self,
             endpoint,
-            request: self.ground.http.request(method, url),
+            request: self.users.http.request(method, url),
             expects: 200,
         }
     }
 }
 
-impl Question<'_> {
-    /// By the visitor itself. Signed for each question: no run is too long for a token.
+impl UserRequest<'_> {
+    /// Adds a token of the visitor's investor. Each request has a new one, which has not expired.
     pub(super) fn signed(self) -> Self {
-        let tokens = &self.visitor.ground.tokens;
+        let tokens = &self.visitor.users.tokens;
         let token = tokens.token(&self.visitor.investor, INVESTOR);
         self.bearing(&token)
     }
 
-    /// By whom the token is of.
+    /// Adds this token.
     pub(super) fn bearing(mut self, token: &str) -> Self {
         self.request = self.request.bearer_auth(token);
         self
@@ -98,76 +144,61 @@ impl Question<'_> {
         self
     }
 
-    /// Asks, judges the answer and records both. None when it was no good answer, or the run
-    /// is over.
-    pub(super) async fn judged<T>(
+    /// As [`Visitor::send`], for a response of JSON.
+    pub(super) async fn send_and_check<T>(
         self,
-        judge: impl FnOnce(&Value) -> Result<T, Wrong>,
+        check: impl FnOnce(&Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let ground = &self.visitor.ground;
-        if !ground.may_send().await {
-            return None;
-        }
-        let sent = Instant::now();
-        let request = self.request.timeout(ground.timeout);
-        let answered = tokio::select! {
-            answered = answer(ground, request) => answered,
-            () = ground.is_cut() => Err(Unanswered::CutOff),
-        };
-        let took = sent.elapsed();
-        let (status, received) = match &answered {
-            Ok(answered) => (Ok(answered.status), answered.body.len() as u64),
-            Err(unanswered) => (Err(*unanswered), 0),
-        };
-        let answered = answered.map_err(|unanswered| unanswered.to_string());
-        let judged = answered.and_then(|answered| answered.judged(self.expects, judge));
-        let (good, failure) = match judged {
-            Ok(good) => (Some(good), None),
-            Err(failure) => (None, Some(failure)),
-        };
-        ground.recorder.record(Sample {
-            endpoint: self.endpoint,
-            sent,
-            took,
-            status,
-            received,
-            failure,
-        });
-        good
+        let endpoint = self.endpoint.into();
+        let request = self.request.build();
+        let request = request.map_err(|_| Unanswered::Unsendable.to_string());
+        let check = |response: &Response| check_json(response, self.expects, check);
+        self.visitor.send(endpoint, request, check).await
     }
 }
 
-impl Answered {
-    fn judged<T>(
-        &self,
-        expects: u16,
-        judge: impl FnOnce(&Value) -> Result<T, Wrong>,
-    ) -> Result<T, String> {
-        if self.status != expects {
-            return Err(format!("status {}", self.status));
-        }
-        let json = serde_json::from_slice(&self.body);
-        let json = json.map_err(|_| "a JSON body");
-        let judged = json.and_then(|json| judge(&json));
-        judged.map_err(|wrong| format!("{CHECK}{wrong}"))
+fn check_json<T>(
+    response: &Response,
+    expects: u16,
+    check: impl FnOnce(&Value) -> Result<T, Wrong>,
+) -> Result<T, String> {
+    let status = response.status.as_u16();
+    if status != expects {
+        return Err(format!("status {status}"));
     }
+    let json = serde_json::from_slice(&response.body);
+    let checked = json
+        .map_err(|_| "a JSON body")
+        .and_then(|json| check(&json));
+    checked.map_err(|wrong| format!("{CHECK}{wrong}"))
 }
 
-/// The whole answer, or why there is none.
-async fn answer(ground: &Ground, request: RequestBuilder) -> Result<Answered, Unanswered> {
+/// Sends the request and reads the complete response.
+async fn answer(
+    users: &UserContext,
+    mut request: reqwest::Request,
+) -> Result<Response, Unanswered> {
+    *request.timeout_mut() = Some(users.timeout);
+    let (url, sent) = (request.url().to_string(), Instant::now());
     let read = async {
-        let response = request.send().await?;
-        ground.recorder.answered(response.headers());
-        let status = response.status().as_u16();
-        let body = response.bytes().await?.to_vec();
-        Ok::<_, reqwest::Error>(Answered { status, body })
+        let response = users.http.execute(request).await?;
+        users.recorder.answered(response.headers());
+        let (version, status) = (response.version(), response.status());
+        let headers = response.headers().clone();
+        Ok::<_, reqwest::Error>(Response {
+            url,
+            version,
+            status,
+            headers,
+            body: response.bytes().await?,
+            duration: sent.elapsed(),
+        })
     };
-    read.await.map_err(|error| why(&error))
+    read.await.map_err(|error| reason(&error))
 }
 
-fn why(error: &reqwest::Error) -> Unanswered {
-    let io = io_cause(error).map(io::Error::kind);
-    match io {
+fn reason(error: &reqwest::Error) -> Unanswered {
+    match io_cause(error).map(io::Error::kind) {
         _ if error.is_timeout() => Unanswered::TimedOut,
         Some(io::ErrorKind::ConnectionRefused) => Unanswered::Refused,
         _ if error.is_connect() => Unanswered::NoConnection,
@@ -177,6 +208,6 @@ fn why(error: &reqwest::Error) -> Unanswered {
 }
 
 fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.filter_map(|cause| cause.downcast_ref()).next()
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.find_map(|cause| cause.downcast_ref())
 }

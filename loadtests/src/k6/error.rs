@@ -1,4 +1,4 @@
-//! Why an output file is not there.
+//! Errors of output files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,44 +8,44 @@ use thiserror::Error;
 
 use crate::raw_log::RawLogError;
 
-/// An output file could not be written. Under its name is what was there before, or nothing.
+/// An output file could not be written. A previous file of that name is unchanged.
 #[derive(Debug, Error, Diagnostic)]
 pub enum OutputError {
-    /// The disk, or what may be used of it, is full.
+    /// The disk or a quota is full.
     #[error("no space is left for {}", path.display())]
     #[diagnostic(help(
-        "free some (`df -h` on its folder tells how much there is), let it end in .gz, which takes a tenth, or write it elsewhere"
+        "free some space (see `df -h`), let its name end in .gz, which takes a tenth, or write it elsewhere"
     ))]
     DiskFull {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be written for another reason.
+    /// The file cannot be written for another reason.
     #[error("cannot write {}: {source}", path.display())]
-    #[diagnostic(help("its folder must be there and writable: `ls -ld` on it tells"))]
+    #[diagnostic(help("its folder must exist and be writable: see `ls -ld`"))]
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The cause.
         source: io::Error,
     },
-    /// A part of it was lost before.
+    /// A part of the file could not be written before.
     #[error("{} is not kept: a part of it could not be written", path.display())]
-    #[diagnostic(help("the error before this one says why"))]
+    #[diagnostic(help("see the error before this one"))]
     Incomplete {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// A run's stream could not be made of its raw log. Nothing is kept of it.
+/// The stream could not be written from the raw log. No file remains.
 #[derive(Debug, Error, Diagnostic)]
-pub enum NotStreamed {
-    /// The log cannot be read, or is not whole.
+pub enum StreamError {
+    /// The raw log cannot be read, or is incomplete.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Log(#[from] RawLogError),
-    /// The log lacks requests.
+    /// Requests are missing in the raw log.
     #[error("{} is not written: {missing} requests are not in the raw log", path.display())]
     #[diagnostic(help(
         "the disk did not keep up: write the run's folder to a faster one (--home)"
@@ -53,17 +53,17 @@ pub enum NotStreamed {
     Lacks {
         /// The stream's file.
         path: PathBuf,
-        /// How many.
+        /// The number of missing requests.
         missing: u32,
     },
-    /// The stream's own file cannot be written.
+    /// The stream's file cannot be written.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Output(#[from] OutputError),
 }
 
 impl OutputError {
-    /// What the system said of `path`.
+    /// Returns the error for `path`.
     pub(super) fn of(path: &Path, source: io::Error) -> OutputError {
         let path = path.to_owned();
         match source.kind() {

@@ -1,4 +1,4 @@
-//! A file that has its name only once it is whole.
+//! A file that gets its name only when it is complete.
 
 use std::fs::Permissions;
 use std::io::{self, BufWriter, Write};
@@ -11,23 +11,23 @@ use tempfile::NamedTempFile;
 
 use super::error::OutputError;
 
-/// A file that is written beside its place, compressed where its name ends in `.gz`. Dropped
-/// before [`keep`](Self::keep), it is removed.
+/// A file that is written under a temporary name, compressed if its name ends in `.gz`. If it is
+/// dropped before [`keep`](Self::keep), it is removed.
 pub struct OutputFile {
     path: PathBuf,
-    writer: Writer,
+    writer: Encoder,
 }
 
-enum Writer {
+enum Encoder {
     Plain(BufWriter<NamedTempFile>),
     Gzip(GzEncoder<BufWriter<NamedTempFile>>),
 }
 
 impl OutputFile {
-    /// Begins one that will be at `path`.
+    /// Creates a file that will be at `path`.
     pub fn create(path: &Path) -> Result<OutputFile, OutputError> {
-        let begun = replaceable(path).and_then(|()| beside(path));
-        let file = begun.map_err(|error| OutputError::of(path, error))?;
+        let created = replaceable(path).and_then(|()| temporary_file(path));
+        let file = created.map_err(|error| OutputError::of(path, error))?;
         Ok(OutputFile::onto(file, path))
     }
 
@@ -35,9 +35,9 @@ impl OutputFile {
         let writer = BufWriter::with_capacity(1 << 18, file);
         let writer = match path.extension() {
             Some(extension) if extension == "gz" => {
-                Writer::Gzip(GzEncoder::new(writer, Compression::fast()))
+                Encoder::Gzip(GzEncoder::new(writer, Compression::fast()))
             }
-            _ => Writer::Plain(writer),
+            _ => Encoder::Plain(writer),
         };
         OutputFile {
             path: path.to_owned(),
@@ -45,54 +45,58 @@ impl OutputFile {
         }
     }
 
-    /// Where it will be.
+    /// Returns its final path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds to it.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         let written = match &mut self.writer {
-            Writer::Plain(writer) => writer.write_all(bytes),
-            Writer::Gzip(writer) => writer.write_all(bytes),
+            Encoder::Plain(writer) => writer.write_all(bytes),
+            Encoder::Gzip(writer) => writer.write_all(bytes),
         };
         written.map_err(|error| OutputError::of(&self.path, error))
     }
 
-    /// Gives it its name.
+    /// Gives the file its name.
     pub fn keep(self) -> Result<(), OutputError> {
-        let kept = self.writer.finish().and_then(|file| {
-            // Before the rename: a crash after it must not leave an empty file under the name.
+        let persisted = self.writer.finish().and_then(|file| {
+            // Before the rename: a crash must not leave an empty file under the name.
             file.as_file().sync_all()?;
             file.persist(&self.path)?;
             Ok(())
         });
-        kept.map_err(|error| OutputError::of(&self.path, error))
+        persisted.map_err(|error| OutputError::of(&self.path, error))
     }
 }
 
-impl Writer {
+impl Encoder {
     fn finish(self) -> io::Result<NamedTempFile> {
         let writer = match self {
-            Writer::Plain(writer) => writer,
-            Writer::Gzip(writer) => writer.finish()?,
+            Encoder::Plain(writer) => writer,
+            Encoder::Gzip(writer) => writer.finish()?,
         };
         writer.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
 
-/// What is written replaces what was there: no device, nor a pipe that somebody reads.
+/// Checks that `path` can be replaced: it must not be a device or a pipe.
 fn replaceable(path: &Path) -> io::Result<()> {
     match path.metadata() {
-        Ok(there) if !there.is_file() => Err(io::Error::other("what is there is no file")),
+        Ok(existing) if !existing.is_file() => {
+            Err(io::Error::other("it exists and is not a regular file"))
+        }
         _ => Ok(()),
     }
 }
 
-/// `.NAME.xxxxxx.partial`, with the rights that a file usually gets before the umask.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
+/// Creates `.NAME.xxxxxx.partial`, with the default mode of a new file before the umask.
+fn temporary_file(path: &Path) -> io::Result<NamedTempFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     tempfile::Builder::new()
         .prefix(&format!(".{name}."))
         .suffix(".partial")
@@ -102,12 +106,12 @@ fn beside(path: &Path) -> io::Result<NamedTempFile> {
 
 #[cfg(all(test, target_os = "linux"))]
 impl OutputFile {
-    /// One that would be at `path`, on a disk that takes nothing.
+    /// A file that would be at `path`, on a full disk.
     pub fn on_a_full_disk(path: &Path) -> OutputFile {
-        let (_, beside) = beside(path).expect("a folder").into_parts();
+        let (_, temporary_file) = temporary_file(path).expect("a folder").into_parts();
         let full = std::fs::File::options().write(true).open("/dev/full");
         OutputFile::onto(
-            NamedTempFile::from_parts(full.expect("/dev/full"), beside),
+            NamedTempFile::from_parts(full.expect("/dev/full"), temporary_file),
             path,
         )
     }
@@ -116,7 +120,6 @@ impl OutputFile {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::io::Read;
 
     use flate2::read::GzDecoder;
     use tempfile::TempDir;
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn it_has_its_name_only_once_it_is_whole() {
+    fn a_file_has_its_name_only_when_it_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.json");
         let mut file = OutputFile::create(&path).unwrap();
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_leaves_what_was_there() {
+    fn a_dropped_file_leaves_the_previous_one_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.json");
         fs::write(&path, "before").unwrap();
@@ -154,20 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ends_in_gz_is_compressed() {
+    fn a_file_whose_name_ends_in_gz_is_compressed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.json.gz");
         let mut file = OutputFile::create(&path).unwrap();
         file.write(b"one\n").unwrap();
         file.keep().unwrap();
-        let mut read = String::new();
-        let mut decoder = GzDecoder::new(File::open(&path).unwrap());
-        decoder.read_to_string(&mut read).unwrap();
-        assert_eq!(read, "one\n");
+        let decoder = GzDecoder::new(File::open(&path).unwrap());
+        assert_eq!(io::read_to_string(decoder).unwrap(), "one\n");
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_said() {
+    fn a_missing_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing").join("out.json");
         let error = OutputFile::create(&path).err().unwrap();
@@ -175,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_replaced() {
+    fn only_a_regular_file_is_replaced() {
         for path in ["/dev/null", "/"] {
             let error = OutputFile::create(Path::new(path)).err().unwrap();
-            assert!(error.to_string().contains("no file"), "{error}");
+            assert!(error.to_string().contains("not a regular file"), "{error}");
         }
     }
 
     #[test]
-    fn a_full_disk_is_told_apart() {
+    fn a_full_disk_has_its_own_error() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let error = OutputError::of(Path::new("out.json"), full);
         assert!(matches!(error, OutputError::DiskFull { .. }), "{error}");
@@ -191,7 +192,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn nothing_is_kept_of_a_file_for_which_the_disk_was_too_small() {
+    fn a_full_disk_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["out.json", "out.json.gz"] {
             let path = folder.path().join(name);

@@ -1,32 +1,31 @@
-//! What an engine knows of a request, an iteration and a check.
+//! The data of a request, an iteration and a check.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// One request that has ended, in an answer or not.
+/// A request that has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
-    /// The endpoint's name: `GET /quotes`.
+pub struct RequestSample<'a> {
+    /// The endpoint's name, such as `GET /quotes`.
     pub endpoint: &'a str,
     /// `GET`
     pub method: &'a str,
-    /// What k6 calls the scenario: the profile's name.
+    /// The scenario in k6: the profile's name.
     pub scenario: &'a str,
     /// When it ended.
     pub ended: Timestamp,
-    /// What its time went to.
+    /// The parts of its time.
     pub timings: Timings,
     /// How it ended.
-    pub ending: Ending<'a>,
+    pub ending: RequestEnd<'a>,
 }
 
-/// What a request's time went to. A part that was not reached, or not needed, is zero:
-/// `connecting` of a kept connection, `tls_handshaking` without TLS.
+/// The parts of a request's time. A part that was not reached or not needed is zero, such as
+/// `connecting` on an open connection, or `tls_handshaking` without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// From the intended start until sending begins: lag, connecting and the TLS handshake
-    /// included.
+    /// From the intended start until sending begins: lag, connecting and the TLS handshake.
     pub blocked: Duration,
     /// The TCP connection.
     pub connecting: Duration,
@@ -34,26 +33,26 @@ pub struct Timings {
     pub tls_handshaking: Duration,
     /// Writing the request.
     pub sending: Duration,
-    /// From the request's last byte to the answer's first.
+    /// From the request's last byte to the response's first.
     pub waiting: Duration,
-    /// From the answer's first byte to its last.
+    /// From the response's first byte to its last.
     pub receiving: Duration,
 }
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
-pub enum Ending<'a> {
-    /// In an answer.
+pub enum RequestEnd<'a> {
+    /// With a response.
     Answered {
         /// Its status.
         status: u16,
-        /// What it came by.
+        /// Its HTTP version.
         protocol: Protocol,
-        /// What it was encrypted by, if it was.
+        /// Its TLS version, if encrypted.
         tls: Option<TlsVersion>,
     },
-    /// In none.
-    Failed(Failure<'a>),
+    /// Without a response.
+    Failed(RequestFailure<'a>),
 }
 
 /// HTTP's version.
@@ -74,42 +73,30 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// Why there was no answer, as far as k6 tells reasons apart.
+/// The reason why there was no response, as k6 distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure<'a> {
-    /// The request took longer than it may.
+pub enum RequestFailure<'a> {
+    /// The request timed out.
     Timeout,
     /// No such host.
     NoSuchHost,
-    /// Nobody took the connection in time.
-    ConnectTimeout,
     /// Nothing listens.
     ConnectionRefused,
-    /// The connection was reset while the answer was awaited or read.
+    /// The connection was reset before the response was complete.
     Reset,
-    /// The connection was closed while the request was written.
-    BrokenPipe,
-    /// The certificate is of an authority that is not trusted.
-    UnknownAuthority,
-    /// The certificate is of another host.
-    OtherHost,
-    /// Anything else, in these words.
+    /// Any other reason.
     Other(&'a str),
 }
 
-impl Failure<'_> {
-    /// k6's number, and its words.
-    pub(super) fn code_and_words(&self) -> (u16, &str) {
+impl RequestFailure<'_> {
+    /// Returns k6's error code and message.
+    pub(super) fn code_and_message(&self) -> (u16, &str) {
         match self {
-            Failure::Other(words) => (1000, words),
-            Failure::Timeout => (1050, "request timeout"),
-            Failure::NoSuchHost => (1101, "lookup: no such host"),
-            Failure::BrokenPipe => (1201, "write: broken pipe"),
-            Failure::ConnectTimeout => (1211, "dial: i/o timeout"),
-            Failure::ConnectionRefused => (1212, "dial: connection refused"),
-            Failure::Reset => (1220, "read: connection reset by peer"),
-            Failure::UnknownAuthority => (1310, "x509: unknown authority"),
-            Failure::OtherHost => (1311, "x509: certificate doesn't match hostname"),
+            RequestFailure::Other(message) => (1000, message),
+            RequestFailure::Timeout => (1050, "request timeout"),
+            RequestFailure::NoSuchHost => (1101, "lookup: no such host"),
+            RequestFailure::ConnectionRefused => (1212, "dial: connection refused"),
+            RequestFailure::Reset => (1220, "read: connection reset by peer"),
         }
     }
 }
@@ -134,12 +121,12 @@ impl TlsVersion {
 
 /// One check of an answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
-    /// What is checked: `a price that is a number`.
+pub struct CheckSample<'a> {
+    /// What is checked, such as `a price that is a number`.
     pub name: &'a str,
     /// The profile's name.
     pub scenario: &'a str,
-    /// When.
+    /// When it was made.
     pub at: Timestamp,
     /// Whether it holds.
     pub passed: bool,

@@ -1,4 +1,4 @@
-//! `--out json=FILE[.gz]`: a line for every metric, and for every point of it.
+//! `--out json=FILE[.gz]`: a line for every metric, and for each of its points.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -10,26 +10,25 @@ use serde::Serialize;
 
 use super::error::OutputError;
 use super::file::OutputFile;
-use super::metric::{Contains, Kind, Metric};
-use super::request::{Check, Ending, Iteration, Sample};
+use super::metric::{Contains, K6Metric, K6MetricKind};
+use super::request::{CheckSample, Iteration, RequestEnd, RequestSample, TlsVersion};
 use crate::threshold::{Tag, Threshold, go_duration};
 
-/// Writes the points of a run as they come about. Dropped before [`finish`](Self::finish), it
-/// leaves no file.
+/// Writes the points of a run. If it is dropped before [`finish`](Self::finish), it leaves no file.
 pub struct JsonStream {
     file: OutputFile,
     thresholds: Vec<Threshold>,
-    declared: BTreeSet<Metric>,
+    declared: BTreeSet<K6Metric>,
     lines: String,
-    lost: bool,
+    is_incomplete: bool,
 }
 
 impl JsonStream {
-    /// Begins the file that will be at `path`, compressed where that ends in `.gz`. The
-    /// thresholds are written with the metrics they are of.
+    /// Creates the file that will be at `path`, compressed if that ends in `.gz`. Thresholds are
+    /// written with their metrics.
     ///
     /// # Errors
-    /// When there can be no file.
+    /// If the file cannot be created.
     pub fn create(path: &Path, thresholds: &[Threshold]) -> Result<JsonStream, OutputError> {
         Ok(JsonStream::onto(OutputFile::create(path)?, thresholds))
     }
@@ -40,31 +39,31 @@ impl JsonStream {
             thresholds: thresholds.to_vec(),
             declared: BTreeSet::new(),
             lines: String::new(),
-            lost: false,
+            is_incomplete: false,
         }
     }
 
     /// Writes the nine points of a request that has ended.
     ///
     /// # Errors
-    /// When they cannot be written; then the file will not be kept.
-    pub fn request(&mut self, sample: &Sample) -> Result<(), OutputError> {
+    /// If they cannot be written. The file is then not kept.
+    pub fn request(&mut self, sample: &RequestSample) -> Result<(), OutputError> {
         let parts = sample.timings;
         let duration = parts.sending + parts.waiting + parts.receiving;
         let tags = json(&request_tags(sample));
-        // Once, not once a point.
+        // Formatted once for all points.
         let ended = sample.ended.to_string();
         let failed = f64::from(u8::from(!is_expected(sample.ending)));
         for (metric, value) in [
-            (Metric::REQUESTS, 1.0),
-            (Metric::DURATION, millis(duration)),
-            (Metric::BLOCKED, millis(parts.blocked)),
-            (Metric::CONNECTING, millis(parts.connecting)),
-            (Metric::TLS_HANDSHAKING, millis(parts.tls_handshaking)),
-            (Metric::SENDING, millis(parts.sending)),
-            (Metric::WAITING, millis(parts.waiting)),
-            (Metric::RECEIVING, millis(parts.receiving)),
-            (Metric::FAILED, failed),
+            (K6Metric::REQUESTS, 1.0),
+            (K6Metric::DURATION, millis(duration)),
+            (K6Metric::BLOCKED, millis(parts.blocked)),
+            (K6Metric::CONNECTING, millis(parts.connecting)),
+            (K6Metric::TLS_HANDSHAKING, millis(parts.tls_handshaking)),
+            (K6Metric::SENDING, millis(parts.sending)),
+            (K6Metric::WAITING, millis(parts.waiting)),
+            (K6Metric::RECEIVING, millis(parts.receiving)),
+            (K6Metric::FAILED, failed),
         ] {
             self.point(metric, &ended, value, &tags);
         }
@@ -75,18 +74,18 @@ impl JsonStream {
     ///
     /// # Errors
     /// As [`request`](Self::request).
-    pub fn check(&mut self, check: &Check) -> Result<(), OutputError> {
-        let tags = json(&CheckTags {
-            check: check.name,
-            group: "",
+    pub fn check(&mut self, check: &CheckSample) -> Result<(), OutputError> {
+        let tags = json(&Tags {
+            check: Some(check.name),
+            group: Some(""),
             scenario: check.scenario,
         });
         let passed = f64::from(u8::from(check.passed));
-        self.point(Metric::CHECKS, &check.at.to_string(), passed, &tags);
+        self.point(K6Metric::CHECKS, &check.at.to_string(), passed, &tags);
         self.write()
     }
 
-    /// Writes how much was sent, where that is known, and received. k6 does once an iteration.
+    /// Writes the bytes sent, if known, and received. k6 does so once an iteration.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -97,39 +96,29 @@ impl JsonStream {
         sent: Option<u64>,
         received: u64,
     ) -> Result<(), OutputError> {
-        let tags = json(&IterationTags {
-            group: "",
-            scenario,
-        });
+        let tags = json(&Tags::of_iteration(scenario));
         let at = at.to_string();
         if let Some(sent) = sent {
-            self.point(Metric::DATA_SENT, &at, sent as f64, &tags);
+            self.point(K6Metric::DATA_SENT, &at, sent as f64, &tags);
         }
-        self.point(Metric::DATA_RECEIVED, &at, received as f64, &tags);
+        self.point(K6Metric::DATA_RECEIVED, &at, received as f64, &tags);
         self.write()
     }
 
-    /// Writes the two points of an iteration that has ended: after those of its requests, and
-    /// its data.
+    /// Writes the two points of an iteration, after those of its requests and data.
     ///
     /// # Errors
     /// As [`request`](Self::request).
     pub fn iteration(&mut self, iteration: &Iteration) -> Result<(), OutputError> {
-        let tags = json(&IterationTags {
-            group: "",
-            scenario: iteration.scenario,
-        });
+        let tags = json(&Tags::of_iteration(iteration.scenario));
         let ended = iteration.ended.to_string();
-        for (metric, value) in [
-            (Metric::ITERATION_DURATION, millis(iteration.lasted)),
-            (Metric::ITERATIONS, 1.0),
-        ] {
-            self.point(metric, &ended, value, &tags);
-        }
+        let lasted = millis(iteration.lasted);
+        self.point(K6Metric::ITERATION_DURATION, &ended, lasted, &tags);
+        self.point(K6Metric::ITERATIONS, &ended, 1.0, &tags);
         self.write()
     }
 
-    /// Writes that so many arrivals were dropped.
+    /// Writes the number of dropped arrivals.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -139,28 +128,31 @@ impl JsonStream {
         at: Timestamp,
         count: u64,
     ) -> Result<(), OutputError> {
-        let tags = json(&DroppedTags { scenario });
-        self.point(Metric::DROPPED, &at.to_string(), count as f64, &tags);
+        let tags = json(&Tags {
+            group: None,
+            ..Tags::of_iteration(scenario)
+        });
+        self.point(K6Metric::DROPPED, &at.to_string(), count as f64, &tags);
         self.write()
     }
 
-    /// Writes how many users there are, and how many there can be. k6 does once a second.
+    /// Writes the number of users, and the most that are possible. k6 does so once a second.
     ///
     /// # Errors
     /// As [`request`](Self::request).
     pub fn users(&mut self, at: Timestamp, now: u64, most: u64) -> Result<(), OutputError> {
         let at = at.to_string();
-        self.point(Metric::VUS, &at, now as f64, "{}");
-        self.point(Metric::VUS_MAX, &at, most as f64, "{}");
+        self.point(K6Metric::VUS, &at, now as f64, "{}");
+        self.point(K6Metric::VUS_MAX, &at, most as f64, "{}");
         self.write()
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
-    /// When it cannot be written to its end, or a part of it was lost before.
+    /// If it cannot be finished, or if a part of it could not be written before.
     pub fn finish(self) -> Result<(), OutputError> {
-        match self.lost {
+        match self.is_incomplete {
             true => Err(OutputError::Incomplete {
                 path: self.file.path().to_owned(),
             }),
@@ -168,23 +160,23 @@ impl JsonStream {
         }
     }
 
-    fn point(&mut self, metric: Metric, at: &str, value: f64, tags: &str) {
+    fn point(&mut self, metric: K6Metric, at: &str, value: f64, tags: &str) {
         if self.declared.insert(metric) {
             self.lines += &json(&Declaration::of(metric, &self.thresholds));
             self.lines.push('\n');
         }
-        let Metric { name, .. } = metric;
+        let K6Metric { name, .. } = metric;
         let written = writeln!(
             self.lines,
             r#"{{"metric":"{name}","type":"Point","data":{{"time":"{at}","value":{value},"tags":{tags}}}}}"#,
         );
-        written.expect("a string takes what is written");
+        written.expect("writing to a string never fails");
     }
 
     fn write(&mut self) -> Result<(), OutputError> {
         let written = self.file.write(self.lines.as_bytes());
         self.lines.clear();
-        self.lost |= written.is_err();
+        self.is_incomplete |= written.is_err();
         written
     }
 }
@@ -197,18 +189,18 @@ fn millis(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e6
 }
 
-/// As k6 does where the script does not say otherwise.
-fn is_expected(ending: Ending) -> bool {
+/// Returns whether k6 expects the response by default.
+fn is_expected(ending: RequestEnd) -> bool {
     matches!(
         ending,
-        Ending::Answered {
+        RequestEnd::Answered {
             status: 200..400,
             ..
         }
     )
 }
 
-/// In the order of their names, as k6 writes them.
+/// Sorted by name, as in k6.
 #[derive(Default, Serialize)]
 struct RequestTags<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,7 +220,7 @@ struct RequestTags<'a> {
     url: &'a str,
 }
 
-fn request_tags<'a>(sample: &'a Sample) -> RequestTags<'a> {
+fn request_tags<'a>(sample: &'a RequestSample) -> RequestTags<'a> {
     let tags = RequestTags {
         expected_response: match is_expected(sample.ending) {
             true => "true",
@@ -241,7 +233,7 @@ fn request_tags<'a>(sample: &'a Sample) -> RequestTags<'a> {
         ..RequestTags::default()
     };
     match &sample.ending {
-        Ending::Answered {
+        RequestEnd::Answered {
             status,
             protocol,
             tls,
@@ -249,13 +241,13 @@ fn request_tags<'a>(sample: &'a Sample) -> RequestTags<'a> {
             error_code: (*status >= 400).then(|| (1000 + status).to_string()),
             proto: Some(protocol.name()),
             status: status.to_string(),
-            tls_version: tls.map(|it| it.name()),
+            tls_version: tls.map(TlsVersion::name),
             ..tags
         },
-        Ending::Failed(failure) => {
-            let (code, words) = failure.code_and_words();
+        RequestEnd::Failed(failure) => {
+            let (code, message) = failure.code_and_message();
             RequestTags {
-                error: Some(words),
+                error: Some(message),
                 error_code: Some(code.to_string()),
                 status: "0".to_owned(),
                 ..tags
@@ -264,22 +256,24 @@ fn request_tags<'a>(sample: &'a Sample) -> RequestTags<'a> {
     }
 }
 
+/// The tags of other points, sorted by name.
 #[derive(Serialize)]
-struct CheckTags<'a> {
-    check: &'a str,
-    group: &'static str,
+struct Tags<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'static str>,
     scenario: &'a str,
 }
 
-#[derive(Serialize)]
-struct IterationTags<'a> {
-    group: &'static str,
-    scenario: &'a str,
-}
-
-#[derive(Serialize)]
-struct DroppedTags<'a> {
-    scenario: &'a str,
+impl Tags<'_> {
+    fn of_iteration(scenario: &str) -> Tags<'_> {
+        Tags {
+            check: None,
+            group: Some(""),
+            scenario,
+        }
+    }
 }
 
 /// The line that declares a metric.
@@ -295,15 +289,15 @@ struct Declaration {
 struct Declared {
     name: &'static str,
     #[serde(rename = "type")]
-    kind: Kind,
+    kind: K6MetricKind,
     contains: Contains,
-    thresholds: Vec<Stated>,
+    thresholds: Vec<DeclaredThreshold>,
     submetrics: Option<Vec<Submetric>>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Stated {
+enum DeclaredThreshold {
     Plain(String),
     #[serde(rename_all = "camelCase")]
     Aborting {
@@ -321,14 +315,18 @@ struct Submetric {
 }
 
 impl Declaration {
-    fn of(metric: Metric, thresholds: &[Threshold]) -> Declaration {
-        let of_it = thresholds
+    fn of(metric: K6Metric, thresholds: &[Threshold]) -> Declaration {
+        let of_metric = |threshold: &&Threshold| K6Metric::from(threshold.metric) == metric;
+        let (of_all, of_some): (Vec<&Threshold>, Vec<&Threshold>) = thresholds
             .iter()
-            .filter(|it| Metric::from(it.metric) == metric);
-        let (whole, parts): (Vec<_>, Vec<_>) = of_it.partition(|it| it.selector.0.is_empty());
-        let mut submetrics: Vec<_> = parts.into_iter().map(Submetric::of).collect();
-        if metric == Metric::DURATION {
-            // k6 has this one whether there is a threshold of it or not.
+            .filter(of_metric)
+            .partition(|threshold| threshold.selector.0.is_empty());
+        let mut submetrics: Vec<_> = of_some
+            .into_iter()
+            .map(|threshold| Submetric::new(threshold.metric.name(), &threshold.selector.0))
+            .collect();
+        if metric == K6Metric::DURATION {
+            // k6 always declares this one.
             submetrics.push(Submetric::new(metric.name, &[Tag::Expected]));
         }
         let mut distinct = Vec::new();
@@ -344,19 +342,19 @@ impl Declaration {
                 name: metric.name,
                 kind: metric.kind,
                 contains: metric.contains,
-                thresholds: whole.into_iter().map(Stated::of).collect(),
+                thresholds: of_all.into_iter().map(DeclaredThreshold::of).collect(),
                 submetrics: (!distinct.is_empty()).then_some(distinct),
             },
         }
     }
 }
 
-impl Stated {
-    fn of(threshold: &Threshold) -> Stated {
+impl DeclaredThreshold {
+    fn of(threshold: &Threshold) -> DeclaredThreshold {
         let expression = threshold.expression.to_string();
         match threshold.abort_on_fail {
-            false => Stated::Plain(expression),
-            true => Stated::Aborting {
+            false => DeclaredThreshold::Plain(expression),
+            true => DeclaredThreshold::Aborting {
                 threshold: expression,
                 abort_on_fail: true,
                 delay_abort_eval: threshold.delay.map(go_duration),
@@ -366,10 +364,6 @@ impl Stated {
 }
 
 impl Submetric {
-    fn of(threshold: &Threshold) -> Submetric {
-        Submetric::new(threshold.metric.name(), &threshold.selector.0)
-    }
-
     fn new(metric: &str, tags: &[Tag]) -> Submetric {
         let suffix: Vec<_> = tags.iter().map(Tag::to_string).collect();
         let suffix = suffix.join(",");

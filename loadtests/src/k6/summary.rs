@@ -1,4 +1,4 @@
-//! What `--summary-export FILE` writes, and what `handleSummary` is given.
+//! The file of `--summary-export FILE`, and the argument of `handleSummary`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,26 +8,28 @@ use serde_json::{Map, Value, json};
 
 use super::error::OutputError;
 use super::file::OutputFile;
-use super::metric::{Kind, Metric};
-use crate::result::{Engine, LoadResult};
-use crate::threshold::{self, Seen, Selector, Statistic, Tag, Tally, Verdict, millis_of};
+use super::metric::{K6Metric, K6MetricKind};
+use crate::result::{EngineKind, LoadResult};
+use crate::threshold::{
+    Metric, ObservedLoad, Selector, Statistic, Tag, Tally, ThresholdResult, millis_of,
+};
 
-/// A run in a few numbers for each metric, as k6 tells it.
+/// A few numbers for each metric of a run, as in k6.
 #[derive(Clone, Debug)]
 pub struct Summary {
     lasted: Duration,
-    metrics: BTreeMap<String, Told>,
+    metrics: BTreeMap<String, MetricSummary>,
 }
 
 #[derive(Clone, Debug)]
-struct Told {
-    metric: Metric,
+struct MetricSummary {
+    metric: K6Metric,
     values: Vec<(&'static str, f64)>,
-    /// By expression, whether it held.
+    /// Each expression, and whether it held.
     thresholds: Vec<(String, bool)>,
 }
 
-/// What k6 tells of a trend where nobody asks for more.
+/// k6's default statistics of a trend.
 const TREND: [(&str, Statistic); 6] = [
     ("avg", Statistic::Average),
     ("min", Statistic::Min),
@@ -41,80 +43,67 @@ const TREND: [(&str, Statistic); 6] = [
 const ROOT: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
 impl Summary {
-    /// A result, and what thresholds came to.
-    pub fn of(result: &LoadResult, verdicts: &[Verdict]) -> Summary {
-        let seen = Seen::all(result);
+    /// Summarises a result and its thresholds.
+    pub fn of(result: &LoadResult, verdicts: &[ThresholdResult]) -> Summary {
+        let load = ObservedLoad::all(result);
         let mut summary = Summary {
             lasted: Duration::from_secs_f64(result.seconds()),
             metrics: BTreeMap::new(),
         };
-        for (metric, selector) in always_told(result.engine, &seen) {
-            summary.tell(&seen, metric, &selector);
+        for (metric, selector) in default_metrics(result.engine, &load) {
+            summary.add(&load, metric, &selector);
         }
         for verdict in verdicts {
             let threshold = &verdict.threshold;
-            let told = summary.tell(&seen, threshold.metric, &threshold.selector);
+            let summary = summary.add(&load, threshold.metric, &threshold.selector);
             let expression = threshold.expression.to_string();
-            told.thresholds.push((expression, verdict.holds()));
+            summary.thresholds.push((expression, verdict.holds()));
         }
         summary
     }
 
-    fn tell(&mut self, seen: &Seen, metric: threshold::Metric, selector: &Selector) -> &mut Told {
+    fn add(
+        &mut self,
+        load: &ObservedLoad,
+        metric: Metric,
+        selector: &Selector,
+    ) -> &mut MetricSummary {
         let name = format!("{metric}{selector}");
-        self.metrics.entry(name).or_insert_with(|| Told {
+        self.metrics.entry(name).or_insert_with(|| MetricSummary {
             metric: metric.into(),
-            values: values(metric, &seen.of(selector), self.lasted),
+            values: values(metric, &load.of(selector), self.lasted),
             thresholds: Vec::new(),
         })
     }
 
-    /// What `--summary-export` writes. A threshold is `false` there where it *held*: k6 says
-    /// whether it was crossed.
+    /// Returns the content of `--summary-export`. There a threshold that *held* is `false`, as in k6.
     pub fn export(&self) -> Value {
-        let metrics = self.metrics.iter().map(|(name, told)| {
-            let named = |value| match value {
-                "rate" if told.metric.kind == Kind::Rate => "value",
+        let fields = |summary: &MetricSummary| -> Map<String, Value> {
+            let k6_name = |name| match name {
+                "rate" if summary.metric.kind == K6MetricKind::Rate => "value",
                 other => other,
             };
-            let values = told.values.iter();
-            let mut fields: Map<_, _> = values
-                .map(|(value, is)| (named(value).to_owned(), number(*is)))
-                .collect();
-            if !told.thresholds.is_empty() {
-                let crossed = told
-                    .thresholds
-                    .iter()
-                    .map(|(it, held)| (it.clone(), json!(!held)));
-                fields.insert("thresholds".into(), crossed.collect());
-            }
-            (name.clone(), Value::Object(fields))
-        });
+            let values = summary.values.iter();
+            let values = values.map(|(name, value)| (k6_name(name).to_owned(), number(*value)));
+            values.collect()
+        };
         json!({
             "root_group": { "name": "", "path": "", "id": ROOT, "groups": {}, "checks": {} },
-            "metrics": metrics.collect::<Map<_, _>>(),
+            "metrics": self.metrics(fields, |held| json!(!held)),
         })
     }
 
-    /// What `handleSummary(data)` is given.
+    /// Returns the argument of `handleSummary(data)`.
     pub fn data(&self) -> Value {
-        let metrics = self.metrics.iter().map(|(name, told)| {
-            let values = told
-                .values
-                .iter()
-                .map(|(it, is)| ((*it).to_owned(), number(*is)));
-            let mut fields = Map::from_iter([
-                ("type".to_owned(), json!(told.metric.kind)),
-                ("contains".to_owned(), json!(told.metric.contains)),
+        let fields = |summary: &MetricSummary| -> Map<String, Value> {
+            let values = summary.values.iter();
+            let values = values.map(|(name, value)| ((*name).to_owned(), number(*value)));
+            Map::from_iter([
+                ("type".to_owned(), json!(summary.metric.kind)),
+                ("contains".to_owned(), json!(summary.metric.contains)),
                 ("values".to_owned(), values.collect()),
-            ]);
-            if !told.thresholds.is_empty() {
-                let held = told.thresholds.iter();
-                let held = held.map(|(it, held)| (it.clone(), json!({ "ok": held })));
-                fields.insert("thresholds".into(), held.collect());
-            }
-            (name.clone(), Value::Object(fields))
-        });
+            ])
+        };
         json!({
             "root_group": { "name": "", "path": "", "id": ROOT, "groups": [], "checks": [] },
             "options": {
@@ -127,14 +116,32 @@ impl Summary {
                 "isStdErrTTY": false,
                 "testRunDurationMs": number(self.lasted.as_secs_f64() * 1000.0),
             },
-            "metrics": metrics.collect::<Map<_, _>>(),
+            "metrics": self.metrics(fields, |held| json!({ "ok": held })),
         })
     }
 
-    /// Writes [`export`](Self::export) to `path`, whole or not at all.
+    /// Returns each metric with its `fields`, and with each of its thresholds, if any.
+    fn metrics(
+        &self,
+        fields: impl Fn(&MetricSummary) -> Map<String, Value>,
+        threshold: impl Fn(bool) -> Value,
+    ) -> Value {
+        let metrics = self.metrics.iter().map(|(name, summary)| {
+            let mut fields = fields(summary);
+            if !summary.thresholds.is_empty() {
+                let thresholds = summary.thresholds.iter();
+                let thresholds = thresholds.map(|(text, held)| (text.clone(), threshold(*held)));
+                fields.insert("thresholds".into(), thresholds.collect());
+            }
+            (name.clone(), Value::Object(fields))
+        });
+        metrics.collect()
+    }
+
+    /// Writes [`export`](Self::export) to `path`, atomically.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write_export(&self, path: &Path) -> Result<(), OutputError> {
         let mut file = OutputFile::create(path)?;
         file.write(format!("{:#}\n", self.export()).as_bytes())?;
@@ -142,49 +149,47 @@ impl Summary {
     }
 }
 
-/// What is told of every run: as in k6, only what has samples.
-fn always_told(engine: Engine, seen: &Seen) -> Vec<(threshold::Metric, Selector)> {
-    let whole = seen.of(&Selector::default());
+/// Returns the metrics of every run: as in k6, only those with samples.
+fn default_metrics(engine: EngineKind, load: &ObservedLoad) -> Vec<(Metric, Selector)> {
+    let whole = load.of(&Selector::default());
     let all = |metric| (metric, Selector::default());
-    let mut told = Vec::new();
+    let mut summary = Vec::new();
     if whole.sum.requests > 0 {
-        told.extend([
-            all(threshold::Metric::Requests),
-            all(threshold::Metric::Duration),
-            all(threshold::Metric::Failed),
-            all(threshold::Metric::Checks),
-            all(threshold::Metric::Received),
+        summary.extend([
+            all(Metric::Requests),
+            all(Metric::Duration),
+            all(Metric::Failed),
+            all(Metric::Checks),
+            all(Metric::Received),
         ]);
-        if engine == Engine::Open {
-            told.push(all(threshold::Metric::Iterations));
+        if engine == EngineKind::Open {
+            summary.push(all(Metric::Iterations));
         }
         if whole.unexpected() == 0 {
             let expected = Selector(vec![Tag::Expected]);
-            told.push((threshold::Metric::Duration, expected));
+            summary.push((Metric::Duration, expected));
         }
     }
     if whole.sum.dropped > 0 {
-        told.push(all(threshold::Metric::Dropped));
+        summary.push(all(Metric::Dropped));
     }
-    told
+    summary
 }
 
-fn values(metric: threshold::Metric, tally: &Tally, lasted: Duration) -> Vec<(&'static str, f64)> {
+fn values(metric: Metric, tally: &Tally, lasted: Duration) -> Vec<(&'static str, f64)> {
     let sum = &tally.sum;
     match metric {
-        threshold::Metric::Duration => {
-            // Zeros for no samples, as k6; the threshold says that there were none.
-            let told = TREND.map(|(name, it)| (name, millis_of(&sum.latency, it).unwrap_or(0.0)));
-            told.to_vec()
+        Metric::Duration => {
+            // Zeros without samples, as in k6. The threshold shows that there were none.
+            let value = |statistic| millis_of(&sum.latency, statistic).unwrap_or(0.0);
+            TREND.map(|(name, it)| (name, value(it))).to_vec()
         }
-        threshold::Metric::Requests | threshold::Metric::Iterations => {
-            counted(sum.requests, lasted)
-        }
-        threshold::Metric::Received => counted(sum.received, lasted),
-        threshold::Metric::Dropped => counted(sum.dropped, lasted),
-        threshold::Metric::Failed => share(tally.unexpected(), sum.requests),
-        threshold::Metric::ErrorShare => share(sum.failed, sum.requests),
-        threshold::Metric::Checks => share(tally.good(), sum.requests),
+        Metric::Requests | Metric::Iterations => counted(sum.requests, lasted),
+        Metric::Received => counted(sum.received, lasted),
+        Metric::Dropped => counted(sum.dropped, lasted),
+        Metric::Failed => share(tally.unexpected(), sum.requests),
+        Metric::ErrorShare => share(sum.failed, sum.requests),
+        Metric::Checks => share(tally.good(), sum.requests),
     }
 }
 
@@ -196,7 +201,7 @@ fn counted(count: u64, lasted: Duration) -> Vec<(&'static str, f64)> {
     vec![("count", count as f64), ("rate", rate)]
 }
 
-/// Those it is true of `pass`, whatever it is: k6 says so of failed requests too.
+/// Returns a rate. As in k6, the requests for which it is true are `passes`, even if they failed.
 fn share(passes: u64, of: u64) -> Vec<(&'static str, f64)> {
     let rate = match of {
         0 => 0.0,
@@ -210,7 +215,7 @@ fn share(passes: u64, of: u64) -> Vec<(&'static str, f64)> {
     ]
 }
 
-/// Whole numbers without a fraction: some readers take counts for integers.
+/// Returns whole numbers without a fraction, as some readers expect integers.
 fn number(value: f64) -> Value {
     match value.fract() == 0.0 && value < 2f64.powi(53) {
         true => json!(value as u64),

@@ -1,33 +1,31 @@
-//! What can be seen at all: a version held against itself.
+//! The changes that can be detected, measured by comparing a version with itself.
 
 use std::fmt;
 
-use harness::exit::ExitCode;
+use base::exit::ExitCode;
 use serde::{Deserialize, Serialize};
 
 use super::comparison::{Comparison, Row};
 use super::table::name_width;
-use super::{Settings, Verdict, compare_pairs};
+use super::{ComparisonVerdict, Settings, compare_pairs};
 use crate::result::LoadResult;
 
-/// A version held against itself: how much noise there is, and so which change is the smallest
-/// that would be called regressed or improved in 19 of 20 cases.
+/// A version compared with itself, and the smallest change that is detected in 19 of 20 cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Calibration {
-    /// Its rows carry [`Numbers::smallest_visible`](super::Numbers::smallest_visible).
+    /// Its rows have [`Numbers::smallest_visible`](super::Numbers::smallest_visible).
     pub comparison: Comparison,
 }
 
-/// Holds a version against itself, by pairs of its runs.
+/// Compares a version with itself, by pairs of its runs.
 pub fn calibrate(pairs: &[(LoadResult, LoadResult)], settings: &Settings) -> Calibration {
     let mut comparison = compare_pairs(pairs, settings);
-    let changed = pairs
-        .iter()
-        .find(|(a, b)| a.fingerprint.versions != b.fingerprint.versions);
+    let mut pairs = pairs.iter();
+    let changed = pairs.find(|(a, b)| a.fingerprint.versions != b.fingerprint.versions);
     if let Some((a, b)) = changed {
         let (a, b) = (&a.run, &b.run);
-        let why = format!("the runs {a} and {b} of a pair are of different versions");
+        let why = format!("the runs {a} and {b} of a pair have different versions");
         comparison.obstacles.push(why);
         comparison.rows.clear();
     }
@@ -35,13 +33,18 @@ pub fn calibrate(pairs: &[(LoadResult, LoadResult)], settings: &Settings) -> Cal
 }
 
 impl Calibration {
-    /// What was called a change and is none: noise of a kind that the interval does not know.
+    /// Returns the rows that are reported as changed, although nothing changed.
     pub fn false_alarms(&self) -> impl Iterator<Item = &Row> {
-        let called = |row: &&Row| matches!(row.verdict, Verdict::Regressed | Verdict::Improved);
-        self.comparison.rows.iter().filter(called)
+        let changed = |row: &&Row| {
+            matches!(
+                row.verdict,
+                ComparisonVerdict::Regressed | ComparisonVerdict::Improved
+            )
+        };
+        self.comparison.rows.iter().filter(changed)
     }
 
-    /// 0 where each row tells what can be seen, else 5.
+    /// Returns 0 if each row shows what can be detected, else 5.
     pub fn exit_code(&self) -> ExitCode {
         let rows = &self.comparison.rows;
         let all = !rows.is_empty() && rows.iter().all(|row| row.numbers.is_some());
@@ -54,18 +57,15 @@ impl Calibration {
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Comparison {
-            of,
-            obstacles,
-            rows,
-        } = &self.comparison;
+        let of = &self.comparison.of;
         writeln!(
             f,
-            "{of} of one version: the smallest change that is called in 19 of 20 cases"
+            "{of} of one version: the smallest change that is detected in 19 of 20 cases"
         )?;
-        for obstacle in obstacles {
+        for obstacle in &self.comparison.obstacles {
             writeln!(f, "not comparable: {obstacle}")?;
         }
+        let rows = &self.comparison.rows;
         if rows.is_empty() {
             return Ok(());
         }
@@ -78,36 +78,25 @@ impl fmt::Display for Calibration {
         for row in rows {
             write_row(f, row, width)?;
         }
-        for Row {
-            endpoint,
-            metric,
-            verdict,
-            reason,
-            ..
-        } in self.false_alarms()
-        {
+        self.false_alarms().try_for_each(|row| {
             writeln!(
                 f,
-                "{endpoint} {metric} came out as {verdict}, which it is not: {reason}"
-            )?;
-        }
-        Ok(())
+                "{} {} was wrongly reported as {}: {}",
+                row.endpoint, row.metric, row.verdict, row.reason
+            )
+        })
     }
 }
 
 fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, width: usize) -> fmt::Result {
-    let Row {
-        endpoint,
-        metric,
-        reason,
-        ..
-    } = row;
-    write!(f, "{endpoint:<width$}  {metric:<11}  ")?;
+    let metric = row.metric;
+    write!(f, "{:<width$}  {metric:<11}  ", row.endpoint)?;
     let Some(numbers) = &row.numbers else {
+        let reason = &row.reason;
         return writeln!(f, "{:>9}  {:>9}  not comparable: {reason}", "-", "-");
     };
     let value = metric.human(numbers.a);
-    let [floor, smallest] =
-        [numbers.floor, numbers.smallest_visible].map(|change| metric.human_size(change));
+    let floor = metric.human_size(numbers.floor);
+    let smallest = metric.human_size(numbers.smallest_visible);
     writeln!(f, "{value:>9}  {floor:>9}  {smallest}")
 }

@@ -1,11 +1,10 @@
-//! When, over many stored runs, something changed: slow drifts and steps that no comparison
-//! of neighbours shows.
+//! Change points over many stored runs: drifts and steps that a comparison of two runs misses.
 //!
 //! E-divisive (Matteson & James, "A nonparametric approach for multiple change point analysis
 //! of multivariate data", JASA 109, 2014), as it is used on performance histories (Daly et
 //! al., "The use of change point detection to identify software performance regressions in a
-//! continuous integration system", ICPE 2020): where the energy distance between the runs
-//! before and after is greatest, if no more than one of a hundred shufflings has it as great.
+//! continuous integration system", ICPE 2020): a change point is where the energy distance between
+//! the runs before and after is greatest, if at most one of a hundred permutations reaches it.
 
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -14,13 +13,13 @@ use rand::seq::SliceRandom;
 /// How often the runs are shuffled.
 pub(super) const SHUFFLINGS: usize = 499;
 
-/// A split that chance makes more often than this is none.
+/// The highest probability that a split is due to chance.
 const SIGNIFICANCE: f64 = 0.01;
 
-/// Fewer runs on a side could be a few bad nights.
+/// The fewest runs on a side. Fewer may be outliers.
 const FEWEST_IN_SEGMENT: usize = 5;
 
-/// Where a new segment begins, ascending: a change is between an index and the one before.
+/// Returns the indices where a new segment begins, ascending.
 pub(super) fn change_points(values: &[f64], seed: u64) -> Vec<usize> {
     let random = &mut Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut bounds = vec![0, values.len()];
@@ -30,9 +29,9 @@ pub(super) fn change_points(values: &[f64], seed: u64) -> Vec<usize> {
             for segment in bounds.windows(2) {
                 shuffled[segment[0]..segment[1]].shuffle(random);
             }
-            best_split(&shuffled, &bounds).is_some_and(|it| it.distance >= split.distance)
+            best_split(&shuffled, &bounds).is_some_and(|best| best.distance >= split.distance)
         });
-        // The order that was seen is one of those there might have been.
+        // The actual order is one of the possible orders.
         let p_value = (as_great.count() as f64 + 1.0) / (SHUFFLINGS as f64 + 1.0);
         if p_value > SIGNIFICANCE {
             break;
@@ -49,7 +48,7 @@ struct Split {
     distance: f64,
 }
 
-/// The split of any segment with the greatest distance between its sides.
+/// Returns the split of any segment with the greatest distance between its sides.
 fn best_split(values: &[f64], bounds: &[usize]) -> Option<Split> {
     let splits = bounds.windows(2).filter_map(|segment| {
         let split = best_of_segment(&values[segment[0]..segment[1]])?;
@@ -59,7 +58,8 @@ fn best_split(values: &[f64], bounds: &[usize]) -> Option<Split> {
     splits.max_by(|one, other| one.distance.total_cmp(&other.distance))
 }
 
-/// The second side may end before the segment does: a change that was taken back is one too.
+/// Returns the best split of a segment. The second side may end before the segment, to find a
+/// change that was reverted later.
 fn best_of_segment(values: &[f64]) -> Option<Split> {
     let distances = Distances::new(values);
     let mut best: Option<Split> = None;
@@ -74,10 +74,10 @@ fn best_of_segment(values: &[f64]) -> Option<Split> {
     best
 }
 
-/// The distances of all values to each other, summed up over rows and columns.
+/// The distances between all values, as cumulative sums over rows and columns.
 struct Distances {
     width: usize,
-    /// In row i and column j: of the first i values to the first j.
+    /// Row i, column j: the distances of the first i values to the first j.
     sums: Vec<f64>,
 }
 
@@ -99,8 +99,8 @@ impl Distances {
         self.sums[i * self.width + j]
     }
 
-    /// Of the values before `at` to those from there to before `to`: the paper's sample
-    /// divergence, with the exponent 1, times m n / (m + n).
+    /// Returns the distance between the values before `at` and those from `at` to before `to`: the
+    /// paper's sample divergence with the exponent 1, times m n / (m + n).
     fn between(&self, at: usize, to: usize) -> f64 {
         let (m, n) = (at as f64, (to - at) as f64);
         let left = self.sum(at, at);
@@ -135,34 +135,34 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_taken_back_is_two() {
+    fn a_change_that_was_reverted_is_found_twice() {
         let found = change_points(&history(&[(15, 0.0), (10, 0.3), (15, 0.0)], 4), 1);
         assert_eq!(found, [15, 25]);
     }
 
     #[test]
-    fn noise_is_none_but_rarely() {
-        let alarms = (0..40u64)
-            .filter(|seed| !change_points(&history(&[(30, 0.0)], 100 + seed), *seed).is_empty());
-        let alarms = alarms.count();
+    fn noise_is_rarely_found() {
+        let is_alarm = |seed: &u64| {
+            let history = history(&[(30, 0.0)], 100 + seed);
+            !change_points(&history, *seed).is_empty()
+        };
+        let alarms = (0..40).filter(is_alarm).count();
         // 0.4 are expected.
         assert!(alarms < 3, "{alarms} of 40");
     }
 
     #[test]
-    fn what_never_varies_never_changes() {
+    fn constant_values_have_no_change_points() {
         assert!(change_points(&[1.0; 40], 1).is_empty());
         assert!(change_points(&[], 1).is_empty());
     }
 
     #[test]
-    fn the_sums_are_the_papers() {
+    fn the_distance_is_that_of_the_paper() {
         let values = history(&[(6, 0.0), (7, 0.3)], 9);
         let sum = |xs: &[f64], ys: &[f64]| -> f64 {
-            let distances = xs
-                .iter()
-                .flat_map(|x| ys.iter().map(move |y| (x - y).abs()));
-            distances.sum()
+            let xs = xs.iter();
+            xs.flat_map(|x| ys.iter().map(move |y| (x - y).abs())).sum()
         };
         let distances = Distances::new(&values);
         for (at, to) in [(6, 13), (5, 11), (2, 4)] {

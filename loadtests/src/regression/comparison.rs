@@ -1,18 +1,18 @@
-//! A comparison: each endpoint's metrics, what was seen, and what it comes to.
+//! A comparison: each endpoint's metrics, their values, and the verdicts.
 
-use harness::exit::ExitCode;
+use base::exit::ExitCode;
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
-use super::metric::Metric;
+use super::ComparisonVerdict;
+use super::metric::ComparedMetric;
 
-/// Version B (or a run) held against version A (or a baseline).
+/// Version B (or a run) compared with version A (or a baseline).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Comparison {
-    /// Of what: `7 pairs`, `run 01K.. against 5 stored runs`.
+    /// The compared runs: `7 pairs`, `run 01K.. against 5 stored runs`.
     pub of: String,
-    /// Why nothing can be compared; then there are no rows.
+    /// The reasons why nothing can be compared. There are no rows then.
     pub obstacles: Vec<String>,
     /// By endpoint, then metric.
     pub rows: Vec<Row>,
@@ -24,47 +24,47 @@ pub struct Comparison {
 pub struct Row {
     /// The endpoint's name.
     pub endpoint: String,
-    /// What of it.
-    pub metric: Metric,
-    /// What it comes to.
-    pub verdict: Verdict,
-    /// Why, with numbers.
+    /// The metric.
+    pub metric: ComparedMetric,
+    /// The verdict.
+    pub verdict: ComparisonVerdict,
+    /// The reason, with numbers.
     pub reason: String,
-    /// What was seen; nothing where it is not comparable.
+    /// The values; none if it is not comparable.
     pub numbers: Option<Numbers>,
 }
 
-/// What was seen. Changes are on the metric's scale: ln(B / A), of the error share B - A.
-/// [`Metric::human_change`] words them.
+/// The values of a row. Changes are on the metric's scale: ln(B / A), for the error share B - A.
+/// [`ComparedMetric::human_change`] formats them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Numbers {
-    /// The mean of A's runs: of times in microseconds and of the throughput in answers a
-    /// second the geometric one, of the error share (0 to 1) the plain one.
+    /// The mean of A's runs: geometric for times (microseconds) and throughput (answers a second),
+    /// arithmetic for the error share (0 to 1).
     pub a: f64,
-    /// The same of B.
+    /// The mean of B's runs.
     pub b: f64,
-    /// From A to B.
+    /// The change from A to B.
     pub change: f64,
     /// The interval's lower end.
     pub low: f64,
     /// The interval's upper end.
     pub high: f64,
-    /// The interval's own confidence, 0 to 1: higher the more endpoints there are.
+    /// The interval's confidence, 0 to 1: higher with more endpoints.
     pub confidence: f64,
-    /// What a change must exceed to matter.
+    /// The limit that a relevant change exceeds.
     pub floor: f64,
-    /// The smallest change that is called in 19 of 20 cases, with this noise and as many runs.
+    /// The smallest change that is detected in 19 of 20 cases, with this noise and as many runs.
     pub smallest_visible: f64,
 }
 
 impl Comparison {
-    /// What it comes to.
-    pub fn verdict(&self) -> Verdict {
-        Verdict::of(&self.obstacles, self.rows.iter().map(|row| row.verdict))
+    /// Returns the verdict on all rows.
+    pub fn verdict(&self) -> ComparisonVerdict {
+        ComparisonVerdict::of(&self.obstacles, self.rows.iter().map(|row| row.verdict))
     }
 
-    /// How a command ends that compared this.
+    /// Returns the exit code of the command.
     pub fn exit_code(&self) -> ExitCode {
         self.verdict().exit_code()
     }

@@ -1,4 +1,4 @@
-//! What changed over the runs of a baseline.
+//! The changes over the runs of a baseline.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,95 +6,93 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::change_points::change_points;
-use super::metric::{Each, Metric};
+use super::comparable_runs::{ComparedRun, differing};
+use super::compared_runs;
+use super::metric::{ComparedMetric, Each};
 use super::settings::Settings;
-use super::sides::{Taken, differing};
-use super::taken;
 use crate::result::LoadResult;
 
-/// Fewer runs are no history.
+/// The fewest runs of a history.
 pub const FEWEST_OF_HISTORY: usize = 30;
 
-/// What changed over many stored runs, whichever versions they are of.
+/// The changes over many stored runs, of all versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct History {
-    /// How many runs there are.
+    /// The number of runs.
     pub runs: usize,
-    /// Why no change can be told.
+    /// The reasons why no changes can be found.
     pub obstacles: Vec<String>,
-    /// Endpoints that too few of the runs have.
+    /// Endpoints that are in too few of the runs.
     pub left_out: Vec<String>,
     /// By endpoint, metric, then time.
     pub changes: Vec<Change>,
 }
 
-/// Something changed, and stayed so.
+/// A lasting change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Change {
     /// The endpoint's name.
     pub endpoint: String,
-    /// What of it.
-    pub metric: Metric,
-    /// The first run after it.
+    /// The metric.
+    pub metric: ComparedMetric,
+    /// The first run after the change.
     pub run: String,
-    /// The mean over the runs before, back to the change before this one.
+    /// The mean over the runs before it, back to the previous change.
     pub before: f64,
-    /// The same after.
+    /// The mean over the runs after it, up to the next change.
     pub after: f64,
-    /// From before to after, on the metric's scale ([`Metric::human_change`]).
+    /// From before to after, on the metric's scale ([`ComparedMetric::human_change`]).
     pub change: f64,
-    /// Whether it is for the worse.
+    /// Whether the new value is worse.
     pub worse: bool,
 }
 
-/// Finds what changed over `runs`, which are in the order of time and without their warm-up.
+/// Finds the changes over `runs`, which are in chronological order and without their warm-up.
 /// Changes within the floors are left out.
 pub fn history(runs: &[LoadResult], settings: &Settings) -> History {
-    let taken = taken("the baseline's", runs.iter(), 0);
+    let compared_runs = compared_runs("the baseline's", runs.iter(), 0);
     let mut history = History {
         runs: runs.len(),
-        obstacles: obstacles(&taken, settings),
+        obstacles: obstacles(&compared_runs, settings),
         left_out: Vec::new(),
         changes: Vec::new(),
     };
     if !history.obstacles.is_empty() {
         return history;
     }
-    for (endpoint, measured) in measured(&taken) {
+    for (endpoint, measured) in measured(&compared_runs) {
         if measured.len() < FEWEST_OF_HISTORY {
             history.left_out.push(endpoint.to_owned());
             continue;
         }
-        for metric in Metric::ALL {
-            history
-                .changes
-                .extend(changes(endpoint, metric, &measured, settings));
+        for metric in ComparedMetric::ALL {
+            let found = changes(endpoint, metric, &measured, settings);
+            history.changes.extend(found);
         }
     }
     history
 }
 
-fn obstacles(runs: &[Taken], settings: &Settings) -> Vec<String> {
+fn obstacles(runs: &[ComparedRun], settings: &Settings) -> Vec<String> {
     let mut obstacles: Vec<String> = settings.fault().into_iter().collect();
-    if runs.len() < FEWEST_OF_HISTORY {
-        let few = runs.len();
-        obstacles.push(format!(
-            "there are {few} runs, {FEWEST_OF_HISTORY} are needed"
-        ));
+    let count = runs.len();
+    if count < FEWEST_OF_HISTORY {
+        let few = format!("there are {count} runs, {FEWEST_OF_HISTORY} are needed");
+        obstacles.push(few);
     }
-    obstacles.extend(runs.iter().filter_map(Taken::obstacle));
-    let mut others = runs.iter().zip(runs.iter().skip(1));
-    obstacles.extend(others.find_map(|(one, other)| differing(one, other)));
+    obstacles.extend(runs.iter().filter_map(ComparedRun::obstacle));
+    let mut neighbours = runs.windows(2);
+    obstacles.extend(neighbours.find_map(|runs| differing(&runs[0], &runs[1])));
     obstacles
 }
 
 /// A run's name and its metrics.
 type Measured<'a> = (&'a str, Each<f64>);
 
-/// By endpoint, of each run that has it.
-fn measured<'a>(runs: &[Taken<'a>]) -> BTreeMap<&'a str, Vec<Measured<'a>>> {
+/// Returns for each endpoint the metrics of each run that has it.
+fn measured<'a>(runs: &[ComparedRun<'a>]) -> BTreeMap<&'a str, Vec<Measured<'a>>> {
     let mut measured: BTreeMap<&str, Vec<Measured>> = BTreeMap::new();
     for run in runs {
         for endpoint in run.result.endpoints.keys() {
@@ -109,20 +107,17 @@ fn measured<'a>(runs: &[Taken<'a>]) -> BTreeMap<&'a str, Vec<Measured<'a>>> {
 
 fn changes(
     endpoint: &str,
-    metric: Metric,
+    metric: ComparedMetric,
     measured: &[Measured],
     settings: &Settings,
 ) -> Vec<Change> {
-    let known = measured
-        .iter()
-        .map(|(run, each)| (*run, each[metric as usize]));
-    let (runs, values): (Vec<&str>, Vec<f64>) = known.filter(|(_, it)| it.is_finite()).unzip();
-    let points = change_points(&values, settings.seed);
-    let bounds: Vec<usize> = [0]
-        .into_iter()
-        .chain(points)
-        .chain([values.len()])
-        .collect();
+    let measured = measured.iter();
+    let values = measured.map(|(run, each)| (*run, each[metric as usize]));
+    let known = values.filter(|(_, value)| value.is_finite());
+    let (runs, values): (Vec<&str>, Vec<f64>) = known.unzip();
+    let mut bounds = vec![0];
+    bounds.extend(change_points(&values, settings.seed));
+    bounds.push(values.len());
     let changes = bounds.windows(3).filter_map(|bounds| {
         let [from, at, to] = [bounds[0], bounds[1], bounds[2]];
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -146,7 +141,7 @@ impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = self.runs;
         for obstacle in &self.obstacles {
-            writeln!(f, "no changes can be told over {runs} runs: {obstacle}")?;
+            writeln!(f, "no changes can be found over {runs} runs: {obstacle}")?;
         }
         for endpoint in &self.left_out {
             writeln!(
@@ -157,26 +152,20 @@ impl fmt::Display for History {
         if self.obstacles.is_empty() && self.changes.is_empty() {
             writeln!(f, "nothing changed over {runs} runs")?;
         }
-        self.changes
-            .iter()
-            .try_for_each(|change| writeln!(f, "{change}"))
+        let mut changes = self.changes.iter();
+        changes.try_for_each(|change| writeln!(f, "{change}"))
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Change {
-            endpoint,
-            metric,
-            run,
-            ..
-        } = self;
-        let way = if self.worse { "worse" } else { "better" };
+        let (endpoint, metric, run) = (&self.endpoint, self.metric, &self.run);
+        let direction = if self.worse { "worse" } else { "better" };
         let [before, after] = [self.before, self.after].map(|value| metric.human(value));
         let change = metric.human_change(self.change);
         write!(
             f,
-            "{endpoint} {metric} is {way} since run {run}: {before} to {after} ({change})"
+            "{endpoint} {metric} is {direction} since run {run}: {before} to {after} ({change})"
         )
     }
 }

@@ -1,100 +1,82 @@
-//! What of an endpoint is compared, and on which scale.
+//! The metrics of an endpoint that are compared, and their scales.
 
 use std::fmt;
 
-use harness::duration;
+use base::duration;
 use serde::{Deserialize, Serialize};
 
-/// What of an endpoint is compared.
+/// A metric that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Metric {
+pub enum ComparedMetric {
     /// The median latency, in microseconds.
     P50,
     /// The 95th percentile of the latency, in microseconds.
     P95,
     /// The 99th percentile of the latency, in microseconds.
     P99,
-    /// Which share of the requests failed, 0 to 1.
+    /// The share of requests that failed, 0 to 1.
     ErrorShare,
     /// Good answers a second.
     Throughput,
 }
 
-/// What a change is measured by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
-    /// ln(B / A): halved and doubled are as far from unchanged.
-    LogRatio,
-    /// B - A.
-    Difference,
-}
+/// A value of each metric, in the order of [`ComparedMetric::ALL`].
+pub(super) type Each<T> = [T; ComparedMetric::ALL.len()];
 
-/// A value of each metric, in the order of [`Metric::ALL`].
-pub(super) type Each<T> = [T; Metric::ALL.len()];
-
-impl Metric {
+impl ComparedMetric {
     /// Every metric, in the order in which they are shown.
-    pub const ALL: [Metric; 5] = [
-        Metric::P50,
-        Metric::P95,
-        Metric::P99,
-        Metric::ErrorShare,
-        Metric::Throughput,
+    pub const ALL: [ComparedMetric; 5] = [
+        ComparedMetric::P50,
+        ComparedMetric::P95,
+        ComparedMetric::P99,
+        ComparedMetric::ErrorShare,
+        ComparedMetric::Throughput,
     ];
 
-    /// The share of the latencies that lie at or below it, 0 to 1.
+    /// Returns the quantile of the latencies, 0 to 1.
     pub(super) fn quantile(self) -> Option<f64> {
         match self {
-            Metric::P50 => Some(0.5),
-            Metric::P95 => Some(0.95),
-            Metric::P99 => Some(0.99),
-            Metric::ErrorShare | Metric::Throughput => None,
+            ComparedMetric::P50 => Some(0.5),
+            ComparedMetric::P95 => Some(0.95),
+            ComparedMetric::P99 => Some(0.99),
+            ComparedMetric::ErrorShare | ComparedMetric::Throughput => None,
         }
     }
 
-    /// The error share is 0 in most runs, of which there is no logarithm; one that is
-    /// corrected by half an error would say more of how many requests there were than of the
-    /// service. An error budget is spent by the difference, too.
-    pub(super) fn scale(self) -> Scale {
-        match self {
-            Metric::ErrorShare => Scale::Difference,
-            _ => Scale::LogRatio,
-        }
-    }
-
-    /// A value on its scale as itself.
+    /// Converts a value from the metric's scale. The error share is not logarithmic, as it is 0 in
+    /// most runs: its changes are B - A. All other changes are ln(B / A).
     pub(super) fn unscaled(self, value: f64) -> f64 {
-        match self.scale() {
-            Scale::LogRatio => value.exp(),
-            Scale::Difference => value,
+        match self {
+            ComparedMetric::ErrorShare => value,
+            _ => value.exp(),
         }
     }
 
-    /// Whether a change that is greater than 0 is for the worse.
+    /// Returns whether a higher value is worse.
     pub(super) fn more_is_worse(self) -> bool {
-        self != Metric::Throughput
+        self != ComparedMetric::Throughput
     }
 
-    /// A value as people read it: `12.3 ms`, `0.20 %`, `104.2/s`.
+    /// Formats a value: `12.3 ms`, `0.20 %`, `104.2/s`.
     pub fn human(self, value: f64) -> String {
         match self {
-            Metric::P50 | Metric::P95 | Metric::P99 => micros(value),
-            Metric::ErrorShare => format!("{:.2} %", 100.0 * value),
-            Metric::Throughput => format!("{value:.1}/s"),
+            ComparedMetric::P50 | ComparedMetric::P95 | ComparedMetric::P99 => micros(value),
+            ComparedMetric::ErrorShare => format!("{:.2} %", 100.0 * value),
+            ComparedMetric::Throughput => format!("{value:.1}/s"),
         }
     }
 
-    /// A change on this metric's scale as people read it: `+4.1 %`; of the error share, in
-    /// percentage points, `+0.12 pp`.
+    /// Formats a change on this metric's scale: `+4.1 %`; for the error share in percentage points,
+    /// `+0.12 pp`.
     pub fn human_change(self, change: f64) -> String {
-        match self.scale() {
-            Scale::LogRatio => format!("{:+.1} %", 100.0 * change.exp_m1()),
-            Scale::Difference => format!("{:+.2} pp", 100.0 * change),
+        match self {
+            ComparedMetric::ErrorShare => format!("{:+.2} pp", 100.0 * change),
+            _ => format!("{:+.1} %", 100.0 * change.exp_m1()),
         }
     }
 
-    /// How large a change is, either way: `4.1 %`.
+    /// Formats the size of a change, without its sign: `4.1 %`.
     pub fn human_size(self, change: f64) -> String {
         let signed = self.human_change(change.abs());
         signed.trim_start_matches('+').to_owned()
@@ -109,14 +91,14 @@ fn micros(value: f64) -> String {
     }
 }
 
-impl fmt::Display for Metric {
+impl fmt::Display for ComparedMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Metric::P50 => "p50",
-            Metric::P95 => "p95",
-            Metric::P99 => "p99",
-            Metric::ErrorShare => "error share",
-            Metric::Throughput => "throughput",
+            ComparedMetric::P50 => "p50",
+            ComparedMetric::P95 => "p95",
+            ComparedMetric::P99 => "p99",
+            ComparedMetric::ErrorShare => "error share",
+            ComparedMetric::Throughput => "throughput",
         })
     }
 }

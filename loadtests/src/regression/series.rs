@@ -1,65 +1,64 @@
-//! One endpoint's blocks in one run, laid out so that they can be resampled thousands of
-//! times: no histogram is added twice.
+//! One endpoint's blocks in one run, in a form that is resampled without adding histograms.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt};
 
-use super::metric::{Each, Metric};
+use super::metric::{ComparedMetric, Each};
 use crate::result::{Block, Endpoint};
 
-/// Longer runs are resampled in units of several blocks.
+/// The most units. Longer runs are resampled in units of several blocks.
 const MOST_UNITS: usize = 240;
 
-/// One endpoint's blocks in one run, its warm-up left out.
+/// One endpoint's blocks in one run, without the warm-up.
 ///
-/// Resampled by the circular block bootstrap: chunks of neighbouring blocks, which keep what
-/// noise one block hands on to the next (Künsch, "The jackknife and the bootstrap for general
-/// stationary observations", Annals of Statistics 17, 1989), from a run bent to a circle, in
-/// which no block is drawn less often than another (Politis & Romano, "A circular
-/// block-resampling procedure for stationary data", 1992).
+/// They are resampled by the circular block bootstrap. Chunks of neighbouring blocks keep the noise
+/// that one block passes on to the next (Künsch, "The jackknife and the bootstrap for general
+/// stationary observations", Annals of Statistics 17, 1989). The run is treated as a circle: every
+/// block is drawn equally often (Politis & Romano, "A circular block-resampling procedure for
+/// stationary data", 1992).
 #[derive(Debug)]
-pub(super) struct Series {
-    /// How many units there are to draw from.
+pub(super) struct BlockSeries {
+    /// The number of units to draw from.
     units: usize,
-    /// How many neighbouring ones are drawn at once.
+    /// The number of neighbouring units that are drawn at once.
     chunk: usize,
     /// The times that occur, in microseconds, ascending.
     times: Vec<u64>,
-    /// Row by row for each of `times`: how many were at most that, in the units before each.
+    /// A row for each of `times`: the number of times up to that, in the units before each unit.
     up_to: Vec<u64>,
-    /// By unit, summed up.
+    /// Cumulative sums by unit.
     requests: Vec<f64>,
     failed: Vec<f64>,
     seconds: Vec<f64>,
-    /// Of the whole run.
+    /// The sums of the whole run.
     pub total: Total,
 }
 
-/// What a whole run comes to, its warm-up left out.
+/// The sums of a whole run, without its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Total {
-    /// Sent.
+    /// Requests sent.
     pub requests: u64,
-    /// Of those, the ones without a good answer.
+    /// Requests among them without a good answer.
     pub failed: u64,
-    /// Due, and not sent.
+    /// Arrivals that were not sent.
     pub dropped: u64,
-    /// How many latencies there are.
+    /// The number of latencies.
     pub samples: u64,
-    /// How many blocks have requests.
+    /// The number of blocks with requests.
     pub blocks: u32,
 }
 
-/// One block: in which unit it is, and each time that it has, ascending, with how often.
-struct Counted {
+/// One block: its unit, and each of its times with their number, ascending.
+struct BlockTimes {
     unit: usize,
     times: Vec<(u64, u64)>,
 }
 
-/// From one unit to before another.
+/// From one unit (included) to another (excluded).
 type Chunk = (usize, usize);
 
-impl Series {
+impl BlockSeries {
     /// The blocks `from..to` of an endpoint, each of `block_millis`.
     pub fn new(endpoint: &Endpoint, from: u32, to: u32, block_millis: u64) -> Self {
         let blocks = to.saturating_sub(from) as usize;
@@ -77,13 +76,16 @@ impl Series {
             requests[unit] += block.requests as f64;
             failed[unit] += block.failed as f64;
             total.add(block);
-            let times = recorded(block);
-            counted.push(Counted { unit, times });
+            let histogram = block.latency.histogram();
+            let times = histogram.iter_recorded();
+            let times = times.map(|time| (time.value_iterated_to(), time.count_at_value()));
+            let times = times.collect();
+            counted.push(BlockTimes { unit, times });
         }
         // The rate that is best for a variance (Künsch 1989).
         let chunk = (units as f64).cbrt().ceil() as usize;
         let times = all_times(&counted);
-        Series {
+        BlockSeries {
             units,
             chunk,
             up_to: table(&times, &counted, units, chunk),
@@ -95,13 +97,13 @@ impl Series {
         }
     }
 
-    /// The metrics of the run as it was, each on its scale: of times and the throughput the
-    /// logarithm. Not finite where there is nothing to tell it by.
+    /// Returns the metrics of the run itself, each on its scale: the logarithm of times and
+    /// throughput. They are not finite without data.
     pub fn measured(&self) -> Each<f64> {
         self.measure(&[(0, self.units)])
     }
 
-    /// The same of a resampled run. The run must have requests; one without is drawn again.
+    /// Returns the metrics of a resampled run. A sample without requests is drawn again.
     pub fn resampled(&self, random: &mut Xoshiro256PlusPlus) -> Each<f64> {
         loop {
             let chunks = self.draw(random);
@@ -111,7 +113,7 @@ impl Series {
         }
     }
 
-    /// Chunks that make up as many units as there are.
+    /// Draws random chunks with as many units as the run.
     fn draw(&self, random: &mut impl Rng) -> Vec<Chunk> {
         let starts = (0..self.units).step_by(self.chunk);
         let chunks = starts.map(|done| {
@@ -124,19 +126,19 @@ impl Series {
     fn measure(&self, chunks: &[Chunk]) -> Each<f64> {
         let [requests, failed, seconds] =
             [&self.requests, &self.failed, &self.seconds].map(|sums| sum(sums, chunks));
-        Metric::ALL.map(|metric| match metric {
-            Metric::P50 | Metric::P95 | Metric::P99 => {
+        ComparedMetric::ALL.map(|metric| match metric {
+            ComparedMetric::P50 | ComparedMetric::P95 | ComparedMetric::P99 => {
                 let time = metric.quantile().and_then(|q| self.quantile(q, chunks));
-                // 0 is what is shorter than the clock tells.
+                // 0 is shorter than the clock's resolution.
                 time.map_or(f64::NAN, |time| (time.max(1) as f64).ln())
             }
-            Metric::ErrorShare => failed / requests,
-            // Half an answer more, so that none at all still has a logarithm.
-            Metric::Throughput => ((requests - failed + 0.5) / seconds).ln(),
+            ComparedMetric::ErrorShare => failed / requests,
+            // Half an answer is added, as 0 has no logarithm.
+            ComparedMetric::Throughput => ((requests - failed + 0.5) / seconds).ln(),
         })
     }
 
-    /// As HdrHistogram has it of the chunks' merged histograms.
+    /// Returns the same value as HdrHistogram for the merged histograms of the chunks.
     fn quantile(&self, q: f64, chunks: &[Chunk]) -> Option<u64> {
         let last = self.times.len().checked_sub(1)?;
         let rank = (q * self.up_to(last, chunks) as f64).ceil().max(1.0) as u64;
@@ -169,15 +171,7 @@ impl Total {
     }
 }
 
-/// Each time that was counted, and how often.
-fn recorded(block: &Block) -> Vec<(u64, u64)> {
-    let histogram = block.latency.histogram();
-    let times = histogram.iter_recorded();
-    let times = times.map(|time| (time.value_iterated_to(), time.count_at_value()));
-    times.collect()
-}
-
-fn all_times(counted: &[Counted]) -> Vec<u64> {
+fn all_times(counted: &[BlockTimes]) -> Vec<u64> {
     let times = counted.iter().flat_map(|block| &block.times);
     let mut times: Vec<u64> = times.map(|(time, _)| *time).collect();
     times.sort_unstable();
@@ -185,13 +179,13 @@ fn all_times(counted: &[Counted]) -> Vec<u64> {
     times
 }
 
-/// A row's length: the circle is run on by a chunk.
+/// Returns the length of a row, which continues around the circle by one chunk.
 fn width(units: usize, chunk: usize) -> usize {
     units + chunk + 1
 }
 
-/// What every quantile is looked up in: see [`Series::up_to`].
-fn table(times: &[u64], counted: &[Counted], units: usize, chunk: usize) -> Vec<u64> {
+/// Returns the table for quantiles: see [`BlockSeries::up_to`].
+fn table(times: &[u64], counted: &[BlockTimes], units: usize, chunk: usize) -> Vec<u64> {
     let mut counts = vec![0; times.len() * units];
     for block in counted {
         let mut row = 0;
@@ -218,12 +212,12 @@ fn table(times: &[u64], counted: &[Counted], units: usize, chunk: usize) -> Vec<
     table
 }
 
-/// Of what is summed up.
+/// Returns the sum over chunks, from cumulative sums.
 fn sum(sums: &[f64], chunks: &[Chunk]) -> f64 {
     chunks.iter().map(|&(from, to)| sums[to] - sums[from]).sum()
 }
 
-/// The sums before each value, around the circle and on by `more`.
+/// Returns the cumulative sums before each value, around the circle and `more` values further.
 fn summed_up(values: &[f64], more: usize) -> Vec<f64> {
     let mut sum = 0.0;
     let mut sums = vec![0.0];
@@ -254,7 +248,7 @@ mod tests {
         endpoint
     }
 
-    /// The block bootstrap as the book has it: whole histograms are added.
+    /// The block bootstrap of the textbook: histograms are added.
     fn merged(endpoint: &Endpoint, chunks: &[Chunk]) -> Block {
         let blocks = endpoint.blocks.len();
         let mut merged = Block::default();
@@ -268,17 +262,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(50))]
 
         #[test]
-        fn a_resampled_run_is_what_its_blocks_histograms_merge_to(
+        fn a_resampled_run_equals_its_merged_histograms(
             blocks in prop::collection::vec(prop::collection::vec(1u64..50_000, 1..40), 2..30),
             seed: u64,
         ) {
             let endpoint = endpoint(&blocks);
-            let series = Series::new(&endpoint, 0, blocks.len() as u32, 500);
+            let series = BlockSeries::new(&endpoint, 0, blocks.len() as u32, 500);
             let chunks = series.draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
             prop_assert_eq!(chunks.iter().map(|(from, to)| to - from).sum::<usize>(), blocks.len());
             let merged = merged(&endpoint, &chunks);
             let measured = series.measure(&chunks);
-            for (metric, value) in Metric::ALL.into_iter().zip(measured) {
+            for (metric, value) in ComparedMetric::ALL.into_iter().zip(measured) {
                 if let Some(q) = metric.quantile() {
                     let expected = merged.latency.quantile(q).unwrap();
                     prop_assert_eq!(value, (expected as f64).ln(), "{}", metric);
@@ -291,29 +285,27 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_and_gaps_are_minded() {
+    fn the_warm_up_and_empty_blocks_are_handled() {
         let mut endpoint = endpoint(&[vec![9_000_000], vec![100, 100], vec![], vec![100]]);
         endpoint.blocks.remove(&2);
-        let series = Series::new(&endpoint, 1, 5, 1_000);
+        let series = BlockSeries::new(&endpoint, 1, 5, 1_000);
         let measured = series.measured();
         assert_eq!(measured[2].exp().round(), 100.0);
-        assert!(
-            (measured[4].exp() - 3.5 / 4.0).abs() < 1e-9,
-            "3 in 4 s, and the half"
-        );
+        // Three answers in 4 s, and half an answer.
+        assert!((measured[4].exp() - 3.5 / 4.0).abs() < 1e-9);
     }
 
     #[test]
-    fn nothing_measures_as_nothing() {
-        let measured = Series::new(&Endpoint::default(), 0, 10, 1_000).measured();
+    fn an_empty_series_has_no_values() {
+        let measured = BlockSeries::new(&Endpoint::default(), 0, 10, 1_000).measured();
         assert!(measured[0].is_nan() && measured[3].is_nan());
     }
 
     #[test]
-    fn a_long_run_is_resampled_in_greater_units_and_loses_nothing() {
+    fn a_long_run_is_resampled_in_longer_units() {
         let blocks = vec![vec![10, 20, 4_000]; 1_001];
         let endpoint = endpoint(&blocks);
-        let series = Series::new(&endpoint, 0, 1_001, 1_000);
+        let series = BlockSeries::new(&endpoint, 0, 1_001, 1_000);
         assert!(series.units <= MOST_UNITS);
         assert_eq!(series.total.samples, 3_003);
         assert!((series.measured()[4].exp() - 3_003.5 / 1_001.0).abs() < 1e-9);

@@ -1,39 +1,38 @@
-//! What a comparison goes by.
+//! The settings of a comparison.
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::Metric;
+use super::metric::ComparedMetric;
 
-/// What a comparison goes by.
+/// The settings of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// How many blocks at a run's begin do not count.
+    /// The number of blocks at a run's start that do not count.
     pub warm_up_blocks: u32,
-    /// Of the intervals, for all endpoints together: 0.98 is one wrong in fifty comparisons.
+    /// The confidence for all endpoints together: with 0.98 one in fifty comparisons is wrong.
     pub confidence: f64,
-    /// What is too small to matter.
+    /// Changes up to these are irrelevant.
     pub floors: Floors,
-    /// Of the bootstrap's random numbers: the same results and seed, the same verdicts.
+    /// The seed of the random numbers. The same results and seed give the same verdicts.
     pub seed: u64,
 }
 
-/// What is too small to matter. Of each metric the larger of the two floors counts: a change
-/// must exceed both.
+/// Changes up to these are irrelevant. A relevant change exceeds both floors of its metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Floors {
-    /// Of p50, p95 and p99, as a share of A's: 0.05 is 5 %.
+    /// For p50, p95 and p99, as a share of A's: 0.05 is 5 %.
     pub latency: f64,
-    /// The same in microseconds.
+    /// For the same, in microseconds.
     pub latency_micros: f64,
-    /// Of the error share, as a share of A's.
+    /// For the error share, as a share of A's.
     pub error_share: f64,
-    /// The same as a difference of shares: 0.001 is from 0.2 % to 0.3 %.
+    /// For the same, as a difference of shares: 0.001 is from 0.2 % to 0.3 %.
     pub error_share_difference: f64,
-    /// Of the throughput, as a share of A's.
+    /// For the throughput, as a share of A's.
     pub throughput: f64,
-    /// The same in answers a second.
+    /// For the same, in answers a second.
     pub throughput_per_second: f64,
 }
 
@@ -62,7 +61,7 @@ impl Default for Floors {
 }
 
 impl Settings {
-    /// Why these cannot be gone by.
+    /// Returns why the settings are invalid, if they are.
     pub(super) fn fault(&self) -> Option<String> {
         let Floors {
             latency,
@@ -80,28 +79,28 @@ impl Settings {
             ("throughput", throughput),
             ("throughput-per-second", throughput_per_second),
         ];
-        let floor = floors
-            .into_iter()
-            .find(|(_, it)| !it.is_finite() || *it < 0.0);
         let confidence = self.confidence;
         if !(0.5..1.0).contains(&confidence) {
-            return Some(format!(
-                "a confidence of {confidence} is not between 0.5 and 1"
-            ));
+            let why = format!("a confidence of {confidence} is not between 0.5 and 1");
+            return Some(why);
         }
-        floor.map(|(name, value)| format!("the floor `{name}` of {value} is none"))
+        let is_invalid = |(_, floor): &(&str, f64)| !floor.is_finite() || *floor < 0.0;
+        let (name, value) = floors.into_iter().find(is_invalid)?;
+        Some(format!("the floor `{name}` of {value} is invalid"))
     }
 }
 
 impl Floors {
-    /// What a change of `metric`, on its scale, must exceed where A has the value `a`.
-    pub(super) fn of(&self, metric: Metric, a: f64) -> f64 {
+    /// Returns the limit that a relevant change of `metric` exceeds. `a` is the value of A.
+    pub(super) fn of(&self, metric: ComparedMetric, a: f64) -> f64 {
         match metric {
-            Metric::P50 | Metric::P95 | Metric::P99 => {
+            ComparedMetric::P50 | ComparedMetric::P95 | ComparedMetric::P99 => {
                 self.latency.max(self.latency_micros / a).ln_1p()
             }
-            Metric::ErrorShare => (self.error_share * a).max(self.error_share_difference),
-            Metric::Throughput => self.throughput.max(self.throughput_per_second / a).ln_1p(),
+            ComparedMetric::ErrorShare => (self.error_share * a).max(self.error_share_difference),
+            ComparedMetric::Throughput => {
+                self.throughput.max(self.throughput_per_second / a).ln_1p()
+            }
         }
     }
 }
@@ -114,15 +113,16 @@ mod tests {
     fn both_floors_must_be_exceeded() {
         let floors = Floors::default();
         let percent = |metric, a| 100.0 * floors.of(metric, a).exp_m1();
-        assert!((percent(Metric::P95, 10_000.0) - 5.0).abs() < 1e-9);
-        assert!((percent(Metric::P95, 200.0) - 50.0).abs() < 1e-9, "100 µs");
-        assert!((percent(Metric::Throughput, 1.0) - 50.0).abs() < 1e-9);
-        assert_eq!(floors.of(Metric::ErrorShare, 0.0), 0.001);
-        assert_eq!(floors.of(Metric::ErrorShare, 0.2), 0.2 * 0.1);
+        assert!((percent(ComparedMetric::P95, 10_000.0) - 5.0).abs() < 1e-9);
+        // 100 µs.
+        assert!((percent(ComparedMetric::P95, 200.0) - 50.0).abs() < 1e-9);
+        assert!((percent(ComparedMetric::Throughput, 1.0) - 50.0).abs() < 1e-9);
+        assert_eq!(floors.of(ComparedMetric::ErrorShare, 0.0), 0.001);
+        assert_eq!(floors.of(ComparedMetric::ErrorShare, 0.2), 0.2 * 0.1);
     }
 
     #[test]
-    fn what_is_no_number_is_no_setting() {
+    fn settings_must_be_valid_numbers() {
         assert_eq!(Settings::default().fault(), None);
         for wrong in [f64::NAN, f64::INFINITY, -0.1] {
             let mut settings = Settings::default();

@@ -1,8 +1,8 @@
-//! How often the comparison is right, by load that was made up and whose truth is known.
+//! Measures how often comparisons are right, on simulated runs.
 //!
-//! Latencies are lognormal. What a machine does to them is noise on several levels: a pair of
-//! runs as a whole, each run, and block by block, one block handing on part of its noise to
-//! the next (an autoregressive process of order 1).
+//! Latencies are lognormal. The machine's noise has several levels: a pair of runs, each run, and
+//! each block, which passes on a part of its noise to the next one (an autoregressive process of
+//! order 1).
 
 use std::fmt;
 
@@ -12,50 +12,49 @@ use rand::{Rng, RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::{Metric, Settings, Verdict, compare_pairs};
+use super::{ComparedMetric, ComparisonVerdict, Settings, compare_pairs};
 use crate::result::{
-    Block, Distribution, Ended, Endpoint, Engine, Fingerprint, Generator, LoadResult, SCHEMA,
+    Block, Distribution, Ended, Endpoint, EngineKind, Fingerprint, Generator, LoadResult, SCHEMA,
 };
 
-/// How often what is compared, and what is true of it.
+/// The parameters of a simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Simulation {
-    /// How many comparisons.
+    /// The number of comparisons.
     pub comparisons: u32,
-    /// How many pairs of runs in each.
+    /// The number of pairs of runs in each.
     pub pairs: u32,
-    /// How many endpoints each run has, with medians of 5 ms, 10 ms, 15 ms, ...
+    /// The number of endpoints of each run, with medians of 5 ms, 10 ms, 15 ms, ...
     pub endpoints: u32,
-    /// How many blocks each run has, of 1 s, the warm-up among them.
+    /// The number of blocks of 1 s of each run, including the warm-up.
     pub blocks: u32,
-    /// How many requests each block has, at each endpoint.
+    /// The number of requests of each block, at each endpoint.
     pub requests: u32,
-    /// What the first endpoint's latencies are multiplied by in B: 1.1 is 10 % slower.
+    /// The factor on the first endpoint's latencies in B: 1.1 is 10 % slower.
     pub slower: f64,
-    /// What the machine does.
+    /// The machine's noise.
     pub noise: Noise,
-    /// Of the random numbers.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
-/// What a machine does to latencies, each as the standard deviation of their logarithm: 0.02
-/// is about 2 %.
+/// A machine's effect on latencies, as standard deviations of their logarithm: 0.02 is about 2 %.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Noise {
-    /// To both runs of a pair.
+    /// On both runs of a pair.
     pub pair: f64,
-    /// To each run.
+    /// On each run.
     pub run: f64,
-    /// To each block of each endpoint.
+    /// On each block of each endpoint.
     pub block: f64,
-    /// Which part of a block's noise the next one has too, 0 to 1.
+    /// The part of a block's noise that the next one has too, 0 to 1.
     pub handed_on: f64,
 }
 
 impl Default for Simulation {
-    /// 200 comparisons of a thing with itself.
+    /// 200 comparisons of a version with itself.
     fn default() -> Self {
         Simulation {
             comparisons: 200,
@@ -79,13 +78,13 @@ impl Default for Simulation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Rates {
-    /// How many comparisons there were.
+    /// The number of comparisons.
     pub comparisons: u32,
-    /// How many called regressed what had not changed: any metric, any endpoint.
+    /// The number that reported an unchanged metric of any endpoint as regressed.
     pub false_alarms: u32,
-    /// How many called improved what had not changed.
+    /// The number that reported an unchanged metric as improved.
     pub false_praise: u32,
-    /// How many called the first endpoint's p95 regressed.
+    /// The number that reported the first endpoint's p95 as regressed.
     pub found: u32,
 }
 
@@ -104,12 +103,12 @@ impl fmt::Display for Rates {
     }
 }
 
-/// Makes up runs, compares them, and counts how often the verdicts are right.
+/// Simulates runs, compares them, and counts how often the verdicts are right.
 ///
-/// Seen with the defaults of [`Simulation`] (7 pairs, 3 endpoints, 60 blocks after the warm-up)
-/// and of [`Settings`], over 200 comparisons each: no false alarm, and of a first endpoint that
-/// is 10 % slower 99.5 % found. With 5 pairs 92.0 % are, and without false alarm too; with 5
-/// pairs and runs that differ by 5 %, their blocks by 10 %, 1.0 % of comparisons alarm wrongly.
+/// Results over 200 comparisons each, with the defaults of [`Simulation`] and of [`Settings`]: no
+/// false alarm, and a first endpoint that is 10 % slower is found in 99.5 %. With 5 pairs it is
+/// found in 92.0 %, also without a false alarm. With 5 pairs, and runs that differ by 5 % and
+/// blocks by 10 %, 1.0 % of the comparisons are false alarms.
 pub fn simulate(simulation: &Simulation, settings: &Settings) -> Rates {
     let mut rates = Rates {
         comparisons: simulation.comparisons,
@@ -117,7 +116,7 @@ pub fn simulate(simulation: &Simulation, settings: &Settings) -> Rates {
         false_praise: 0,
         found: 0,
     };
-    let load = Load::new(simulation);
+    let load = SimulatedLoad::new(simulation);
     for number in 0..u64::from(simulation.comparisons) {
         let seed = simulation.seed.wrapping_add(number);
         let pairs = load.pairs(&mut Xoshiro256PlusPlus::seed_from_u64(seed));
@@ -127,29 +126,31 @@ pub fn simulate(simulation: &Simulation, settings: &Settings) -> Rates {
         };
         let comparison = compare_pairs(&pairs, &settings);
         let wrongly = |verdict| {
-            let called = comparison.rows.iter().filter(|row| row.verdict == verdict);
-            let mut unchanged = called.filter(|row| {
-                simulation.slower == 1.0 || row.endpoint != name(0) || row.metric > Metric::P99
+            let mut reported = comparison.rows.iter().filter(|row| row.verdict == verdict);
+            let wrong = reported.any(|row| {
+                simulation.slower == 1.0
+                    || row.endpoint != name(0)
+                    || row.metric > ComparedMetric::P99
             });
-            u32::from(unchanged.next().is_some())
+            u32::from(wrong)
         };
-        rates.false_alarms += wrongly(Verdict::Regressed);
-        rates.false_praise += wrongly(Verdict::Improved);
+        rates.false_alarms += wrongly(ComparisonVerdict::Regressed);
+        rates.false_praise += wrongly(ComparisonVerdict::Improved);
         let found = comparison.rows.iter().any(|row| {
             row.endpoint == name(0)
-                && row.metric == Metric::P95
-                && row.verdict == Verdict::Regressed
+                && row.metric == ComparedMetric::P95
+                && row.verdict == ComparisonVerdict::Regressed
         });
         rates.found += u32::from(found);
     }
     rates
 }
 
-/// The first pairs of a simulation.
+/// Returns the first pairs of a simulation.
 #[cfg(test)]
-pub(crate) fn made_up_pairs(simulation: &Simulation) -> Vec<(LoadResult, LoadResult)> {
+pub(crate) fn simulated_pairs(simulation: &Simulation) -> Vec<(LoadResult, LoadResult)> {
     let random = &mut Xoshiro256PlusPlus::seed_from_u64(simulation.seed);
-    Load::new(simulation).pairs(random)
+    SimulatedLoad::new(simulation).pairs(random)
 }
 
 fn name(endpoint: u32) -> String {
@@ -158,29 +159,29 @@ fn name(endpoint: u32) -> String {
 
 /// The standard deviation of one request's log latency.
 const SPREAD: f64 = 0.5;
-/// Which share of the requests fails.
+/// The share of requests that fail.
 const FAILING: f64 = 0.002;
-/// How much as many requests come in a block as in another (the standard deviation of the
-/// logarithm), as a share of what the latencies vary: users who wait longer ask less often.
+/// How much the number of requests in a block varies (the standard deviation of the logarithm), as
+/// a share of the latencies' variation: users who wait longer send fewer requests.
 const ARRIVALS: f64 = 0.3;
 
-/// Draws made-up runs.
-struct Load<'a> {
+/// Generates simulated runs.
+struct SimulatedLoad<'a> {
     simulation: &'a Simulation,
-    /// Standard normal quantiles, evenly spaced: drawing one of these draws a normal value.
+    /// Evenly spaced standard normal quantiles: a random one of them is a normal value.
     normal: Vec<f64>,
-    /// e to the power of each, times the spread: a lognormal value.
+    /// e to the power of each of `normal`, times the spread: a lognormal value.
     lognormal: Vec<f64>,
 }
 
-impl<'a> Load<'a> {
+impl<'a> SimulatedLoad<'a> {
     fn new(simulation: &'a Simulation) -> Self {
         let steps = 1 << 12;
         let shares = (0..steps).map(|step| (f64::from(step) + 0.5) / f64::from(steps));
         let standard = Normal::standard();
         let normal: Vec<f64> = shares.map(|share| standard.inverse_cdf(share)).collect();
         let lognormal = normal.iter().map(|z| (SPREAD * z).exp()).collect();
-        Load {
+        SimulatedLoad {
             simulation,
             normal,
             lognormal,
@@ -209,7 +210,7 @@ impl<'a> Load<'a> {
         });
         LoadResult {
             endpoints: endpoints.collect(),
-            ..made_up()
+            ..simulated_result()
         }
     }
 
@@ -222,8 +223,8 @@ impl<'a> Load<'a> {
         let fresh = block * (1.0 - handed_on * handed_on).sqrt();
         for number in 0..self.simulation.blocks {
             let requests = f64::from(self.simulation.requests) * (-ARRIVALS * now).exp();
-            let made_up = self.block(random, requests as u64, median * now.exp());
-            endpoint.blocks.insert(number, made_up);
+            let simulated = self.block(random, requests as u64, median * now.exp());
+            endpoint.blocks.insert(number, simulated);
             now = handed_on * now + self.noise(random, fresh);
         }
         endpoint
@@ -236,7 +237,7 @@ impl<'a> Load<'a> {
         };
         let mut latencies = Vec::with_capacity(requests as usize);
         for _ in 0..requests {
-            // One draw for both: the low bits choose the latency, the high ones whether it fails.
+            // The low bits choose the latency. The high bits decide whether the request fails.
             let bits = random.next_u64();
             let latency = median * self.lognormal[bits as usize % self.lognormal.len()];
             latencies.push(latency as u64);
@@ -248,11 +249,12 @@ impl<'a> Load<'a> {
     }
 }
 
-fn made_up() -> LoadResult {
+/// Returns a result without endpoints.
+pub(crate) fn simulated_result() -> LoadResult {
     LoadResult {
         schema: SCHEMA,
         run: "made-up".into(),
-        engine: Engine::Open,
+        engine: EngineKind::Open,
         fingerprint: Fingerprint::default(),
         begun: Timestamp::UNIX_EPOCH,
         block_millis: 1_000,

@@ -1,27 +1,27 @@
-//! A comparison as people read it.
+//! A comparison as a table for people.
 
 use std::fmt;
 
-use harness::run::comparison::{Comparison as Told, Row as ToldRow};
+use base::run::comparison::{ComparisonSummary as ReportedComparison, SummaryRow as ReportedRow};
 
 use super::comparison::{Comparison, Numbers, Row};
-use super::metric::Metric;
+use super::metric::ComparedMetric;
 
 impl Comparison {
-    /// As a report tells it.
-    pub fn told(&self) -> Told {
-        Told {
+    /// Returns the comparison for a report.
+    pub fn report(&self) -> ReportedComparison {
+        ReportedComparison {
             of: self.of.clone(),
             verdict: self.verdict(),
             obstacles: self.obstacles.clone(),
-            rows: self.rows.iter().map(told_row).collect(),
+            rows: self.rows.iter().map(report_row).collect(),
         }
     }
 }
 
-fn told_row(row: &Row) -> ToldRow {
+fn report_row(row: &Row) -> ReportedRow {
     let [a, b, change] = numbers(row);
-    ToldRow {
+    ReportedRow {
         endpoint: row.endpoint.clone(),
         metric: row.metric.to_string(),
         a,
@@ -47,34 +47,27 @@ impl fmt::Display for Comparison {
             "\n{:<width$}  {:<11}  {:>9}  {:>9}  {:<34}  {:<14}  reason",
             "endpoint", "metric", "A", "B", "change and its interval", "verdict"
         )?;
-        self.rows
-            .iter()
-            .try_for_each(|row| write_row(f, row, width))
+        let mut rows = self.rows.iter();
+        rows.try_for_each(|row| write_row(f, row, width))
     }
 }
 
-/// Of the column of the endpoints' names.
+/// Returns the width of the column with the endpoints' names.
 pub(super) fn name_width(rows: &[Row]) -> usize {
     let names = rows.iter().map(|row| row.endpoint.chars().count());
     names.max().unwrap_or(0).max("endpoint".len())
 }
 
 fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, width: usize) -> fmt::Result {
-    let Row {
-        endpoint,
-        metric,
-        verdict,
-        reason,
-        ..
-    } = row;
     let [a, b, change] = numbers(row);
     writeln!(
         f,
-        "{endpoint:<width$}  {metric:<11}  {a:>9}  {b:>9}  {change:<34}  {verdict:<14}  {reason}"
+        "{:<width$}  {:<11}  {a:>9}  {b:>9}  {change:<34}  {:<14}  {}",
+        row.endpoint, row.metric, row.verdict, row.reason
     )
 }
 
-/// A, B, and the change; dashes where they are not known.
+/// Returns A, B, and the change; dashes if they are unknown.
 fn numbers(row: &Row) -> [String; 3] {
     match &row.numbers {
         Some(numbers) => [
@@ -86,8 +79,8 @@ fn numbers(row: &Row) -> [String; 3] {
     }
 }
 
-fn change(metric: Metric, numbers: &Numbers) -> String {
+fn change(metric: ComparedMetric, numbers: &Numbers) -> String {
     let [change, low, high] =
-        [numbers.change, numbers.low, numbers.high].map(|it| metric.human_change(it));
+        [numbers.change, numbers.low, numbers.high].map(|change| metric.human_change(change));
     format!("{change:>9} ({low} to {high})")
 }

@@ -1,85 +1,85 @@
-//! What is wrong with a threshold, where, and what would be right.
+//! Errors in thresholds: the mistake, its position, and what is valid.
 
 use miette::Diagnostic;
 use thiserror::Error;
 
-use super::metric::{Kind, Metric};
+use super::metric::{Metric, MetricKind};
 
-/// What was written is no threshold.
+/// An invalid threshold.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error("threshold `{written}`, column {column}: {mistake}")]
 #[diagnostic(help("{}", mistake.accepted()))]
-pub struct NotAThreshold {
-    /// What was written.
+pub struct ThresholdError {
+    /// The text.
     pub written: String,
-    /// Where the mistake is, in characters from 1.
+    /// The column of the mistake, in characters from 1.
     pub column: usize,
-    /// What it is.
+    /// The mistake.
     pub mistake: Mistake,
 }
 
-/// What is wrong with a threshold.
+/// A mistake in a threshold.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Mistake {
-    /// It compares nothing.
+    /// There is no operator.
     #[error("no comparison")]
     NoOperator,
-    /// It compares in a way that is not known.
-    #[error("`{0}` is no comparison")]
+    /// The operator is unknown.
+    #[error("`{0}` is not a comparison")]
     Operator(String),
-    /// What is compared is not known.
-    #[error("`{0}` is nothing that is measured")]
+    /// The word is unknown.
+    #[error("`{0}` is not a known measure")]
     Word(String),
-    /// A rate of many things.
+    /// A rate without a metric.
     #[error("a rate of what?")]
     RateOfWhat,
-    /// Not a percentile.
-    #[error("`{0}` is no percentile")]
+    /// The text is not a percentile.
+    #[error("`{0}` is not a percentile")]
     Percentile(String),
-    /// What is compared with is no number.
-    #[error("`{0}` is no number")]
+    /// The limit is not a number.
+    #[error("`{0}` is not a number")]
     Number(String),
-    /// What is compared with is no number that anything could be measured against.
-    #[error("`{0}` is not finite: the threshold would hold or fail whatever is measured")]
+    /// The limit is not finite.
+    #[error("`{0}` is not finite: the threshold would hold or fail in any case")]
     NotFinite(String),
-    /// The unit does not fit.
-    #[error("`{unit}` is no unit of `{metric}`")]
+    /// The metric does not have this unit.
+    #[error("`{unit}` is not a unit of `{metric}`")]
     Unit {
-        /// As it was written.
+        /// The unit.
         unit: String,
-        /// What it was written of.
+        /// The metric.
         metric: Metric,
     },
-    /// The word does not fit.
+    /// The metric does not have this statistic.
     #[error("`{metric}` has no `{word}`")]
     NotOfMetric {
-        /// As it was written.
+        /// The word.
         word: String,
-        /// What it was written of.
+        /// The metric.
         metric: Metric,
     },
-    /// No such metric.
-    #[error("no metric is called `{0}`")]
+    /// There is no such metric.
+    #[error("there is no metric `{0}`")]
     UnknownMetric(String),
-    /// k6 measures it, and a load result does not have it.
-    #[error("`{0}` is k6's, and is not measured here")]
+    /// A load result does not have this metric of k6.
+    #[error("`{0}` is a metric of k6 that is not measured here")]
     NotMeasured(String),
     /// The braces of the tags do not match.
     #[error("the braces do not match")]
     Braces,
-    /// Not a tag with its value.
-    #[error("`{0}` is no tag with a value")]
+    /// The text is not a tag with a value.
+    #[error("`{0}` is not a tag with a value")]
     Tag(String),
-    /// Requests are not told apart by it.
-    #[error("requests are not told apart by `{0}` here")]
+    /// Requests do not have this tag.
+    #[error("requests do not have the tag `{0}` here")]
     UnknownTag(String),
-    /// Not a time span.
-    #[error("`{0}` is no duration")]
+    /// The text is not a duration.
+    #[error("`{0}` is not a duration")]
     Duration(String),
 }
 
 impl Mistake {
-    /// What is accepted in its place.
+    /// Returns what is valid instead.
     pub fn accepted(&self) -> String {
         match self {
             Mistake::NoOperator | Mistake::Operator(_) => {
@@ -95,9 +95,13 @@ impl Mistake {
             Mistake::Number(_) | Mistake::NotFinite(_) => {
                 "a decimal number, as in `500`, `0.01` or `1.5e3`, then a unit if any: us, ms, s, %".into()
             }
-            Mistake::Unit { metric, .. } => units(metric.kind()).into(),
+            Mistake::Unit { metric, .. } => match metric.kind() {
+                MetricKind::Trend => "times are in us, ms or s; without a unit in ms".into(),
+                MetricKind::Rate => "shares are from 0 to 1, or in %".into(),
+                MetricKind::Counter => "counts, and counts a second, have no unit".into(),
+            },
             Mistake::NotOfMetric { metric, .. } => {
-                format!("`{metric}` has {}", metric.kind().words())
+                format!("`{metric}` has {}", metric.kind().statistics())
             }
             Mistake::UnknownMetric(_) | Mistake::NotMeasured(_) => {
                 let names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
@@ -116,15 +120,7 @@ impl Mistake {
     }
 }
 
-fn units(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Trend => "times are in us, ms or s; without a unit in ms",
-        Kind::Rate => "shares are from 0 to 1, or in %",
-        Kind::Counter => "counts, and counts a second, have no unit",
-    }
-}
-
-/// A mistake, and where in the text that is being read: bytes from its start.
+/// A mistake, with its offset in the parsed text, in bytes.
 #[derive(Debug)]
 pub(super) struct Misread {
     pub at: usize,
@@ -132,10 +128,10 @@ pub(super) struct Misread {
 }
 
 impl Misread {
-    /// The error, where the text read begins `offset` bytes into `written`.
-    pub fn within(self, written: &str, offset: usize) -> NotAThreshold {
+    /// Converts it to an error. The parsed text begins at byte `offset` of `written`.
+    pub fn within(self, written: &str, offset: usize) -> ThresholdError {
         let before = written.get(..offset + self.at).unwrap_or(written);
-        NotAThreshold {
+        ThresholdError {
             written: written.to_owned(),
             column: before.chars().count() + 1,
             mistake: self.mistake,
@@ -143,8 +139,8 @@ impl Misread {
     }
 }
 
-/// Shorthand: `mistake`, where `part` of `whole` begins. `part` must be a slice of `whole`.
-pub(super) fn misread(whole: &str, part: &str, mistake: Mistake) -> Misread {
-    let at = part.as_ptr().addr() - whole.as_ptr().addr();
+/// Returns the `mistake` at the start of `part`, which must be a slice of `text`.
+pub(super) fn misread(text: &str, part: &str, mistake: Mistake) -> Misread {
+    let at = part.as_ptr().addr() - text.as_ptr().addr();
     Misread { at, mistake }
 }

@@ -1,38 +1,38 @@
-//! `p(95)<500`: what is taken of a metric, and where it has to be.
+//! `p(95)<500`: a statistic of a metric, and its limit.
 
 use std::fmt;
 
 use super::error::{Misread, Mistake, misread};
-use super::metric::{Kind, Metric};
+use super::metric::{Metric, MetricKind};
 
-/// What is taken of a metric, and where it has to be.
+/// A statistic of a metric, and its limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
-    /// What is taken.
+    /// The statistic.
     pub statistic: Statistic,
-    /// How it is compared.
+    /// The comparison.
     pub operator: Operator,
-    /// With what: ms, a share from 0 to 1, a count, or a count a second.
+    /// The limit: ms, a share from 0 to 1, a count, or a count a second.
     pub limit: f64,
     written: String,
 }
 
-/// What is taken of a metric.
+/// A statistic of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Statistic {
     /// A counter's sum.
     Count,
-    /// A counter's sum a second; a rate's share.
+    /// A counter's sum for each second; a rate's share.
     Rate,
     /// The mean time.
     Average,
     /// The shortest time.
     Min,
-    /// The middle time.
+    /// The median time.
     Median,
     /// The longest time.
     Max,
-    /// The time that so many of a hundred took at most, 0 to 100.
+    /// A percentile of the times, 0 to 100.
     Percentile(f64),
 }
 
@@ -53,7 +53,7 @@ pub enum Operator {
     Unequal,
 }
 
-/// Longer ones before those they begin with.
+/// Each operator comes before its prefixes.
 const OPERATORS: [(&str, Operator); 7] = [
     ("<=", Operator::AtMost),
     ("<", Operator::Below),
@@ -65,7 +65,7 @@ const OPERATORS: [(&str, Operator); 7] = [
 ];
 
 impl Operator {
-    /// Whether the comparison holds; of what is no finite number none does.
+    /// Returns whether the comparison holds. It never holds for a number that is not finite.
     pub fn holds(self, value: f64, limit: f64) -> bool {
         value.is_finite()
             && limit.is_finite()
@@ -81,25 +81,25 @@ impl Operator {
 }
 
 impl Expression {
-    /// Whether `value` is where it has to be.
+    /// Returns whether it holds for `value`.
     pub fn holds(&self, value: f64) -> bool {
         self.operator.holds(value, self.limit)
     }
 
-    /// Reads an expression of `metric`, or of the one its word says. Returns which.
+    /// Parses an expression of `metric`, or of the metric that its word selects. Returns both.
     pub(super) fn read(
         text: &str,
         metric: Option<Metric>,
     ) -> Result<(Metric, Expression), Misread> {
         let (left, operator, right) = split(text)?;
-        let (metric, statistic) = read_word(left, metric).map_err(|it| misread(text, left, it))?;
-        let limit = read_limit(right, metric).map_err(|it| misread(text, right, it))?;
-        let written = text.trim().to_owned();
+        let word = read_word(left, metric).map_err(|mistake| misread(text, left, mistake));
+        let (metric, statistic) = word?;
+        let limit = read_limit(right, metric).map_err(|mistake| misread(text, right, mistake))?;
         let expression = Expression {
             statistic,
             operator,
             limit,
-            written,
+            written: text.trim().to_owned(),
         };
         Ok((metric, expression))
     }
@@ -111,9 +111,11 @@ fn split(text: &str) -> Result<(&str, Operator, &str), Misread> {
     };
     let (left, rest) = text.split_at(at);
     let mut known = OPERATORS.into_iter();
-    let found = known.find_map(|(sign, it)| Some((it, rest.strip_prefix(sign)?)));
+    let found = known.find_map(|(sign, operator)| Some((operator, rest.strip_prefix(sign)?)));
     let Some((operator, right)) = found else {
-        let end = rest.find(|it| !"<>=!".contains(it)).unwrap_or(rest.len());
+        let end = rest
+            .find(|sign| !"<>=!".contains(sign))
+            .unwrap_or(rest.len());
         let sign = rest[..end].to_owned();
         return Err(misread(text, rest, Mistake::Operator(sign)));
     };
@@ -133,15 +135,15 @@ fn read_word(word: &str, of: Option<Metric>) -> Result<(Metric, Statistic), Mist
         }
         "count" => (Some(Metric::Requests), Statistic::Count),
         "rate" => (None, Statistic::Rate),
-        // Gauges have it, and none is measured.
+        // Only gauges have it, which are not measured.
         "value" => return Err(not_of(word, of)),
         _ => (Some(Metric::Duration), read_percentile(word)?),
     };
     let metric = of.or(own).ok_or(Mistake::RateOfWhat)?;
     let fits = match statistic {
-        Statistic::Count => metric.kind() == Kind::Counter,
-        Statistic::Rate => metric.kind() != Kind::Trend,
-        _ => metric.kind() == Kind::Trend,
+        Statistic::Count => metric.kind() == MetricKind::Counter,
+        Statistic::Rate => metric.kind() != MetricKind::Trend,
+        _ => metric.kind() == MetricKind::Trend,
     };
     let known = fits.then_some((metric, statistic));
     known.ok_or_else(|| not_of(word, Some(metric)))
@@ -155,7 +157,7 @@ fn not_of(word: &str, metric: Option<Metric>) -> Mistake {
     }
 }
 
-/// A word that says its metric itself, and so goes with no other.
+/// Reads a word that selects its metric. It is invalid for other metrics.
 fn own_word(
     word: &str,
     of: Option<Metric>,
@@ -172,22 +174,24 @@ fn read_percentile(word: &str) -> Result<Statistic, Mistake> {
     if word == "p" {
         return Err(Mistake::Percentile(word.to_owned()));
     }
-    let inner = word.strip_prefix("p(").and_then(|it| it.strip_suffix(')'));
+    let inner = word
+        .strip_prefix("p(")
+        .and_then(|rest| rest.strip_suffix(')'));
     let inner = inner.ok_or_else(|| Mistake::Word(word.to_owned()))?;
-    let percentile = read_number(inner).filter(|it| (0.0..=100.0).contains(it));
+    let percentile = read_number(inner).filter(|number| (0.0..=100.0).contains(number));
     let percentile = percentile.ok_or_else(|| Mistake::Percentile(inner.to_owned()))?;
     Ok(Statistic::Percentile(percentile))
 }
 
-/// A unit, how a number of it is put into what it is compared with, and what it is a unit of.
-type Unit = (&'static str, fn(f64) -> f64, Kind);
+/// A unit, the conversion of its numbers, and the kind of metric that has it.
+type Unit = (&'static str, fn(f64) -> f64, MetricKind);
 
 const UNITS: [Unit; 5] = [
-    ("us", |micros| micros / 1000.0, Kind::Trend),
-    ("µs", |micros| micros / 1000.0, Kind::Trend),
-    ("ms", |millis| millis, Kind::Trend),
-    ("s", |seconds| seconds * 1000.0, Kind::Trend),
-    ("%", |percent| percent / 100.0, Kind::Rate),
+    ("us", |micros| micros / 1000.0, MetricKind::Trend),
+    ("µs", |micros| micros / 1000.0, MetricKind::Trend),
+    ("ms", |millis| millis, MetricKind::Trend),
+    ("s", |seconds| seconds * 1000.0, MetricKind::Trend),
+    ("%", |percent| percent / 100.0, MetricKind::Rate),
 ];
 
 fn read_limit(text: &str, metric: Metric) -> Result<f64, Mistake> {
@@ -207,21 +211,18 @@ fn read_limit(text: &str, metric: Metric) -> Result<f64, Mistake> {
     finite.ok_or_else(|| Mistake::NotFinite(text.to_owned()))
 }
 
-/// A number as Go reads it, but for hexadecimal ones: underscores may part digits.
+/// Parses a number as Go does, without hexadecimal ones. Underscores may separate digits.
 fn read_number(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
-    let digit = |at: Option<usize>| {
-        at.and_then(|at| bytes.get(at))
-            .is_some_and(u8::is_ascii_digit)
-    };
-    let parts = |(at, _)| digit(usize::checked_sub(at, 1)) && digit(Some(at + 1));
-    if !text.match_indices('_').all(parts) {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let separates = |(at, _): (usize, &str)| at > 0 && is_digit(at - 1) && is_digit(at + 1);
+    if !text.match_indices('_').all(separates) {
         return None;
     }
     text.replace('_', "").parse().ok()
 }
 
-/// As it was written.
+/// The original text.
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)

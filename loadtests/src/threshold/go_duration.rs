@@ -1,8 +1,8 @@
-//! Durations as Go and k6 write them: `1m30s`.
+//! Durations in the form of Go and k6: `1m30s`.
 
 use std::time::Duration;
 
-/// Units and their nanoseconds; k6 adds the day. A unit comes before those it ends in.
+/// Units and their nanoseconds; k6 adds the day. Each unit comes before its prefixes.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -14,17 +14,16 @@ const UNITS: [(&str, u64); 8] = [
     ("d", 86_400_000_000_000),
 ];
 
-/// Reads numbers with units in a row, or one number of milliseconds. None of what is below
-/// zero or no duration.
+/// Parses numbers with units, or a number of milliseconds. None if it is negative or invalid.
 pub fn read(text: &str) -> Option<Duration> {
     let text = text.strip_prefix('+').unwrap_or(text);
     if let Ok(millis) = text.parse::<f64>() {
-        return from_millis(millis);
+        return from_nanos(millis * 1e6);
     }
     let mut rest = text;
     let mut nanos = 0.0;
     while !rest.is_empty() {
-        let digits = rest.find(|it: char| !it.is_ascii_digit() && it != '.')?;
+        let digits = rest.find(|char: char| !char.is_ascii_digit() && char != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let (unit, size) = UNITS.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
@@ -34,17 +33,13 @@ pub fn read(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| from_nanos(nanos))?
 }
 
-/// So many milliseconds; none below zero.
-pub fn from_millis(millis: f64) -> Option<Duration> {
-    from_nanos(millis * 1e6)
-}
-
+/// Returns none if it is negative or too long.
 fn from_nanos(nanos: f64) -> Option<Duration> {
     let fits = (0.0..u64::MAX as f64).contains(&nanos);
     fits.then(|| Duration::from_nanos(nanos.round() as u64))
 }
 
-/// As Go writes it: the largest unit that is not 0 and all below it, under a second one unit.
+/// Formats a duration as Go does: from the largest unit above 0; below a second with one unit.
 pub fn written(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
@@ -80,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_written_as_go_writes_it() {
+    fn a_duration_has_the_form_of_go() {
         let cases = [
             (0, "0s"),
             (1, "1ns"),
@@ -97,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_none() {
+    fn invalid_text_is_refused() {
         for text in [
             "", "ten", "10 s", "-5s", "1m 30s", "s", "5x", "1.2.3s", "NaN", "inf", "1e30",
         ] {
@@ -107,13 +102,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(nanos in 0u64..1 << 50) {
+        fn a_written_duration_is_read_back(nanos in 0u64..1 << 50) {
             let duration = Duration::from_nanos(nanos);
             prop_assert_eq!(read(&written(duration)), Some(duration));
         }
 
         #[test]
-        fn nothing_makes_it_panic(text in "[-+0-9.a-zµ ]{0,12}|\\PC*") {
+        fn no_text_causes_a_panic(text in "[-+0-9.a-zµ ]{0,12}|\\PC*") {
             read(&text);
         }
     }

@@ -1,10 +1,8 @@
-//! What a threshold can be of.
+//! The metrics of thresholds.
 
 use std::fmt;
 
-use super::error::Mistake;
-
-/// What a threshold can be of, in k6's names and one of ours.
+/// A metric of thresholds, with k6's name, except for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// `http_req_duration`: from the intended start to the end of the answer, in ms.
@@ -13,7 +11,7 @@ pub enum Metric {
     Failed,
     /// `http_reqs`: requests sent.
     Requests,
-    /// `iterations`: of the open model, the same.
+    /// `iterations`: the same in the open model.
     Iterations,
     /// `dropped_iterations`: arrivals that were due and not sent.
     Dropped,
@@ -25,9 +23,9 @@ pub enum Metric {
     ErrorShare,
 }
 
-/// What a metric's values are, and so what can be said of them.
+/// The kind of a metric, which decides its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Times: an average, percentiles.
     Trend,
     /// A sum, and how much a second.
@@ -35,22 +33,6 @@ pub enum Kind {
     /// A share, 0 to 1.
     Rate,
 }
-
-/// What k6 measures besides, which a load result does not have.
-const OF_K6_ALONE: [&str; 12] = [
-    "vus",
-    "vus_max",
-    "iteration_duration",
-    "group_duration",
-    "data_sent",
-    "http_req_blocked",
-    "http_req_connecting",
-    "http_req_tls_handshaking",
-    "http_req_sending",
-    "http_req_waiting",
-    "http_req_receiving",
-    "grpc_req_duration",
-];
 
 impl Metric {
     /// Every metric.
@@ -65,7 +47,7 @@ impl Metric {
         Metric::ErrorShare,
     ];
 
-    /// Its name, k6's where k6 has it.
+    /// Returns its name, which is k6's if k6 has the metric.
     pub fn name(self) -> &'static str {
         match self {
             Metric::Duration => "http_req_duration",
@@ -79,33 +61,25 @@ impl Metric {
         }
     }
 
-    /// What its values are.
-    pub fn kind(self) -> Kind {
+    /// Returns its kind.
+    pub fn kind(self) -> MetricKind {
         match self {
-            Metric::Duration => Kind::Trend,
+            Metric::Duration => MetricKind::Trend,
             Metric::Requests | Metric::Iterations | Metric::Dropped | Metric::Received => {
-                Kind::Counter
+                MetricKind::Counter
             }
-            Metric::Failed | Metric::Checks | Metric::ErrorShare => Kind::Rate,
+            Metric::Failed | Metric::Checks | Metric::ErrorShare => MetricKind::Rate,
         }
-    }
-
-    pub(super) fn named(name: &str) -> Result<Metric, Mistake> {
-        let found = Metric::ALL.into_iter().find(|metric| metric.name() == name);
-        found.ok_or_else(|| match OF_K6_ALONE.contains(&name) {
-            true => Mistake::NotMeasured(name.to_owned()),
-            false => Mistake::UnknownMetric(name.to_owned()),
-        })
     }
 }
 
-impl Kind {
-    /// The words that are said of it.
-    pub(super) fn words(self) -> &'static str {
+impl MetricKind {
+    /// Returns the statistics of this kind.
+    pub(super) fn statistics(self) -> &'static str {
         match self {
-            Kind::Trend => "avg, min, med, max, p(N)",
-            Kind::Counter => "count, rate",
-            Kind::Rate => "rate",
+            MetricKind::Trend => "avg, min, med, max, p(N)",
+            MetricKind::Counter => "count, rate",
+            MetricKind::Rate => "rate",
         }
     }
 }

@@ -1,28 +1,44 @@
-//! Of which requests a threshold is: k6's tags.
+//! The requests of a threshold: k6's tags.
 
 use std::fmt;
 
 use super::error::{Misread, Mistake, misread};
 use super::metric::Metric;
 
-/// Of which requests: those that all tags fit; without tags, all.
+/// Metrics of k6 that a load result does not have.
+const NOT_MEASURED: [&str; 12] = [
+    "vus",
+    "vus_max",
+    "iteration_duration",
+    "group_duration",
+    "data_sent",
+    "http_req_blocked",
+    "http_req_connecting",
+    "http_req_tls_handshaking",
+    "http_req_sending",
+    "http_req_waiting",
+    "http_req_receiving",
+    "grpc_req_duration",
+];
+
+/// Selects the requests that match all tags; without tags, all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(pub Vec<Tag>);
 
-/// What tells requests apart.
+/// A tag of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tag {
-    /// `name`: the endpoint's.
+    /// `name`: the endpoint's name.
     Name(String),
-    /// `method`: the endpoint's name begins with it.
+    /// `method`: the endpoint's name starts with it.
     Method(String),
-    /// `expected_response:true`. Times of answers with and without an expected status are
-    /// kept together: not measured where there were any without.
+    /// `expected_response:true`. It is not measured if there were answers without an expected
+    /// status, as all times are recorded together.
     Expected,
 }
 
 impl Selector {
-    /// Whether requests of this endpoint are among them.
+    /// Returns whether it selects requests of this endpoint.
     pub fn selects(&self, endpoint: &str) -> bool {
         self.0.iter().all(|tag| match tag {
             Tag::Name(name) => name == endpoint,
@@ -31,14 +47,14 @@ impl Selector {
         })
     }
 
-    /// Whether only answers with an expected status are meant.
+    /// Returns whether it selects only answers with an expected status.
     pub fn expected_only(&self) -> bool {
         self.0.contains(&Tag::Expected)
     }
 }
 
-/// Reads `METRIC` or `METRIC{TAG:VALUE,...}`, as strictly as k6 does: no spaces around the
-/// metric, each tag with a value. Values may stand in quotes, and then, unlike k6's, hold commas.
+/// Parses `METRIC` or `METRIC{TAG:VALUE,...}`, as strictly as k6: no spaces around the metric, each
+/// tag with a value. Values may be in quotes, and may then contain commas, unlike in k6.
 pub(super) fn read_key(key: &str) -> Result<(Metric, Selector), Misread> {
     let braces = || misread(key, &key[key.len()..], Mistake::Braces);
     let Some((name, rest)) = key.split_once('{') else {
@@ -50,16 +66,23 @@ pub(super) fn read_key(key: &str) -> Result<(Metric, Selector), Misread> {
     let tags = rest.strip_suffix('}').ok_or_else(braces)?;
     let metric = metric(key, name)?;
     let mut quoted = false;
-    let tags = tags.split(|it| {
-        quoted ^= it == '"';
-        it == ',' && !quoted
+    let tags = tags.split(|char| {
+        quoted ^= char == '"';
+        char == ',' && !quoted
     });
     let tags = tags.map(|tag| read_tag(key, metric, tag));
     Ok((metric, Selector(tags.collect::<Result<_, _>>()?)))
 }
 
 fn metric(key: &str, name: &str) -> Result<Metric, Misread> {
-    Metric::named(name).map_err(|mistake| misread(key, name, mistake))
+    let found = Metric::ALL.into_iter().find(|metric| metric.name() == name);
+    found.ok_or_else(|| {
+        let mistake = match NOT_MEASURED.contains(&name) {
+            true => Mistake::NotMeasured(name.to_owned()),
+            false => Mistake::UnknownMetric(name.to_owned()),
+        };
+        misread(key, name, mistake)
+    })
 }
 
 fn read_tag(key: &str, metric: Metric, tag: &str) -> Result<Tag, Misread> {
@@ -75,15 +98,14 @@ fn read_tag(key: &str, metric: Metric, tag: &str) -> Result<Tag, Misread> {
         ("expected_response", value) if value == "true" && metric == Metric::Duration => {
             Ok(Tag::Expected)
         }
-        _ => Err(misread(
-            key,
-            tag,
-            Mistake::UnknownTag(tag.trim().to_owned()),
-        )),
+        _ => {
+            let unknown = Mistake::UnknownTag(tag.trim().to_owned());
+            Err(misread(key, tag, unknown))
+        }
     }
 }
 
-/// As k6 writes it; nothing where all requests are meant.
+/// In k6's form; empty without tags.
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {

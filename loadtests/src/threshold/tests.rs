@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use proptest::prelude::*;
 
 use super::*;
-use crate::result::{Block, Endpoint, Engine};
+use crate::result::{Block, Endpoint, EngineKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ fn block(millis: impl IntoIterator<Item = u64>) -> Block {
     }
 }
 
-/// Of one block; so many of its failures were found by a check.
+/// An endpoint of one block. `failed_checks` of its failures are failed checks.
 fn endpoint(block: &Block, failed_checks: u64) -> Endpoint {
     Endpoint {
         blocks: BTreeMap::from([(0, block.clone())]),
@@ -33,18 +33,18 @@ fn endpoint(block: &Block, failed_checks: u64) -> Endpoint {
     }
 }
 
-fn seen(block: &Block) -> Seen {
-    let mut seen = Seen::nothing(Engine::Open);
-    seen.add("GET /quotes", &endpoint(block, 0));
-    seen
+fn load(block: &Block) -> ObservedLoad {
+    let mut load = ObservedLoad::nothing(EngineKind::Open);
+    load.add("GET /quotes", &endpoint(block, 0));
+    load
 }
 
-fn outcome(text: &str, block: &Block) -> Outcome {
-    threshold(text).judge(&seen(block), SECOND).outcome
+fn outcome(text: &str, block: &Block) -> ThresholdOutcome {
+    threshold(text).evaluate(&load(block), SECOND).outcome
 }
 
 fn value(text: &str, block: &Block) -> Option<f64> {
-    threshold(text).judge(&seen(block), SECOND).seen
+    threshold(text).evaluate(&load(block), SECOND).seen
 }
 
 #[test]
@@ -104,13 +104,13 @@ fn a_verdict_is_one_line() {
         ("http_req_duration{name:GET /never}: max<1", &some),
         ("http_req_duration{expected_response:true}: max<100", &some),
     ] {
-        writeln!(shown, "{}", threshold(text).judge(&seen(block), SECOND)).unwrap();
+        writeln!(shown, "{}", threshold(text).evaluate(&load(block), SECOND)).unwrap();
     }
     assert_snapshot!(shown);
 }
 
 #[test]
-fn what_was_seen_is_compared_exactly() {
+fn values_are_compared_exactly() {
     let block = block([10, 20, 30, 40]);
     for (text, holds) in [
         ("count==4", true),
@@ -121,12 +121,16 @@ fn what_was_seen_is_compared_exactly() {
         ("count>4", false),
         ("count>=4", true),
     ] {
-        assert_eq!(outcome(text, &block) == Outcome::Held, holds, "{text}");
+        assert_eq!(
+            outcome(text, &block) == ThresholdOutcome::Held,
+            holds,
+            "{text}"
+        );
     }
 }
 
 #[test]
-fn units_are_of_one_scale() {
+fn units_are_converted() {
     for (with, without) in [
         ("avg<100us", 0.1),
         ("avg<100µs", 0.1),
@@ -142,7 +146,7 @@ fn units_are_of_one_scale() {
 }
 
 #[test]
-fn no_samples_fail_whatever_is_asked() {
+fn without_samples_every_threshold_fails() {
     let nothing = Block::default();
     for text in [
         "p(95)<500",
@@ -156,22 +160,26 @@ fn no_samples_fail_whatever_is_asked() {
         "iterations: count>=0",
         "data_received: rate>=0",
     ] {
-        assert_eq!(outcome(text, &nothing), Outcome::NoSamples, "{text}");
+        assert_eq!(
+            outcome(text, &nothing),
+            ThresholdOutcome::NoSamples,
+            "{text}"
+        );
     }
-    let none_lasted = threshold("rps>=0").judge(&seen(&block([1])), Duration::ZERO);
-    assert_eq!(none_lasted.outcome, Outcome::NoSamples);
+    let without_time = threshold("rps>=0").evaluate(&load(&block([1])), Duration::ZERO);
+    assert_eq!(without_time.outcome, ThresholdOutcome::NoSamples);
 }
 
 #[test]
-fn an_endpoint_that_was_never_asked_fails_beside_one_that_was() {
+fn an_endpoint_without_requests_fails_its_threshold() {
     let text = "http_req_duration{name:GET /never}: p(99)<100";
-    assert_eq!(outcome(text, &block([1])), Outcome::NoSamples);
-    let of_one = threshold("p(99)<100").for_endpoint("GET /never");
-    assert_eq!(of_one, threshold(text));
+    assert_eq!(outcome(text, &block([1])), ThresholdOutcome::NoSamples);
+    let for_endpoint = threshold("p(99)<100").for_endpoint("GET /never");
+    assert_eq!(for_endpoint, threshold(text));
 }
 
 #[test]
-fn what_is_no_finite_number_holds_nothing() {
+fn no_operator_holds_for_a_number_that_is_not_finite() {
     for operator in ["<", "<=", ">", ">=", "==", "!="] {
         let Expression { operator, .. } = threshold(&format!("avg{operator}5")).expression;
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -187,8 +195,8 @@ fn one_sample_is_every_percentile() {
     for percentile in [
         "p(0)", "p(50)", "p(99.99)", "p(100)", "min", "med", "max", "avg",
     ] {
-        let seen = value(&format!("{percentile}<100"), &one).unwrap();
-        assert!((seen - 42.0).abs() < 0.05, "{percentile} {seen}");
+        let measured = value(&format!("{percentile}<100"), &one).unwrap();
+        assert!((measured - 42.0).abs() < 0.05, "{percentile} {measured}");
     }
 }
 
@@ -199,163 +207,123 @@ fn arrivals_that_were_all_dropped_are_counted() {
         ..Block::default()
     };
     assert_eq!(value("dropped<1", &dropped), Some(7.0));
-    assert_eq!(outcome("dropped<1", &dropped), Outcome::Failed);
-    assert_eq!(outcome("count<1", &dropped), Outcome::NoSamples);
+    assert_eq!(outcome("dropped<1", &dropped), ThresholdOutcome::Failed);
+    assert_eq!(outcome("count<1", &dropped), ThresholdOutcome::NoSamples);
 }
 
 #[test]
-fn an_answer_that_a_check_found_bad_is_an_error_with_an_expected_status() {
+fn an_answer_that_failed_a_check_is_an_error_with_an_expected_status() {
     let mut block = block([1; 10]);
     block.failed = 3;
-    let mut seen = Seen::nothing(Engine::Open);
-    seen.add("GET /quotes", &endpoint(&block, 2));
-    let value = |text| threshold(text).judge(&seen, SECOND).seen;
+    let mut load = ObservedLoad::nothing(EngineKind::Open);
+    load.add("GET /quotes", &endpoint(&block, 2));
+    let value = |text| threshold(text).evaluate(&load, SECOND).seen;
     assert_eq!(value("http_req_failed: rate<1"), Some(0.1));
     assert_eq!(value("error share<1"), Some(0.3));
     assert_eq!(value("checks: rate<1"), Some(0.7));
 }
 
 #[test]
-fn times_of_expected_answers_are_told_only_where_all_were() {
+fn durations_of_expected_answers_need_all_answers_to_be_expected() {
     let text = "http_req_duration{expected_response:true}: max<100";
     let mut block = block([1, 2]);
-    assert_eq!(outcome(text, &block), Outcome::Held);
+    assert_eq!(outcome(text, &block), ThresholdOutcome::Held);
     block.failed = 1;
-    assert_eq!(outcome(text, &block), Outcome::NotMeasured);
+    assert_eq!(outcome(text, &block), ThresholdOutcome::NotMeasured);
 }
 
 #[test]
-fn iterations_are_arrivals_of_the_open_model_alone() {
+fn iterations_are_measured_only_in_the_open_model() {
     let iterations = threshold("iterations: count==2");
-    let mut seen = seen(&block([1, 2]));
-    assert!(iterations.judge(&seen, SECOND).holds());
-    seen = Seen::nothing(Engine::Closed);
-    seen.add("GET /quotes", &endpoint(&block([1, 2]), 0));
-    let outcome = iterations.judge(&seen, SECOND).outcome;
-    assert_eq!(outcome, Outcome::NotMeasured);
+    assert!(iterations.evaluate(&load(&block([1, 2])), SECOND).holds());
+    let mut closed = ObservedLoad::nothing(EngineKind::Closed);
+    closed.add("GET /quotes", &endpoint(&block([1, 2]), 0));
+    let outcome = iterations.evaluate(&closed, SECOND).outcome;
+    assert_eq!(outcome, ThresholdOutcome::NotMeasured);
 }
 
 #[test]
-fn tags_tell_endpoints_apart() {
-    let mut seen = seen(&block([1; 3]));
-    seen.add("POST /orders", &endpoint(&block([1; 5]), 0));
-    let count = |text| threshold(text).judge(&seen, SECOND).seen;
+fn tags_select_endpoints() {
+    let mut load = load(&block([1; 3]));
+    load.add("POST /orders", &endpoint(&block([1; 5]), 0));
+    let count = |text| threshold(text).evaluate(&load, SECOND).seen;
     assert_eq!(count("count>0"), Some(8.0));
     assert_eq!(count("http_reqs{method:POST}: count>0"), Some(5.0));
-    assert_eq!(
-        count("http_reqs{ name : 'GET /quotes' }: count>0"),
-        Some(3.0)
-    );
+    let quoted = "http_reqs{ name : 'GET /quotes' }: count>0";
+    assert_eq!(count(quoted), Some(3.0));
     let both = "http_reqs{name:GET /quotes,method:POST}: count>0";
     assert_eq!(count(both), None);
 }
 
 #[test]
-fn a_stall_is_seen_by_all_who_were_due_in_it() {
-    // 10 s at 1,000 requests/s, the first 2 s of them answered only when those were over.
+fn a_stall_delays_every_request_that_is_due_during_it() {
+    // 10 s at 1,000 requests/s. Those of the first 2 s are answered after 2 s.
     let stalled = block((0..10_000u64).map(|due| 2000u64.saturating_sub(due)));
     for (percentile, exact) in [("p(90)", 1000.0), ("p(95)", 1500.0), ("p(99)", 1900.0)] {
-        let seen = value(&format!("{percentile}<100ms"), &stalled).unwrap();
-        assert!((seen / exact - 1.0).abs() < 0.002, "{percentile} {seen}");
+        let measured = value(&format!("{percentile}<100ms"), &stalled).unwrap();
+        assert!(
+            (measured / exact - 1.0).abs() < 0.002,
+            "{percentile} {measured}"
+        );
     }
-    assert_eq!(outcome("p(99)<100ms", &stalled), Outcome::Failed);
+    assert_eq!(outcome("p(99)<100ms", &stalled), ThresholdOutcome::Failed);
 }
 
 #[test]
-fn an_endpoint_with_commas_in_its_name_is_read_again() {
+fn a_threshold_for_a_name_with_commas_is_read_back() {
     let name = "GET /quotes?symbols=A,B";
-    let of_one = threshold("p(95)<500").for_endpoint(name);
-    assert!(of_one.selector.selects(name));
-    assert_eq!(threshold(&of_one.to_string()), of_one);
+    let for_endpoint = threshold("p(95)<500").for_endpoint(name);
+    assert!(for_endpoint.selector.selects(name));
+    assert_eq!(threshold(&for_endpoint.to_string()), for_endpoint);
 }
 
 #[test]
-fn a_run_ends_once_a_threshold_fails_after_its_delay() {
-    let slow = seen(&block([900]));
+fn a_threshold_that_fails_after_its_delay_aborts_the_run() {
+    let slow = load(&block([900]));
     let at = |seconds| Duration::from_secs(seconds);
     let aborting = |delay| [threshold("p(99)<100ms").aborting(delay)];
     let aborts =
-        |thresholds: &[Threshold], seen, elapsed| to_abort(thresholds, seen, at(elapsed)).is_some();
+        |thresholds: &[Threshold], load, elapsed| to_abort(thresholds, load, at(elapsed)).is_some();
     assert!(aborts(&aborting(None), &slow, 0));
     assert!(!aborts(&aborting(Some(at(10))), &slow, 10));
     assert!(aborts(&aborting(Some(at(10))), &slow, 11));
     assert!(!aborts(&[threshold("p(99)<100ms")], &slow, 60));
-    let fast = seen(&block([9]));
+    let fast = load(&block([9]));
     assert!(!aborts(&aborting(None), &fast, 60));
-    let nothing = Seen::nothing(Engine::Open);
+    let nothing = ObservedLoad::nothing(EngineKind::Open);
     assert!(!aborts(&aborting(None), &nothing, 60));
 }
 
 #[test]
-fn the_option_of_k6_is_read_as_it_is() {
-    let option = r#"
-        http_req_duration = [
-            "p(95)<500",
-            { threshold = "avg<200", abortOnFail = true, delayAbortEval = "1m30s" },
-            { threshold = "max<9", abortOnFail = true, delayAbortEval = 1500 },
-            { threshold = "min<9" },
-        ]
-        "http_req_failed{name:GET /quotes}" = ["rate<0.01"]
-    "#;
-    let option: BTreeMap<String, Vec<Written>> = toml::from_str(option).unwrap();
-    let read = Threshold::of_option(&option).unwrap();
-    let lines: Vec<_> = read.iter().map(Threshold::to_string).collect();
-    assert_eq!(
-        lines,
-        [
-            "http_req_duration: p(95)<500",
-            "http_req_duration: avg<200",
-            "http_req_duration: max<9",
-            "http_req_duration: min<9",
-            "http_req_failed{name:GET /quotes}: rate<0.01",
-        ]
-    );
-    let aborting: Vec<_> = read.iter().map(|it| (it.abort_on_fail, it.delay)).collect();
-    assert_eq!(
-        aborting,
-        [
-            (false, None),
-            (true, Some(Duration::from_secs(90))),
-            (true, Some(Duration::from_millis(1500))),
-            (false, None),
-            (false, None),
-        ]
-    );
+fn an_invalid_delay_is_refused() {
+    let stored = r#"{"threshold":"checks: rate>0.9","abort-on-fail":true,"delay":"soon"}"#;
+    let error = serde_json::from_str::<Threshold>(stored)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("`soon` is not a duration"), "{error}");
 }
 
 #[test]
-fn a_delay_that_is_none_is_refused() {
-    let option =
-        r#"checks = [{ threshold = "rate>0.9", abortOnFail = true, delayAbortEval = "soon" }]"#;
-    let option: BTreeMap<String, Vec<Written>> = toml::from_str(option).unwrap();
-    let error = Threshold::of_option(&option).unwrap_err();
-    assert_eq!(error.mistake, Mistake::Duration("soon".to_owned()));
-}
-
-#[test]
-fn an_option_with_a_key_that_is_not_known_is_refused() {
-    let option = r#"{ "http_reqs": [{ "threshold": "count>5", "abort": true }] }"#;
-    assert!(serde_json::from_str::<BTreeMap<String, Vec<Written>>>(option).is_err());
-}
-
-#[test]
-fn a_verdict_is_stored_and_read_again() {
+fn a_stored_verdict_is_read_back() {
     let delay = Some(Duration::from_secs(10));
     let aborting = threshold("http_req_duration{name:GET /quotes}: p(95)<500").aborting(delay);
-    let verdict = aborting.judge(&seen(&block([1])), SECOND);
+    let verdict = aborting.evaluate(&load(&block([1])), SECOND);
     let json = serde_json::to_string(&verdict).unwrap();
     assert_snapshot!(json, @r#"{"threshold":"http_req_duration{name:GET /quotes}: p(95)<500","abort-on-fail":true,"delay":"10s","requests":1,"seen":1.0,"outcome":"held"}"#);
-    assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+    assert_eq!(
+        serde_json::from_str::<ThresholdResult>(&json).unwrap(),
+        verdict
+    );
 }
 
-/// Thresholds as they can be written, with the metric they are of where it is named.
+/// Valid expressions, with their metric's key if they need one.
 fn written() -> impl Strategy<Value = (Option<&'static str>, String)> {
     let number = prop_oneof![
-        any::<u32>().prop_map(|it| it.to_string()),
-        (0.0..1e9f64).prop_map(|it| it.to_string()),
-        (0.0..1e9f64).prop_map(|it| format!("{it:e}")),
+        any::<u32>().prop_map(|number| number.to_string()),
+        (0.0..1e9f64).prop_map(|number| number.to_string()),
+        (0.0..1e9f64).prop_map(|number| format!("{number:e}")),
     ];
-    let percentile = (0.0..=100.0f64).prop_map(|it| format!("p({it})"));
+    let percentile = (0.0..=100.0f64).prop_map(|percentile| format!("p({percentile})"));
     let times = prop_oneof![
         prop::sample::select(vec!["avg", "min", "med", "max"]).prop_map(str::to_owned),
         percentile
@@ -380,7 +348,7 @@ fn written() -> impl Strategy<Value = (Option<&'static str>, String)> {
 
 proptest! {
     #[test]
-    fn what_is_shown_reads_as_the_same((key, expression) in written()) {
+    fn a_displayed_threshold_is_read_back((key, expression) in written()) {
         let read = match key {
             Some(key) => Threshold::of(key, &expression).unwrap(),
             None => threshold(&expression),
@@ -390,11 +358,11 @@ proptest! {
     }
 
     #[test]
-    fn nothing_written_makes_it_panic(
+    fn no_text_causes_a_panic(
         text in "[a-z_(){}:,'\" <>=!0-9.eE+%µ-]{0,40}|\\PC*", key in "\\PC*|http_req_duration\\PC*"
     ) {
         for read in [text.parse(), Threshold::of(&key, &text), Threshold::of("http_reqs", &text)] {
-            if let Err(NotAThreshold { written, column, .. }) = read {
+            if let Err(ThresholdError { written, column, .. }) = read {
                 prop_assert!((1..=written.chars().count() + 1).contains(&column));
             }
         }
@@ -408,8 +376,9 @@ proptest! {
         millis.sort();
         let rank = (tenths * millis.len() as u64).div_ceil(1000).max(1);
         let exact = millis[rank as usize - 1] as f64;
-        let seen = value(&format!("p({})<1", tenths as f64 / 10.0), &block).unwrap();
-        prop_assert!(exact <= seen && seen <= exact * 1.001, "{seen} for {exact}");
+        let measured = value(&format!("p({})<1", tenths as f64 / 10.0), &block).unwrap();
+        let allowed = exact..=exact * 1.001;
+        prop_assert!(allowed.contains(&measured), "{measured} for {exact}");
     }
 
     #[test]
@@ -425,15 +394,15 @@ proptest! {
     }
 
     #[test]
-    fn parts_that_are_added_are_judged_as_the_whole(
+    fn added_parts_are_evaluated_as_one_load(
         millis in prop::collection::vec(1u64..2000, 1..100), at in 0usize..100
     ) {
         let (left, right) = millis.split_at(at.min(millis.len()));
-        let mut parts = seen(&block(left.to_vec()));
+        let mut parts = load(&block(left.to_vec()));
         parts.add("GET /quotes", &endpoint(&block(right.to_vec()), 0));
         for text in ["p(95)<500", "avg<500", "count>50"] {
-            let whole = threshold(text).judge(&seen(&block(millis.clone())), SECOND);
-            prop_assert_eq!(threshold(text).judge(&parts, SECOND), whole);
+            let undivided = threshold(text).evaluate(&load(&block(millis.clone())), SECOND);
+            prop_assert_eq!(threshold(text).evaluate(&parts, SECOND), undivided);
         }
     }
 }

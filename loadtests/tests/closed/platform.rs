@@ -11,10 +11,10 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base::entry_point::EntryPoint;
+use base::wait::{Observation, until};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use harness::entry::Entry;
-use harness::wait::{Observation, until};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// What investors log in with.
 pub const PASSWORD: &str = "open sesame";
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const SYMBOL: &str = "ECOPETROL";
 
 /// What is wrong with it.
@@ -39,7 +39,7 @@ pub enum Fault {
 
 struct World {
     fault: Fault,
-    asked: AtomicU64,
+    requests: AtomicU64,
     stopped: AtomicBool,
     /// Shares by investor.
     held: Mutex<HashMap<String, u64>>,
@@ -47,7 +47,7 @@ struct World {
 
 /// It serves until it is stopped or dropped.
 pub struct Platform {
-    entry: Entry,
+    entry: EntryPoint,
     world: Arc<World>,
     stop: CancellationToken,
     serving: AbortOnDropHandle<()>,
@@ -57,13 +57,13 @@ impl Platform {
     pub async fn start(fault: Fault) -> Platform {
         let world = Arc::new(World {
             fault,
-            asked: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             held: Mutex::default(),
         });
         let routes = routes(&world);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let entry = Entry::plain(listener.local_addr().unwrap());
+        let entry = EntryPoint::plain(listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serving = tokio::spawn(async move {
@@ -80,24 +80,24 @@ impl Platform {
         }
     }
 
-    pub fn entry(&self) -> &Entry {
+    pub fn entry(&self) -> &EntryPoint {
         &self.entry
     }
 
     /// How many requests came.
-    pub fn asked(&self) -> u64 {
-        self.world.asked.load(Ordering::Relaxed)
+    pub fn requests(&self) -> u64 {
+        self.world.requests.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many requests have come.
-    pub async fn is_asked(&self, times: u64) {
-        let look = async || match self.asked() {
-            asked if asked >= times => Observation::Ready(()),
+    /// Waits for this many requests.
+    pub async fn wait_for_requests(&self, times: u64) {
+        let poll = async || match self.requests() {
+            requests if requests >= times => Observation::Ready(()),
             fewer => Observation::NotYet(format!("{fewer} requests")),
         };
         let what = format!("{times} requests came");
-        let asked = until(what, PATIENCE, Duration::from_millis(10), look);
-        asked.await.unwrap();
+        let requests = until(what, TIMEOUT, Duration::from_millis(10), poll);
+        requests.await.unwrap();
     }
 
     /// Nobody listens any more; kept connections are closed with the next request.
@@ -132,7 +132,7 @@ fn routes(world: &Arc<World>) -> Router {
 }
 
 async fn signed(State(world): State<Arc<World>>, request: Request, next: Next) -> Response {
-    world.asked.fetch_add(1, Ordering::Relaxed);
+    world.requests.fetch_add(1, Ordering::Relaxed);
     if world.fault == Fault::Silent {
         std::future::pending::<()>().await;
     }
@@ -239,12 +239,12 @@ async fn valuation(State(world): State<Arc<World>>) -> Json<Value> {
 
 async fn predict(
     State(world): State<Arc<World>>,
-    Json(asked): Json<Value>,
+    Json(body): Json<Value>,
 ) -> Result<Json<Value>, StatusCode> {
     match world.is_wrong() {
         true => Err(StatusCode::SERVICE_UNAVAILABLE),
         false => Ok(Json(json!({
-            "symbol": asked["symbol"], "observations": asked["observations"], "prediction": 1.5,
+            "symbol": body["symbol"], "observations": body["observations"], "prediction": 1.5,
         }))),
     }
 }

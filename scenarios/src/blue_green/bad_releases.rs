@@ -1,362 +1,308 @@
-//! SCENARIOS 4 to 8: releases that must not be made, and are not.
+//! SCENARIOS 4 to 8 and 14: releases that must fail.
 
 use std::time::{Duration, Instant};
 
-use harness::blue_green::{BlueGreenError, Colour, Conclusion, Event, Happened, Status, Step};
-use harness::prober::Recording;
-use harness::run::RunFolderError;
+use blue_green::{
+    BlueGreenError, Colour, Conclusion, EventKind, ReleaseEvent, ReleaseStep, ServiceStatus,
+};
 use k8s_openapi::api::core::v1::Event as ClusterEvent;
 use kube::api::{Api, ListParams};
-use serde_json::json;
+use kubernetes::prober::Recording;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Tried, attempt, attempt_until, release};
-use super::ground::{self, Ground, SERVICE};
-use super::load::Lanes;
-use super::log::Log;
-use super::watch::{Seen, Watch};
-use crate::{Mismatch, Scenario, Unmet};
+use super::attempt::{Attempt, EventLog, attempt, attempt_until, release};
+use super::service_watch::{ObservedColours, ServiceWatch};
+use super::setup::{self, SERVICE, Setup};
+use super::traffic::Lanes;
+use crate::{Mismatch, RunResult, Scenario, Unmet};
 
-/// From a breach that is measurable until all traffic is back.
-const REVERT_WITHIN: Duration = Duration::from_secs(5);
+/// From a measurable breach until all traffic is back.
+const REVERT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From the kubelet's first failure until the release says so.
-const NAMED_WITHIN: Duration = Duration::from_secs(15);
+/// From the kubelet's first failure until the release reports it.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// No container listens there.
+/// No container listens on this port.
 const CLOSED_PORT: u16 = 8001;
 
-/// SCENARIOS 4: a tag that is not there.
-pub async fn bad_image(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let Some((status, _)) = super::begin(ground, scenario).await? else {
+/// SCENARIOS 4: a tag that does not exist.
+pub async fn bad_image(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((status, _)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
     let [live, idle] = status.colours.each_ref().map(|it| it.colour);
-    let begun = jiff::Timestamp::now();
-    let not_there = "v0.0.0-nowhere";
-    let (tried, seen) = must_not_switch(ground, scenario, not_there, &mut async |event| {
-        let begins = matches!(
-            event.what,
-            Happened::Began {
-                step: Step::BringUp
-            }
-        );
-        if begins && ground.subject.sabotage {
-            // A deployer that has the order wrong.
-            let _ = ground.select(Some(idle)).await;
+    let started = jiff::Timestamp::now();
+    let missing = "v0.0.0-nowhere";
+    let (attempt, observed) = must_not_switch(setup, scenario, missing, &mut async |event| {
+        if let EventKind::Began { step } = event.what
+            && step == ReleaseStep::BringUp
+            && setup.subject.sabotage
+        {
+            // A deployer with the steps in the wrong order.
+            let _ = setup.select(Some(idle)).await;
         }
     })
     .await;
-    let named = jiff::Timestamp::now();
-    if ground.subject.sabotage {
-        let _ = ground.select(Some(live)).await;
-        let _ = ground.brought_to_rest().await;
+    let reported = jiff::Timestamp::now();
+    if setup.subject.sabotage {
+        let _ = setup.select(Some(live)).await;
+        let _ = setup.end_leftover_release().await;
     }
-    let failure = first_failure(ground, begun).await;
+    let failure = first_failure(setup, started).await;
+    let claim = "the cause is named within 15 s of the kubelet's first failure";
     scenario
-        .judge(
-            "the cause is named within 15 s of the kubelet's first failure",
-            async {
-                let why = not_released(ground, &tried.concluded)?;
-                if !why.contains("mage") {
-                    return Err(ground.trouble("a cause that names the image", why).into());
-                }
-                let first = failure?;
-                // Events tell whole seconds.
-                let after = named.duration_since(first).unsigned_abs();
-                match after <= NAMED_WITHIN {
-                    true => Ok(((), format!("{:.1} s after it: {why}", after.as_secs_f64()))),
-                    false => Err(ground.trouble("15 s at most", format!("{after:?}")).into()),
-                }
-            },
-        )
+        .evaluate(claim, async {
+            let why = not_released(setup, &attempt.conclusion)?;
+            if !why.contains("mage") {
+                return setup.fail("a cause that names the image", why);
+            }
+            let first = failure?;
+            // Events have a resolution of one second.
+            let after = reported.duration_since(first).unsigned_abs();
+            match after <= REPORT_TIMEOUT {
+                true => Ok(((), format!("{:.1} s after it: {why}", after.as_secs_f64()))),
+                false => setup.fail("15 s at most", format!("{after:?}")),
+            }
+        })
         .await?;
-    never_switched(ground, scenario, &tried.log, seen, &status).await?;
-    super::taken_back(ground, scenario, tried.concluded, &status).await
+    check_never_switched(setup, scenario, &attempt.log, observed, &status).await?;
+    super::rolled_back(setup, scenario, attempt.conclusion, &status).await
 }
 
-/// When the kubelet first could not have an image, since `begun`.
+/// Returns when the kubelet first failed to get an image, since `started`.
 async fn first_failure(
-    ground: &Ground<'_>,
-    begun: jiff::Timestamp,
+    setup: &Setup<'_>,
+    started: jiff::Timestamp,
 ) -> Result<jiff::Timestamp, Unmet> {
-    let api: Api<ClusterEvent> = ground.api();
+    let api: Api<ClusterEvent> = setup.api();
     let failed = ListParams::default().fields("reason=Failed,involvedObject.kind=Pod");
     let events = api.list(&failed).await;
-    let events = events.map_err(|error| ground.trouble("events", error))?;
-    let at = events
-        .items
-        .into_iter()
-        .filter_map(|event| event.first_timestamp);
-    let since = begun - Duration::from_secs(1);
-    // The client library has a version of the crate of its own.
+    let events = events.map_err(|error| setup.mismatch("events", error))?;
+    let since = started - Duration::from_secs(1);
+    let events = events.items.into_iter();
+    let at = events.filter_map(|event| event.first_timestamp);
+    // The client library uses another version of jiff.
     let at = at.filter_map(|it| jiff::Timestamp::from_second(it.0.as_second()).ok());
     let first = at.filter(|at| *at >= since).min();
-    first.ok_or_else(|| Unmet::Inconclusive("the kubelet told of no failure".into()))
+    first.ok_or_else(|| Unmet::Inconclusive("the kubelet reported no failure".into()))
 }
 
-/// SCENARIOS 5: the new version's readiness says 503.
-pub async fn never_ready(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+/// SCENARIOS 5: the new version's readiness probe returns 503.
+pub async fn never_ready(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
     let idle = status.colours[1].colour;
     let planted = async {
-        let was = ground.deployment(idle).await?;
+        let original = setup.deployment(idle).await?;
         let faults = json!({"ready": false});
-        ground.begin_with(idle, Some(faults)).await?;
-        misplace_probe(ground, idle).await?;
-        Ok(was)
+        setup.start_with_faults(idle, faults).await?;
+        misplace_probe(setup, idle).await?;
+        Ok(original)
     };
-    let was = match planted.await {
-        Ok(was) => was,
+    let original = match planted.await {
+        Ok(original) => original,
         Err(mismatch) => {
-            return super::cannot(scenario, "the new version is never ready", mismatch).await;
+            let claim = "the new version is never ready";
+            return scenario.record_failure(claim, mismatch).await;
         }
     };
-    let begun = Instant::now();
-    let nothing = &mut async |_: &Event| {};
-    let (tried, seen) = must_not_switch(ground, scenario, &version, nothing).await;
-    let took = begun.elapsed();
-    // Before the next release of this colour, whatever comes of this one.
-    let mended = ground.restore(idle, &was).await;
-    let deadline = ground.policy.green_ready;
+    let started = Instant::now();
+    let ignore = &mut async |_: &ReleaseEvent| {};
+    let (attempt, observed) = must_not_switch(setup, scenario, &version, ignore).await;
+    let took = started.elapsed();
+    // Before the next release of this colour, even if this one failed.
+    let restored = setup.restore(idle, &original).await;
+    let deadline = setup.policy.green_ready;
+    let claim = "the release fails at its deadline, and reports what its pods answered";
     scenario
-        .judge(
-            "the release ends at its deadline, saying what its pods said",
-            async {
-                mended?;
-                let why = not_released(ground, &tried.concluded)?;
-                // Bringing pods to an end takes their grace period.
-                let late = deadline + Duration::from_secs(60);
-                match why.contains("503") && took < late {
-                    true => Ok(((), format!("after {:.1} s: {why}", took.as_secs_f64()))),
-                    false => Err(ground.trouble("503, as the probe saw it", why).into()),
-                }
-            },
-        )
+        .evaluate(claim, async {
+            restored?;
+            let why = not_released(setup, &attempt.conclusion)?;
+            // The pods terminate within their grace period.
+            let late = deadline + Duration::from_secs(60);
+            match why.contains("503") && took < late {
+                true => Ok(((), format!("after {:.1} s: {why}", took.as_secs_f64()))),
+                false => setup.fail("503, as the probe saw it", why),
+            }
+        })
         .await?;
-    never_switched(ground, scenario, &tried.log, seen, &status).await?;
-    super::taken_back(ground, scenario, tried.concluded, &status).await
+    check_never_switched(setup, scenario, &attempt.log, observed, &status).await?;
+    super::rolled_back(setup, scenario, attempt.conclusion, &status).await
 }
 
-/// Sabotage: its pods are probed where a process always answers well.
-async fn misplace_probe(ground: &Ground<'_>, colour: Colour) -> Result<(), Mismatch> {
-    if !ground.subject.sabotage {
+/// Sabotage: sets a probe path that always returns 200.
+async fn misplace_probe(setup: &Setup<'_>, colour: Colour) -> Result<(), Mismatch> {
+    if !setup.subject.sabotage {
         return Ok(());
     }
     let probe = json!({"httpGet": {"path": "/health/live"}});
     let container = json!({"name": SERVICE, "readinessProbe": probe});
     let template = json!({"spec": {"containers": [container]}});
-    ground.patch_template(colour, template).await
+    setup.patch_template(colour, template).await
 }
 
 /// SCENARIOS 6: one pod of N fails its health check.
-pub async fn bad_health(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+pub async fn bad_health(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
     let idle = status.colours[1].colour;
     let planted = async {
-        let was = ground.deployment(idle).await?;
-        misplace_probe(ground, idle).await?;
-        Ok(was)
+        let original = setup.deployment(idle).await?;
+        misplace_probe(setup, idle).await?;
+        Ok(original)
     };
-    let was = match planted.await {
-        Ok(was) => was,
-        Err(mismatch) => return super::cannot(scenario, "one pod is ill", mismatch).await,
+    let original = match planted.await {
+        Ok(original) => original,
+        Err(mismatch) => {
+            let claim = "one pod is unhealthy";
+            return scenario.record_failure(claim, mismatch).await;
+        }
     };
     let mut planted = Ok(0);
-    let (tried, seen) = must_not_switch(ground, scenario, &version, &mut async |event| {
-        if matches!(event.what, Happened::Began { step: Step::Check }) {
-            planted = one_is_ill(ground, idle).await;
+    let (attempt, observed) = must_not_switch(setup, scenario, &version, &mut async |event| {
+        if matches!(
+            event.what,
+            EventKind::Began {
+                step: ReleaseStep::Check
+            }
+        ) {
+            planted = make_one_unhealthy(setup, idle).await;
         }
     })
     .await;
-    if ground.subject.sabotage {
-        let _ = ground.restore(idle, &was).await;
+    if setup.subject.sabotage {
+        let _ = setup.restore(idle, &original).await;
     }
+    let claim = "every pod was checked, and the unhealthy one is named";
     scenario
-        .judge(
-            "every pod was asked, and the one that is ill is named",
-            async {
-                let pods = planted?;
-                let why = not_released(ground, &tried.concluded)?;
-                let expected = format!("1 of {pods} pods");
-                match pods > 0 && why.contains(&expected) && why.contains("503") {
-                    true => Ok(((), why)),
-                    false => Err(ground.trouble(&format!("{expected} says 503"), why).into()),
-                }
-            },
-        )
+        .evaluate(claim, async {
+            let pods = planted?;
+            let why = not_released(setup, &attempt.conclusion)?;
+            let expected = format!("1 of {pods} pods");
+            match pods > 0 && why.contains(&expected) && why.contains("503") {
+                true => Ok(((), why)),
+                false => setup.fail(&format!("{expected} with 503"), why),
+            }
+        })
         .await?;
-    never_switched(ground, scenario, &tried.log, seen, &status).await?;
-    super::taken_back(ground, scenario, tried.concluded, &status).await
+    check_never_switched(setup, scenario, &attempt.log, observed, &status).await?;
+    super::rolled_back(setup, scenario, attempt.conclusion, &status).await
 }
 
-/// Makes one pod of the colour say that it is not ready, and tells how many there are.
-async fn one_is_ill(ground: &Ground<'_>, colour: Colour) -> Result<usize, Mismatch> {
-    let pods = ground.pods(colour).await?;
-    let last = pods.last().and_then(|it| it.metadata.name.clone());
-    ground
-        .put_faults(&last.unwrap_or_default(), &json!({"ready": false}))
-        .await?;
+/// Makes one pod of the colour report that it is not ready. Returns the number of pods.
+async fn make_one_unhealthy(setup: &Setup<'_>, colour: Colour) -> Result<usize, Mismatch> {
+    let pods = setup.pods(colour).await?;
+    let last = pods.last().and_then(|it| it.metadata.name.as_deref());
+    let faults = json!({"ready": false});
+    setup.put_faults(last.unwrap_or_default(), &faults).await?;
     Ok(pods.len())
 }
 
-/// SCENARIOS 7: what is asked after the switch fails.
-pub async fn bad_smoke(
-    ground: &Ground<'_>,
+/// SCENARIOS 7 and 8: every pod of the new version has these faults after the switch. The reported
+/// cause must contain `cause`.
+pub async fn faulty_green(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let faults = json!({"error_share": 1.0});
-    reverts(
-        ground,
-        scenario,
-        "after the switch",
-        at_fault(ground, faults),
-    )
-    .await
+    cause: &str,
+    faults: Value,
+) -> RunResult {
+    let fault = async |event: &EventKind, idle: Colour| match event {
+        EventKind::Settled { to, .. } if *to == idle => {
+            setup.put_faults_on_all(idle, &faults).await
+        }
+        _ => Ok(()),
+    };
+    reverts(setup, scenario, cause, fault).await
 }
 
-/// SCENARIOS 8: the new version is 300 ms slower, once it is live.
-pub async fn slow_green(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let faults = json!({"latency_ms": 300});
-    reverts(ground, scenario, "latency", at_fault(ground, faults)).await
-}
-
-/// SCENARIOS 8: the new version answers well and quickly, and three of ten requests not at all.
-pub async fn silent_green(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let faults = json!({"silent_share": 0.3});
-    reverts(
-        ground,
-        scenario,
-        "without an answer",
-        at_fault(ground, faults),
-    )
-    .await
-}
-
-/// The same, of a version that no request reaches: its pods have counted nothing then.
-pub async fn unreached_green(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
+/// SCENARIOS 8: no request reaches the new version, so that its pods count none.
+pub async fn unreached_green(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     let mut is_misdirected = false;
-    let fault = async |happened: &Happened, _: Colour| match happened {
-        // Its smoke has held, or was left out; the revert's comes after the breach.
-        Happened::SmokeHeld { service, .. } | Happened::SmokeSkipped { service }
+    let fault = async |event: &EventKind, _: Colour| match event {
+        // After the smoke requests of the switch. Those of the revert follow the breach.
+        EventKind::SmokeHeld { service, .. } | EventKind::SmokeSkipped { service }
             if service == SERVICE && !is_misdirected =>
         {
             is_misdirected = true;
-            ground.set_target_port(json!(CLOSED_PORT)).await
+            setup.set_target_port(json!(CLOSED_PORT)).await
         }
-        Happened::Breached { .. } => ground.set_target_port(json!("http")).await,
+        EventKind::Breached { .. } => setup.set_target_port(json!("http")).await,
         _ => Ok(()),
     };
-    let named = "answered by the ingress itself";
-    let reverted = reverts(ground, scenario, named, fault).await;
-    let mended = ground.set_target_port(json!("http")).await;
-    let claim = "the Service leads to its pods again";
-    let mended = async { mended.map(|()| ((), String::new())).map_err(Unmet::from) };
-    scenario.judge(claim, mended).await?;
+    let cause = "answered by the ingress itself";
+    let reverted = reverts(setup, scenario, cause, fault).await;
+    let restored = setup.set_target_port(json!("http")).await;
+    let claim = "the Service sends requests to its pods again";
+    let restored = async { restored.map(|()| ((), String::new())) };
+    scenario.check(claim, restored).await?;
     reverted
 }
 
-/// Plants faults in every pod of the new version when it is switched to.
-fn at_fault<'a>(
-    ground: &'a Ground<'_>,
-    faults: serde_json::Value,
-) -> impl AsyncFnMut(&Happened, Colour) -> Result<(), Mismatch> + 'a {
-    async move |happened: &Happened, idle: Colour| match happened {
-        Happened::Settled { to, .. } if *to == idle => {
-            ground.put_faults_on_all(idle, &faults).await
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The new version is at fault from the switch on: it is taken back, in time. Sabotaged, the
-/// deployer does not look at what users get of it.
+/// Checks that a release is rolled back in time if `fault` makes its new version faulty, and that
+/// the reported cause contains `cause`. With sabotage, the deployer does not analyse the traffic.
 pub(super) async fn reverts(
-    ground: &Ground<'_>,
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-    named: &str,
-    mut fault: impl AsyncFnMut(&Happened, Colour) -> Result<(), Mismatch>,
-) -> Result<(), RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+    cause: &str,
+    mut fault: impl AsyncFnMut(&EventKind, Colour) -> Result<(), Mismatch>,
+) -> RunResult {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
-    let careless = ground::careless(ground.policy);
-    let ground = &ground.or_careless(&careless);
-    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+    let without_analysis = setup::without_analysis(setup.policy);
+    let setup = &setup.or_without_analysis(&without_analysis);
+    let Some(traffic) = super::start_traffic(setup, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
     let idle = status.colours[1].colour;
     let mut planted = Ok(());
-    let tried = attempt(ground, scenario, &version, &mut async |event| {
+    let attempt = attempt(setup, scenario, &version, &mut async |event| {
         if planted.is_ok() {
             planted = fault(&event.what, idle).await;
         }
     })
     .await;
-    let recordings = load.end().await;
-    if ground.subject.sabotage {
-        // It is live now.
-        let _ = ground.put_faults_on_all(idle, &json!({})).await;
+    let recordings = traffic.end().await;
+    if setup.subject.sabotage {
+        // The new version is live now.
+        let _ = setup.put_faults_on_all(idle, &json!({})).await;
     }
+    let claim = "the cause is named, and traffic is back within 5 s of it";
     scenario
-        .judge(
-            "the cause is named, and traffic is back within 5 s of it",
-            async {
-                planted?;
-                let why = not_released(ground, &tried.concluded)?;
-                let Some(millis) = tried.log.reverted() else {
-                    return Err(ground.trouble("a revert that was verified", why).into());
-                };
-                let in_time = Duration::from_millis(millis) < REVERT_WITHIN;
-                match in_time && why.contains(named) {
-                    true => Ok(((), format!("{millis} ms after the breach: {why}"))),
-                    false => {
-                        let expected = format!("{named:?} named, and traffic back within 5 s");
-                        Err(ground
-                            .trouble(&expected, format!("{millis} ms: {why}"))
-                            .into())
-                    }
+        .evaluate(claim, async {
+            planted?;
+            let why = not_released(setup, &attempt.conclusion)?;
+            let Some(millis) = attempt.log.reverted() else {
+                return setup.fail("a revert that was verified", why);
+            };
+            let in_time = Duration::from_millis(millis) < REVERT_TIMEOUT;
+            match in_time && why.contains(cause) {
+                true => Ok(((), format!("{millis} ms after the breach: {why}"))),
+                false => {
+                    let expected = format!("{cause:?} named, and traffic back within 5 s");
+                    setup.fail(&expected, format!("{millis} ms: {why}"))
                 }
-            },
-        )
+            }
+        })
         .await?;
-    back_on(ground, scenario, recordings, &status).await?;
-    super::taken_back(ground, scenario, tried.concluded, &status).await
+    check_old_answers(setup, scenario, recordings, &status).await?;
+    super::rolled_back(setup, scenario, attempt.conclusion, &status).await
 }
 
-/// The last answers are the old version's, through the ingress too.
-async fn back_on(
-    ground: &Ground<'_>,
+/// Checks that the last answers came from the old version.
+async fn check_old_answers(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     recordings: Result<Vec<Recording>, Mismatch>,
-    status: &Status,
-) -> Result<(), RunFolderError> {
+    status: &ServiceStatus,
+) -> RunResult {
     let old = status.colours[0].version.clone();
-    let claim = format!("users are answered in {old} again");
+    let claim = format!("users are answered by {old} again");
     scenario
-        .judge(&claim, async {
+        .evaluate(&claim, async {
             const LAST: usize = 50;
             let recordings = recordings?;
             let mut answers: Vec<_> = recordings.iter().flat_map(|it| &it.answers).collect();
@@ -369,9 +315,7 @@ async fn back_on(
                 (LAST, LAST) => Ok(((), format!("the last {LAST} answers"))),
                 (all, right) => {
                     let seen = format!("{right} of the last {all} answers are");
-                    Err(ground
-                        .trouble(&format!("the last {LAST} in {old}"), seen)
-                        .into())
+                    setup.fail(&format!("the last {LAST} from {old}"), seen)
                 }
             }
         })
@@ -379,98 +323,90 @@ async fn back_on(
     Ok(())
 }
 
-/// SCENARIOS 14: nobody asks anything while the new version is watched.
-pub async fn no_data(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+/// SCENARIOS 14: there is no traffic while the new version is analysed.
+pub async fn no_data(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
-    let careless = ground::careless(ground.policy);
-    let ground = &ground.or_careless(&careless);
-    let tried = release(ground, scenario, &version).await;
+    let without_analysis = setup::without_analysis(setup.policy);
+    let setup = &setup.or_without_analysis(&without_analysis);
+    let attempt = release(setup, scenario, &version).await;
+    let claim = "without traffic the release is inconclusive, and rolled back";
     scenario
-        .judge(
-            "without traffic the release is inconclusive, and taken back",
-            async {
-                match &tried.concluded {
-                    Ok(Conclusion::Reverted {
-                        why,
-                        inconclusive: true,
-                    }) => Ok(((), why.clone())),
-                    Ok(other) => {
-                        let expected = "inconclusive, and so taken back";
-                        Err(ground.trouble(expected, format!("{other:?}")).into())
-                    }
-                    Err(error) => Err(ground.trouble("a verdict", error).into()),
+        .evaluate(claim, async {
+            match &attempt.conclusion {
+                Ok(Conclusion::Reverted {
+                    why,
+                    inconclusive: true,
+                }) => Ok(((), why.clone())),
+                Ok(other) => {
+                    let expected = "inconclusive, and so rolled back";
+                    setup.fail(expected, format!("{other:?}"))
                 }
-            },
-        )
+                Err(error) => setup.fail("a verdict", error),
+            }
+        })
         .await?;
-    super::taken_back(ground, scenario, tried.concluded, &status).await
+    super::rolled_back(setup, scenario, attempt.conclusion, &status).await
 }
 
-/// Why it was not released.
+/// Returns why the version was not released.
 fn not_released(
-    ground: &Ground<'_>,
-    concluded: &Result<Conclusion, BlueGreenError>,
+    setup: &Setup<'_>,
+    conclusion: &Result<Conclusion, BlueGreenError>,
 ) -> Result<String, Unmet> {
-    match concluded {
-        Ok(Conclusion::TakenBack { why, .. } | Conclusion::Reverted { why, .. }) => Ok(why.clone()),
-        Ok(other) => Err(ground.trouble("no release", format!("{other:?}")).into()),
-        Err(error) => Err(ground.trouble("a release that is taken back", error).into()),
+    match conclusion {
+        Ok(Conclusion::RolledBack { why, .. } | Conclusion::Reverted { why, .. }) => {
+            Ok(why.clone())
+        }
+        Ok(other) => setup.fail("no release", format!("{other:?}")),
+        Err(error) => setup.fail("a release that is rolled back", error),
     }
 }
 
-/// Tries a release that must not come to its switch. One that does has shown enough, and is
-/// called off.
+/// Tries a release that must not reach its switch. If it reaches it, the release is cancelled.
 async fn must_not_switch(
-    ground: &Ground<'_>,
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     version: &str,
-    meanwhile: &mut impl AsyncFnMut(&Event),
-) -> (Tried, Result<Seen, String>) {
-    let watch = Watch::begin(ground);
-    let enough = CancellationToken::new();
-    let tried = attempt_until(
-        ground,
-        scenario,
-        version,
-        enough.clone(),
-        &mut async |event: &Event| {
-            if matches!(event.what, Happened::Patched { .. }) {
-                enough.cancel();
-            }
-            meanwhile(event).await;
-        },
-    )
-    .await;
-    (tried, watch.end().await)
+    on_event: &mut impl AsyncFnMut(&ReleaseEvent),
+) -> (Attempt, Result<ObservedColours, String>) {
+    let watch = ServiceWatch::start(setup);
+    let switched = CancellationToken::new();
+    let cancelled = switched.clone();
+    let observe = &mut async |event: &ReleaseEvent| {
+        if matches!(event.what, EventKind::Patched { .. }) {
+            switched.cancel();
+        }
+        on_event(event).await;
+    };
+    let attempt = attempt_until(setup, scenario, version, cancelled, observe).await;
+    (attempt, watch.end().await)
 }
 
-/// By the deployer's own word, which is of the shortest moment, and by what was seen.
-async fn never_switched(
-    ground: &Ground<'_>,
+/// Checks that traffic was never moved, by the deployer's events, which show even the shortest
+/// switch, and by the colours that the active Service selected.
+async fn check_never_switched(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-    log: &Log,
-    seen: Result<Seen, String>,
-    status: &Status,
-) -> Result<(), RunFolderError> {
+    log: &EventLog,
+    observed: Result<ObservedColours, String>,
+    status: &ServiceStatus,
+) -> RunResult {
     let live = status.colours[0].colour;
     scenario
-        .judge("traffic was never moved", async {
+        .evaluate("traffic was never moved", async {
             let expected = format!("{live} alone behind the active Service");
-            let seen = seen.map_err(|seen| ground.trouble(&expected, seen))?;
+            let observed = observed.map_err(|seen| setup.mismatch(&expected, seen))?;
             if let Some(at) = log.patched() {
-                return Err(ground
-                    .trouble("no switch", format!("one at {at:.0}"))
-                    .into());
+                return setup.fail("no switch", format!("one at {at:.0}"));
             }
-            match seen.colours.as_slice() {
-                [] => Err(Unmet::Inconclusive("nobody saw the active Service".into())),
-                [one] if *one == live => Ok(((), format!("{live} in {} looks", seen.looks))),
-                others => Err(ground.trouble(&expected, format!("{others:?}")).into()),
+            match observed.colours.as_slice() {
+                [] => Err(Unmet::Inconclusive(
+                    "the active Service was never read".into(),
+                )),
+                [one] if *one == live => Ok(((), format!("{live} in {} reads", observed.reads))),
+                others => setup.fail(&expected, format!("{others:?}")),
             }
         })
         .await?;

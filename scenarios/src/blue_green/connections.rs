@@ -1,50 +1,46 @@
 //! SCENARIOS 9 and 10: connections across the switch and the scale-down.
 
-use harness::blue_green::Colour;
-use harness::run::RunFolderError;
+use blue_green::Colour;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::attempt::release;
-use super::ground::{self, Done, Ground, SERVICE};
-use super::load::Lanes;
-use super::traffic_checks::{Watched, none_of, nothing_failed};
-use crate::{Scenario, Unmet};
+use super::setup::{self, SERVICE, Setup};
+use super::traffic::Lanes;
+use super::traffic_checks::{ObservedRelease, check_nothing_failed, failed_share};
+use crate::{Mismatch, RunResult, Scenario, Unmet};
 
 /// SCENARIOS 9: requests of 20 s.
-pub async fn drain(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some(watched) = watched(ground, scenario, Lanes::slow()).await? else {
+pub async fn drain(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some(observed) = observed(setup, scenario, Lanes::slow()).await? else {
         return Ok(());
     };
     let claim = "requests of 20 s across the switch and the scale-down are all answered";
-    nothing_failed(scenario, ground, &watched, claim, |cut| {
-        // Those that were on their way when traffic was moved, and were the old pods'.
+    check_nothing_failed(scenario, setup, &observed, claim, |cut| {
+        // Requests to the old pods that were in flight when traffic was moved.
         let patch = cut.phases.moments.patch;
-        let answers = watched.recordings.iter().flat_map(|it| &it.answers);
+        let answers = observed.recordings.iter().flat_map(|it| &it.answers);
         let across = answers.filter(|it| it.intended < patch && it.ended() > patch);
         match across.count() {
             0 => Err(Unmet::Inconclusive(
-                "none was under way at the switch".into(),
+                "none was in flight at the switch".into(),
             )),
             across => Ok(format!(
                 "{across} across the switch; {}",
-                none_of(&cut.overall())
+                failed_share(&cut.overall())
             )),
         }
     })
     .await
 }
 
-/// SCENARIOS 10: pooled clients stay with the old version until it lets them go.
-pub async fn keep_alive(
-    ground: &Ground<'_>,
-    scenario: &mut Scenario<'_>,
-) -> Result<(), RunFolderError> {
-    let Some(watched) = watched(ground, scenario, Lanes::kept()).await? else {
+/// SCENARIOS 10: pooled connections stay with the old version until it closes them.
+pub async fn keep_alive(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some(observed) = observed(setup, scenario, Lanes::pooled()).await? else {
         return Ok(());
     };
     let claim = "pinned connections are counted, and none is reset";
-    nothing_failed(scenario, ground, &watched, claim, |cut| {
+    check_nothing_failed(scenario, setup, &observed, claim, |cut| {
         let pinned = cut.pinned();
         match pinned.connections {
             0 => Err(Unmet::Inconclusive(
@@ -59,56 +55,59 @@ pub async fn keep_alive(
     .await
 }
 
-/// A release under these lanes. The sabotage takes from the pods what lets them end in peace.
-async fn watched(
-    ground: &Ground<'_>,
+/// Releases a version with this traffic. With sabotage, the pods do not shut down gracefully.
+async fn observed(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     lanes: Lanes,
-) -> Result<Option<Watched>, RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+) -> RunResult<Option<ObservedRelease>> {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(None);
     };
-    let mut was = None;
-    if ground.subject.sabotage {
-        match no_pre_stop(ground, status.colours[0].colour).await {
-            Ok(deployment) => was = Some(deployment),
+    let live = status.colours[0].colour;
+    let mut original = None;
+    if setup.subject.sabotage {
+        match no_pre_stop(setup, live).await {
+            Ok(deployment) => original = Some(deployment),
             Err(mismatch) => {
-                super::cannot(scenario, "pods end at once", mismatch).await?;
+                scenario
+                    .record_failure("pods end at once", mismatch)
+                    .await?;
                 return Ok(None);
             }
         }
     }
-    let Some(load) = super::loaded(ground, scenario, lanes).await? else {
-        if let Some(was) = was {
-            let _ = ground.restore(status.colours[0].colour, &was).await;
+    let Some(traffic) = super::start_traffic(setup, scenario, lanes).await? else {
+        if let Some(original) = original {
+            let _ = setup.restore(live, &original).await;
         }
         return Ok(None);
     };
-    // Long enough for the slowest to be under way.
-    load.until(load.warm(), super::load::A_WHILE).await;
-    let careless = ground::careless(ground.policy);
-    let ground = &ground.or_careless(&careless);
-    let tried = release(ground, scenario, &version).await;
-    let recordings = load.end().await;
-    if let Some(was) = was {
-        // It has no pods any more.
-        let _ = ground.restore(status.colours[0].colour, &was).await;
+    // Until the slowest requests are in flight.
+    traffic.until(traffic.warm(), super::traffic::A_WHILE).await;
+    let without_analysis = setup::without_analysis(setup.policy);
+    let setup = &setup.or_without_analysis(&without_analysis);
+    let attempt = release(setup, scenario, &version).await;
+    let recordings = traffic.end().await;
+    if let Some(original) = original {
+        // The colour has no pods now.
+        let _ = setup.restore(live, &original).await;
     }
-    let is_live =
-        super::is_live(ground, scenario, "the new version is live", tried.concluded).await?;
-    let recordings = super::recorded(scenario, recordings).await?;
-    Ok(is_live.and(recordings).map(|recordings| Watched {
+    let claim = "the new version is live";
+    let released = super::check_live(setup, scenario, claim, attempt.conclusion).await?;
+    let recordings = super::recordings_or_fail(scenario, recordings).await?;
+    Ok(released.and(recordings).map(|recordings| ObservedRelease {
         old: status.colours[0].version.clone(),
         new: version,
-        log: tried.log,
+        log: attempt.log,
         recordings,
     }))
 }
 
-/// The live pods end at SIGTERM, and hear of it at once, with requests under way: those of a
-/// service that answers in no time are seldom cut.
-async fn no_pre_stop(ground: &Ground<'_>, live: Colour) -> Done<Deployment> {
-    let was = ground.deployment(live).await?;
+/// Makes the live pods exit at SIGTERM, without preStop and drain. Their responses take 100 ms, so
+/// that there are always requests in flight. Returns the original Deployment.
+async fn no_pre_stop(setup: &Setup<'_>, live: Colour) -> Result<Deployment, Mismatch> {
+    let original = setup.deployment(live).await?;
     let hasty = json!({"spec": {
         "terminationGracePeriodSeconds": 1,
         "containers": [{
@@ -121,7 +120,7 @@ async fn no_pre_stop(ground: &Ground<'_>, live: Colour) -> Done<Deployment> {
             ],
         }],
     }});
-    ground.patch_template(live, hasty).await?;
-    ground.complete(live).await?;
-    Ok(was)
+    setup.patch_template(live, hasty).await?;
+    setup.complete(live).await?;
+    Ok(original)
 }

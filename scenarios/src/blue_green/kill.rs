@@ -1,14 +1,13 @@
-//! SCENARIOS 13: the deployer is killed, at each of its steps in turn.
+//! SCENARIOS 13: the deployer is killed at each of its steps in turn.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use harness::blue_green::objects::kept_in;
-use harness::blue_green::{Ask, Colour, Event, Happened, Step};
-use harness::prober::Recording;
-use harness::run::RunFolderError;
+use blue_green::naming::record_name;
+use blue_green::{Colour, EventKind, Operation, ReleaseEvent, ReleaseStep};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams};
+use kubernetes::prober::Recording;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -16,36 +15,36 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::attempt;
-use super::ground::{Done, Ground, SERVICE};
-use super::load::{Lanes, Load};
-use super::watch::Watch;
-use crate::{Scenario, Unmet};
+use super::service_watch::ServiceWatch;
+use super::setup::{SERVICE, Setup};
+use super::traffic::{Lanes, Traffic};
+use crate::{Mismatch, RunResult, Scenario, Unmet};
 
-/// The gate is no step of a deployer's that goes on by itself.
-const STEPS: [Step; 7] = [
-    Step::BringUp,
-    Step::Check,
-    Step::Switch,
-    Step::Analyse,
-    Step::Drain,
-    Step::Retire,
-    Step::Revert,
+/// Not the gate, at which no deployer runs.
+const STEPS: [ReleaseStep; 7] = [
+    ReleaseStep::BringUp,
+    ReleaseStep::Check,
+    ReleaseStep::Switch,
+    ReleaseStep::Analyse,
+    ReleaseStep::Drain,
+    ReleaseStep::Retire,
+    ReleaseStep::Revert,
 ];
 
-/// From its start until it is at the step.
-const TO_THE_STEP: Duration = Duration::from_secs(120);
+/// From the deployer's start until it reaches the step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
-pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    if super::begin(ground, scenario).await?.is_none() {
+pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    if super::start(setup, scenario).await?.is_none() {
         return Ok(());
     }
     for step in STEPS {
         let claim = format!(
-            "killed at {step}, it is followed by the next, with one live colour throughout"
+            "after a kill at {step} the next run continues, with one live colour throughout"
         );
-        let followed = killed_at(ground, scenario, step).await;
-        let held = scenario.judge(&claim, async { followed }).await?;
-        if held.is_none() {
+        let continued = killed_at(setup, scenario, step).await;
+        let checked = scenario.evaluate(&claim, async { continued }).await?;
+        if checked.is_none() {
             return Ok(());
         }
     }
@@ -53,91 +52,93 @@ pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(),
 }
 
 async fn killed_at(
-    ground: &Ground<'_>,
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-    step: Step,
+    step: ReleaseStep,
 ) -> Result<((), String), Unmet> {
-    let status = ground.at_rest().await?;
-    let version = ground.next_version(&status).to_owned();
-    let load = Load::begin(ground, Lanes::quick()).await?;
-    let watch = Watch::begin(ground);
-    let mut deployer = Killed::start(ground, &version)?;
+    let status = setup.steady().await?;
+    let version = setup.next_version(&status).to_owned();
+    let traffic = Traffic::start(setup, Lanes::quick()).await?;
+    let watch = ServiceWatch::start(setup);
+    let mut deployer = DeployerProcess::start(setup, &version)?;
     scenario.progress(&format!("{version} until {step}"));
-    let reached = deployer.until(ground, step, status.colours[1].colour).await;
+    let reached = deployer.until(setup, step, status.colours[1].colour).await;
     deployer.kill().await;
     reached?;
-    if ground.subject.sabotage {
-        forget(ground).await?;
+    if setup.subject.sabotage {
+        delete_record(setup).await?;
     }
     let mut found = None;
-    let tried = attempt(ground, scenario, &version, &mut async |event| {
-        if let Happened::Found { how, step, .. } = &event.what {
+    let attempt = attempt(setup, scenario, &version, &mut async |event| {
+        if let EventKind::Found { how, step, .. } = &event.what {
             found = Some(format!("left at {step}, {how}"));
         }
     })
     .await;
-    if ground.subject.sabotage {
-        let next = ground.deployer(ground.release, CancellationToken::new());
-        // There is nothing that tells of a release: it only takes the idle colour to 0.
-        let _ = next.run(Ask::Abort, &mut async |_: &Event| {}).await;
+    if setup.subject.sabotage {
+        let next = setup.deployer(setup.release, CancellationToken::new());
+        // Without a record, `abort` only scales the idle colour to 0.
+        let _ = next
+            .run(Operation::Abort, &mut async |_: &ReleaseEvent| {})
+            .await;
     }
-    // What was done to the pods of a release that was to fail has ended with them.
-    let rest = ground.at_rest().await;
+    // Planted faults have ended with their pods.
+    let steady = setup.steady().await;
     let one_colour = watch.end().await;
-    let recordings = load.end().await;
-    let concluded = tried
-        .concluded
-        .map_err(|error| ground.trouble("a next run that follows", error))?;
-    rest?;
-    let seen = one_colour.map_err(|seen| ground.trouble("one live colour", seen))?;
-    if seen.looks == 0 {
-        return Err(Unmet::Inconclusive("nobody saw the active Service".into()));
+    let recordings = traffic.end().await;
+    let conclusion = attempt
+        .conclusion
+        .map_err(|error| setup.mismatch("a next run that continues", error))?;
+    steady?;
+    let observed = one_colour.map_err(|seen| setup.mismatch("one live colour", seen))?;
+    let reads = observed.reads;
+    if reads == 0 {
+        return Err(Unmet::Inconclusive(
+            "the active Service was never read".into(),
+        ));
     }
-    let answered = answered(ground, step, &recordings?)?;
-    let found = found.ok_or_else(|| ground.trouble("a release that was left", "none"))?;
-    Ok((
-        (),
-        format!(
-            "{found}; then {concluded:?}; one colour in {} looks; {answered}",
-            seen.looks
-        ),
-    ))
+    let answered = answered(setup, step, &recordings?)?;
+    let found = found.ok_or_else(|| setup.mismatch("a release that was interrupted", "none"))?;
+    let seen = format!("{found}; then {conclusion:?}; one colour in {reads} reads; {answered}");
+    Ok(((), seen))
 }
 
-/// Nothing in the cluster tells of the release any more.
-async fn forget(ground: &Ground<'_>) -> Done {
-    let records: Api<ConfigMap> = ground.api();
-    let at_once = DeleteParams::default();
-    let deleted = records.delete(&kept_in(SERVICE), &at_once).await;
+/// Deletes the record of the release.
+async fn delete_record(setup: &Setup<'_>) -> Result<(), Mismatch> {
+    let records: Api<ConfigMap> = setup.api();
+    let deleted = records
+        .delete(&record_name(SERVICE), &DeleteParams::default())
+        .await;
     let deleted = deleted.map(drop);
-    deleted.map_err(|error| ground.trouble("a record that can be deleted", error))
+    deleted.map_err(|error| setup.mismatch("a record that can be deleted", error))
 }
 
-/// What users had of it: no request fails, but those that a bad version answers until it is
-/// taken back.
-fn answered(ground: &Ground<'_>, step: Step, recordings: &[Recording]) -> Result<String, Unmet> {
+/// Checks the answers. Requests may fail only if the version is bad, until it is rolled back.
+fn answered(
+    setup: &Setup<'_>,
+    step: ReleaseStep,
+    recordings: &[Recording],
+) -> Result<String, Unmet> {
     let answers = || recordings.iter().flat_map(|it| &it.answers);
     let (all, failed) = (answers().count(), answers().filter(|it| !it.good).count());
     let seen = format!("{failed} of {all} requests failed");
     match recordings.iter().find_map(Recording::inconclusive) {
-        _ if failed > 0 && step != Step::Revert => {
-            Err(ground.trouble("no request that fails", seen).into())
-        }
+        _ if failed > 0 && step != ReleaseStep::Revert => setup.fail("no request that fails", seen),
         Some(why) => Err(Unmet::Inconclusive(why)),
-        None if all == 0 => Err(Unmet::Inconclusive("nobody asked".into())),
+        None if all == 0 => Err(Unmet::Inconclusive("there were no requests".into())),
         None => Ok(seen),
     }
 }
 
-/// A deployer in a process of its own.
-struct Killed {
+/// A deployer as a child process.
+struct DeployerProcess {
     child: Child,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
 }
 
-impl Killed {
-    fn start(ground: &Ground<'_>, version: &str) -> Done<Killed> {
-        let program = ground.program;
+impl DeployerProcess {
+    fn start(setup: &Setup<'_>, version: &str) -> Result<DeployerProcess, Mismatch> {
+        let program = setup.program;
         let mut child = Command::new(&program.path)
             .args([
                 "blue-green",
@@ -147,7 +148,7 @@ impl Killed {
                 "--version",
                 version,
                 "--release",
-                ground.release,
+                setup.release,
             ])
             .args(&program.arguments)
             .stdin(Stdio::null())
@@ -155,17 +156,22 @@ impl Killed {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| ground.trouble("a deployer as a process", error))?;
-        let told = child.stderr.take();
-        let told = told.ok_or_else(|| ground.trouble("what the deployer tells", "nothing"))?;
-        Ok(Killed {
+            .map_err(|error| setup.mismatch("a deployer as a process", error))?;
+        let stderr = child.stderr.take();
+        let stderr = stderr.ok_or_else(|| setup.mismatch("the deployer's stderr", "none"))?;
+        Ok(DeployerProcess {
             child,
-            lines: BufReader::new(told).lines(),
+            lines: BufReader::new(stderr).lines(),
         })
     }
 
-    /// Reads what it tells until it is at the step.
-    async fn until(&mut self, ground: &Ground<'_>, step: Step, idle: Colour) -> Done {
+    /// Reads its output until it reaches the step.
+    async fn until(
+        &mut self,
+        setup: &Setup<'_>,
+        step: ReleaseStep,
+        idle: Colour,
+    ) -> Result<(), Mismatch> {
         let mut last = String::new();
         let at = format!("{step} ...");
         let reading = async {
@@ -173,31 +179,29 @@ impl Killed {
                 if line.ends_with(&at) {
                     return Ok(());
                 }
-                // To be taken back, it has to be bad.
-                if step == Step::Revert && line.contains("is behind the active Service") {
+                // The deployer reverts only if the new version is bad.
+                if step == ReleaseStep::Revert && line.contains("is behind the active Service") {
                     let bad = json!({"error_share": 1.0});
-                    ground.put_faults_on_all(idle, &bad).await?;
+                    setup.put_faults_on_all(idle, &bad).await?;
                 }
                 last = line;
             }
-            Err(ground.trouble(&format!("a deployer at {step}"), "it ended before"))
+            Err(setup.mismatch(&format!("a deployer at {step}"), "it ended before"))
         };
-        let reached = timeout(TO_THE_STEP, reading).await;
+        let reached = timeout(STEP_TIMEOUT, reading).await;
         let reached = reached.unwrap_or_else(|_| {
-            Err(ground.trouble(
-                &format!("a deployer at {step} within {TO_THE_STEP:?}"),
-                "not yet",
-            ))
+            let expected = format!("a deployer at {step} within {STEP_TIMEOUT:?}");
+            Err(setup.mismatch(&expected, "not yet"))
         });
-        reached.map_err(|mismatch| crate::Mismatch {
-            seen: format!("{}; it told last: {last}", mismatch.seen),
+        reached.map_err(|mismatch| Mismatch {
+            seen: format!("{}; its last line: {last}", mismatch.seen),
             ..mismatch
         })
     }
 
-    /// SIGKILL: nothing of it is left to clean up.
+    /// Sends SIGKILL, so that the deployer cannot clean up.
     async fn kill(mut self) {
-        // It has ended by itself where this fails.
+        // An error means that it has already exited.
         let _ = self.child.kill().await;
     }
 }

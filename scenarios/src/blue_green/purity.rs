@@ -1,99 +1,93 @@
-//! SCENARIOS 3: the new version is up and not switched to: only the preview shows it.
+//! SCENARIOS 3: before the switch, only the preview leads to the new version.
 
 use std::time::Duration;
 
-use harness::blue_green::{Ask, Conclusion, Event};
-use harness::run::RunFolderError;
-use harness::wait::{self, Observation};
+use base::wait::{self, Observation};
+use blue_green::{Conclusion, Operation, ReleaseEvent};
 use tokio_util::sync::CancellationToken;
 
-use super::ground::{Done, Ground};
-use super::load::{Lanes, Load};
-use crate::{Scenario, Unmet};
+use super::setup::Setup;
+use super::traffic::{Lanes, Traffic};
+use crate::{Mismatch, RunResult, Scenario, Unmet};
 
-/// For both routes to be asked often enough.
+/// The answers that each route needs.
 const ANSWERS: u64 = 500;
 
-pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
-    let deployer = ground.deployer(ground.release, CancellationToken::new());
-    let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());
+    let deployer = setup.deployer(setup.release, CancellationToken::new());
+    let mut observe = async |event: &ReleaseEvent| scenario.progress(&event.what.to_string());
     let (version, manual) = (version.as_str(), true);
-    let ask = Ask::Deploy { version, manual };
-    let at_gate = deployer.run(ask, &mut observe).await;
+    let deploy = Operation::Deploy { version, manual };
+    let at_gate = deployer.run(deploy, &mut observe).await;
     let up = scenario
-        .judge("the new version waits at the gate", async {
+        .evaluate("the new version waits at the gate", async {
             match at_gate {
                 Ok(Conclusion::AtGate { version, colour }) => {
                     Ok(((), format!("{version} as {colour}")))
                 }
-                Ok(other) => Err(ground.trouble("the gate", format!("{other:?}")).into()),
-                Err(error) => Err(ground.trouble("the gate", error).into()),
+                Ok(other) => setup.fail("the gate", format!("{other:?}")),
+                Err(error) => setup.fail("the gate", error),
             }
         })
         .await?;
     if up.is_some() {
-        if ground.subject.sabotage
-            && let Err(mismatch) = both_are_active(ground).await
+        if setup.subject.sabotage
+            && let Err(mismatch) = both_are_active(setup).await
         {
-            super::cannot(scenario, "both colours are behind the Service", mismatch).await?;
+            let claim = "both colours are behind the Service";
+            scenario.record_failure(claim, mismatch).await?;
         }
         let old = &status.colours[0].version;
-        answers_only(
-            ground,
-            scenario,
-            "active",
-            Load::begin(ground, Lanes::quick()).await,
-            old,
-        )
-        .await?;
-        let preview = Load::begin(ground, Lanes::of_preview()).await;
-        answers_only(ground, scenario, "preview", preview, version).await?;
-        if ground.subject.sabotage {
-            let _ = ground.select(Some(status.colours[0].colour)).await;
+        let active = Traffic::start(setup, Lanes::quick()).await;
+        answers_only(setup, scenario, "active", active, old).await?;
+        let preview = Traffic::start(setup, Lanes::of_preview()).await;
+        answers_only(setup, scenario, "preview", preview, version).await?;
+        if setup.subject.sabotage {
+            let _ = setup.select(Some(status.colours[0].colour)).await;
         }
     }
-    let mut observe = async |event: &Event| scenario.progress(&event.what.to_string());
-    let aborted = deployer.run(Ask::Abort, &mut observe).await;
-    super::taken_back(ground, scenario, aborted, &status).await
+    let mut observe = async |event: &ReleaseEvent| scenario.progress(&event.what.to_string());
+    let aborted = deployer.run(Operation::Abort, &mut observe).await;
+    super::rolled_back(setup, scenario, aborted, &status).await
 }
 
-/// Sabotage: the active Service leads to both colours.
-async fn both_are_active(ground: &Ground<'_>) -> Done {
-    let before = ground.endpoints().await?.len();
-    ground.select(None).await?;
+/// Sabotage: makes the active Service select both colours.
+async fn both_are_active(setup: &Setup<'_>) -> Result<(), Mismatch> {
+    let before = setup.endpoints().await?.len();
+    setup.select(None).await?;
     let both = wait::until(
         "both colours are behind the active Service",
         Duration::from_secs(20),
         Duration::from_millis(200),
-        async || match ground.endpoints().await {
+        async || match setup.endpoints().await {
             Ok(now) if now.len() > before => Observation::Ready(()),
             Ok(now) => Observation::NotYet(format!("{now:?}")),
             Err(mismatch) => Observation::NotYet(mismatch.seen),
         },
     );
-    both.await.map_err(|error| ground.trouble("both", error))
+    both.await.map_err(|error| setup.mismatch("both", error))
 }
 
 async fn answers_only(
-    ground: &Ground<'_>,
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     route: &str,
-    load: Done<Load>,
+    traffic: Result<Traffic, Mismatch>,
     version: &str,
-) -> Result<(), RunFolderError> {
-    let recordings = match load {
-        Ok(load) => {
-            load.until(ANSWERS, super::load::A_WHILE).await;
-            load.end().await
+) -> RunResult {
+    let recordings = match traffic {
+        Ok(traffic) => {
+            traffic.until(ANSWERS, super::traffic::A_WHILE).await;
+            traffic.end().await
         }
         Err(mismatch) => Err(mismatch),
     };
-    let claim = format!("the {route} route is answered in {version} only");
+    let claim = format!("the {route} route is answered by {version} only");
     scenario
-        .judge(&claim, async {
+        .evaluate(&claim, async {
             let recordings = recordings?;
             let answers = recordings.iter().flat_map(|it| &it.answers);
             let (mut right, mut wrong) = (0, 0);
@@ -104,11 +98,11 @@ async fn answers_only(
                 }
             }
             match (right, wrong) {
-                (0, 0) => Err(Unmet::Inconclusive("nothing was asked".into())),
+                (0, 0) => Err(Unmet::Inconclusive("there were no answers".into())),
                 (_, 0) => Ok(((), format!("{right} of {right} answers"))),
                 _ => {
                     let seen = format!("{wrong} of {} answers are not", right + wrong);
-                    Err(ground.trouble(&format!("{version} only"), seen).into())
+                    setup.fail(&format!("{version} only"), seen)
                 }
             }
         })

@@ -1,79 +1,74 @@
 //! SCENARIOS 12: two deployers at once.
 
-use harness::blue_green::objects::kept_in;
-use harness::blue_green::{Ask, BlueGreenError, Event, Happened};
-use harness::exit::ExitCode;
-use harness::run::RunFolderError;
+use base::exit::ExitCode;
+use blue_green::naming::record_name;
+use blue_green::{BlueGreenError, EventKind, Operation, ReleaseEvent};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams};
 use tokio_util::sync::CancellationToken;
 
-use super::ground::{Ground, SERVICE};
-use super::load::Lanes;
-use crate::Scenario;
+use super::setup::{SERVICE, Setup};
+use super::traffic::Lanes;
+use crate::{RunResult, Scenario};
 
-pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some((_, version)) = super::begin(ground, scenario).await? else {
+pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((_, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
-    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+    let Some(traffic) = super::start_traffic(setup, scenario, Lanes::quick()).await? else {
         return Ok(());
     };
-    let first = ground.deployer("first", CancellationToken::new());
+    let first = setup.deployer("first", CancellationToken::new());
     let mut second = None;
     let released = first
-        .run(deploy(&version), &mut async |event: &Event| {
+        .run(deploy(&version), &mut async |event: &ReleaseEvent| {
             scenario.progress(&event.what.to_string());
-            if matches!(event.what, Happened::Locked { .. }) {
-                if ground.subject.sabotage {
-                    let leases: Api<Lease> = ground.api();
+            if matches!(event.what, EventKind::Locked { .. }) {
+                if setup.subject.sabotage {
+                    let leases: Api<Lease> = setup.api();
                     let _ = leases
-                        .delete(&kept_in(SERVICE), &DeleteParams::default())
+                        .delete(&record_name(SERVICE), &DeleteParams::default())
                         .await;
                 }
-                let other = ground.deployer("second", CancellationToken::new());
-                let mut nobody = async |_: &Event| {};
-                let tried = other.run(deploy("v0.0.0-second"), &mut nobody);
-                second = Some(Box::pin(tried).await);
+                let other = setup.deployer("second", CancellationToken::new());
+                let mut ignore = async |_: &ReleaseEvent| {};
+                let attempt = other.run(deploy("v0.0.0-second"), &mut ignore);
+                second = Some(Box::pin(attempt).await);
             }
         })
         .await;
-    let _ = load.end().await;
+    let _ = traffic.end().await;
+    let claim = "the second deployer is refused, and its error names the lock's holder";
     scenario
-        .judge(
-            "the second deployer is refused, and told who holds the lock",
-            async {
-                match second {
-                    Some(Err(error @ BlueGreenError::Lock(_))) => {
-                        let said = error.to_string();
-                        match said.contains(&first.holder.to_string()) {
-                            true => Ok(((), said)),
-                            false => Err(ground.trouble("the holder's name", said).into()),
-                        }
+        .evaluate(claim, async {
+            match second {
+                Some(Err(error @ BlueGreenError::Lock(_))) => {
+                    let message = error.to_string();
+                    match message.contains(&first.holder.to_string()) {
+                        true => Ok(((), message)),
+                        false => setup.fail("the holder's name", message),
                     }
-                    Some(other) => Err(ground.trouble("a refusal", format!("{other:?}")).into()),
-                    None => Err(ground
-                        .trouble("a first deployer with the lock", "none")
-                        .into()),
                 }
-            },
-        )
+                Some(other) => setup.fail("a refusal", format!("{other:?}")),
+                None => setup.fail("a first deployer with the lock", "none"),
+            }
+        })
         .await?;
     scenario
-        .judge("the first one's release is not touched by it", async {
+        .evaluate("the first deployer's release is not affected", async {
             match released {
-                Ok(concluded) if concluded.exit_code() == ExitCode::Held => {
-                    Ok(((), format!("{concluded:?}")))
+                Ok(conclusion) if conclusion.exit_code() == ExitCode::Held => {
+                    Ok(((), format!("{conclusion:?}")))
                 }
-                Ok(other) => Err(ground.trouble("a release", format!("{other:?}")).into()),
-                Err(error) => Err(ground.trouble("a release", error).into()),
+                Ok(other) => setup.fail("a release", format!("{other:?}")),
+                Err(error) => setup.fail("a release", error),
             }
         })
         .await?;
     Ok(())
 }
 
-fn deploy(version: &str) -> Ask<'_> {
+fn deploy(version: &str) -> Operation<'_> {
     let manual = false;
-    Ask::Deploy { version, manual }
+    Operation::Deploy { version, manual }
 }

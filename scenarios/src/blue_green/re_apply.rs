@@ -1,11 +1,10 @@
-//! SCENARIOS 28: the manifests, as they were at first, applied while the other colour is live.
+//! SCENARIOS 28: the manifests of the first install are applied while green is live.
 
 use std::time::Duration;
 
-use harness::blue_green::Colour;
-use harness::blue_green::colour::TRACK;
-use harness::run::RunFolderError;
-use harness::wait::{self, Observation};
+use base::wait::{self, Observation};
+use blue_green::Colour;
+use blue_green::colour::TRACK;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -13,9 +12,9 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::attempt::release;
-use super::ground::{Done, Ground, SERVICE};
-use super::load::Lanes;
-use crate::Scenario;
+use super::setup::{SERVICE, Setup};
+use super::traffic::Lanes;
+use crate::{Mismatch, RunResult, Scenario};
 
 /// The policies' bindings in fixtures/k8s-manifests.
 const BINDINGS: [&str; 3] = [
@@ -24,106 +23,94 @@ const BINDINGS: [&str; 3] = [
     "trii-blue-green-pods",
 ];
 
-pub async fn run(ground: &Ground<'_>, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-    let Some((status, version)) = super::begin(ground, scenario).await? else {
+pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
     };
     if status.colours[0].colour == Colour::Blue
-        && !green_is_live(ground, scenario, &version).await?
+        && !make_green_live(setup, scenario, &version).await?
     {
         return Ok(());
     }
-    let guarded = match ground.subject.sabotage {
-        true => unguarded(ground).await.map(Some),
-        false => Ok(None),
-    };
-    let guarded = match guarded {
-        Ok(guarded) => guarded,
-        Err(mismatch) => return super::cannot(scenario, "nobody guards", mismatch).await,
-    };
-    let applied = service_to_blue(ground).await;
-    refused(
-        ground,
-        scenario,
-        "the Service of the first install",
-        applied,
-    )
-    .await?;
-    let applied = green_to_none(ground).await;
-    refused(
-        ground,
-        scenario,
-        "the Deployment of the first install",
-        applied,
-    )
-    .await?;
+    let mut removed = None;
+    if setup.subject.sabotage {
+        match remove_guard(setup).await {
+            Ok(bindings) => removed = Some(bindings),
+            Err(mismatch) => {
+                let claim = "the policies are removed";
+                return scenario.record_failure(claim, mismatch).await;
+            }
+        }
+    }
+    let applied = service_to_blue(setup).await;
+    refused(setup, scenario, "the Service of the first install", applied).await?;
+    let what = "the Deployment of the first install";
+    let applied = green_to_none(setup).await;
+    refused(setup, scenario, what, applied).await?;
     scenario
-        .judge("green is as live as before", async {
-            let status = ground.status().await?;
+        .evaluate("green is as live as before", async {
+            let status = Box::pin(setup.status()).await?;
             let live = &status.colours[0];
-            // More than it is to have: its autoscaler takes some of its pods.
+            // While the autoscaler removes pods, there are more than wanted.
             let has_its_pods = live.wanted > 0 && live.ready >= live.wanted;
+            let seen = super::setup::summary(&status);
             match live.colour == Colour::Green && has_its_pods {
-                true => Ok(((), super::ground::in_words(&status))),
-                false => {
-                    let seen = super::ground::in_words(&status);
-                    Err(ground.trouble("green live, with its pods", seen).into())
-                }
+                true => Ok(((), seen)),
+                false => setup.fail("green live, with its pods", seen),
             }
         })
         .await?;
-    if let Some(bindings) = guarded {
-        // As it was before: the next scenario begins with one live colour.
-        let _ = ground.select(Some(Colour::Green)).await;
-        let _ = ground
+    if let Some(bindings) = removed {
+        // The next scenario starts with one live colour.
+        let _ = setup.select(Some(Colour::Green)).await;
+        let _ = setup
             .scale(Colour::Green, status.colours[0].wanted.max(1))
             .await;
-        let _ = guard(ground, bindings).await;
+        let _ = restore_guard(setup, bindings).await;
     }
     Ok(())
 }
 
-/// Has green be live.
-async fn green_is_live(
-    ground: &Ground<'_>,
+async fn make_green_live(
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     version: &str,
-) -> Result<bool, RunFolderError> {
-    let Some(load) = super::loaded(ground, scenario, Lanes::quick()).await? else {
+) -> RunResult<bool> {
+    let Some(traffic) = super::start_traffic(setup, scenario, Lanes::quick()).await? else {
         return Ok(false);
     };
-    let tried = release(ground, scenario, version).await;
-    let _ = load.end().await;
-    let live = super::is_live(ground, scenario, "green is live", tried.concluded).await?;
+    let attempt = release(setup, scenario, version).await;
+    let _ = traffic.end().await;
+    let live = super::check_live(setup, scenario, "green is live", attempt.conclusion).await?;
     Ok(live.is_some())
 }
 
-/// The Service of the first install, which selects blue.
-async fn service_to_blue(ground: &Ground<'_>) -> Result<(), kube::Error> {
-    let now = ground.api::<Service>().get(SERVICE).await?;
+/// Applies the Service of the first install, which selects blue.
+async fn service_to_blue(setup: &Setup<'_>) -> Result<(), kube::Error> {
+    let now = setup.api::<Service>().get(SERVICE).await?;
     let selector = now.spec.and_then(|it| it.selector);
-    // Applied, it is replaced as a whole.
+    // Apply replaces the selector as a whole.
     let mut selector = selector.unwrap_or_default();
     selector.insert(TRACK.to_owned(), Colour::Blue.name().to_owned());
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
         "spec": {"selector": selector},
     });
-    apply::<Service>(ground, SERVICE, &service).await
+    apply::<Service>(setup, SERVICE, &service).await
 }
 
-/// The Deployment of the first install, which has green at 0.
-async fn green_to_none(ground: &Ground<'_>) -> Result<(), kube::Error> {
-    let name = ground.objects().deployment(Colour::Green);
+/// Applies the Deployment of the first install, which has green at 0.
+async fn green_to_none(setup: &Setup<'_>) -> Result<(), kube::Error> {
+    let name = setup.objects().deployment(Colour::Green);
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {"replicas": 0},
     });
-    apply::<Deployment>(ground, &name, &deployment).await
+    apply::<Deployment>(setup, &name, &deployment).await
 }
 
-/// As `kubectl apply --server-side --force-conflicts` does.
-async fn apply<K>(ground: &Ground<'_>, name: &str, object: &Value) -> Result<(), kube::Error>
+/// Applies an object like `kubectl apply --server-side --force-conflicts`.
+async fn apply<K>(setup: &Setup<'_>, name: &str, object: &Value) -> Result<(), kube::Error>
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -131,70 +118,75 @@ where
         + serde::de::DeserializeOwned,
 {
     let as_kubectl = PatchParams::apply("kubectl").force();
-    let api: Api<K> = ground.api();
+    let api: Api<K> = setup.api();
     api.patch(name, &as_kubectl, &Patch::Apply(object)).await?;
     Ok(())
 }
 
 async fn refused(
-    ground: &Ground<'_>,
+    setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     what: &str,
     applied: Result<(), kube::Error>,
-) -> Result<(), RunFolderError> {
+) -> RunResult {
     let claim = format!("{what} is refused, with what to do instead");
     scenario
-        .judge(&claim, async {
+        .evaluate(&claim, async {
             match applied {
-                Ok(()) => Err(ground.trouble("a refusal", "it was applied").into()),
+                Ok(()) => setup.fail("a refusal", "it was applied"),
                 Err(kube::Error::Api(status)) if status.message.contains("blue-green deploy") => {
                     Ok(((), status.message.clone()))
                 }
-                Err(error) => Err(ground.trouble("the policy's refusal", error).into()),
+                Err(error) => setup.fail("the policy's refusal", error),
             }
         })
         .await?;
     Ok(())
 }
 
-fn bindings(ground: &Ground<'_>) -> Api<ValidatingAdmissionPolicyBinding> {
-    Api::all(ground.cluster.client().clone())
+fn bindings(setup: &Setup<'_>) -> Api<ValidatingAdmissionPolicyBinding> {
+    Api::all(setup.cluster.client().clone())
 }
 
-/// Takes the guard away, and keeps it.
-async fn unguarded(ground: &Ground<'_>) -> Done<Vec<ValidatingAdmissionPolicyBinding>> {
-    let api = bindings(ground);
-    let mut kept = Vec::new();
+/// Removes the policies' bindings, and returns them.
+async fn remove_guard(
+    setup: &Setup<'_>,
+) -> Result<Vec<ValidatingAdmissionPolicyBinding>, Mismatch> {
+    let api = bindings(setup);
+    let mut removed = Vec::new();
     for name in BINDINGS {
         let binding = api.get(name).await;
-        kept.push(binding.map_err(|error| ground.trouble("a policy's binding", error))?);
+        removed.push(binding.map_err(|error| setup.mismatch("a policy's binding", error))?);
         let deleted = api.delete(name, &DeleteParams::default()).await;
-        deleted.map_err(|error| ground.trouble("a binding that can be deleted", error))?;
+        deleted.map_err(|error| setup.mismatch("a binding that can be deleted", error))?;
     }
-    // The API server goes by what it has heard of: its own refusal tells when it has.
-    let unheard = wait::until(
+    // The API server enforces a deleted binding for a while.
+    let unenforced = wait::until(
         "the policy is no longer enforced",
         Duration::from_secs(20),
         Duration::from_millis(300),
-        async || match green_to_none(ground).await {
+        async || match green_to_none(setup).await {
             Ok(()) => Observation::Ready(()),
             Err(error) => Observation::NotYet(error.to_string()),
         },
     );
-    unheard
+    unenforced
         .await
-        .map_err(|error| ground.trouble("no policy", error))?;
-    Ok(kept)
+        .map_err(|error| setup.mismatch("no policy", error))?;
+    Ok(removed)
 }
 
-async fn guard(ground: &Ground<'_>, kept: Vec<ValidatingAdmissionPolicyBinding>) -> Done {
-    for mut binding in kept {
+/// Creates the bindings again.
+async fn restore_guard(
+    setup: &Setup<'_>,
+    removed: Vec<ValidatingAdmissionPolicyBinding>,
+) -> Result<(), Mismatch> {
+    let api = bindings(setup);
+    for mut binding in removed {
         binding.metadata.resource_version = None;
         binding.metadata.uid = None;
-        let made = bindings(ground)
-            .create(&PostParams::default(), &binding)
-            .await;
-        made.map_err(|error| ground.trouble("a policy's binding back", error))?;
+        let created = api.create(&PostParams::default(), &binding).await;
+        created.map_err(|error| setup.mismatch("a policy's binding back", error))?;
     }
     Ok(())
 }

@@ -1,84 +1,88 @@
-//! What traffic during a release must look like, as checks.
+//! Checks of the traffic during a release.
 
-use harness::blue_green::Step;
-use harness::prober::{Cut, Figures, Moments, Phase, Phases, Recording};
-use harness::run::RunFolderError;
+use blue_green::ReleaseStep;
+use kubernetes::prober::{Figures, FiguresByPhase, Moments, Phase, Phases, Recording};
 
-use super::ground::Ground;
-use super::log::Log;
-use crate::{Mismatch, Scenario, Unmet};
+use super::attempt::EventLog;
+use super::setup::Setup;
+use crate::{Mismatch, RunResult, Scenario, Unmet};
 
-/// A release, and the traffic that went on meanwhile.
-pub struct Watched {
+/// A release with the traffic during it.
+pub struct ObservedRelease {
     /// The version that was live.
     pub old: String,
-    /// The version that was to be.
+    /// The version that was released.
     pub new: String,
-    /// What the deployer told.
-    pub log: Log,
-    /// What the probers saw.
+    /// The deployer's events.
+    pub log: EventLog,
+    /// The probers' recordings.
     pub recordings: Vec<Recording>,
 }
 
-impl Watched {
-    /// The traffic, cut at the deployer's moments; none where traffic was never moved.
-    pub fn cut(&self) -> Option<Cut> {
-        let micros = |at: jiff::Timestamp| u64::try_from(at.as_microsecond()).unwrap_or(0);
+impl ObservedRelease {
+    /// Returns the traffic by phase of the release; none if traffic was never moved.
+    pub fn cut(&self) -> Option<FiguresByPhase> {
         let moments = Moments {
             patch: micros(self.log.patched()?),
-            scale_down: self.log.began(Step::Retire).map(micros),
+            scale_down: self.log.began(ReleaseStep::Retire).map(micros),
             old: self.old.clone(),
             new: self.new.clone(),
         };
         let answers = self.recordings.iter().flat_map(|it| &it.answers);
-        Some(Cut::of(Phases::find(moments, answers), &self.recordings))
+        let phases = Phases::find(moments, answers);
+        Some(FiguresByPhase::of(phases, &self.recordings))
     }
 
-    /// Why the traffic proves nothing, unless it does.
-    fn inconclusive(&self) -> Option<String> {
-        self.recordings.iter().find_map(|it| {
+    /// Returns `cut`, the figures of this traffic, if no request failed and they are conclusive.
+    fn none_failed(
+        &self,
+        setup: &Setup<'_>,
+        cut: Option<FiguresByPhase>,
+    ) -> Result<FiguresByPhase, Unmet> {
+        let cut = cut.ok_or_else(|| {
+            setup.mismatch("traffic that was moved", "the release did not get that far")
+        })?;
+        let overall = cut.overall();
+        if overall.failed() > 0 {
+            return Err(failed(setup, &overall, self).into());
+        }
+        let inconclusive = self.recordings.iter().find_map(|it| {
             let why = it.inconclusive()?;
             Some(format!("{}: {why}", it.from))
-        })
-    }
-
-    /// Of `cut`, this traffic's: that none of it failed, and that this says something.
-    fn none_failed(&self, ground: &Ground<'_>, cut: Option<Cut>) -> Result<Cut, Unmet> {
-        let cut = cut.ok_or_else(|| {
-            ground.trouble("traffic that was moved", "the release never came to it")
-        })?;
-        let whole = cut.overall();
-        if whole.failed() > 0 {
-            return Err(failed(ground, &whole, self).into());
-        }
-        match self.inconclusive() {
+        });
+        match inconclusive {
             Some(why) => Err(Unmet::Inconclusive(why)),
             None => Ok(cut),
         }
     }
 }
 
-/// Notes each phase, and checks that no request failed and that `evidence`, which is asked
-/// then, is enough.
-pub async fn nothing_failed(
+/// Returns the time since the Unix epoch, in microseconds.
+pub fn micros(at: jiff::Timestamp) -> u64 {
+    u64::try_from(at.as_microsecond()).unwrap_or(0)
+}
+
+/// Notes the figures of each phase. Checks that no request failed, and that there is enough
+/// `evidence`.
+pub async fn check_nothing_failed(
     scenario: &mut Scenario<'_>,
-    ground: &Ground<'_>,
-    watched: &Watched,
+    setup: &Setup<'_>,
+    observed: &ObservedRelease,
     claim: &str,
-    evidence: impl FnOnce(&Cut) -> Result<String, Unmet>,
-) -> Result<(), RunFolderError> {
-    let cut = watched.cut();
-    for recording in &watched.recordings {
+    evidence: impl FnOnce(&FiguresByPhase) -> Result<String, Unmet>,
+) -> RunResult {
+    let cut = observed.cut();
+    for recording in &observed.recordings {
         if let Some(clock) = recording.clock {
             scenario.note(format!("{}: {clock}", recording.from))?;
         }
     }
     if let Some(cut) = &cut {
-        tell_phases(scenario, cut)?;
+        note_phases(scenario, cut)?;
     }
     scenario
-        .judge(claim, async {
-            let cut = watched.none_failed(ground, cut)?;
+        .evaluate(claim, async {
+            let cut = observed.none_failed(setup, cut)?;
             Ok(((), evidence(&cut)?))
         })
         .await?;
@@ -86,7 +90,7 @@ pub async fn nothing_failed(
 }
 
 /// "0 of 31204 requests failed: at most 0.0097 % with 95 % confidence".
-pub fn none_of(figures: &Figures) -> String {
+pub fn failed_share(figures: &Figures) -> String {
     let bound = figures.error_rate_at_most().map_or_else(String::new, |it| {
         format!(": at most {:.4} % with 95 % confidence", it * 100.0)
     });
@@ -97,30 +101,29 @@ pub fn none_of(figures: &Figures) -> String {
     )
 }
 
-fn failed(ground: &Ground<'_>, figures: &Figures, watched: &Watched) -> Mismatch {
+fn failed(setup: &Setup<'_>, figures: &Figures, observed: &ObservedRelease) -> Mismatch {
     let kinds = figures.failures.iter().take(5);
-    let kinds: Vec<String> = kinds
-        .map(|(kind, count)| format!("{count} x {kind}"))
-        .collect();
+    let kinds = kinds.map(|(kind, count)| format!("{count} x {kind}"));
+    let kinds: Vec<String> = kinds.collect();
     Mismatch {
         expected: format!(
             "none of {} requests fails while {} becomes {}",
-            figures.requests, watched.old, watched.new
+            figures.requests, observed.old, observed.new
         ),
-        seen: format!("{}: {}", none_of(figures), kinds.join("; ")),
+        seen: format!("{}: {}", failed_share(figures), kinds.join("; ")),
         look_at: "the phases above".into(),
-        next: ground.next(),
+        next: setup.next(),
     }
 }
 
-/// A line a phase, and one for the connections that stayed.
-fn tell_phases(scenario: &mut Scenario<'_>, cut: &Cut) -> Result<(), RunFolderError> {
+/// Notes one line for each phase and each lane, and one for pinned connections.
+fn note_phases(scenario: &mut Scenario<'_>, cut: &FiguresByPhase) -> RunResult {
     for phase in Phase::ALL {
         let figures = cut.phase(phase);
         if figures.requests == 0 {
             continue;
         }
-        // A request of 20 s says nothing of how fast the others are.
+        // The latencies are without the requests of 20 s.
         let mut quick = Figures::default();
         let lanes = cut.lanes.iter().filter(|it| &*it.lane != "slow");
         for figures in lanes.filter_map(|it| it.by_phase.get(&phase)) {
@@ -128,9 +131,8 @@ fn tell_phases(scenario: &mut Scenario<'_>, cut: &Cut) -> Result<(), RunFolderEr
         }
         let ms = |quantile| quick.latency_at(quantile).unwrap_or(0) as f64 / 1000.0;
         let versions = figures.versions.iter();
-        let versions: Vec<String> = versions
-            .map(|(it, count)| format!("{count} by {it}"))
-            .collect();
+        let versions = versions.map(|(it, count)| format!("{count} by {it}"));
+        let versions: Vec<String> = versions.collect();
         scenario.note(format!(
             "{phase}: {} requests, {} failed; p50 {:.1} ms, p99 {:.1} ms; longest gap {:.0} ms; {}",
             figures.requests,
@@ -142,15 +144,10 @@ fn tell_phases(scenario: &mut Scenario<'_>, cut: &Cut) -> Result<(), RunFolderEr
         ))?;
     }
     for lane in &cut.lanes {
-        let last = lane.last_old.map_or_else(
-            || "none of the old version after the patch".to_owned(),
-            |it| {
-                format!(
-                    "the old version's last answer {:.0} ms after the patch",
-                    it as f64 / 1000.0
-                )
-            },
-        );
+        let last = match lane.last_old.map(|it| it as f64 / 1000.0) {
+            Some(ms) => format!("the old version's last answer {ms:.0} ms after the patch"),
+            None => "none of the old version after the patch".to_owned(),
+        };
         scenario.note(format!("{} {}: {last}", lane.from, lane.lane))?;
     }
     let pinned = cut.pinned();

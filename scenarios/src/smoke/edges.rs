@@ -1,23 +1,21 @@
-//! What must be refused is refused.
+//! Requests that the platform must refuse.
 
 use std::time::{Duration, Instant};
 
+use environments::capability::Capability;
 use futures::StreamExt;
-use harness::capability::Capability;
-use harness::config::remote::Action;
-use harness::run::RunFolderError;
-use harness::service::Service;
+use kubernetes::Action;
 use reqwest::Method;
 
 use super::Smoke;
-use crate::client::Answer;
-use crate::{Mismatch, Scenario};
-use harness::tokens::{INVESTOR, Tokens};
+use crate::client::Response;
+use crate::{Mismatch, RunResult, Scenario};
+use environments::tokens::{INVESTOR, Tokens};
 
-/// Anything that needs a token.
+/// A path that needs a token.
 const GUARDED: &str = "/api/market-data/quotes";
 
-/// What leads to a service, by host: the routes, and the gateway's own.
+/// The path prefixes that lead to a service: those of the ingress and of the gateway.
 const TO_SERVICES: [&str; 6] = [
     "",
     "/api",
@@ -28,10 +26,10 @@ const TO_SERVICES: [&str; 6] = [
 ];
 const DIRECT: &str = "/market-data";
 
-/// What a service tells those inside.
+/// The paths of a service that only clients inside the cluster may read.
 const INTERNALS: [&str; 4] = ["/metrics", "/health", "/health/ready", "/faults"];
 
-/// Where the site's host, and the API's, would tell it, were it routed.
+/// Returns the paths of the site's and the API's host that would lead to [`INTERNALS`].
 fn internals() -> (Vec<String>, Vec<String>) {
     let below = |prefix: &str| INTERNALS.map(|path| format!("{prefix}{path}"));
     let site: Vec<String> = TO_SERVICES.into_iter().flat_map(below).collect();
@@ -41,129 +39,71 @@ fn internals() -> (Vec<String>, Vec<String>) {
 }
 
 impl Smoke<'_> {
-    pub(super) async fn edges(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    pub(super) async fn edges(&self, scenario: &mut Scenario<'_>) -> RunResult {
         self.bad_tokens(scenario).await?;
-        self.unknown_routes(scenario).await?;
         self.internals(scenario).await?;
         self.rate_limit(scenario).await
     }
 
-    async fn bad_tokens(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    async fn bad_tokens(&self, scenario: &mut Scenario<'_>) -> RunResult {
         let good = self.tokens.token("smoke", INVESTOR);
         let unsigned = match good.split('.').collect::<Vec<_>>()[..] {
-            // {"alg":"none","typ":"JWT"}, as RFC 7519 6.1 has it: never to be accepted.
+            // {"alg":"none","typ":"JWT"} (RFC 7519, 6.1)
             [_, claims, _] => format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}."),
             _ => String::new(),
         };
+        let foreign = Tokens::new("another").token("smoke", INVESTOR);
+        let expired = self.tokens.expired("smoke", INVESTOR);
         let bad = [
             ("a request without a token", None),
             ("a token that is none", Some("nonsense".to_owned())),
-            (
-                "a token signed with another key",
-                Some(Tokens::new("another").token("smoke", INVESTOR)),
-            ),
-            (
-                "an expired token",
-                Some(self.tokens.expired("smoke", INVESTOR)),
-            ),
+            ("a token signed with another key", Some(foreign)),
+            ("an expired token", Some(expired)),
             ("an unsigned token", Some(unsigned)),
         ];
         for (what, token) in bad {
             scenario
                 .check(&format!("{what} is refused"), async {
-                    let call = self.client.api(Method::GET, GUARDED);
-                    let call = match &token {
-                        Some(token) => call.bearer(token),
-                        None => call,
+                    let request = self.client.api(Method::GET, GUARDED);
+                    let request = match &token {
+                        Some(token) => request.bearer(token),
+                        None => request,
                     };
-                    let answer = call.send().await?.expect(401)?;
-                    match answer.headers.get("www-authenticate") {
+                    let response = request.expect(401).await?;
+                    match response.headers.get("www-authenticate") {
                         Some(challenge) if challenge.starts_with("Bearer") => {
                             Ok(((), format!("401, www-authenticate: {challenge}")))
                         }
                         other => {
-                            Err(answer.mismatch("www-authenticate: Bearer", format!("{other:?}")))
+                            Err(response.mismatch("www-authenticate: Bearer", format!("{other:?}")))
                         }
                     }
                 })
                 .await?;
         }
-        scenario
-            .check("a wrong password is refused", async {
-                let call = self.client.site(Method::POST, "/api/login");
-                let wrong = serde_json::json!({"investor": "demo", "password": "wrong"});
-                call.json(wrong).send().await?.expect(401)?;
-                Ok(((), "401".into()))
-            })
-            .await?;
         Ok(())
     }
 
-    async fn unknown_routes(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
-        let token = self.tokens.token("smoke", INVESTOR);
-        let unknown = [
-            (
-                Service::FrontendApp,
-                self.client.site(Method::GET, "/no-such-page"),
-            ),
-            (
-                Service::ApiGateway,
-                self.client
-                    .api(Method::GET, "/api/no-such-service")
-                    .bearer(&token),
-            ),
-            (
-                Service::MarketDataService,
-                self.client.api(Method::GET, "/market-data/no-such-thing"),
-            ),
-        ];
-        for (service, call) in unknown {
-            let version = self.subject.version(service);
-            scenario
-                .check(&format!("an unknown route of {service} is 404"), async {
-                    let answer = call
-                        .send()
-                        .await?
-                        .expect(404)?
-                        .expect_from(service, version)?;
-                    Ok(((), format!("404 from {}", answer.instance())))
-                })
-                .await?;
-        }
-        scenario
-            .check("an unknown host is 404", async {
-                let call = self.client.with_host("unknown.example", "/");
-                let answer = call.send().await?.expect(404)?;
-                match answer.instance() {
-                    "" => Ok(((), "404 from no service".into())),
-                    instance => Err(answer.mismatch("no service's answer", instance)),
-                }
-            })
-            .await?;
-        Ok(())
-    }
-
-    /// Metrics, health and faults are for those inside, whatever leads to their service.
-    async fn internals(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    async fn internals(&self, scenario: &mut Scenario<'_>) -> RunResult {
         scenario
             .check("nobody outside reads metrics, health or faults", async {
-                // A subject of its own: the gateway counts each one's requests.
+                // Its own subject, because the gateway limits the rate of each.
                 let token = self.tokens.token("outside", INVESTOR);
                 let (site, api) = internals();
-                let asked = site.len() + api.len();
+                let paths = site.len() + api.len();
                 let site = site.iter().map(|path| self.client.site(Method::GET, path));
                 let api = api.iter().map(|path| self.client.api(Method::GET, path));
-                for call in site.chain(api) {
-                    call.bearer(&token).send().await?.expect(404)?;
+                for request in site.chain(api) {
+                    request.bearer(&token).expect(404).await?;
                 }
-                Ok(((), format!("404 on {asked} paths")))
+                Ok(((), format!("404 on {paths} paths")))
             })
             .await?;
         Ok(())
     }
 
-    /// One client is held to its limit, and only that one.
-    async fn rate_limit(&self, scenario: &mut Scenario<'_>) -> Result<(), RunFolderError> {
+    /// The rate limit applies to each client separately.
+    async fn rate_limit(&self, scenario: &mut Scenario<'_>) -> RunResult {
         const AT_MOST: usize = 2000;
         const AT_ONCE: usize = 32;
         const LIMITED: &str = "a client over its rate is told 429 and when to come back";
@@ -173,26 +113,24 @@ impl Smoke<'_> {
         }
         scenario
             .check(LIMITED, async {
-                let greedy = self
-                    .tokens
-                    .token(&format!("greedy-{:08x}", rand::random::<u32>()), INVESTOR);
-                let begun = Instant::now();
-                let asked = futures::stream::iter(0..AT_MOST)
+                let greedy = self.unique_client("greedy");
+                let started = Instant::now();
+                let sent = futures::stream::iter(0..AT_MOST)
                     .map(|_| self.client.api(Method::GET, GUARDED).bearer(&greedy).send())
                     .buffer_unordered(AT_ONCE);
-                let mut answers = std::pin::pin!(asked);
+                let mut responses = std::pin::pin!(sent);
                 let mut served = 0;
-                while let Some(answer) = answers.next().await {
-                    let answer = answer?;
-                    match answer.status.as_u16() {
+                while let Some(response) = responses.next().await {
+                    let response = response?;
+                    match response.status.as_u16() {
                         200 => served += 1,
-                        429 => return self.come_back(answer, served, begun.elapsed()).await,
-                        _ => return Err(answer.mismatch("200 or 429", answer.in_words())),
+                        429 => return self.limited(response, served, started.elapsed()).await,
+                        _ => return Err(response.mismatch("200 or 429", response.summary())),
                     }
                 }
                 Err(Mismatch {
                     expected: format!("429 before {AT_MOST} requests"),
-                    seen: format!("{served} served in {:?}", begun.elapsed()),
+                    seen: format!("{served} served in {:?}", started.elapsed()),
                     look_at: self.subject.log_of("api-gateway").display().to_string(),
                     next: "grep RATE_LIMIT_PER_SECOND harness.toml".into(),
                 })
@@ -201,75 +139,72 @@ impl Smoke<'_> {
         Ok(())
     }
 
-    async fn come_back(
+    /// Checks that `refused` affects one client only, and for a limited time.
+    async fn limited(
         &self,
-        refused: Answer,
+        refused: Response,
         served: usize,
         after: Duration,
     ) -> Result<((), String), Mismatch> {
         let Some(seconds) = refused.headers.get("retry-after").cloned() else {
             return Err(refused.mismatch("a retry-after header", "none"));
         };
-        // The gateway limits a token. An ingress limits an address, which is ours, too.
-        let whose = match refused.instance() {
+        // The gateway limits each token. An ingress limits our address, with any token.
+        let effect = match refused.instance() {
             "" => {
-                self.let_in_again(&refused, &seconds).await?;
-                "it is let in again then"
+                wait_for_retry(&refused, &seconds).await?;
+                "it is served again then"
             }
-            _ => {
-                self.as_another_client().await?.expect(200)?;
-                "another client is served"
-            }
+            _ => "another client is served",
         };
-        let after = harness::duration::human(harness::run::millis(after));
-        Ok((
-            (),
-            format!("429 after {served} in {after}, retry-after {seconds} s; {whose}"),
-        ))
+        let modest = self.unique_client("modest");
+        let request = self.client.api(Method::GET, GUARDED).bearer(&modest);
+        request.expect(200).await?;
+        let after = base::duration::human(base::run::millis(after));
+        let seen = format!("429 after {served} in {after}, retry-after {seconds} s; {effect}");
+        Ok(((), seen))
     }
 
-    async fn as_another_client(&self) -> Result<Answer, Mismatch> {
-        let modest = self
-            .tokens
-            .token(&format!("modest-{:08x}", rand::random::<u32>()), INVESTOR);
-        let call = self.client.api(Method::GET, GUARDED).bearer(&modest);
-        call.send().await
+    /// Returns the token of a client that has sent no requests yet.
+    fn unique_client(&self, name: &str) -> String {
+        let subject = format!("{name}-{:08x}", rand::random::<u32>());
+        self.tokens.token(&subject, INVESTOR)
     }
+}
 
-    /// Once the time is over that we were told to wait.
-    async fn let_in_again(&self, refused: &Answer, seconds: &str) -> Result<(), Mismatch> {
-        const MOST: u64 = 10;
-        let Some(wait) = seconds.parse().ok().filter(|wait| *wait <= MOST) else {
-            let expected = format!("retry-after of at most {MOST} seconds");
-            return Err(refused.mismatch(expected, seconds));
-        };
-        tokio::time::sleep(Duration::from_secs(wait)).await;
-        self.as_another_client().await?.expect(200).map(drop)
-    }
+/// Waits for the time of `retry-after`.
+async fn wait_for_retry(refused: &Response, seconds: &str) -> Result<(), Mismatch> {
+    const MAX_SECONDS: u64 = 10;
+    let Some(wait) = seconds.parse().ok().filter(|it| *it <= MAX_SECONDS) else {
+        let expected = format!("retry-after of at most {MAX_SECONDS} seconds");
+        return Err(refused.mismatch(expected, seconds));
+    };
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use harness::config::Config;
+    use environments::config::Config;
 
     use super::*;
 
     #[test]
-    fn internals_are_asked_below_every_route() {
+    fn internal_paths_are_requested_below_every_route() {
         let text = include_str!("../../../harness.toml");
         let config = Config::parse(Path::new("harness.toml"), text).unwrap();
         let (site, api) = internals();
         for route in &config.routes {
-            let asked = match route.host == config.platform.site_host {
+            let paths = match route.host == config.platform.site_host {
                 true => &site,
                 false => &api,
             };
-            // Of a regex what is literal.
+            // The literal part of a regex.
             let prefix = route.path.split('(').next().unwrap_or_default();
             let metrics = format!("{}/metrics", prefix.trim_end_matches('/'));
-            assert!(asked.contains(&metrics), "{} {metrics}", route.host);
+            assert!(paths.contains(&metrics), "{} {metrics}", route.host);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What takes an engine, and what the engine has afterwards.
+//! Tests that need an engine, and what the engine has afterwards.
 
 mod faults;
 mod load;
@@ -9,33 +9,46 @@ mod socket;
 mod stages;
 mod way_in;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base::home::Home;
 use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptions, ListVolumesOptions,
-    RemoveImageOptions, TagImageOptionsBuilder,
+    ListNetworksOptions, ListVolumesOptions, RemoveImageOptions, TagImageOptionsBuilder,
 };
-use harness::engine::{Engine, PATIENCE};
+use environments::environment::{ClusterPlace, TEST_HOME};
+use machine::engine::Engine;
+use machine::images::{self, Supply, Workshop};
 
-use crate::leftovers::Traces;
+use crate::leftovers::{Traces, containers};
+use crate::machine::engine;
 use crate::rig::Rig;
 
-/// A node is stopped and removed in seconds; on a machine that does other things as well.
+/// A node is stopped and removed in seconds, on a busy machine.
 const SOON: Duration = Duration::from_secs(45);
 
-/// A user's own kubeconfig, which is nobody else's business.
+/// A user's own kubeconfig, which the harness must not change.
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: theirs # as it was\n";
 
 /// The image of the platform.
 const PLATFORM: &str = "trii-rehearsal/platform";
 
-async fn engine() -> Engine {
-    Engine::find(PATIENCE)
-        .await
-        .expect("these tests want a container engine; `cargo xtask test` leaves them out without")
+/// Returns the reference of an image that the engine and every node have then.
+async fn on_nodes(place: &ClusterPlace, image: &str) -> String {
+    let home = Home::new(std::env::var(TEST_HOME).unwrap());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (engine, workshop) = (engine().await, Workshop::of(&workspace, &home));
+    let reference = images::on_nodes(
+        &engine,
+        &workshop,
+        &place.name,
+        image,
+        Supply::Auto,
+        &|_| (),
+    );
+    reference.await.unwrap()
 }
 
 /// Gives the platform's image another tag in the engine: a version that can be released.
@@ -45,7 +58,7 @@ async fn tag_platform(engine: &Engine, image: &str, version: &str) {
     tagged.await.unwrap();
 }
 
-/// Takes it away again.
+/// Removes the tag.
 async fn untag_platform(engine: &Engine, version: &str) {
     let name = format!("{PLATFORM}:{version}");
     let removed = engine
@@ -54,7 +67,7 @@ async fn untag_platform(engine: &Engine, version: &str) {
     removed.await.unwrap();
 }
 
-/// A rig on a cluster, and the user's kubeconfigs: the default one and a named one.
+/// A rig on a cluster, and the user's kubeconfigs: the default one and the one of KUBECONFIG.
 struct ClusterRig {
     rig: Rig,
     engine: Engine,
@@ -69,27 +82,23 @@ impl ClusterRig {
     async fn of(rig: Rig) -> ClusterRig {
         let user = tempfile::tempdir().unwrap();
         fs::create_dir(user.path().join(".kube")).unwrap();
-        let all = ClusterRig {
-            rig: rig
-                .variable("HOME", &user.path().display().to_string())
-                .variable(
-                    "KUBECONFIG",
-                    &user.path().join("named").display().to_string(),
-                ),
+        let rig = rig.variable("HOME", user.path());
+        let cluster = ClusterRig {
+            rig: rig.variable("KUBECONFIG", &user.path().join("named")),
             engine: engine().await,
             user,
         };
-        for kubeconfig in all.kubeconfigs() {
+        for kubeconfig in cluster.kubeconfigs() {
             fs::write(kubeconfig, KUBECONFIG).unwrap();
         }
-        all
+        cluster
     }
 
     fn kubeconfigs(&self) -> [PathBuf; 2] {
         [".kube/config", "named"].map(|file| self.user.path().join(file))
     }
 
-    /// What is to be gone afterwards.
+    /// Returns what must not exist after the environment is down.
     async fn traces(&self) -> ClusterTraces {
         ClusterTraces {
             on_machine: self.rig.traces(),
@@ -97,7 +106,7 @@ impl ClusterRig {
         }
     }
 
-    /// That nothing is left, and `down --all` finds nothing to complain about.
+    /// Checks that nothing is left, and that `down --all` succeeds.
     async fn leaves_nothing(&self, traces: ClusterTraces) {
         self.rig.run(&["down", "--all"]).expect_code(0);
         traces.on_machine.are_gone(&self.rig);
@@ -107,70 +116,49 @@ impl ClusterRig {
         }
     }
 
-    /// The environment's containers, also those that never ran, and its networks; of the
-    /// volumes, which have no name of ours, those that are `noted`.
+    /// Returns the environment's containers and networks, and those of the `noted` volumes that
+    /// exist: the engine chooses the names of volumes.
     async fn in_engine(&self, noted: &[String]) -> Vec<String> {
         let docker = self.engine.client();
         let networks = docker.list_networks(None::<ListNetworksOptions>).await;
-        let networks = networks.unwrap().into_iter().filter_map(|it| it.name);
-        let volumes = docker
-            .list_volumes(None::<ListVolumesOptions>)
-            .await
-            .unwrap();
-        let volumes = volumes.volumes.unwrap_or_default().into_iter();
+        let networks = networks.unwrap().into_iter();
+        let networks = networks.filter_map(|network| network.name);
+        let volumes = docker.list_volumes(None::<ListVolumesOptions>).await;
+        let volumes = volumes.unwrap().volumes.unwrap_or_default().into_iter();
+        let volumes = volumes.map(|volume| volume.name);
         let mark = format!("trii-{}-", self.rig.name);
-        let named = self.containers().await.into_iter();
-        named
+        let containers = containers(&self.engine, &self.rig).await.into_iter();
+        containers
             .chain(networks.filter(|name| name.starts_with(&mark)))
-            .chain(volumes.map(|it| it.name).filter(|it| noted.contains(it)))
+            .chain(volumes.filter(|name| noted.contains(name)))
             .collect()
     }
 
-    /// Their ids by their names.
+    /// Returns the ids of the containers by their names.
     async fn identities(&self) -> BTreeMap<String, String> {
         let mut identities = BTreeMap::new();
-        for name in self.containers().await {
+        for name in containers(&self.engine, &self.rig).await {
             let inspected = self.engine.client().inspect_container(&name, None).await;
             identities.insert(name, inspected.unwrap().id.unwrap());
         }
         identities
     }
 
-    /// Their names.
-    async fn containers(&self) -> Vec<String> {
-        let mark = format!("trii-{}-", self.rig.name);
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&HashMap::from([("name", vec![mark])]))
-            .build();
-        let listed = self.engine.client().list_containers(Some(options)).await;
-        let names = listed.unwrap().into_iter().filter_map(|it| it.names);
-        names
-            .flatten()
-            .map(|name| name.trim_start_matches('/').to_owned())
-            .collect()
-    }
-
-    /// The volumes of the environment's containers.
+    /// Returns the volumes of the environment's containers.
     async fn volumes(&self) -> Vec<String> {
         let mut volumes = Vec::new();
-        for container in self.containers().await {
-            let options = None::<InspectContainerOptions>;
-            let inspected = self.engine.client().inspect_container(&container, options);
-            // It may be gone by now.
-            let mounts = inspected.await.ok().and_then(|it| it.mounts);
-            volumes.extend(
-                mounts
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|it| it.name),
-            );
+        for name in containers(&self.engine, &self.rig).await {
+            let inspected = self.engine.client().inspect_container(&name, None).await;
+            // It may not exist any more.
+            let mounts = inspected.ok().and_then(|container| container.mounts);
+            let mounts = mounts.into_iter().flatten();
+            volumes.extend(mounts.filter_map(|mount| mount.name));
         }
         volumes
     }
 }
 
-/// What an environment has taken on this machine and in the engine.
+/// What an environment uses of this machine and of the engine.
 struct ClusterTraces {
     on_machine: Traces,
     volumes: Vec<String>,

@@ -1,14 +1,12 @@
-//! What the configuration asks for and the repository does not have is refused before
-//! anything is begun.
+//! A configuration that names what the repository lacks is refused before anything starts.
 
 use crate::rig::{E2E_ON_KIND, Rig};
 
-fn refused(rig: &Rig, words: &str) {
+fn refused(rig: &Rig, message: &str) {
     rig.run(&E2E_ON_KIND)
-        .expect_code(2)
-        .expect_words(words)
-        .expect_words("harness.toml");
-    assert!(!rig.home().exists(), "nothing was begun");
+        .expect(2, message)
+        .expect_stderr("harness.toml");
+    assert!(!rig.home().exists(), "nothing was started");
 }
 
 #[test]
@@ -18,7 +16,7 @@ fn a_values_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_namespace_that_nobody_makes_is_named_and_so_are_those_there_are() {
+fn a_namespace_that_no_manifest_makes_is_named() {
     let rig = Rig::new().change(
         "namespace = \"trii-platform\"",
         "namespace = \"trii-plattform\"",

@@ -1,13 +1,13 @@
-//! The kind target, broken on purpose: bad input, and signals at every stage. Whatever
-//! happens, it is said in time and nothing is left.
+//! Complete runs of the kind target under faults: bad input, and signals at every stage. Each
+//! fault is reported in time, and nothing is left.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot go on panics, also in what tests share"
+    reason = "a test that cannot continue panics, also in shared code"
 )]
 #![allow(
     dead_code,
-    reason = "what is shared with the tests of the local target is not all used here"
+    reason = "not every test binary uses all of the shared code"
 )]
 
 mod engine;

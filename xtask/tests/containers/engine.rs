@@ -1,42 +1,20 @@
-//! Backing services from containers: what the engine has of an environment, and when.
+//! Backing services from containers: which containers an environment has, and when.
 
 mod mount;
 mod socket;
 
 use std::fs;
 
-use bollard::query_parameters::ListContainersOptionsBuilder;
-use harness::engine::{Engine, PATIENCE};
+use machine::engine::Engine;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::machine::{eventually, processes};
+use crate::leftovers::containers;
+use crate::machine::{engine, processes};
 use crate::rig::{E2E, Rig, SECONDS};
 
-async fn engine() -> Engine {
-    Engine::find(PATIENCE)
-        .await
-        .expect("these tests want a container engine; `cargo xtask test` leaves them out without")
-}
-
 fn rig() -> Rig {
-    Rig::new().change(
-        "backing_services = \"binaries\"",
-        "backing_services = \"containers\"",
-    )
-}
-
-/// The names of the environment's containers, those that have ended included.
-async fn containers(engine: &Engine, rig: &Rig) -> Vec<String> {
-    let all = ListContainersOptionsBuilder::new().all(true).build();
-    let listed = engine.client().list_containers(Some(all)).await.unwrap();
-    let names = listed.into_iter().flat_map(|container| container.names);
-    let mark = format!("/trii-{}-", rig.name);
-    names
-        .flatten()
-        .filter(|name| name.starts_with(&mark))
-        .map(|name| name.trim_start_matches('/').to_owned())
-        .collect()
+    Rig::new().backing_services("containers")
 }
 
 async fn no_container_is_left(engine: &Engine, rig: &Rig) {
@@ -44,7 +22,7 @@ async fn no_container_is_left(engine: &Engine, rig: &Rig) {
 }
 
 #[tokio::test]
-async fn containers_are_bound_to_the_loopback_and_tell_no_secret() {
+async fn containers_are_bound_to_the_loopback_and_show_no_secret() {
     let (engine, rig) = (engine().await, rig());
     rig.up();
     let traces = rig.traces();
@@ -59,13 +37,13 @@ async fn containers_are_bound_to_the_loopback_and_tell_no_secret() {
         let hosts: Vec<String> = bindings.filter_map(|binding| binding.host_ip).collect();
         assert_eq!(hosts, ["127.0.0.1"], "{name}");
         let config = inspected.config.unwrap();
-        // Its environment has the password, and only that.
-        let told = format!(
+        // Only its environment has the password.
+        let shown = format!(
             "{:?} {:?} {:?} {:?} {:?}",
             inspected.path, inspected.args, config.cmd, config.entrypoint, config.labels
         );
         for secret in secrets.as_object().unwrap().values() {
-            assert!(!told.contains(secret.as_str().unwrap()), "{name}: {told}");
+            assert!(!shown.contains(secret.as_str().unwrap()), "{name}: {shown}");
         }
     }
     for process in processes() {
@@ -83,14 +61,14 @@ async fn containers_are_bound_to_the_loopback_and_tell_no_secret() {
 #[tokio::test]
 async fn containers_of_a_killed_supervisor_are_removed() {
     let engine = engine().await;
-    for forgotten in [false, true] {
+    for without_ledger in [false, true] {
         let rig = rig();
         rig.up();
         let traces = rig.traces();
-        kill_supervisor(&rig);
+        rig.kill_supervisor();
         assert_eq!(containers(&engine, &rig).await.len(), 2);
-        if forgotten {
-            // Then their labels tell.
+        if without_ledger {
+            // Their labels identify them.
             fs::remove_file(rig.ledger()).unwrap();
         }
         rig.run(&["down", "--all"]).expect_code(0);
@@ -99,26 +77,16 @@ async fn containers_of_a_killed_supervisor_are_removed() {
     }
 }
 
-fn kill_supervisor(rig: &Rig) {
-    rig.supervisor().signal(Signal::SIGKILL);
-    eventually("the supervisor is gone", SECONDS, || {
-        match rig.find(" supervise") {
-            Ok(still) => Err(still.command),
-            Err(_) => Ok(()),
-        }
-    });
-}
-
 #[tokio::test]
 async fn a_run_cut_short_while_containers_start_leaves_none() {
     let engine = engine().await;
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
         let rig = rig();
-        let mut course = rig.spawn(&E2E);
-        // Written before the engine is asked.
-        course.finds_in_ledger("\"kind\":\"container\"");
-        course.signal(signal);
-        let ended = course.ends_within(SECONDS);
+        let mut running = rig.spawn(&E2E);
+        // The entry is written before the request to the engine.
+        running.records_in_ledger("\"kind\":\"container\"");
+        running.signal(signal);
+        let ended = running.ends_within(SECONDS);
         let code = (signal == Signal::SIGINT).then_some(130);
         assert_eq!(ended.status.code(), code, "{}", ended.stderr);
         rig.traces().are_gone(&rig);
@@ -127,24 +95,19 @@ async fn a_run_cut_short_while_containers_start_leaves_none() {
 }
 
 #[tokio::test]
-async fn a_container_that_is_killed_is_a_part_lost() {
+async fn a_killed_container_is_a_lost_part() {
     let (engine, rig) = (engine().await, rig());
-    let mut course = rig.spawn(&E2E);
-    course.paused_when_up(|| {
-        let gateway = rig.find("serve api-gateway").unwrap();
-        gateway.signal(Signal::SIGSTOP);
-    });
-    course.reaches("verify");
+    let mut running = rig.spawn(&E2E);
+    running.hangs_in_verify();
     let traces = rig.traces();
     let names = containers(&engine, &rig).await;
     let postgres = names.iter().find(|name| name.contains("postgres"));
     let killed = engine.client().kill_container(postgres.unwrap(), None);
     killed.await.unwrap();
-    course
+    running
         .ends_within(SECONDS)
-        .expect_code(3)
-        .expect_words("postgres ended while the environment was in use")
-        .expect_words("its container ended with exit code 137");
+        .expect(3, "postgres ended while the environment was in use")
+        .expect_stderr("its container ended with exit code 137");
     traces.are_gone(&rig);
     no_container_is_left(&engine, &rig).await;
 }

@@ -1,78 +1,69 @@
-//! Environments that stay up: several at once, one name for one only, and how each ends.
+//! Environments that stay up: several at the same time, their names, and how each one ends.
 
 mod mount;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::machine::{Process, eventually};
 use crate::rig::{E2E, Rig, SECONDS};
 
 #[test]
-fn what_is_up_and_well_is_up_already() {
+fn up_again_changes_nothing() {
     let rig = Rig::new();
     let first = rig.up();
     let traces = rig.traces();
     let again = rig.run(&["up", "--json"]);
     again
-        .expect_code(0)
-        .expect_words(&format!("{} is up", rig.name))
-        .expect_words("cargo xtask smoke --name");
+        .expect(0, &format!("{} is up", rig.name))
+        .expect_stderr("cargo xtask smoke --name");
     let again: serde_json::Value = serde_json::from_str(&again.stdout).unwrap();
     assert_eq!(again["supervisor"], first["supervisor"]);
-    rig.run(&["status"]).expect_code(0).expect_words(": up");
+    rig.run(&["status"]).expect(0, ": up");
     rig.run(&["smoke"]).expect_code(0);
-    rig.run(&["down"]).expect_code(0).expect_words("is down");
+    rig.run(&["down"]).expect(0, "is down");
     traces.are_gone(&rig);
-    rig.run(&["down"])
-        .expect_code(0)
-        .expect_words("nothing was up");
-    rig.run(&["smoke"]).expect_code(3).expect_words("is not up");
+    rig.run(&["down"]).expect(0, "nothing was up");
+    rig.run(&["smoke"]).expect(3, "is not up");
 }
 
 #[test]
 fn scenarios_are_run_by_name_against_what_is_up() {
     let rig = Rig::new();
     let run = ["scenario", "run", "smoke"];
-    rig.run(&run).expect_code(3).expect_words("is not up");
+    rig.run(&run).expect(3, "is not up");
     rig.up();
     let traces = rig.traces();
     rig.run(&run)
-        .expect_code(0)
-        .expect_words("smoke: every route answers")
-        .expect_words("checks passed");
+        .expect(0, "smoke: every route answers")
+        .expect_stderr("checks passed");
     let finished = |event: &serde_json::Value| {
         event["event"] == "scenario-finished" && event["scenario"] == "smoke"
     };
     let events = rig.events("scenario");
     assert_eq!(events.iter().filter(|event| finished(event)).count(), 1);
     assert_eq!(events.last().unwrap()["exit_code"], 0);
-    // One that is not known, and none is run.
-    let unknown = rig.run(&["scenario", "run", "smoke", "smokey"]);
-    unknown
-        .expect_code(2)
-        .expect_words("did you mean \"smoke\"?");
-    rig.find("serve market-data")
-        .unwrap()
-        .signal(Signal::SIGKILL);
-    rig.run(&run).expect_code(1).expect_words("checks failed");
+    // An unknown name: none is run.
+    rig.run(&["scenario", "run", "smoke", "smokey"])
+        .expect(2, "did you mean \"smoke\"?");
+    let market = rig.find("serve market-data").unwrap();
+    market.signal(Signal::SIGKILL);
+    rig.run(&run).expect(1, "checks failed");
     rig.run(&["down"]).expect_code(0);
     traces.are_gone(&rig);
 }
 
 #[test]
-fn a_name_that_is_held_is_refused_naming_the_holder() {
+fn a_name_in_use_is_refused_and_its_holder_is_named() {
     let rig = Rig::new();
     let mut first = rig.spawn(&E2E);
     first.paused_when_up(|| {
         let holder = format!("process {}", rig.supervisor().pid);
         for verb in ["up", "e2e"] {
             let second = rig.spawn(&[verb]).ends_within(SECONDS);
-            second
-                .expect_code(3)
-                .expect_words("is in use since")
-                .expect_words(&holder);
+            second.expect(3, "is in use since").expect_stderr(&holder);
         }
     });
     let traces = rig.traces();
@@ -88,20 +79,17 @@ fn a_name_that_is_coming_up_is_refused_too() {
     first.reaches("provision");
     let holder = format!("process {}", rig.supervisor().pid);
     let second = rig.spawn(&["up"]).ends_within(SECONDS);
-    second.expect_code(3).expect_words(&holder);
-    rig.run(&["status"])
-        .expect_code(0)
-        .expect_words("starting or stopping");
-    rig.run(&["down"]).expect_code(0).expect_words("is down");
+    second.expect(3, &holder);
+    rig.run(&["status"]).expect(0, "starting or stopping");
+    rig.run(&["down"]).expect(0, "is down");
     first
         .ends_within(SECONDS)
-        .expect_code(3)
-        .expect_words("was taken down from elsewhere");
+        .expect(3, "was taken down from elsewhere");
     rig.traces().are_gone(&rig);
 }
 
 #[test]
-fn several_are_up_at_once_and_end_each_by_itself() {
+fn several_environments_are_up_at_the_same_time() {
     let one = Rig::new();
     let other = Rig::new().at_home(one.home());
     thread::scope(|scope| {
@@ -112,7 +100,7 @@ fn several_are_up_at_once_and_end_each_by_itself() {
     one.run(&["down"]).expect_code(0);
     assert!(one.environment().is_none());
     other.run(&["smoke"]).expect_code(0);
-    // Two at once, over one home.
+    // Two commands with the same home.
     thread::scope(|scope| {
         for rig in [&one, &other] {
             scope.spawn(|| rig.run(&["down", "--all"]).expect_code(0).status);
@@ -123,31 +111,26 @@ fn several_are_up_at_once_and_end_each_by_itself() {
 }
 
 #[test]
-fn down_while_a_run_uses_it_ends_both_with_a_word() {
+fn down_while_a_run_uses_it_ends_both_and_reports_it() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&E2E);
-    course.paused_when_up(|| {
-        let gateway = rig.find("serve api-gateway").unwrap();
-        gateway.signal(Signal::SIGSTOP);
-    });
-    course.reaches("verify");
+    let mut running = rig.spawn(&E2E);
+    running.hangs_in_verify();
     let traces = rig.traces();
-    rig.run(&["down"]).expect_code(0).expect_words("is down");
-    course
+    rig.run(&["down"]).expect(0, "is down");
+    running
         .ends_within(SECONDS)
-        .expect_code(3)
-        .expect_words("was taken down from elsewhere");
+        .expect(3, "was taken down from elsewhere");
     traces.are_gone(&rig);
 }
 
 #[test]
 fn a_run_that_keeps_its_environment_and_is_killed_before_keeps_nothing() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&[&E2E[..], &["--keep"]].concat());
+    let mut running = rig.spawn(&[&E2E[..], &["--keep"]].concat());
     let mut traces = None;
-    course.paused_when_up(|| traces = Some(rig.traces()));
-    course.signal(Signal::SIGKILL);
-    assert_eq!(course.ends_within(SECONDS).status.code(), None);
+    running.paused_when_up(|| traces = Some(rig.traces()));
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.ends_within(SECONDS).status.code(), None);
     traces.unwrap().are_gone(&rig);
 }
 
@@ -156,33 +139,21 @@ fn what_a_killed_supervisor_leaves_is_shown_and_removed() {
     let rig = Rig::new();
     rig.up();
     let traces = rig.traces();
-    // Even what cannot hear that its owner has died.
-    rig.find("serve frontend-app")
-        .unwrap()
-        .signal(Signal::SIGSTOP);
-    rig.find("postgres -D").unwrap().signal(Signal::SIGSTOP);
-    let supervisor = rig.supervisor();
-    supervisor.signal(Signal::SIGKILL);
-    // Its locks are free then, and not before.
-    eventually("the supervisor is gone", SECONDS, || {
-        match Process::of(supervisor.pid).filter(Process::runs) {
-            Some(still) => Err(still.command),
-            None => Ok(()),
-        }
-    });
+    // Stopped processes, too, which do not notice that their owner has died.
+    for process in ["serve frontend-app", "postgres -D"] {
+        rig.find(process).unwrap().signal(Signal::SIGSTOP);
+    }
+    rig.kill_supervisor();
     rig.run(&["status"])
-        .expect_code(1)
-        .expect_words("dead")
-        .expect_words("cargo xtask down --all");
+        .expect(1, "dead")
+        .expect_stderr("cargo xtask down --all");
     rig.run(&["down", "--all"]).expect_code(0);
     traces.are_gone(&rig);
-    rig.run(&["status"])
-        .expect_code(0)
-        .expect_words("nothing is up");
+    rig.run(&["status"]).expect(0, "nothing is up");
 }
 
 #[test]
-fn the_next_start_removes_what_a_killed_one_left() {
+fn the_next_start_removes_what_a_killed_supervisor_leaves() {
     let rig = Rig::new();
     rig.up();
     let traces = rig.traces();
@@ -190,4 +161,28 @@ fn the_next_start_removes_what_a_killed_one_left() {
     rig.supervisor().signal(Signal::SIGKILL);
     rig.run(&E2E).expect_code(0);
     traces.are_gone(&rig);
+}
+
+#[test]
+fn a_service_may_be_any_program() {
+    let rig = Rig::new().change(
+        "[services.frontend-app]",
+        "[services.frontend-app.local]\n\
+         run = [\"python3\", \"-m\", \"http.server\", \"{port}\", \"--bind\", \"127.0.0.1\"]\n\
+         directory = \"fixtures/platform/frontend\"\n\n[services.frontend-app]",
+    );
+    rig.up();
+    let environment = rig.typed_environment();
+    let address = environment.entry.address.unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!(
+        "GET /page.html HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        environment.site_host
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("<title>TRII"), "{answer}");
+    rig.run(&["status"]).expect_code(0);
+    rig.run(&["down"]).expect_code(0);
 }

@@ -1,4 +1,4 @@
-//! Bad input, and a machine that does not do what it should.
+//! Bad input, and faults of the machine.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,18 +14,17 @@ fn a_broken_configuration_is_refused_with_its_line() {
     let broken = Rig::new().change("site_host = ", "site_hots = ");
     let ended = broken.run(&E2E);
     ended
-        .expect_code(2)
-        .expect_words(&format!("{}:", broken.config().display()))
-        .expect_words("site_hots");
+        .expect(2, &format!("{}:", broken.config().display()))
+        .expect_stderr("site_hots");
     let line = fs::read_to_string(broken.config()).unwrap();
     let line = line.lines().position(|line| line.contains("site_hots"));
-    ended.expect_words(&format!("harness.toml:{}", line.unwrap() + 1));
-    assert!(!broken.home().exists(), "nothing was begun");
+    ended.expect_stderr(&format!("harness.toml:{}", line.unwrap() + 1));
+    assert!(!broken.home().exists(), "nothing was started");
 
     let absent = Rig::new();
     fs::remove_file(absent.config()).unwrap();
     let path = absent.config().display().to_string();
-    absent.run(&E2E).expect_code(2).expect_words(&path);
+    absent.run(&E2E).expect(2, &path);
 }
 
 #[test]
@@ -35,60 +34,52 @@ fn a_port_that_is_taken_is_named_before_anything_is_started() {
     let rig = Rig::new().change("router_port = 0", &format!("router_port = {port}"));
     let ended = rig.spawn(&E2E).ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words(&format!("127.0.0.1:{port}"))
-        .expect_words("ss -ltnp");
+        .expect(3, &format!("127.0.0.1:{port}"))
+        .expect_stderr("ss -ltnp");
     let started = |event: &serde_json::Value| event["event"] == "step";
     assert!(!rig.events("e2e").iter().any(started));
     rig.traces().are_gone(&rig);
 }
 
 #[test]
-fn a_service_that_never_gets_ready_is_given_up_with_what_was_seen() {
+fn a_service_that_never_gets_ready_is_given_up_with_its_last_state() {
     let rig = Rig::new().change("service_ready = 30", "service_ready = 2");
-    let mut course = rig.spawn(&E2E);
-    // The first of six: the others take their time.
-    let service = course.starts("serve market-data-service");
+    let mut running = rig.spawn(&E2E);
+    // The first of six services.
+    let service = running.starts("serve market-data-service");
     service.signal(Signal::SIGSTOP);
     let traces = rig.traces();
-    let ended = course.ends_within(SECONDS);
+    let ended = running.ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words("market-data-service")
-        .expect_words("not within 2s; last seen: ")
-        .expect_words("market-data-service-blue-1-1.log");
+        .expect(3, "market-data-service")
+        .expect_stderr("not within 2s; last seen: ")
+        .expect_stderr("market-data-service-blue-1-1.log");
     traces.are_gone(&rig);
 }
 
 #[test]
-fn a_service_that_ends_at_once_is_not_waited_for() {
+fn a_service_that_exits_immediately_is_not_waited_for() {
     let rig = Rig::new().change(
         "[services.api-gateway.env]",
         "[services.api-gateway.env]\nWORKER_THREADS = \"none\"",
     );
     rig.run(&E2E)
-        .expect_code(3)
-        .expect_words("api-gateway listens: it never will be: it ended with exit code")
-        .expect_words("WORKER_THREADS is not valid");
+        .expect(3, "api-gateway listens: gave up: it ended with exit code")
+        .expect_stderr("WORKER_THREADS is not valid");
     rig.traces().are_gone(&rig);
 }
 
 #[test]
 fn postgres_killed_while_it_is_used_ends_the_run_and_is_reported() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&E2E);
-    course.paused_when_up(|| {
-        let gateway = rig.find("serve api-gateway").unwrap();
-        gateway.signal(Signal::SIGSTOP);
-    });
-    course.reaches("verify");
+    let mut running = rig.spawn(&E2E);
+    running.hangs_in_verify();
     let traces = rig.traces();
     rig.find("postgres -D").unwrap().signal(Signal::SIGKILL);
-    let ended = course.ends_within(SECONDS);
+    let ended = running.ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words("postgres ended while the environment was in use")
-        .expect_words("signal 9 (SIGKILL)");
+        .expect(3, "postgres ended while the environment was in use")
+        .expect_stderr("signal 9 (SIGKILL)");
     traces.are_gone(&rig);
     let events = rig.events("e2e");
     assert!(
@@ -104,26 +95,21 @@ fn postgres_killed_while_it_is_used_ends_the_run_and_is_reported() {
 #[test]
 fn a_service_that_dies_under_test_is_a_failed_check_not_a_missing_environment() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&E2E);
-    course.paused_when_up(|| {
-        let gateway = rig.find("serve api-gateway").unwrap();
-        gateway.signal(Signal::SIGSTOP);
-    });
-    course.reaches("verify");
+    let mut running = rig.spawn(&E2E);
+    running.hangs_in_verify();
     let traces = rig.traces();
-    rig.find("serve portfolio-manager")
-        .unwrap()
-        .signal(Signal::SIGKILL);
-    course
-        .ends_within(SECONDS)
-        .expect_code(1)
-        .expect_words("portfolio-manager-service ended while the environment was in use");
+    let portfolio = rig.find("serve portfolio-manager").unwrap();
+    portfolio.signal(Signal::SIGKILL);
+    running.ends_within(SECONDS).expect(
+        1,
+        "portfolio-manager-service ended while the environment was in use",
+    );
     traces.are_gone(&rig);
     let lost = rig
         .events("e2e")
         .into_iter()
         .find(|event| event["event"] == "part-lost");
-    // As the page links it.
+    // The page links to this path.
     assert_eq!(lost.unwrap()["log"], "logs/portfolio-manager-service.log");
 }
 
@@ -133,7 +119,7 @@ fn postgres_killed_in_an_environment_that_stays_degrades_it() {
     rig.up();
     let traces = rig.traces();
     rig.find("postgres -D").unwrap().signal(Signal::SIGKILL);
-    eventually("the loss is written down", SECONDS, || {
+    eventually("the loss is recorded", SECONDS, || {
         let lost = rig.environment().unwrap()["lost"].clone();
         match lost.as_array().is_some_and(|lost| lost.len() == 1) {
             true => Ok(()),
@@ -141,57 +127,48 @@ fn postgres_killed_in_an_environment_that_stays_degrades_it() {
         }
     });
     rig.run(&["status"])
-        .expect_code(1)
-        .expect_words("degraded")
-        .expect_words("lost: postgres: signal 9 (SIGKILL)");
+        .expect(1, "degraded")
+        .expect_stderr("lost: postgres: signal 9 (SIGKILL)");
     rig.run(&["up"])
-        .expect_code(1)
-        .expect_words("lost: postgres")
-        .expect_words("cargo xtask down --name");
+        .expect(1, "lost: postgres")
+        .expect_stderr("cargo xtask down --name");
     rig.run(&["down"]).expect_code(0);
     traces.are_gone(&rig);
 }
 
 #[test]
-fn an_engine_that_does_not_answer_is_done_without_and_named() {
+fn an_optional_engine_that_does_not_answer_is_named_and_not_used() {
     let engine = MuteEngine::new();
     let rig = Rig::new()
-        .change(
-            "backing_services = \"binaries\"",
-            "backing_services = \"auto\"",
-        )
+        .backing_services("auto")
         .variable("DOCKER_HOST", &engine.host());
     rig.run(&E2E)
-        .expect_code(0)
-        .expect_words("run from binaries, because")
-        .expect_words(&engine.host());
+        .expect(0, "run from binaries, because")
+        .expect_stderr(&engine.host());
     rig.traces().are_gone(&rig);
 }
 
 #[test]
-fn an_engine_that_does_not_answer_and_is_needed_ends_the_run() {
+fn a_required_engine_that_does_not_answer_ends_the_run() {
     let engine = MuteEngine::new();
     let rig = Rig::new()
-        .change(
-            "backing_services = \"binaries\"",
-            "backing_services = \"containers\"",
-        )
+        .backing_services("containers")
         .variable("DOCKER_HOST", &engine.host());
     let ended = rig.spawn(&E2E).ends_within(SECONDS);
-    ended.expect_code(3).expect_words(&engine.host());
+    ended.expect(3, &engine.host());
     rig.traces().are_gone(&rig);
 }
 
-/// The limit of a process stands in for a disk where none may be mounted.
+/// A limit of the process replaces a full disk, which only root can mount.
 #[test]
 fn a_run_folder_that_takes_no_more_ends_the_run_and_leaves_nothing() {
     let rig = Rig::new();
     let mut traces = None;
-    // SIGXFSZ ignored, a write beyond the limit is an error like any other.
+    // Without SIGXFSZ, a write beyond the limit returns an error.
     let ignoring = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
-    let mut course = rig.spawn_through(&ignoring, &E2E);
-    let pid = course.pid().to_string();
-    course.paused_when_up(|| {
+    let mut running = rig.spawn_through(&ignoring, &E2E);
+    let pid = running.pid().to_string();
+    running.paused_when_up(|| {
         // The events of the smoke scenario take more; what is printed takes less.
         let limited = Command::new("prlimit")
             .args(["--pid", &pid, "--fsize=4096"])
@@ -199,10 +176,9 @@ fn a_run_folder_that_takes_no_more_ends_the_run_and_leaves_nothing() {
         assert!(limited.unwrap().status.success());
         traces = Some(rig.traces());
     });
-    let ended = course.ends_within(SECONDS);
+    let ended = running.ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words("cannot write the run folder")
-        .expect_words("File too large");
+        .expect(3, "cannot write the run folder")
+        .expect_stderr("File too large");
     traces.unwrap().are_gone(&rig);
 }

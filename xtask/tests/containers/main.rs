@@ -1,18 +1,19 @@
-//! Whole runs of the local target, and what is done to them: signals at every stage, parts
-//! that die, disks that fill up. Whatever happens, it is said in time and nothing is left.
+//! Complete runs of the local target under faults: signals at every stage, parts that die, disks
+//! that fill up. Each fault is reported in time, and nothing is left.
 //!
-//! What needs a container engine is in `engine`, what mounts a file system in `mount`; the
-//! rest brings Postgres and Redis up from binaries.
+//! The tests of `engine` need a container engine, and those of `mount` mount a file system. The
+//! others run Postgres and Redis from binaries.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot go on panics, also in what tests share"
+    reason = "a test that cannot continue panics, also in shared code"
 )]
 #![allow(
     dead_code,
-    reason = "what is shared with the tests of the kind target is not all used here"
+    reason = "not every test binary uses all of the shared code"
 )]
 
+mod checks;
 mod colours;
 mod engine;
 mod environments;

@@ -1,10 +1,8 @@
-//! Disks that are full or fill up, in file systems that these tests mount.
+//! Full disks and disks that fill up, in file systems that these tests mount.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use loadtests::result::LoadResult;
 
 use crate::rig::{E2E, Rig, SECONDS};
 
@@ -12,26 +10,21 @@ use crate::rig::{E2E, Rig, SECONDS};
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// Room for the platform's program, which an environment keeps, and little more. MiB.
+    /// In MiB: enough for an environment's copy of the platform's program, and little more.
     const SIZE: usize = 128;
 
     fn mount() -> SmallDisk {
         let disk = SmallDisk(tempfile::tempdir().unwrap());
+        let size = format!("-osize={}m", Self::SIZE);
         let mounted = Command::new("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={}m", Self::SIZE),
-                "tmpfs",
-            ])
+            .args(["-t", "tmpfs", &size, "tmpfs"])
             .arg(disk.path())
             .output();
         let output = mounted.expect("`mount` runs");
         assert!(
             output.status.success(),
-            "these tests mount a file system, which takes root on Linux; `cargo xtask test` \
-             leaves them out where it cannot be done: {}",
+            "these tests mount a file system, as root on Linux; `cargo xtask test` leaves them out \
+             where that is impossible: {}",
             String::from_utf8_lossy(&output.stderr)
         );
         disk
@@ -41,14 +34,14 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Writes until there is no space.
+    /// Writes until the disk is full.
     fn fill(&self) {
         let full = fs::write(self.filler(), vec![0; (Self::SIZE + 1) << 20]).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 
-    /// Writes until there is no more space than this.
-    fn fill_but(&self, bytes: u64) {
+    /// Writes until this space is left.
+    fn fill_except(&self, bytes: u64) {
         self.fill();
         let filler = fs::File::options().write(true).open(self.filler());
         let filler = filler.unwrap();
@@ -63,7 +56,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Not mounted, or left to the directory's removal to complain about.
+        // If this fails, the directory's removal reports it.
         let _ = Command::new("umount").arg(self.path()).output();
     }
 }
@@ -75,9 +68,8 @@ fn a_disk_that_is_full_from_the_start_is_named() {
     let rig = Rig::new().at_home(disk.path());
     let ended = rig.spawn(&E2E).ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words("No space left on device")
-        .expect_words(&disk.path().display().to_string());
+        .expect(3, "No space left on device")
+        .expect_stderr(&disk.path().display().to_string());
     rig.traces().are_gone(&rig);
 }
 
@@ -86,43 +78,38 @@ fn a_disk_that_fills_up_ends_the_run_and_leaves_nothing() {
     let disk = SmallDisk::mount();
     let rig = Rig::new().at_home(disk.path());
     let mut traces = None;
-    let mut course = rig.spawn(&E2E);
-    course.paused_when_up(|| {
+    let mut running = rig.spawn(&E2E);
+    running.paused_when_up(|| {
         disk.fill();
         traces = Some(rig.traces());
     });
-    let ended = course.ends_within(SECONDS);
+    let ended = running.ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words("cannot write the run folder")
-        .expect_words("No space left on device")
-        .expect_words("--home");
+        .expect(3, "cannot write the run folder")
+        .expect_stderr("No space left on device")
+        .expect_stderr("--home");
     traces.unwrap().are_gone(&rig);
     rig.run(&["down", "--all"]).expect_code(0);
 }
 
 #[test]
-fn a_disk_that_a_load_runs_log_fills_up_still_takes_its_result() {
+fn a_disk_that_the_log_of_a_load_run_fills_up_still_takes_its_result() {
     let disk = SmallDisk::mount();
-    let rig = Rig::new().at_home(disk.path()).change(
-        "stages = [{ rate = 2000, seconds = 1200 }]",
-        "stages = [{ rate = 1500, seconds = 0 }, { rate = 1500, seconds = 8 }]",
-    );
+    let rig = Rig::new().at_home(disk.path()).arrivals(1500, 8);
     rig.up();
-    // The log would take 288 kB.
-    disk.fill_but(192 << 10);
+    // The log takes 288 kB.
+    disk.fill_except(192 << 10);
     let ended = rig.run(&["load", "run", "breakpoint"]);
-    // What it measured, slow or not, decides before the log does.
+    // The measurements decide before the log does.
     let code = ended.status.code().unwrap();
     assert!([3, 5, 99].contains(&code), "{ended:?}");
     ended
-        .expect_words("cannot write the raw log")
-        .expect_words("No space left on device");
+        .expect_stderr("cannot write the raw log")
+        .expect_stderr("No space left on device");
     let folder = rig.run_folder("load").unwrap();
-    let result = LoadResult::read(&folder.join("load-breakpoint.json")).unwrap();
-    // Every arrival, also of a run that a threshold ended while it drained.
-    let whole = result.whole();
-    assert_eq!(whole.requests + whole.dropped, 12_000, "{whole:?}");
+    // Every arrival, also of a run that a threshold aborted while it drained.
+    let total = rig.load_result("breakpoint").whole();
+    assert_eq!(total.requests + total.dropped, 12_000, "{total:?}");
     assert!(folder.join("index.html").exists(), "{ended:?}");
     rig.run(&["down"]).expect_code(0);
 }

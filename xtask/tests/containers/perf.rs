@@ -1,5 +1,5 @@
-//! Regressions on a real platform: one that is planted is found, and versions that are brought
-//! up in turn are taken down.
+//! Regressions on a real platform: a planted one is found, and each version that is brought up is
+//! taken down.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::machine::eventually;
 use crate::rig::{Rig, UP};
 
-/// As short as a run may be that is compared, its warm-up of two seconds included.
+/// The shortest run that can be compared, with a warm-up of two seconds.
 fn rig() -> Rig {
     Rig::new().change(
         "{ rate = 90, seconds = 150 }",
@@ -22,8 +22,8 @@ fn rig() -> Rig {
     )
 }
 
-/// A result that a command kept.
-fn kept(rig: &Rig, file: &str) -> LoadResult {
+/// Reads a result of the last run.
+fn result(rig: &Rig, file: &str) -> LoadResult {
     let folder = rig.run_folder("perf").unwrap();
     let text = fs::read_to_string(folder.join(file)).unwrap();
     serde_json::from_str(&text).unwrap()
@@ -36,45 +36,34 @@ fn report(rig: &Rig) -> Value {
 }
 
 #[test]
-fn what_became_slower_than_its_baseline_regresses() {
+fn a_service_slower_than_its_baseline_regresses() {
     let rig = rig();
     let environment = rig.up();
     let baseline = rig.home().join("main.json");
     let file = baseline.to_str().unwrap();
     let saved = rig.run(&["perf", "--save", file, "--runs", "1"]);
-    if kept(&rig, "a/load-steady-1.json")
-        .generator
-        .bottleneck
-        .is_some()
-    {
-        // On a machine that does much else beside it, it must say so.
+    let was_busy = |file: &str| result(&rig, file).generator.bottleneck.is_some();
+    if was_busy("a/load-steady-1.json") {
+        // On a busy machine the run must be inconclusive.
         saved.expect_code(5);
         rig.run(&["down"]).expect_code(0);
         return;
     }
-    saved
-        .expect_code(0)
-        .expect_words("1 runs of this version, 5 are needed");
+    saved.expect(0, "1 runs of this version, 5 are needed");
     rig.run(&["perf", "--against", file])
-        .expect_code(5)
-        .expect_words("the baseline has 1 runs, 5 are needed");
+        .expect(5, "the baseline has 1 runs, 5 are needed");
     make_it_five(&baseline);
     plant_latency(&environment, 60);
     let before = fs::read(&baseline).unwrap();
     let ended = rig.run(&["perf", "--against", file, "--save", file]);
-    if kept(&rig, "b/load-steady-1.json")
-        .generator
-        .bottleneck
-        .is_some()
-    {
+    if was_busy("b/load-steady-1.json") {
         ended.expect_code(5);
     } else {
         ended
-            .expect_code(98)
-            .expect_words("regressed: ")
-            .expect_words("not stored: it regressed");
+            .expect(98, "regressed: ")
+            .expect_stderr("not stored: it regressed");
         let rows = ended.stdout.lines();
-        let slower = rows.filter(|it| it.contains(" p50 ") && it.contains(" regressed "));
+        let slower = rows.filter(|row| row.contains(" p50 ") && row.contains(" regressed "));
         assert_eq!(slower.count(), 3, "{}", ended.stdout);
         let report = report(&rig);
         assert_eq!(report["comparisons"][0]["verdict"], "regressed");
@@ -85,60 +74,61 @@ fn what_became_slower_than_its_baseline_regresses() {
 }
 
 #[test]
-fn versions_are_brought_up_in_turn_and_called_off_they_are_gone() {
+fn versions_are_brought_up_in_turn_and_a_cancelled_run_leaves_none() {
     let rig = rig();
     let versions = rig.home().join("harness/versions");
     fs::create_dir_all(&versions).unwrap();
     let other = versions.join("v0.0.1");
-    // What is started has few of our variables.
+    // The started process inherits few variables.
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => PathBuf::from(target),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
     };
-    // The same program: it is built by the time that this is started.
-    let script = format!(
-        "#!/bin/sh\nexec \"{}/release/platform\" \"$@\"\n",
-        target.display()
-    );
+    // The same program: it is built before this script starts.
+    let platform = target.join("release/platform");
+    let script = format!("#!/bin/sh\nexec \"{}\" \"$@\"\n", platform.display());
     fs::write(&other, script).unwrap();
     fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut course = rig.spawn(&["perf", "--target", "local", "--ab", "v2.1.0", "v0.0.1"]);
+    let mut running = rig.spawn(&["perf", "--target", "local", "--ab", "v2.1.0", "v0.0.1"]);
     eventually("B is under load", UP, || {
         let events = rig.events("perf");
         let loads = events
             .iter()
-            .filter(|it| it["event"] == "note" && it["stage"] == "load")
-            .filter(|it| it["text"].as_str().unwrap().starts_with("profile steady"));
-        (loads.count() == 2).then_some(()).ok_or(course.stderr())
+            .filter(|event| event["event"] == "note" && event["stage"] == "load")
+            .filter(|event| {
+                event["text"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("profile steady")
+            });
+        (loads.count() == 2).then_some(()).ok_or(running.stderr())
     });
     let traces = rig.traces();
-    course.says("requests, 0 failed");
-    course.signal(Signal::SIGINT);
-    let ended = course.ends_within(UP);
-    ended
-        .expect_code(130)
-        .expect_words("1 of 14 runs were made");
+    running.prints("requests, 0 failed");
+    running.signal(Signal::SIGINT);
+    let ended = running.ends_within(UP);
+    ended.expect(130, "1 of 14 runs were made");
     traces.are_gone(&rig);
-    let a = kept(&rig, "a/load-steady-1.json");
+    let a = result(&rig, "a/load-steady-1.json");
     assert_eq!(a.fingerprint.versions["market-data-service"], "v2.1.0");
     assert_eq!(a.ended, Ended::Whole);
-    assert!(
-        a.fingerprint.machine.contains("core"),
-        "{}",
-        a.fingerprint.machine
-    );
-    let b = kept(&rig, "b/load-steady-1.json");
-    // Nobody has answered where it was called off that soon.
+    let machine = &a.fingerprint.machine;
+    assert!(machine.contains("core"), "{machine}");
+    let b = result(&rig, "b/load-steady-1.json");
+    // Cancelled before the first answer, it has no version.
     let mut versions = b.fingerprint.versions.values();
-    assert!(versions.all(|it| it == "v0.0.1"), "{:?}", b.fingerprint);
+    assert!(
+        versions.all(|version| version == "v0.0.1"),
+        "{:?}",
+        b.fingerprint
+    );
     assert_eq!(b.ended, Ended::Interrupted);
     assert_eq!(report(&rig)["verdict"], "interrupted");
     rig.run(&["perf", "--target", "local", "--ab", "v2.1.0", "v0.0.2"])
-        .expect_code(2)
-        .expect_words("the local target has no version \"v0.0.2\"");
+        .expect(2, "the local target has no version \"v0.0.2\"");
 }
 
-/// The one stored run as if it had been seen five times.
+/// Repeats the one stored run, so that the baseline has five.
 fn make_it_five(baseline: &Path) {
     let text = fs::read_to_string(baseline).unwrap();
     let mut stored: Value = serde_json::from_str(&text).unwrap();
@@ -147,7 +137,7 @@ fn make_it_five(baseline: &Path) {
     fs::write(baseline, stored.to_string()).unwrap();
 }
 
-/// Has the service that answers quotes be so slow from now on.
+/// Makes the service that answers quotes slow.
 fn plant_latency(environment: &Value, millis: u32) {
     let parts = environment["parts"].as_array().unwrap();
     let mut parts = parts.iter();

@@ -1,4 +1,4 @@
-//! Secrets stay where they belong: in files and environments of this user alone.
+//! Secrets are only in files and environments of this user.
 
 use std::fs;
 use std::path::Path;
@@ -14,16 +14,12 @@ fn no_secret_is_in_a_command_line_a_log_an_event_or_a_report() {
     rig.up();
     let text = fs::read_to_string(rig.environment_folder().join("secrets.json")).unwrap();
     let secrets: Value = serde_json::from_str(&text).unwrap();
-    let secrets: Vec<&str> = secrets
-        .as_object()
-        .unwrap()
-        .values()
-        .map(|secret| secret.as_str().unwrap())
-        .collect();
+    let secrets = secrets.as_object().unwrap().values();
+    let secrets: Vec<&str> = secrets.map(|secret| secret.as_str().unwrap()).collect();
     assert_eq!(secrets.len(), 4);
 
     rig.run(&["smoke"]).expect_code(0);
-    // A failure shows commands and answers.
+    // A failed check shows commands and answers.
     let market = rig.find("serve market-data-service").unwrap();
     market.signal(nix::sys::signal::Signal::SIGKILL);
     let failed = rig.run(&["smoke", "--json"]);
@@ -44,7 +40,7 @@ fn no_secret_is_in_a_command_line_a_log_an_event_or_a_report() {
             assert!(!text.contains(secret), "{} has a secret", path.display());
         }
     });
-    assert!(files > 20, "logs, events and reports were looked at");
+    assert!(files > 20, "logs, events and reports are read");
 }
 
 fn every_file(folder: &Path, look: &mut impl FnMut(&Path)) {

@@ -1,46 +1,40 @@
-//! A soak, shortened: what the load generator holds of a run does not grow with it.
+//! A short soak: the load generator's memory does not grow with the run.
 
 use std::fs;
 
-use loadtests::result::{Ended, LoadResult};
+use loadtests::result::Ended;
 
 use crate::machine::eventually;
 use crate::rig::{Rig, UP};
 
-/// The first seconds fill what is kept throughout: connections, histograms, buffers.
+/// The first seconds fill connections, histograms and buffers, which stay.
 const WARM_UP: usize = 6;
 const SECONDS: usize = 20;
 const RATE: u64 = 300;
-/// A KiB kept of each request would be more.
+/// Less than a KiB for each request.
 const GROWS_AT_MOST_KIB: u64 = 2 * 1024;
 const AT_MOST_KIB: u64 = 150 * 1024;
 
 #[test]
 fn memory_does_not_grow_with_a_run() {
-    let rig = Rig::new().change(
-        "stages = [{ rate = 2000, seconds = 1200 }]",
-        &format!(
-            "stages = [{{ rate = {RATE}, seconds = 0 }}, {{ rate = {RATE}, seconds = {SECONDS} }}]"
-        ),
-    );
+    let rig = Rig::new().arrivals(RATE, SECONDS as u64);
     rig.up();
-    let course = rig.spawn(&["load", "run", "breakpoint"]);
-    let (pid, mut seen) = (course.pid(), Vec::new());
+    let running = rig.spawn(&["load", "run", "breakpoint"]);
+    let (pid, mut samples) = (running.pid(), Vec::new());
     eventually("the load ends", UP, || {
         let memory = resident_kib(pid);
-        seen.extend(memory);
+        samples.extend(memory);
         memory.map_or(Ok(()), |kib| Err(format!("{kib} KiB")))
     });
-    course.ends_within(UP);
-    let folder = rig.run_folder("load").unwrap();
-    let result = LoadResult::read(&folder.join("load-breakpoint.json")).unwrap();
+    running.ends_within(UP);
+    let result = rig.load_result("breakpoint");
     assert_eq!(result.ended, Ended::Whole);
-    let whole = result.whole();
+    let total = result.whole();
     let due = RATE * SECONDS as u64;
-    assert_eq!(whole.requests + whole.dropped, due, "{whole:?}");
-    let second = seen.len() / SECONDS;
-    let middle = median(&seen[WARM_UP * second..(WARM_UP + 4) * second]);
-    let end = median(&seen[(SECONDS - 5) * second..(SECONDS - 1) * second]);
+    assert_eq!(total.requests + total.dropped, due, "{total:?}");
+    let second = samples.len() / SECONDS;
+    let middle = median(&samples[WARM_UP * second..(WARM_UP + 4) * second]);
+    let end = median(&samples[(SECONDS - 5) * second..(SECONDS - 1) * second]);
     assert!(
         end <= middle + GROWS_AT_MOST_KIB && end <= AT_MOST_KIB,
         "{middle} KiB, then {end} KiB"
@@ -48,7 +42,7 @@ fn memory_does_not_grow_with_a_run() {
     rig.run(&["down"]).expect_code(0);
 }
 
-/// What a process that runs has of memory.
+/// Returns the memory of a running process.
 fn resident_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! Every stage, cut short in every way.
+//! Signals to the command and to the supervisor in every stage.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::machine::MuteEngine;
-use crate::rig::{Course, E2E, Rig, SECONDS};
+use crate::rig::{E2E, Rig, RunningCommand, SECONDS};
 
-/// A stage that is made to last, by means from outside.
+/// A stage that the test makes last.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// An engine is asked for that does not answer.
+    /// The engine does not answer.
     Preflight,
     /// `initdb` is stopped.
     Provision,
-    /// What writes the schema is stopped.
+    /// The migration is stopped.
     Deploy,
     /// A service is stopped.
     Verify,
@@ -38,35 +38,32 @@ impl Stage {
     }
 }
 
-/// What is done to a run.
+/// The receiver of a signal.
 #[derive(Clone, Copy, Debug)]
 enum Blow {
     Command(Signal),
     Supervisor(Signal),
 }
 
-/// Brings a run into the stage, deals the blow, and checks what is left.
+/// Sends the signal in the stage, and checks what is left.
 fn strike(stage: Stage, blow: Blow, exit_code: Option<i32>) {
     println!("{blow:?} in {stage:?}");
     let engine = MuteEngine::new();
     let rig = match stage {
         Stage::Preflight => Rig::new()
-            .change(
-                "backing_services = \"binaries\"",
-                "backing_services = \"auto\"",
-            )
+            .backing_services("auto")
             .variable("DOCKER_HOST", &engine.host()),
         _ => Rig::new(),
     };
-    let mut course = rig.spawn(&E2E);
-    let _in_flight = prolong(stage, &rig, &mut course);
-    course.reaches(&stage.name());
+    let mut running = rig.spawn(&E2E);
+    let _in_flight = prolong(stage, &rig, &mut running);
+    running.reaches(&stage.name());
     let traces = rig.traces();
     match blow {
-        Blow::Command(signal) => course.signal(signal),
+        Blow::Command(signal) => running.signal(signal),
         Blow::Supervisor(signal) => rig.supervisor().signal(signal),
     }
-    let ended = course.ends_within(SECONDS);
+    let ended = running.ends_within(SECONDS);
     assert_eq!(ended.status.code(), exit_code, "{}", ended.stderr);
     traces.are_gone(&rig);
     if exit_code.is_some() {
@@ -78,34 +75,31 @@ fn strike(stage: Stage, blow: Blow, exit_code: Option<i32>) {
     }
 }
 
-/// Makes the stage last. What is returned has to live as long.
-fn prolong(stage: Stage, rig: &Rig, course: &mut Course<'_>) -> Option<TcpStream> {
+/// Makes the stage last, for as long as the returned connection is open.
+fn prolong(stage: Stage, rig: &Rig, running: &mut RunningCommand<'_>) -> Option<TcpStream> {
     match stage {
         Stage::Preflight => None,
         Stage::Deploy => {
-            course.starts("platform migrate").signal(Signal::SIGSTOP);
+            running.starts("platform migrate").signal(Signal::SIGSTOP);
             None
         }
         Stage::Provision => {
-            course.starts("initdb --username").signal(Signal::SIGSTOP);
+            running.starts("initdb --username").signal(Signal::SIGSTOP);
             None
         }
         Stage::Verify => {
-            course.paused_when_up(|| {
-                let gateway = rig.find("serve api-gateway").unwrap();
-                gateway.signal(Signal::SIGSTOP);
-            });
+            running.hangs_in_verify();
             None
         }
         Stage::Teardown => {
             let mut in_flight = None;
-            course.paused_when_up(|| in_flight = Some(request_in_flight(rig)));
+            running.paused_when_up(|| in_flight = Some(request_in_flight(rig)));
             in_flight
         }
     }
 }
 
-/// A request whose body is long in coming.
+/// Sends the beginning of a request.
 fn request_in_flight(rig: &Rig) -> TcpStream {
     let environment = rig.environment().unwrap();
     let mut stream = TcpStream::connect(environment["entry"]["address"].as_str().unwrap()).unwrap();
@@ -116,14 +110,14 @@ fn request_in_flight(rig: &Rig) -> TcpStream {
 }
 
 #[test]
-fn sigint_of_the_command_takes_everything_down_first() {
+fn sigint_of_the_command_tears_everything_down() {
     for stage in Stage::ALL {
         strike(stage, Blow::Command(Signal::SIGINT), Some(130));
     }
 }
 
 #[test]
-fn sigterm_of_the_command_takes_everything_down_first() {
+fn sigterm_of_the_command_tears_everything_down() {
     for stage in Stage::ALL {
         strike(stage, Blow::Command(Signal::SIGTERM), Some(143));
     }
@@ -142,7 +136,7 @@ fn sigkill_of_the_supervisor_leaves_the_rest_to_the_command() {
         (Stage::Provision, 3),
         (Stage::Deploy, 3),
         (Stage::Verify, 3),
-        // All was proven, and all is gone.
+        // The checks passed, and nothing is left.
         (Stage::Teardown, 0),
     ] {
         strike(stage, Blow::Supervisor(Signal::SIGKILL), Some(exit_code));
@@ -150,37 +144,34 @@ fn sigkill_of_the_supervisor_leaves_the_rest_to_the_command() {
 }
 
 #[test]
-fn sigterm_of_the_supervisor_is_told_as_what_it_is() {
+fn sigterm_of_the_supervisor_is_reported_as_such() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&E2E);
-    prolong(Stage::Verify, &rig, &mut course);
-    course.reaches("verify");
+    let mut running = rig.spawn(&E2E);
+    running.hangs_in_verify();
     let traces = rig.traces();
     rig.supervisor().signal(Signal::SIGTERM);
-    let ended = course.ends_within(SECONDS);
+    let ended = running.ends_within(SECONDS);
     ended
-        .expect_code(3)
-        .expect_words("was taken down from elsewhere")
-        .expect_words("SIGTERM");
+        .expect(3, "was taken down from elsewhere")
+        .expect_stderr("SIGTERM");
     traces.are_gone(&rig);
 }
 
 #[test]
-fn a_second_signal_leaves_at_once_and_says_how_to_clean_up() {
+fn a_second_signal_exits_immediately_and_reports_how_to_clean_up() {
     let rig = Rig::new();
-    let mut course = rig.spawn(&E2E);
-    let in_flight = prolong(Stage::Teardown, &rig, &mut course);
-    course.reaches("teardown");
+    let mut running = rig.spawn(&E2E);
+    let in_flight = prolong(Stage::Teardown, &rig, &mut running);
+    running.reaches("teardown");
     let traces = rig.traces();
-    course.signal(Signal::SIGINT);
-    course.says("once more leaves at once");
-    course.signal(Signal::SIGINT);
-    // The request in flight holds the teardown up for longer.
-    let ended = course.ends_within(Duration::from_secs(2));
+    running.signal(Signal::SIGINT);
+    running.prints("a second signal exits immediately");
+    running.signal(Signal::SIGINT);
+    // The teardown waits longer for the request in flight.
+    let ended = running.ends_within(Duration::from_secs(2));
     ended
-        .expect_code(6)
-        .expect_words("cargo xtask down --all")
-        .expect_words("the supervisor of");
+        .expect(6, "cargo xtask down --all")
+        .expect_stderr("the supervisor of");
     drop(in_flight);
     traces.are_gone(&rig);
 }

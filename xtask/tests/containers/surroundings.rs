@@ -1,4 +1,4 @@
-//! What a user's own environment holds that an environment has to come up under.
+//! Environments come up under any user, with any of their variables.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -9,26 +9,20 @@ use std::process::Command;
 
 use crate::rig::{Rig, UP};
 
-/// A program as asdf or mise has it on PATH: it looks for the real one in its user's files.
+/// Makes a program as asdf and mise have it on PATH: it finds the real one by its user's files.
 fn shim(folder: &Path, home: &Path, name: &str) {
-    let real = std::env::var_os("PATH").and_then(|path| {
-        let all: Vec<_> = std::env::split_paths(&path).collect();
-        all.into_iter()
-            .map(|it| it.join(name))
-            .find(|it| it.is_file())
-    });
-    let real = real.unwrap_or_else(|| panic!("no {name} on PATH"));
+    let real = machine::tools::on_path(name).unwrap_or_else(|| panic!("no {name} on PATH"));
     fs::write(home.join(name), format!("{}\n", real.display())).unwrap();
     let script = format!("#!/bin/sh\nread -r real <\"$HOME/{name}\" && exec \"$real\" \"$@\"\n");
     fs::write(folder.join(name), script).unwrap();
     fs::set_permissions(folder.join(name), Permissions::from_mode(0o755)).unwrap();
 }
 
-/// All at once: a variable that is not UTF-8, a dead proxy, no entry in NO_PROXY that is one,
-/// a folder for temporary files that only its owner enters, with a space in its name, a shim,
-/// an empty entry in PATH, and a locale that is not there.
+/// All at the same time: a variable that is not UTF-8, a proxy that does not answer, a NO_PROXY of
+/// empty entries, a private folder for temporary files with a space in its name, a shim, an empty
+/// entry in PATH, and a locale that does not exist.
 #[test]
-fn an_environment_comes_up_whatever_its_users_variables_are() {
+fn an_environment_comes_up_with_any_variables_of_its_user() {
     let room = tempfile::tempdir().unwrap();
     let [temporary, home, bin] = ["my files", "home", "bin"].map(|name| room.path().join(name));
     for folder in [&temporary, &home, &bin] {
@@ -38,19 +32,19 @@ fn an_environment_comes_up_whatever_its_users_variables_are() {
     shim(&bin, &home, "redis-server");
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}::{path}", bin.display());
-    // cargo, which builds the platform, has its own there.
-    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let rustup_home = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
-    let rustup_home = rustup_home.or_else(|| Some(std::env::home_dir()?.join(".rustup")));
+    // cargo builds the platform, and looks for its files below HOME.
+    let or_in_home = |variable: &str, folder: &str| match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => std::env::home_dir().unwrap().join(folder),
+    };
     let rig = Rig::new()
         .variable("NOT_UTF_8", OsStr::from_bytes(b"caf\xe9"))
         .variable("HTTPS_PROXY", "http://127.0.0.1:1")
         .variable("HTTP_PROXY", "http://127.0.0.1:1")
         .variable("NO_PROXY", ",,")
         .variable("TMPDIR", &temporary)
-        .variable("CARGO_HOME", &cargo_home.unwrap())
-        .variable("RUSTUP_HOME", &rustup_home.unwrap())
+        .variable("CARGO_HOME", &or_in_home("CARGO_HOME", ".cargo"))
+        .variable("RUSTUP_HOME", &or_in_home("RUSTUP_HOME", ".rustup"))
         .variable("HOME", &home)
         .variable("LC_ALL", "xx_XX.UTF-8")
         .variable("PATH", &path);
@@ -61,7 +55,7 @@ fn an_environment_comes_up_whatever_its_users_variables_are() {
     traces.are_gone(&rig);
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
     fs::remove_file(home.join("redis-server")).unwrap();
-    // It asks as the run would, and without its user's files the shim fails.
+    // A check of the program uses the run's environment: without its user's files the shim fails.
     let doctor = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .arg("doctor")
         .env("TRII_HARNESS_HOME", rig.home())
@@ -69,13 +63,13 @@ fn an_environment_comes_up_whatever_its_users_variables_are() {
         .env("PATH", &path)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&doctor.stdout);
+    let output = String::from_utf8_lossy(&doctor.stdout);
     let shim = bin.join("redis-server");
-    let words = format!("{} does not tell its version", shim.display());
-    assert!(said.contains(&words), "{said}");
+    let message = format!("{} does not print its version", shim.display());
+    assert!(output.contains(&message), "{output}");
 }
 
-/// Becomes nobody, who may read this checkout wherever it is, and nothing else.
+/// Changes the user to nobody, who may read this checkout wherever it is.
 const AS_NOBODY: [&str; 6] = [
     "setpriv",
     "--reuid=65534",
@@ -85,7 +79,7 @@ const AS_NOBODY: [&str; 6] = [
     "--ambient-caps=+dac_read_search",
 ];
 
-/// As root has it tested, by another user; else the one of these tests is it.
+/// If these tests run as root, the user is nobody; else the user of these tests.
 #[test]
 fn an_ordinary_user_has_an_environment_too() {
     let is_root = nix::unistd::Uid::effective().is_root();
@@ -93,7 +87,7 @@ fn an_ordinary_user_has_an_environment_too() {
     let rig = Rig::new();
     let config = rig.config();
     let folder = config.parent().unwrap();
-    // What is built is root's: nobody writes there.
+    // The target folder is root's: the user nobody cannot write to it.
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--package=platform", "--locked"])
         .arg("--message-format=json-render-diagnostics")

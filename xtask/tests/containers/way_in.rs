@@ -1,6 +1,4 @@
-//! The router answers as the ingress of the kind target does: the same table is asked of both.
-
-use harness::environment::Environment;
+//! The router answers the same requests as the ingress of the kind target.
 
 use crate::requests;
 use crate::rig::Rig;
@@ -8,8 +6,8 @@ use crate::rig::Rig;
 #[test]
 fn the_router_answers_as_the_ingress() {
     let rig = Rig::new();
-    let environment: Environment = serde_json::from_value(rig.up()).unwrap();
-    let otherwise = requests::answered_otherwise(&environment);
+    rig.up();
+    let unexpected = requests::unexpected_answers(&rig.typed_environment());
     rig.run(&["down"]).expect_code(0);
-    assert!(otherwise.is_empty(), "{}", otherwise.join("\n"));
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! What can be seen and done on this machine from outside of the harness.
+//! Processes, shared memory and engines of this machine, seen from outside the harness.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,10 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use machine::engine::{Engine, TIMEOUT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Looks until `look` finds something. Panics, with what was seen last, when time is up.
+use crate::rig::SECONDS;
+
+pub async fn engine() -> Engine {
+    let engine = Engine::find(TIMEOUT).await;
+    engine.expect("these tests need a container engine; `cargo xtask test` leaves them out without")
+}
+
+/// Repeats `look` until it succeeds. Panics with its last error when `deadline` has passed.
 pub fn eventually<T>(
     what: &str,
     deadline: Duration,
@@ -24,8 +32,8 @@ pub fn eventually<T>(
     loop {
         match look() {
             Ok(found) => return found,
-            Err(seen) if Instant::now() > end => {
-                panic!("{what}: not within {deadline:?}; last seen: {seen}")
+            Err(last) if Instant::now() > end => {
+                panic!("{what}: not within {deadline:?}; last seen: {last}")
             }
             Err(_) => thread::sleep(PAUSE),
         }
@@ -38,17 +46,16 @@ pub struct Process {
     pub pid: u32,
     /// Its arguments, separated by spaces.
     pub command: String,
-    /// Its environment, one line a variable; empty where it is not for us to read.
+    /// Its environment, one line a variable; empty if we may not read it.
     pub environment: String,
-    /// Where it works.
+    /// Its working directory.
     pub directory: String,
     pub parent: u32,
-    /// Whether it has ended and was not waited for yet.
     zombie: bool,
 }
 
 impl Process {
-    /// The process that has this id now.
+    /// Returns the process that has this id now.
     pub fn of(pid: u32) -> Option<Process> {
         let folder = PathBuf::from(format!("/proc/{pid}"));
         let list = |file: &str, separator: &str| {
@@ -56,7 +63,7 @@ impl Process {
             String::from_utf8_lossy(&bytes).replace('\0', separator)
         };
         let stat = fs::read_to_string(folder.join("stat")).ok()?;
-        // After the name, which may hold anything: state, parent, ...
+        // After the name, which may contain anything: state, parent, ...
         let mut after_name = stat.rsplit_once(") ")?.1.split(' ');
         let state = after_name.next()?;
         Some(Process {
@@ -71,18 +78,30 @@ impl Process {
         })
     }
 
-    /// Whether it has not ended.
+    /// Returns whether it has not exited.
     pub fn runs(&self) -> bool {
         !self.zombie
     }
 
+    /// Waits for its exit.
+    pub fn exits(&self) {
+        eventually(
+            &format!("{} exits", self.command),
+            SECONDS,
+            || match Process::of(self.pid).filter(Process::runs) {
+                Some(process) => Err(process.command),
+                None => Ok(()),
+            },
+        );
+    }
+
     pub fn signal(&self, signal: Signal) {
-        // One that is gone needs none.
+        // It may have exited.
         let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), signal);
     }
 }
 
-/// Every process but this one.
+/// Returns every process except this one.
 pub fn processes() -> Vec<Process> {
     fs::read_dir("/proc")
         .unwrap()
@@ -94,7 +113,7 @@ pub fn processes() -> Vec<Process> {
         .collect()
 }
 
-/// The System V shared memory segments, as `key id`.
+/// Returns the System V shared memory segments, as `key id`.
 pub fn shared_memory() -> Vec<String> {
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     table
@@ -107,7 +126,7 @@ pub fn shared_memory() -> Vec<String> {
         .collect()
 }
 
-/// A socket that accepts and never answers, as an engine that was stopped.
+/// A socket that accepts connections and never answers, like a stopped engine.
 pub struct MuteEngine {
     _listener: UnixListener,
     folder: tempfile::TempDir,
@@ -127,27 +146,27 @@ impl MuteEngine {
     }
 }
 
-/// A socket before the engine's, which can stop passing anything on.
-pub struct EngineThatStops {
+/// A proxy in front of the engine's socket, which can stop forwarding.
+pub struct EngineProxy {
     stopped: Arc<AtomicBool>,
     folder: tempfile::TempDir,
 }
 
-impl EngineThatStops {
+impl EngineProxy {
     /// `host` as in `DOCKER_HOST`: a socket of this machine.
-    pub fn before(host: &str) -> Self {
+    pub fn new(host: &str) -> Self {
         let socket = host.strip_prefix("unix://");
         let engine = PathBuf::from(socket.unwrap_or_else(|| {
             panic!(
-                "these tests stand before the engine's Unix socket, and it is at {host}; \
-                 `cargo xtask test` leaves them out there"
+                "these tests put a proxy in front of the engine's Unix socket, and the engine is \
+                 at {host}; `cargo xtask test` leaves them out there"
             )
         }));
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopped);
-        // Threads of this test: they end with it.
+        // The threads end with the test's process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(engine) = UnixStream::connect(&engine) else {
@@ -156,11 +175,11 @@ impl EngineThatStops {
                 for (from, to) in [(&client, &engine), (&engine, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     let stop = Arc::clone(&stop);
-                    thread::spawn(move || pass_on(from, to, &stop));
+                    thread::spawn(move || forward(from, to, &stop));
                 }
             }
         });
-        EngineThatStops { stopped, folder }
+        EngineProxy { stopped, folder }
     }
 
     /// For `DOCKER_HOST`.
@@ -172,12 +191,12 @@ impl EngineThatStops {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.stopped.store(false, Ordering::SeqCst);
     }
 }
 
-fn pass_on(mut from: UnixStream, mut to: UnixStream, stopped: &AtomicBool) {
+fn forward(mut from: UnixStream, mut to: UnixStream, stopped: &AtomicBool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         while stopped.load(Ordering::SeqCst) {
@@ -187,6 +206,5 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream, stopped: &AtomicBool) {
             break;
         }
     }
-    // The other side learns of the end.
     let _ = to.shutdown(Shutdown::Write);
 }

@@ -1,5 +1,4 @@
-//! One table of requests that every way in answers alike: the local target's router and the kind
-//! target's ingress.
+//! Requests that the local target's router and the kind target's ingress answer alike.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,21 +6,21 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::entry::Entry;
-use harness::environment::Environment;
+use base::entry_point::EntryPoint;
+use environments::environment::Environment;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// For one answer.
+/// The timeout of one answer.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// Who answers.
+/// What answers a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
-    /// A service; and the path that it was asked for, where it tells (`no route /x`).
+    /// A service, and the path in its answer (`no route /x`); empty if the answer has none.
     Service(&'static str, &'static str),
-    /// The way in itself, without asking a service.
+    /// The router or the ingress itself, with one of these codes.
     Itself(&'static [u16]),
 }
 use Answer::{Itself, Service};
@@ -30,109 +29,62 @@ const FRONTEND: &str = "frontend-app";
 const GATEWAY: &str = "api-gateway";
 const MARKET: &str = "market-data-service";
 
-/// What is asked ({site} and {api} are the hosts), and who answers it.
-const REQUESTS: &[(&str, Answer)] = &[
+/// GET requests: the path, the host ({site} and {api} are the environment's), and the answer.
+const PATHS: &[(&str, &str, Answer)] = &[
     // Routes, by whole segments and the longest first.
-    ("GET / HTTP/1.1|Host: {site}", Service(FRONTEND, "")),
-    ("HEAD / HTTP/1.1|Host: {site}", Service(FRONTEND, "")),
-    ("GET /?x=%2F HTTP/1.1|Host: {site}", Service(FRONTEND, "")),
+    ("/", "{site}", Service(FRONTEND, "")),
+    ("/?x=%2F", "{site}", Service(FRONTEND, "")),
+    ("/apis", "{site}", Service(FRONTEND, "/apis")),
+    ("/API/x", "{site}", Service(FRONTEND, "/API/x")),
+    ("/api/x", "{site}", Service(GATEWAY, "")),
+    ("/x", "{api}", Service(GATEWAY, "/x")),
+    ("/market-data", "{api}", Service(MARKET, "/")),
+    ("/market-data/", "{api}", Service(MARKET, "/")),
+    ("/market-data/x?a=b%2Fc", "{api}", Service(MARKET, "/x")),
+    ("/MARKET-DATA/x", "{api}", Service(MARKET, "/x")),
     (
-        "GET /apis HTTP/1.1|Host: {site}",
-        Service(FRONTEND, "/apis"),
-    ),
-    (
-        "GET /API/x HTTP/1.1|Host: {site}",
-        Service(FRONTEND, "/API/x"),
-    ),
-    ("GET /api/x HTTP/1.1|Host: {site}", Service(GATEWAY, "")),
-    ("GET /x HTTP/1.1|Host: {api}", Service(GATEWAY, "/x")),
-    (
-        "GET /market-data HTTP/1.1|Host: {api}",
-        Service(MARKET, "/"),
-    ),
-    (
-        "GET /market-data/ HTTP/1.1|Host: {api}",
-        Service(MARKET, "/"),
-    ),
-    (
-        "GET /market-data/x?a=b%2Fc HTTP/1.1|Host: {api}",
-        Service(MARKET, "/x"),
-    ),
-    (
-        "GET /MARKET-DATA/x HTTP/1.1|Host: {api}",
-        Service(MARKET, "/x"),
-    ),
-    (
-        "GET /market-database HTTP/1.1|Host: {api}",
+        "/market-database",
+        "{api}",
         Service(GATEWAY, "/market-database"),
     ),
     // Paths in their normal form.
-    ("GET /%61pi/x HTTP/1.1|Host: {site}", Service(GATEWAY, "")),
+    ("/%61pi/x", "{site}", Service(GATEWAY, "")),
+    ("/api%2Fx", "{site}", Service(FRONTEND, "/api%2Fx")),
+    ("//api//x", "{site}", Service(GATEWAY, "")),
+    ("/x/../api/./x", "{site}", Service(GATEWAY, "")),
+    ("/../api/x", "{site}", Service(GATEWAY, "")),
+    ("//", "{site}", Service(FRONTEND, "")),
+    ("/..", "{site}", Service(FRONTEND, "")),
+    ("/market%2Ddata/x", "{api}", Service(MARKET, "/x")),
     (
-        "GET /api%2Fx HTTP/1.1|Host: {site}",
-        Service(FRONTEND, "/api%2Fx"),
-    ),
-    ("GET //api//x HTTP/1.1|Host: {site}", Service(GATEWAY, "")),
-    (
-        "GET /x/../api/./x HTTP/1.1|Host: {site}",
-        Service(GATEWAY, ""),
-    ),
-    ("GET /../api/x HTTP/1.1|Host: {site}", Service(GATEWAY, "")),
-    ("GET // HTTP/1.1|Host: {site}", Service(FRONTEND, "")),
-    ("GET /.. HTTP/1.1|Host: {site}", Service(FRONTEND, "")),
-    (
-        "GET /market%2Ddata/x HTTP/1.1|Host: {api}",
-        Service(MARKET, "/x"),
-    ),
-    (
-        "GET /market-data%2Fx HTTP/1.1|Host: {api}",
+        "/market-data%2Fx",
+        "{api}",
         Service(GATEWAY, "/market-data%2Fx"),
     ),
+    ("/market-data/a%2fb", "{api}", Service(MARKET, "/a%2Fb")),
+    ("/market-data//x", "{api}", Service(MARKET, "/x")),
+    ("/market-data/../x", "{api}", Service(GATEWAY, "/x")),
+    ("/market-data/%2e%2E/x", "{api}", Service(GATEWAY, "/x")),
+    ("/market-data/a%20b", "{api}", Service(MARKET, "/a%20b")),
+    ("/market-data/%c3%b1", "{api}", Service(MARKET, "/%C3%B1")),
+    ("/market-data/%ff", "{api}", Service(MARKET, "/%FF")),
+    ("/market-data/%00", "{api}", Service(MARKET, "/%00")),
+    ("/market-data/x;y=1", "{api}", Service(MARKET, "/x;y=1")),
     (
-        "GET /market-data/a%2fb HTTP/1.1|Host: {api}",
-        Service(MARKET, "/a%2Fb"),
-    ),
-    (
-        "GET /market-data//x HTTP/1.1|Host: {api}",
-        Service(MARKET, "/x"),
-    ),
-    (
-        "GET /market-data/../x HTTP/1.1|Host: {api}",
-        Service(GATEWAY, "/x"),
-    ),
-    (
-        "GET /market-data/%2e%2E/x HTTP/1.1|Host: {api}",
-        Service(GATEWAY, "/x"),
-    ),
-    (
-        "GET /market-data/a%20b HTTP/1.1|Host: {api}",
-        Service(MARKET, "/a%20b"),
-    ),
-    (
-        "GET /market-data/%c3%b1 HTTP/1.1|Host: {api}",
-        Service(MARKET, "/%C3%B1"),
-    ),
-    (
-        "GET /market-data/%ff HTTP/1.1|Host: {api}",
-        Service(MARKET, "/%FF"),
-    ),
-    (
-        "GET /market-data/%00 HTTP/1.1|Host: {api}",
-        Service(MARKET, "/%00"),
-    ),
-    (
-        "GET /market-data/x;y=1 HTTP/1.1|Host: {api}",
-        Service(MARKET, "/x;y=1"),
-    ),
-    (
-        "GET /market-data/x%23y%3Fz%5C HTTP/1.1|Host: {api}",
+        "/market-data/x%23y%3Fz%5C",
+        "{api}",
         Service(MARKET, "/x%23y%3Fz%5C"),
     ),
-    ("GET /market-data/%zz HTTP/1.1|Host: {api}", Itself(&[400])),
-    ("GET api HTTP/1.1|Host: {site}", Itself(&[400])),
+    ("/market-data/%zz", "{api}", Itself(&[400])),
+    ("api", "{site}", Itself(&[400])),
     // Hosts.
-    ("GET / HTTP/1.1|Host: {site}:8443", Service(FRONTEND, "")),
-    ("GET / HTTP/1.1|Host: {site}.", Service(FRONTEND, "")),
+    ("/", "{site}:8443", Service(FRONTEND, "")),
+    ("/", "{site}.", Service(FRONTEND, "")),
+];
+
+/// Other requests; `|` is a line break, and MANY and LONG are headers.
+const REQUESTS: &[(&str, Answer)] = &[
+    // Hosts.
     (
         "GET http://{api}/x HTTP/1.1|Host: {site}",
         Service(GATEWAY, "/x"),
@@ -146,6 +98,7 @@ const REQUESTS: &[(&str, Answer)] = &[
     ("GET / HTTP/1.1|X: y", Itself(&[400])),
     ("GET / HTTP/1.1|Host: {site}|Host: {api}", Itself(&[400])),
     // Methods and versions.
+    ("HEAD / HTTP/1.1|Host: {site}", Service(FRONTEND, "")),
     ("OPTIONS /x HTTP/1.1|Host: {api}", Service(GATEWAY, "/x")),
     ("PURGE /x HTTP/1.1|Host: {api}", Service(GATEWAY, "/x")),
     ("OPTIONS * HTTP/1.1|Host: {site}", Itself(&[200])),
@@ -187,35 +140,41 @@ const REQUESTS: &[(&str, Answer)] = &[
     ),
 ];
 
-/// Asks each of them of the environment's way in. Yields those that are answered otherwise.
-pub fn answered_otherwise(environment: &Environment) -> Vec<String> {
-    let mut otherwise = Vec::new();
-    for (request, expected) in REQUESTS {
-        let text = ask(environment, &whole(environment, request));
+/// Sends each request to the environment. Returns those with another answer.
+pub fn unexpected_answers(environment: &Environment) -> Vec<String> {
+    let mut unexpected = Vec::new();
+    let paths = PATHS.iter().map(|(path, host, answer)| {
+        let request = format!("GET {path} HTTP/1.1|Host: {host}");
+        (request, answer)
+    });
+    let others = REQUESTS.iter();
+    let others = others.map(|(request, answer)| ((*request).to_owned(), answer));
+    for (request, expected) in paths.chain(others) {
+        let text = send(environment, &encode(environment, &request));
         let service = text
             .lines()
             .find_map(|line| line.strip_prefix("x-trii-service: "));
         let holds = match expected {
             Service(name, path) => {
-                service.is_some_and(|it| it.trim() == *name)
+                service.is_some_and(|service| service.trim() == *name)
                     && (path.is_empty() || text.contains(&format!("no route {path}\"")))
             }
             Itself(codes) => {
-                let status = text.split(' ').nth(1).and_then(|it| it.parse().ok());
-                service.is_none() && status.is_some_and(|it| codes.contains(&it))
+                let status = text.split(' ').nth(1).and_then(|code| code.parse().ok());
+                service.is_none() && status.is_some_and(|code| codes.contains(&code))
             }
         };
         if !holds {
-            otherwise.push(format!(
-                "{request}\n  expected {expected:?}\n  seen {text:?}"
+            unexpected.push(format!(
+                "{request}\n  expected {expected:?}\n  received {text:?}"
             ));
         }
     }
-    otherwise
+    unexpected
 }
 
-/// The request as it is sent: it is the last of its connection.
-fn whole(environment: &Environment, request: &str) -> Vec<u8> {
+/// Returns the bytes of a request, which is the last of its connection.
+fn encode(environment: &Environment, request: &str) -> Vec<u8> {
     let (head, body) = request.split_once("||").unwrap_or((request, ""));
     let many: Vec<String> = (0..80).map(|number| format!("X-{number}: y")).collect();
     let head = head
@@ -231,8 +190,8 @@ fn whole(environment: &Environment, request: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What comes back until the other side closes, header names in lower case.
-fn ask(environment: &Environment, request: &[u8]) -> String {
+/// Sends a request. Returns its answer, with header names in lower case.
+fn send(environment: &Environment, request: &[u8]) -> String {
     let entry = &environment.entry;
     let stream = TcpStream::connect(entry.address.unwrap()).unwrap();
     stream.set_read_timeout(Some(ANSWER)).unwrap();
@@ -250,13 +209,13 @@ fn ask(environment: &Environment, request: &[u8]) -> String {
     format!("{status}\n{}\n\n{body}", headers.to_ascii_lowercase())
 }
 
-/// Reads until the head says that more is not to come, or nothing more comes.
+/// Reads until the body has the length that the head states, or the other side closes.
 fn exchange(mut stream: impl Read + Write, request: &[u8]) -> Vec<u8> {
-    // One that is refused before it was read whole may be cut off.
+    // The other side may refuse the request and close before it has read all of it.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let mut part = [0; 16 << 10];
-    while !is_whole(&answer) {
+    while !is_complete(&answer) {
         match stream.read(&mut part) {
             Ok(length @ 1..) => answer.extend_from_slice(&part[..length]),
             Ok(0) | Err(_) => break,
@@ -265,8 +224,7 @@ fn exchange(mut stream: impl Read + Write, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Whether a body of the length that the head states is there.
-fn is_whole(answer: &[u8]) -> bool {
+fn is_complete(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
@@ -274,12 +232,12 @@ fn is_whole(answer: &[u8]) -> bool {
     let mut lines = head.lines();
     let length = lines.find_map(|line| line.strip_prefix("content-length: "));
     length
-        .and_then(|it| it.trim().parse().ok())
-        .is_some_and(|it: usize| body.len() >= it)
+        .and_then(|length| length.trim().parse().ok())
+        .is_some_and(|length: usize| body.len() >= length)
 }
 
-fn trusting(entry: &Entry) -> ClientConfig {
-    harness::tls::use_ring();
+fn trusting(entry: &EntryPoint) -> ClientConfig {
+    base::tls::use_ring();
     let pem = fs::read(entry.authority.as_ref().unwrap()).unwrap();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {

@@ -1,4 +1,4 @@
-//! A harness of a test's own: home, name, configuration, and the commands run in it.
+//! The harness of one test: home, name, configuration, and the commands that run in it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -7,24 +7,25 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use environments::environment::Environment;
+use loadtests::result::LoadResult;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::leftovers::Traces;
 use crate::machine::{Process, eventually, processes};
 
 /// The first run may have to build the platform.
 pub const UP: Duration = Duration::from_secs(240);
-/// "Within seconds", on a machine that does other things as well.
+/// "Within seconds" on a busy machine.
 pub const SECONDS: Duration = Duration::from_secs(15);
 
-/// A whole run that proves no more than smoke: scenarios that are added must not prolong it.
+/// A complete run of the smoke scenario alone: new scenarios must not prolong it.
 pub const E2E: [&str; 3] = ["e2e", "--scenario", "smoke"];
-/// The same, on a cluster of its own.
+/// The same run on its own cluster.
 pub const E2E_ON_KIND: [&str; 5] = ["e2e", "--scenario", "smoke", "--target", "kind"];
 
-/// Everything of one test: nothing is shared with another.
+/// The files and names of one test. Tests share none of them.
 pub struct Rig {
     folder: tempfile::TempDir,
     pub name: String,
@@ -32,7 +33,7 @@ pub struct Rig {
     variables: Vec<(String, OsString)>,
 }
 
-/// How a command ended.
+/// The exit status and the output of a command.
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
@@ -54,14 +55,20 @@ impl Ended {
         self
     }
 
-    /// Errors are shown broken into lines: that does not count.
+    /// Checks the exit code, and that standard error has `text`.
     #[track_caller]
-    pub fn expect_words(&self, words: &str) -> &Self {
-        let shown = self.stderr.replace('│', " ");
-        let shown: Vec<&str> = shown.split_whitespace().collect();
+    pub fn expect(&self, code: i32, text: &str) -> &Self {
+        self.expect_code(code).expect_stderr(text)
+    }
+
+    /// Line breaks in the output do not count.
+    #[track_caller]
+    pub fn expect_stderr(&self, text: &str) -> &Self {
+        let output = self.stderr.replace('│', " ");
+        let output: Vec<&str> = output.split_whitespace().collect();
         assert!(
-            shown.join(" ").contains(words),
-            "{words:?} is not in:\n{}",
+            output.join(" ").contains(text),
+            "{text:?} is not in:\n{}",
             self.stderr
         );
         self
@@ -69,7 +76,7 @@ impl Ended {
 }
 
 impl Rig {
-    /// With binaries as backing services, and short deadlines for what is made to fail.
+    /// Backing services run from binaries, and deadlines are short.
     pub fn new() -> Rig {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -80,8 +87,7 @@ impl Rig {
             folder,
             variables: Vec::new(),
         };
-        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../harness.toml");
-        fs::write(rig.config(), fs::read_to_string(ours).unwrap()).unwrap();
+        fs::write(rig.config(), include_str!("../../../harness.toml")).unwrap();
         rig.change("default_target = \"auto\"", "default_target = \"local\"")
             .change(
                 "backing_services = \"auto\"",
@@ -90,21 +96,34 @@ impl Rig {
             .change("stop = 15", "stop = 3")
     }
 
-    /// With this instead of that in the configuration.
-    pub fn change(self, that: &str, this: &str) -> Rig {
+    /// Replaces the first `old` in the configuration.
+    pub fn change(self, old: &str, new: &str) -> Rig {
         let text = fs::read_to_string(self.config()).unwrap();
-        assert!(text.contains(that), "{that:?} is not in harness.toml");
-        fs::write(self.config(), text.replacen(that, this, 1)).unwrap();
+        assert!(text.contains(old), "{old:?} is not in harness.toml");
+        fs::write(self.config(), text.replacen(old, new, 1)).unwrap();
         self
     }
 
-    /// With a variable for every command.
+    /// Takes the backing services from `supply`: `auto` or `containers`.
+    pub fn backing_services(self, supply: &str) -> Rig {
+        let line = |supply: &str| format!("backing_services = \"{supply}\"");
+        self.change(&line("binaries"), &line(supply))
+    }
+
+    /// Makes the profile `breakpoint` send `rate` requests a second for so many seconds.
+    pub fn arrivals(self, rate: u64, seconds: u64) -> Rig {
+        let stages = format!(
+            "stages = [{{ rate = {rate}, seconds = 0 }}, {{ rate = {rate}, seconds = {seconds} }}]"
+        );
+        self.change("stages = [{ rate = 2000, seconds = 1200 }]", &stages)
+    }
+
+    /// Sets a variable for every command.
     pub fn variable(mut self, name: &str, value: &(impl AsRef<OsStr> + ?Sized)) -> Rig {
         self.variables.push((name.into(), value.as_ref().into()));
         self
     }
 
-    /// In another home.
     pub fn at_home(mut self, home: &Path) -> Rig {
         self.home = home.to_owned();
         self
@@ -122,24 +141,28 @@ impl Rig {
         self.home.join("harness/ledger.jsonl")
     }
 
-    /// The folder of the environment.
     pub fn environment_folder(&self) -> PathBuf {
         self.home.join("harness/environments").join(&self.name)
     }
 
-    /// What the harness wrote down about the environment that is up.
+    /// Returns what the harness recorded about the running environment.
     pub fn environment(&self) -> Option<Value> {
         let text = fs::read_to_string(self.environment_folder().join("environment.json"));
         serde_json::from_str(&text.ok()?).ok()
     }
 
-    /// Starts a command in the environment of this rig.
-    pub fn spawn(&self, arguments: &[&str]) -> Course<'_> {
+    /// The same, typed.
+    pub fn typed_environment(&self) -> Environment {
+        serde_json::from_value(self.environment().unwrap()).unwrap()
+    }
+
+    /// Starts a command.
+    pub fn spawn(&self, arguments: &[&str]) -> RunningCommand<'_> {
         self.spawn_through(&[], arguments)
     }
 
-    /// As `spawn`, through a program that becomes the command.
-    pub fn spawn_through(&self, program: &[&str], arguments: &[&str]) -> Course<'_> {
+    /// As `spawn`, through a program that executes the command.
+    pub fn spawn_through(&self, program: &[&str], arguments: &[&str]) -> RunningCommand<'_> {
         let output = tempfile::tempdir_in(self.folder.path()).unwrap();
         let file = |name: &str| fs::File::create(output.path().join(name)).unwrap();
         let line = [program, &[env!("CARGO_BIN_EXE_xtask")], arguments].concat();
@@ -147,7 +170,7 @@ impl Rig {
         command.args(&line[1..]).args(["--name", &self.name]);
         command.arg("--config").arg(self.config());
         let child = command
-            // Also the mark by which all that the command starts is found.
+            // All child processes inherit it: `processes` finds them by it.
             .env("TRII_HARNESS_HOME", &self.home)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -155,7 +178,7 @@ impl Rig {
             .stderr(file("stderr"))
             .spawn()
             .unwrap();
-        Course {
+        RunningCommand {
             rig: self,
             verb: arguments[0].to_owned(),
             child,
@@ -163,18 +186,18 @@ impl Rig {
         }
     }
 
-    /// Runs a command to its end.
+    /// Runs a command and waits for its exit.
     pub fn run(&self, arguments: &[&str]) -> Ended {
         self.spawn(arguments).ends_within(UP)
     }
 
-    /// Stands the environment up, and leaves it so.
+    /// Brings the environment up, and leaves it running.
     pub fn up(&self) -> Value {
         self.run(&["up"]).expect_code(0);
         self.environment().unwrap()
     }
 
-    /// The processes that have this rig's mark on them, and their children.
+    /// Returns the processes that name this rig, and their children.
     pub fn processes(&self) -> Vec<Process> {
         let marks = [
             self.folder.path().display().to_string(),
@@ -198,28 +221,34 @@ impl Rig {
         ours
     }
 
-    /// The first process of this environment whose command says so.
-    pub fn find(&self, words: &str) -> Result<Process, String> {
-        let mut all = self.processes();
-        match all.iter().position(|one| one.command.contains(words)) {
-            Some(at) => Ok(all.swap_remove(at)),
-            None => Err(format!(
-                "no {words:?} among {:?}",
-                all.iter().map(|one| &one.command).collect::<Vec<_>>()
-            )),
-        }
+    /// Returns the first process of this rig whose command line contains `text`.
+    pub fn find(&self, text: &str) -> Result<Process, String> {
+        let all = self.processes();
+        let found = all.iter().find(|process| process.command.contains(text));
+        found.cloned().ok_or_else(|| {
+            let commands: Vec<&String> = all.iter().map(|process| &process.command).collect();
+            format!("no {text:?} among {commands:?}")
+        })
     }
 
     pub fn supervisor(&self) -> Process {
         eventually("there is a supervisor", SECONDS, || self.find(" supervise"))
     }
 
-    /// What is to be gone afterwards.
-    pub fn traces(&self) -> Traces {
-        Traces::of(self)
+    /// Kills the supervisor, and waits for its exit.
+    pub fn kill_supervisor(&self) {
+        let supervisor = self.supervisor();
+        supervisor.signal(Signal::SIGKILL);
+        supervisor.exits();
+        eventually("no supervisor runs", SECONDS, || {
+            match self.find(" supervise") {
+                Ok(process) => Err(process.command),
+                Err(_) => Ok(()),
+            }
+        });
     }
 
-    /// The events of the last run of this verb.
+    /// Returns the events of the last run of a command.
     pub fn events(&self, verb: &str) -> Vec<Value> {
         let Some(folder) = self.run_folder(verb) else {
             return Vec::new();
@@ -230,7 +259,13 @@ impl Rig {
             .collect()
     }
 
-    /// The folder of the last run of this verb.
+    /// Returns the result of the last load run.
+    pub fn load_result(&self, profile: &str) -> LoadResult {
+        let folder = self.run_folder("load").unwrap();
+        LoadResult::read(&folder.join(format!("load-{profile}.json"))).unwrap()
+    }
+
+    /// Returns the folder of the last run of a command.
     pub fn run_folder(&self, verb: &str) -> Option<PathBuf> {
         let runs = fs::read_dir(self.home.join("reports")).ok()?.flatten();
         let of_verb = runs
@@ -240,15 +275,15 @@ impl Rig {
     }
 }
 
-/// A command under way; killed when dropped.
-pub struct Course<'a> {
+/// A running command. It is killed when dropped.
+pub struct RunningCommand<'a> {
     rig: &'a Rig,
     verb: String,
     child: Child,
     output: tempfile::TempDir,
 }
 
-impl Course<'_> {
+impl RunningCommand<'_> {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -261,69 +296,87 @@ impl Course<'_> {
         .unwrap();
     }
 
-    /// Waits for a stage to begin.
+    /// Waits until `look` returns true for the running command.
+    fn wait_until(&mut self, what: &str, mut look: impl FnMut(&Self) -> bool) {
+        eventually(what, UP, || {
+            self.runs(what);
+            look(&*self).then_some(()).ok_or_else(|| self.stderr())
+        });
+    }
+
+    /// Panics if the command has exited.
+    fn runs(&mut self, what: &str) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            let stderr = self.stderr();
+            panic!("{what}: the command exited before ({status}):\n{stderr}");
+        }
+    }
+
+    /// Waits until a stage starts.
     pub fn reaches(&mut self, stage: &str) {
-        self.happens(&format!("stage {stage} begins"), |event| {
+        self.happens(&format!("the stage {stage} starts"), |event| {
             event["event"] == "stage-started" && event["stage"] == stage
         });
     }
 
-    /// Waits for an event.
-    pub fn happens(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) {
+    /// Waits for an event, which may be the last one of the command.
+    pub fn happens(&mut self, what: &str, matches: impl Fn(&Value) -> bool) {
         eventually(what, UP, || {
-            let events = self.rig.events(&self.verb);
-            if events.iter().any(&is_it) {
+            if self.rig.events(&self.verb).iter().any(&matches) {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("{what}: it ended before ({status}):\n{}", self.stderr());
-            }
+            self.runs(what);
             Err(self.stderr())
         });
     }
 
     /// Waits for a process of the environment.
-    pub fn starts(&mut self, words: &str) -> Process {
-        eventually(&format!("{words} runs"), UP, || {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
-            }
-            self.rig.find(words)
-        })
+    pub fn starts(&mut self, text: &str) -> Process {
+        let mut started = None;
+        self.wait_until(&format!("{text} runs"), |command| {
+            started = command.rig.find(text).ok();
+            started.is_some()
+        });
+        started.unwrap()
     }
 
     /// Waits for a process in a node: it is one of this machine, but not of the environment.
-    pub fn sees_in_node(&mut self, words: &str) {
-        eventually(&format!("{words} runs in a node"), UP, || {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
-            }
-            let found = processes().iter().any(|one| one.command.contains(words));
-            found.then_some(()).ok_or_else(|| self.stderr())
+    pub fn starts_in_node(&mut self, text: &str) {
+        self.wait_until(&format!("{text} runs in a node"), |_| {
+            processes()
+                .iter()
+                .any(|process| process.command.contains(text))
         });
     }
 
-    /// Waits until it says so.
-    pub fn says(&mut self, words: &str) {
-        eventually(&format!("it says {words:?}"), UP, || {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("{words}: it ended before ({status}):\n{}", self.stderr());
-            }
-            let said = self.stderr();
-            said.contains(words).then_some(()).ok_or(said)
+    /// Waits until the command prints `text`.
+    pub fn prints(&mut self, text: &str) {
+        self.wait_until(&format!("the output has {text:?}"), |command| {
+            command.stderr().contains(text)
         });
     }
 
-    /// Waits until the ledger has it.
-    pub fn finds_in_ledger(&mut self, words: &str) {
+    /// Waits until the ledger has `text`.
+    pub fn records_in_ledger(&mut self, text: &str) {
         eventually("the ledger has it", UP, || {
             let ledger = fs::read_to_string(self.rig.ledger()).unwrap_or_default();
-            ledger.contains(words).then_some(()).ok_or(ledger)
+            ledger.contains(text).then_some(()).ok_or(ledger)
         });
     }
 
-    /// Stops this command until the environment is up, does `meanwhile`, and lets it go on:
-    /// what comes next finds things as `meanwhile` left them.
+    /// Makes the stage `verify` last: stops the gateway as soon as the environment is up.
+    pub fn hangs_in_verify(&mut self) {
+        let rig = self.rig;
+        self.paused_when_up(|| {
+            rig.find("serve api-gateway")
+                .unwrap()
+                .signal(Signal::SIGSTOP)
+        });
+        self.reaches("verify");
+    }
+
+    /// Stops this command until the environment is up, calls `meanwhile`, and continues the
+    /// command.
     pub fn paused_when_up(&mut self, meanwhile: impl FnOnce()) {
         self.reaches("provision");
         self.signal(Signal::SIGSTOP);
@@ -334,14 +387,14 @@ impl Course<'_> {
         self.signal(Signal::SIGCONT);
     }
 
-    /// How long it said nothing, at the most, until it ended.
+    /// Waits for the exit. Returns the longest time without output.
     pub fn longest_silence(&mut self) -> Duration {
-        let (mut longest, mut since, mut said) = (Duration::ZERO, Instant::now(), 0);
-        eventually("the command ends", UP, || {
+        let (mut longest, mut since, mut printed) = (Duration::ZERO, Instant::now(), 0);
+        eventually("the command exits", UP, || {
             let length = self.stderr().len();
             longest = longest.max(since.elapsed());
-            if length != said {
-                (since, said) = (Instant::now(), length);
+            if length != printed {
+                (since, printed) = (Instant::now(), length);
             }
             let status = self.child.try_wait().unwrap();
             status.map(|_| longest).ok_or_else(|| self.stderr())
@@ -353,7 +406,7 @@ impl Course<'_> {
     }
 
     pub fn ends_within(mut self, deadline: Duration) -> Ended {
-        let status = eventually("the command ends", deadline, || {
+        let status = eventually("the command exits", deadline, || {
             self.child.try_wait().unwrap().ok_or_else(|| self.stderr())
         });
         Ended {
@@ -364,15 +417,15 @@ impl Course<'_> {
     }
 }
 
-impl Drop for Course<'_> {
+impl Drop for RunningCommand<'_> {
     fn drop(&mut self) {
-        // It has ended, unless the test failed.
+        // It has exited, unless the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A test that failed leaves nothing either.
+/// A failed test leaves nothing, either.
 impl Drop for Rig {
     fn drop(&mut self) {
         if std::thread::panicking() {

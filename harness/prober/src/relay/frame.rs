@@ -1,12 +1,12 @@
-//! What goes on the stream, either way: frames, each some of a connection.
+//! The frames of the stream, in either direction.
 //!
-//! A frame is a length (of all that follows, four bytes, the highest first), a letter for its
-//! kind, the number of a connection (four bytes), and bytes:
+//! A frame is the length of the rest (four bytes, big-endian), a letter for its kind, the number of
+//! a connection (four bytes), and bytes:
 //!
-//! - `o`: open it; from the near end only
-//! - `d`: these bytes
-//! - `e`: no more bytes in this direction
-//! - `x`: it is broken, or given up; the bytes say why
+//! - `o`: open the connection; only from the client's side
+//! - `d`: data
+//! - `e`: no more data in this direction
+//! - `x`: the connection is broken or closed; the bytes are the cause
 
 use std::io;
 
@@ -17,40 +17,40 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-/// As many bytes a frame has at most.
+/// The most bytes of data in a frame.
 pub const CHUNK: usize = 64 * 1024;
 /// A kind and a connection's number.
 const HEADER: usize = 5;
 
-/// Some of a connection.
+/// A frame of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Which.
+    /// The connection's number.
     pub connection: u32,
-    /// What of it.
-    pub part: Part,
+    /// The content.
+    pub part: FramePart,
 }
 
-/// A part of a connection.
+/// The content of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Its beginning.
+pub enum FramePart {
+    /// The connection opens.
     Open,
     /// Bytes, [`CHUNK`] at most.
     Data(Bytes),
     /// The end of one direction.
     End,
-    /// Its end altogether, and why.
+    /// The end of both directions, and the cause.
     Broken(String),
 }
 
 impl Frame {
     fn encoded(self) -> Bytes {
         let (kind, bytes) = match self.part {
-            Part::Open => (b'o', Bytes::new()),
-            Part::Data(bytes) => (b'd', bytes),
-            Part::End => (b'e', Bytes::new()),
-            Part::Broken(why) => (b'x', Bytes::from(why)),
+            FramePart::Open => (b'o', Bytes::new()),
+            FramePart::Data(bytes) => (b'd', bytes),
+            FramePart::End => (b'e', Bytes::new()),
+            FramePart::Broken(why) => (b'x', Bytes::from(why)),
         };
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         let mut encoded = BytesMut::with_capacity(HEADER + bytes.len());
@@ -61,36 +61,36 @@ impl Frame {
     }
 
     fn decoded(mut encoded: BytesMut) -> io::Result<Frame> {
-        let none = || io::Error::new(io::ErrorKind::InvalidData, "that is no frame");
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not a frame");
         if encoded.len() < HEADER {
-            return Err(none());
+            return Err(invalid());
         }
         let (kind, connection) = (encoded.get_u8(), encoded.get_u32());
         let part = match kind {
-            b'o' => Part::Open,
-            b'd' => Part::Data(encoded.freeze()),
-            b'e' => Part::End,
-            b'x' => Part::Broken(String::from_utf8_lossy(&encoded).trim().to_owned()),
-            _ => return Err(none()),
+            b'o' => FramePart::Open,
+            b'd' => FramePart::Data(encoded.freeze()),
+            b'e' => FramePart::End,
+            b'x' => FramePart::Broken(String::from_utf8_lossy(&encoded).trim().to_owned()),
+            _ => return Err(invalid()),
         };
         Ok(Frame { connection, part })
     }
 }
 
-/// The frames of a stream, to its end.
+/// Returns the frames of a stream, until its end.
 pub fn read(from: impl AsyncRead + Unpin) -> impl Stream<Item = io::Result<Frame>> + Unpin {
     FramedRead::new(from, codec()).map(|encoded| Frame::decoded(encoded?))
 }
 
-/// Sends what comes. Never done but by a failure.
+/// Sends all frames. Returns only if `to` fails.
 ///
 /// # Errors
-/// When `to` fails.
+/// If `to` fails.
 pub async fn send_all(frames: &mut Receiver<Frame>, to: impl AsyncWrite + Unpin) -> io::Result<()> {
     let mut stream = FramedWrite::new(to, codec());
     while let Some(first) = frames.recv().await {
         stream.feed(first.encoded()).await?;
-        // What waits goes together: what a write costs, it costs once.
+        // Frames that wait are sent in one write.
         while let Ok(frame) = frames.try_recv() {
             stream.feed(frame.encoded()).await?;
         }
@@ -113,13 +113,13 @@ mod tests {
 
     use super::*;
 
-    fn part() -> impl Strategy<Value = Part> {
+    fn part() -> impl Strategy<Value = FramePart> {
         let bytes = proptest::collection::vec(any::<u8>(), 0..300);
         prop_oneof![
-            Just(Part::Open),
-            bytes.prop_map(|bytes| Part::Data(bytes.into())),
-            Just(Part::End),
-            "[a-z :.0-9]{0,40}".prop_map(|why| Part::Broken(why.trim().to_owned())),
+            Just(FramePart::Open),
+            bytes.prop_map(|bytes| FramePart::Data(bytes.into())),
+            Just(FramePart::End),
+            "[a-z :.0-9]{0,40}".prop_map(|why| FramePart::Broken(why.trim().to_owned())),
         ]
     }
 
@@ -129,9 +129,9 @@ mod tests {
         proptest::collection::vec(frame, 1..40)
     }
 
-    /// Through a stream that takes `at_once` so many bytes.
-    async fn sent(frames: &[Frame], at_once: usize) -> Vec<Frame> {
-        let (near, far) = duplex(at_once);
+    /// Sends frames through a stream with a buffer of this size, and returns the received frames.
+    async fn sent(frames: &[Frame], buffer: usize) -> Vec<Frame> {
+        let (near, far) = duplex(buffer);
         let (send, mut to_send) = channel(frames.len());
         for frame in frames {
             send.send(frame.clone()).await.unwrap();
@@ -145,15 +145,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_received(frames in frames(), at_once in 1..100usize) {
+        fn sent_frames_are_received(frames in frames(), buffer in 1..100usize) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            prop_assert_eq!(runtime.block_on(sent(&frames, at_once)), frames);
+            prop_assert_eq!(runtime.block_on(sent(&frames, buffer)), frames);
         }
     }
 
     #[tokio::test]
-    async fn the_largest_is_no_larger_than_one_may_be() {
-        let part = Part::Data(vec![7; CHUNK].into());
+    async fn the_largest_frame_is_received() {
+        let part = FramePart::Data(vec![7; CHUNK].into());
         let largest = [Frame {
             connection: 1,
             part,
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_frame_is_refused() {
+    async fn other_input_is_refused() {
         for nonsense in [
             &b"\0\0\0\x02xx"[..],
             b"\0\0\0\x05?\0\0\0\x01",

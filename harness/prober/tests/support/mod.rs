@@ -1,55 +1,56 @@
-//! Servers that do what a test wants them to.
+//! Servers with the behaviour that a test needs.
 
-#![allow(dead_code, reason = "each test program uses its part")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prober::{Answer, Lag, Lane, Outcome, Spec, Target};
+use prober::{Answer, Lag, Lane, ProbeTarget, RequestOutcome, Spec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// Longer than any test.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a server does with the requests of a connection.
+/// The behaviour of a server on a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
     /// Answers with this status.
     Status(u16),
     /// Answers with 503 and this document.
     Unavailable(&'static str),
-    /// Answers so many, then closes without a word.
+    /// Answers this many requests, then closes the connection.
     ThenClose(usize),
     /// Answers each with `Connection: close`.
-    SaysClose,
-    /// Answers so many, reads one more, and closes.
+    CloseHeader,
+    /// Answers this many requests, reads one more, and closes the connection.
     ThenCutOff(usize),
-    /// Begins its answer, and closes.
+    /// Sends a part of its answer, and closes the connection.
     CutShort,
-    /// Reads, and never answers.
+    /// Reads, but never answers.
     Silent,
-    /// Answers something else than HTTP.
+    /// Answers with something other than HTTP.
     Garbage,
-    /// Answers after this long.
+    /// Answers after this time.
     After(Duration),
-    /// Answers nothing before this moment.
+    /// Does not answer before this time.
     FrozenUntil(Instant),
 }
 
-/// A server, which ends with the test.
+/// A server, which stops when it is dropped.
 pub struct Server {
     pub address: SocketAddr,
     arrivals: Arrivals,
     task: JoinHandle<()>,
 }
 
-/// When each request had come in, by the server's own watch.
+/// When each request arrived, by the server's own clock.
 type Arrivals = Arc<Mutex<Vec<Instant>>>;
 
 impl Drop for Server {
@@ -60,14 +61,35 @@ impl Drop for Server {
 
 impl Server {
     pub async fn start(manner: Manner) -> Server {
+        Server::listen(move |stream, arrivals| serve(stream, manner, arrivals)).await
+    }
+
+    /// A TLS server with a certificate for `localhost`, and the certificate's authority.
+    pub async fn start_tls() -> (Server, String) {
+        let (config, authority) = certificate();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let server = Server::listen(move |stream, arrivals| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream, Manner::Status(200), arrivals).await;
+                }
+            }
+        });
+        (server.await, authority)
+    }
+
+    async fn listen<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(TcpStream, Arrivals) -> F + Send + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let arrivals = Arrivals::default();
-        let noted = arrivals.clone();
+        let recorded = arrivals.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, manner, noted.clone()));
+                tokio::spawn(serve(stream, recorded.clone()));
             }
         });
         Server {
@@ -77,50 +99,22 @@ impl Server {
         }
     }
 
-    /// With a certificate of an authority for `localhost`, and that authority.
-    pub async fn start_tls() -> (Server, String) {
-        let (config, authority) = certificate();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let arrivals = Arrivals::default();
-        let noted = arrivals.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, noted) = (acceptor.clone(), noted.clone());
-                tokio::spawn(async move {
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        serve(stream, Manner::Status(200), noted).await;
-                    }
-                });
-            }
-        });
-        let server = Server {
-            address,
-            arrivals,
-            task,
-        };
-        (server, authority)
-    }
-
-    /// When each request came in, in seconds after `begun`, from the first to the last.
-    pub fn arrivals(&self, begun: Instant) -> Vec<f64> {
+    /// Returns when each request arrived, in seconds after `started`, in order.
+    pub fn arrivals(&self, started: Instant) -> Vec<f64> {
         let arrivals = self.arrivals.lock().unwrap();
-        let after = |it: &Instant| match begun.checked_duration_since(*it) {
+        let after = |it: &Instant| match started.checked_duration_since(*it) {
             Some(before) => -before.as_secs_f64(),
-            None => (*it - begun).as_secs_f64(),
+            None => (*it - started).as_secs_f64(),
         };
-        let seconds = arrivals.iter().map(after);
-        seconds.collect()
+        arrivals.iter().map(after).collect()
     }
 
-    pub fn target(&self) -> Target {
-        Target::of(format!("http://{}/quotes", self.address))
+    pub fn target(&self) -> ProbeTarget {
+        ProbeTarget::of(format!("http://{}/quotes", self.address))
     }
 }
 
-/// An authority that nobody has a certificate of, or one of whom the server has.
+/// Returns a server's TLS configuration for `localhost`, and the authority of its certificate.
 pub fn certificate() -> (rustls::ServerConfig, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -146,17 +140,14 @@ async fn serve(
             return;
         }
         arrivals.lock().unwrap().push(Instant::now());
-        let body = match manner {
-            Manner::Unavailable(document) => document,
-            _ => "hello",
-        };
-        let (status, more, last) = match manner {
-            Manner::Status(status) => (status, "", false),
-            Manner::Unavailable(_) => (503, "", false),
-            Manner::ThenClose(many) => (200, "", served + 1 == many),
-            Manner::SaysClose => (200, "connection: close\r\n", true),
+        let (mut status, mut body, mut header, mut last) = (200, "hello", "", false);
+        match manner {
+            Manner::Status(other) => status = other,
+            Manner::Unavailable(document) => (status, body) = (503, document),
+            Manner::ThenClose(many) => last = served + 1 == many,
+            Manner::CloseHeader => (header, last) = ("connection: close\r\n", true),
             Manner::ThenCutOff(many) if served == many => return,
-            Manner::ThenCutOff(_) => (200, "", false),
+            Manner::ThenCutOff(_) => {}
             Manner::CutShort => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await;
                 return;
@@ -166,18 +157,13 @@ async fn serve(
                 let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
                 return;
             }
-            Manner::After(time) => {
-                tokio::time::sleep(time).await;
-                (200, "", false)
-            }
-            Manner::FrozenUntil(moment) => {
-                sleep_until(moment).await;
-                (200, "", false)
-            }
-        };
+            Manner::After(time) => tokio::time::sleep(time).await,
+            Manner::FrozenUntil(moment) => sleep_until(moment).await,
+        }
         let answer = format!(
             "HTTP/1.1 {status} Whatever\r\nx-trii-service: market-data-service\r\n\
-             x-trii-version: v2.1.0\r\nx-trii-instance: pod-1\r\n{more}content-length: {}\r\n\r\n{body}",
+             x-trii-version: v2.1.0\r\nx-trii-instance: pod-1\r\n{header}\
+             content-length: {}\r\n\r\n{body}",
             body.len()
         );
         if stream.write_all(answer.as_bytes()).await.is_err() || last {
@@ -186,37 +172,48 @@ async fn serve(
     }
 }
 
+/// Returns a target where nothing listens.
+pub fn closed_port() -> ProbeTarget {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    ProbeTarget::of(format!("http://{}/", listener.local_addr().unwrap()))
+}
+
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let (mut read, mut buffer) = (Vec::new(), [0; 1024]);
     while !read.ends_with(b"\r\n\r\n") {
         match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => return false,
-            Ok(some) => read.extend_from_slice(&buffer[..some]),
+            Ok(count) => read.extend_from_slice(&buffer[..count]),
         }
     }
     true
 }
 
-/// Asks for `seconds` on this lane alone.
+/// Sends requests for `seconds` in this lane.
 pub async fn probe(lane: Lane, seconds: f64) -> (Vec<Answer>, Lag) {
     probe_all(vec![lane], seconds).await
 }
 
-/// Asks for `seconds` on these lanes.
+/// Sends requests for `seconds` in these lanes.
 pub async fn probe_all(lanes: Vec<Lane>, seconds: f64) -> (Vec<Answer>, Lag) {
-    let (probing, mut answers) = prober::start(&Spec { lanes, seconds }).await.unwrap();
-    let all = timeout(PATIENCE, async {
-        let mut all = Vec::new();
-        while let Some(answer) = answers.recv().await {
-            all.push(answer);
-        }
-        all
-    });
-    (all.await.unwrap(), probing.ended().await)
+    let (probing, answers) = prober::start(&Spec { lanes, seconds }).await.unwrap();
+    (received(answers).await, probing.ended().await)
 }
 
-/// How often each outcome came.
-pub fn count(answers: &[Answer], outcome: &Outcome) -> usize {
-    let such = answers.iter().filter(|answer| answer.outcome == *outcome);
-    such.count()
+/// Receives all answers.
+pub async fn received(mut answers: UnboundedReceiver<Answer>) -> Vec<Answer> {
+    let receiving = async {
+        let mut received = Vec::new();
+        while let Some(answer) = answers.recv().await {
+            received.push(answer);
+        }
+        received
+    };
+    timeout(TIMEOUT, receiving).await.unwrap()
+}
+
+/// Counts the answers with this outcome.
+pub fn count(answers: &[Answer], outcome: &RequestOutcome) -> usize {
+    let matching = answers.iter().filter(|answer| answer.outcome == *outcome);
+    matching.count()
 }

@@ -1,4 +1,4 @@
-//! A deadline for each of many waits, one after the other.
+//! A timer for a series of waits, each with its deadline.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Bounds one wait after the other. To set a timer for each, and take it away again, costs: this
-/// one rings for a deadline that may be over, and only then is set to the one that counts.
+/// A timer for one wait after the other. It is set again only when it fires, for the deadline of
+/// the current wait. Setting and cancelling a timer for each wait would cost more.
 pub struct Alarm(Pin<Box<Sleep>>);
 
 impl Default for Alarm {
@@ -17,8 +17,8 @@ impl Default for Alarm {
 }
 
 impl Alarm {
-    /// What `future` comes to, unless `deadline` comes before. A deadline is never before the
-    /// last wait's. To take a future by value would copy it, which costs more than all this.
+    /// Waits for `future` until `deadline`, which must not be before the previous one. Returns
+    /// none if it times out. Taking the future by value would copy it, which costs more.
     pub async fn within<T>(
         &mut self,
         deadline: Instant,
@@ -56,15 +56,15 @@ mod tests {
         let begin = Instant::now();
         let second = Duration::from_secs(1);
         assert_eq!(alarm.within(begin + second, pin!(ready(1))).await, Some(1));
-        let waits = pin!(sleep(second));
-        let waits = alarm.within(begin + second * 2, waits).await;
-        assert_eq!(waits, Some(()));
-        let never = pin!(pending::<()>());
-        let never = alarm.within(begin + second * 3, never).await;
-        assert_eq!(never, None);
-        assert_eq!(begin.elapsed().as_secs(), 3);
-        let over = pin!(pending::<()>());
-        let over = alarm.within(begin + second * 3, over).await;
-        assert_eq!(over, None);
+        let waited = alarm.within(begin + second * 2, pin!(sleep(second))).await;
+        assert_eq!(waited, Some(()));
+        // The second wait has the same deadline, which is over.
+        for _ in 0..2 {
+            let waited = alarm
+                .within(begin + second * 3, pin!(pending::<()>()))
+                .await;
+            assert_eq!(waited, None);
+            assert_eq!(begin.elapsed().as_secs(), 3);
+        }
     }
 }

@@ -1,32 +1,31 @@
-//! Whether a worker's thread has time to spare.
+//! How busy a worker's thread is.
 
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// A thread that was busy for more than this share of its time has none to spare.
+/// A thread that was busy for more than this share of its time is full.
 const FULL: f64 = 0.9;
-/// Over so long at the least.
+/// The share is measured over at least this long.
 const WINDOW: Duration = Duration::from_millis(1);
 
-/// How busy the thread was lately whose runtime this is asked on.
+/// Measures how busy the thread of the current runtime is.
 pub struct Busy {
     since: Instant,
     busy: Duration,
     is_full: bool,
-    /// How long the thread has been busy in all.
+    /// The thread's total busy time.
     total: fn() -> Duration,
 }
 
 impl Busy {
-    /// From now on, as the runtime counts.
+    /// Starts to measure, by the runtime's metrics.
     pub fn from_now() -> Busy {
         Busy::by(|| Handle::current().metrics().worker_total_busy_duration(0))
     }
 
-    /// From now on, as is told: the runtime counts by the machine's clock, also where all else
-    /// goes by one that a test has in its hand.
+    /// Starts to measure, by `total`: the runtime's metrics ignore the paused clock of a test.
     pub fn by(total: fn() -> Duration) -> Busy {
         Busy {
             since: Instant::now(),
@@ -36,7 +35,7 @@ impl Busy {
         }
     }
 
-    /// Whether it had no time to spare since it was last asked, or a moment before.
+    /// Returns whether the thread was full since the last call, or a moment before.
     pub fn is_full(&mut self) -> bool {
         let elapsed = self.since.elapsed();
         if elapsed >= WINDOW {
@@ -57,14 +56,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_thread_that_works_has_no_time_and_one_that_waits_has() {
+    async fn a_thread_that_works_is_full_and_one_that_waits_is_not() {
         let mut busy = Busy::from_now();
         assert!(!busy.is_full());
         std::thread::sleep(Duration::from_millis(100));
-        // The runtime counts when a turn of its loop ends.
+        // The runtime updates its metrics at the end of each turn of its loop.
         yield_now().await;
         assert!(busy.is_full());
-        assert!(busy.is_full(), "until there is something new to see");
+        assert!(busy.is_full(), "until there is a new measurement");
         sleep(Duration::from_millis(100)).await;
         assert!(!busy.is_full());
     }

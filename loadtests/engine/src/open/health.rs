@@ -1,63 +1,54 @@
-//! How the load generator itself fared, and whether that spoils what it measured.
+//! Whether the load generator itself was the bottleneck, which invalidates its measurements.
 
 use std::thread::available_parallelism;
 
-use prober::lag::P99_AT_MOST;
-
 use crate::result::Distribution;
 
-/// A worker that was busy for more of its time than this had no room to be on time.
+/// The highest lag at the 99th percentile, in microseconds. With a higher lag, at 200 requests/s,
+/// every fourth request would coincide with others.
+const P99_AT_MOST: u64 = 20_000;
+
+/// A worker that was busy for a larger share of its time could not be on time.
 const BUSY_AT_MOST: f64 = 0.95;
 
-/// How the load generator itself fared.
-pub struct Health<'a> {
-    /// Of all arrivals.
-    pub lag: &'a Distribution,
-    /// Of its time, what the busiest worker used of a core: 0 to 1.
-    pub busiest: f64,
-    /// Arrivals for which the system gave no port or file.
-    pub without_port: u64,
-    /// Requests that are not in the raw log.
-    pub unlogged: u64,
-}
-
-impl Health<'_> {
-    /// Why the generator was the bottleneck, where it was.
-    pub fn bottleneck(&self) -> Option<String> {
-        let p99 = self.lag.quantile(0.99).unwrap_or_default();
-        let late = (p99 > P99_AT_MOST).then(|| {
-            format!(
-                "it set about requests {:.1} ms late at the 99th percentile (at most {:.0} ms)",
-                p99 as f64 / 1e3,
-                P99_AT_MOST as f64 / 1e3
-            )
-        });
-        let busy = (self.busiest > BUSY_AT_MOST).then(|| {
-            format!(
-                "a worker used {:.0} % of a core (at most {:.0} %): give it more workers",
-                self.busiest * 100.0,
-                BUSY_AT_MOST * 100.0
-            )
-        });
-        let without_port = (self.without_port > 0).then(|| {
-            format!(
-                "for {} requests there was no port or open file left on this machine",
-                self.without_port
-            )
-        });
-        let unlogged = (self.unlogged > 0).then(|| {
-            format!(
-                "{} requests are not in the raw log: the disk did not keep up",
-                self.unlogged
-            )
-        });
-        let reasons = [late, busy, without_port, unlogged];
-        let reasons: Vec<String> = reasons.into_iter().flatten().collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
+/// Returns why the generator was the bottleneck, if it was. `busiest` is the share of a core, 0 to
+/// 1, that the busiest worker used. Arrivals are `without_port` also if there was no file.
+pub fn bottleneck(
+    lag: &Distribution,
+    busiest: f64,
+    without_port: u64,
+    unlogged: u64,
+) -> Option<String> {
+    let mut reasons = Vec::new();
+    let p99 = lag.quantile(0.99).unwrap_or_default();
+    if p99 > P99_AT_MOST {
+        reasons.push(format!(
+            "it started requests {:.1} ms late at the 99th percentile (at most {:.0} ms)",
+            p99 as f64 / 1e3,
+            P99_AT_MOST as f64 / 1e3
+        ));
     }
+    if busiest > BUSY_AT_MOST {
+        reasons.push(format!(
+            "a worker used {:.0} % of a core (at most {:.0} %): give it more workers",
+            busiest * 100.0,
+            BUSY_AT_MOST * 100.0
+        ));
+    }
+    if without_port > 0 {
+        reasons.push(format!(
+            "for {without_port} requests there was no port or open file left on this machine"
+        ));
+    }
+    if unlogged > 0 {
+        reasons.push(format!(
+            "{unlogged} requests are not in the raw log: the disk did not keep up"
+        ));
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
-/// How many cores this process may use.
+/// Returns how many cores this process may use.
 pub fn cores() -> u32 {
     let cores = available_parallelism().map_or(1, usize::from);
     u32::try_from(cores).unwrap_or(u32::MAX)
@@ -73,33 +64,17 @@ mod tests {
         repeat_n(micros, 100).collect()
     }
 
-    fn health(lag: &Distribution) -> Health<'_> {
-        Health {
-            lag,
-            busiest: 0.5,
-            without_port: 0,
-            unlogged: 0,
-        }
+    #[test]
+    fn a_generator_that_keeps_up_is_no_bottleneck() {
+        assert_eq!(bottleneck(&Distribution::default(), 0.5, 0, 0), None);
+        assert_eq!(bottleneck(&lag(15_000), 0.5, 0, 0), None);
     }
 
     #[test]
-    fn one_that_kept_up_is_no_bottleneck() {
-        assert_eq!(health(&Distribution::default()).bottleneck(), None);
-        assert_eq!(health(&lag(15_000)).bottleneck(), None);
-    }
-
-    #[test]
-    fn every_lack_is_said_in_words() {
-        let lag = lag(25_000);
-        let health = Health {
-            busiest: 0.98,
-            without_port: 3,
-            unlogged: 1024,
-            ..health(&lag)
-        };
-        let words = health.bottleneck().unwrap().replace("; ", "\n");
-        insta::assert_snapshot!(words, @r"
-        it set about requests 25.0 ms late at the 99th percentile (at most 20 ms)
+    fn every_reason_is_reported() {
+        let reasons = bottleneck(&lag(25_000), 0.98, 3, 1024).unwrap();
+        insta::assert_snapshot!(reasons.replace("; ", "\n"), @r"
+        it started requests 25.0 ms late at the 99th percentile (at most 20 ms)
         a worker used 98 % of a core (at most 95 %): give it more workers
         for 3 requests there was no port or open file left on this machine
         1024 requests are not in the raw log: the disk did not keep up

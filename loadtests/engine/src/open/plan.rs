@@ -1,4 +1,4 @@
-//! What is asked, how often, and how.
+//! The plan of a load: which requests, how often, and how.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,63 +6,60 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Method};
 use miette::Diagnostic;
-use prober::Target;
+use prober::ProbeTarget;
 use thiserror::Error;
 
-use super::schedule::Stage;
+use super::schedule::RateStage;
 
-/// Load to be made.
+/// The load to generate.
 #[derive(Clone)]
-pub struct Plan {
-    /// Whom to ask. The path of its URL goes before every template's.
-    pub target: Target,
-    /// By which connections.
-    pub connections: Connections,
-    /// How much when, one after the other.
-    pub stages: Vec<Stage>,
-    /// What: each arrival picks one by the weights.
+pub struct LoadPlan {
+    /// Where requests go. The path of its URL is the prefix of every template's.
+    pub target: ProbeTarget,
+    /// Which connections they use.
+    pub connections: ConnectionMode,
+    /// The rate over time, stage by stage.
+    pub stages: Vec<RateStage>,
+    /// The kinds of requests. Each arrival picks one by weight.
     pub templates: Vec<Template>,
-    /// From when a request was due to the last byte of its answer. One that takes longer is a
-    /// failure, with the time that it had.
+    /// From when a request was due to the last byte of its response. A request that takes longer
+    /// fails, and counts with this time.
     pub timeout: Duration,
-    /// An arrival that is due while so many are in flight is dropped, and counted.
+    /// An arrival that is due while this many are in flight is dropped, and counted.
     pub max_in_flight: usize,
-    /// What an interrupted run gives those in flight, at most.
+    /// How long an interrupted run waits for the requests in flight, at most.
     pub drain: Duration,
-    /// How many threads make the load, each with its share of the arrivals and of the bound.
+    /// The number of threads. Each has its share of the arrivals and of `max_in_flight`.
     pub workers: usize,
-    /// Which of the arrivals are this generator's.
-    pub part: Part,
+    /// This generator's share of the arrivals.
+    pub part: GeneratorShare,
 }
 
-/// One of several generators that make a load together, each every so many-eth arrival of it.
+/// One of several generators of a load: it sends every `of`-th arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Which, from 0.
+pub struct GeneratorShare {
+    /// The generator's number, from 0.
     pub number: usize,
-    /// Of how many.
+    /// The number of generators.
     pub of: usize,
 }
 
-impl Part {
-    /// The only generator.
-    pub const WHOLE: Part = Part { number: 0, of: 1 };
-
-    /// Its share of a bound that is for all of them together.
+impl GeneratorShare {
+    /// Returns its share of a limit for all generators together.
     pub fn share(self, bound: usize) -> usize {
         bound / self.of + usize::from(self.number < bound % self.of)
     }
 }
 
-/// By which connections the load comes.
+/// Which connections requests use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connections {
+pub enum ConnectionMode {
     /// HTTP/1.1, a new one for each request.
     New,
-    /// HTTP/1.1, kept alive; one more is made when all are busy and the generator is not behind.
-    Kept,
-    /// HTTP/2 (over plain TCP with prior knowledge, RFC 9113, section 3.3), so many requests
-    /// at once on each.
+    /// HTTP/1.1, kept alive; one more is opened if all are busy and the generator is not late.
+    KeepAlive,
+    /// HTTP/2 (over plain TCP with prior knowledge, RFC 9113, section 3.3), with several requests
+    /// at a time on each connection.
     Http2 {
         /// Requests in flight on one connection, at most.
         streams: usize,
@@ -72,37 +69,37 @@ pub enum Connections {
 /// A kind of request. Its headers may hold secrets: it is never printed.
 #[derive(Clone)]
 pub struct Template {
-    /// What results are kept by: `GET /quotes/{symbol}`.
+    /// The name in results, such as `GET /quotes/{symbol}`.
     pub name: String,
-    /// How often it is picked, beside the others' weights.
+    /// How often it is picked, relative to the other weights.
     pub weight: u32,
     /// The method.
     pub method: Method,
-    /// Paths with their queries: each request picks one.
+    /// Paths with queries. Each request picks one.
     pub paths: Vec<String>,
-    /// Beside `Host` and `User-Agent`.
+    /// Headers beside `Host` and `User-Agent`.
     pub headers: HeaderMap,
-    /// The body; empty is none.
+    /// The body; may be empty.
     pub body: Bytes,
-    /// The statuses that count as good; none are all below 400.
+    /// The statuses that count as good; if empty, all below 400.
     pub good: Vec<u16>,
-    /// What a good answer's body must be like.
-    pub check: Option<Check>,
+    /// A condition on the body of a good answer.
+    pub check: Option<BodyCheck>,
 }
 
-/// What an answer's body must be like.
+/// A condition on the body of an answer.
 #[derive(Clone)]
-pub struct Check {
-    /// In words: `a price that is a number`.
+pub struct BodyCheck {
+    /// The condition for people: `a price that is a number`.
     pub claim: String,
-    /// Whether a body is so.
+    /// Returns whether it holds for a body.
     pub holds: Arc<Holds>,
 }
 
-/// Tells whether a body is as it must be.
+/// Returns whether a condition holds for a body.
 pub type Holds = dyn Fn(&[u8]) -> bool + Send + Sync;
 
-/// A plan that cannot be followed.
+/// An invalid plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error("{what} {why}")]
 #[diagnostic(
@@ -110,7 +107,7 @@ pub type Holds = dyn Fn(&[u8]) -> bool + Send + Sync;
     help("the documentation of `loadtests::open::Plan` explains every field")
 )]
 pub struct PlanError {
-    /// Of the plan: a field.
+    /// The field.
     pub what: String,
     /// What is wrong with it.
     pub why: String,
@@ -125,64 +122,62 @@ impl PlanError {
     }
 }
 
-impl Plan {
-    /// `templates` asked of `target` on kept connections, by one worker, each with five
-    /// seconds, ten seconds to drain, and so many in flight as are due until the first of a
-    /// server that answers nothing times out, 10,000 at most.
-    pub fn of(target: Target, stages: Vec<Stage>, templates: Vec<Template>) -> Plan {
+impl LoadPlan {
+    /// A plan that sends `templates` to `target` on connections that are kept alive, with one
+    /// worker, a timeout of five seconds, and ten seconds to drain. The limit of requests in flight
+    /// is the number that is due within one timeout, at most 10,000.
+    pub fn of(target: ProbeTarget, stages: Vec<RateStage>, templates: Vec<Template>) -> LoadPlan {
         let timeout = Duration::from_secs(5);
         let peak = stages.iter().map(|stage| stage.from.max(stage.to));
         let unanswered = peak.fold(0.0, f64::max) * timeout.as_secs_f64();
-        Plan {
+        LoadPlan {
             target,
-            connections: Connections::Kept,
+            connections: ConnectionMode::KeepAlive,
             stages,
             templates,
             timeout,
             max_in_flight: (unanswered.ceil() as usize + 16).min(10_000),
             drain: Duration::from_secs(10),
             workers: 1,
-            part: Part::WHOLE,
+            part: GeneratorShare { number: 0, of: 1 },
         }
     }
 
-    /// How many connections there may be at once.
+    /// Returns the most open connections.
     pub(super) fn connections_at_most(&self) -> usize {
         match self.connections {
-            Connections::New | Connections::Kept => self.max_in_flight,
-            // Each worker's last one may be used in part.
-            Connections::Http2 { streams } => {
+            ConnectionMode::New | ConnectionMode::KeepAlive => self.max_in_flight,
+            // The last one of each worker may have free streams.
+            ConnectionMode::Http2 { streams } => {
                 self.max_in_flight.div_ceil(streams.max(1)) + self.workers
             }
         }
     }
 
-    /// What does not hold whatever the stages and templates are.
+    /// Validates everything but the stages and templates.
     pub(super) fn check(&self) -> Result<(), PlanError> {
         let wrong = |what: &str, why: &str| Err(PlanError::new(what, why));
         if self.timeout.is_zero() {
             return wrong("timeout", "is 0: nothing could ever be answered");
         }
         if self.workers == 0 {
-            return wrong("workers", "is 0: nobody would ask");
+            return wrong("workers", "is 0: nothing could ever be sent");
         }
         if self.part.number >= self.part.of {
             return wrong("part", "is beyond the number of generators");
         }
         if self.max_in_flight < self.workers {
-            return wrong("max_in_flight", "leaves none to some of the workers");
+            return wrong("max_in_flight", "is less than the number of workers");
         }
-        match self.connections {
-            Connections::Http2 { streams: 0 } => {
-                wrong("streams", "is 0: nothing could ever be sent")
-            }
-            _ => Ok(()),
+        if self.connections == (ConnectionMode::Http2 { streams: 0 }) {
+            return wrong("streams", "is 0: nothing could ever be sent");
         }
+        Ok(())
     }
 }
 
 impl Template {
-    /// `GET` of one path, which is its name too.
+    /// `GET` of one path, which also is its name.
     pub fn get(path: &str) -> Template {
         Template {
             name: format!("GET {path}"),
@@ -196,7 +191,7 @@ impl Template {
         }
     }
 
-    /// Whether this status is a good answer.
+    /// Returns whether this status counts as good.
     pub fn is_good(&self, status: u16) -> bool {
         match self.good.is_empty() {
             true => status < 400,

@@ -4,46 +4,46 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A rate over a time: constant, or a ramp from one to another.
+/// A rate over some time: constant, or a ramp.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
-    /// Arrivals a second, at its begin.
+pub struct RateStage {
+    /// Arrivals a second at its start.
     pub from: f64,
-    /// Arrivals a second, at its end; between, it grows or falls evenly.
+    /// Arrivals a second at its end. The rate changes linearly.
     pub to: f64,
-    /// How long it takes.
+    /// Its duration.
     pub takes: Duration,
 }
 
-/// More arrivals a second are a mistake of units.
+/// The highest rate, in arrivals a second: more is probably a wrong unit.
 const HIGHEST_RATE: f64 = 1e6;
-/// A longer stage is a mistake of units.
+/// The longest stage: more is probably a wrong unit.
 const LONGEST: Duration = Duration::from_hours(24 * 7);
-/// An integral that is off a whole number by less than this is that number.
+/// An integral that is this close to a whole number counts as that number.
 const ROUNDING: f64 = 1e-6;
 
-impl Stage {
+impl RateStage {
     /// `rate` arrivals a second.
-    pub fn constant(rate: f64, takes: Duration) -> Stage {
-        Stage::ramp(rate, rate, takes)
+    pub fn constant(rate: f64, takes: Duration) -> RateStage {
+        RateStage::ramp(rate, rate, takes)
     }
 
-    /// From one rate to another, evenly.
-    pub fn ramp(from: f64, to: f64, takes: Duration) -> Stage {
-        Stage { from, to, takes }
+    /// From one rate to another, linearly.
+    pub fn ramp(from: f64, to: f64, takes: Duration) -> RateStage {
+        RateStage { from, to, takes }
     }
 
-    /// The integral of the rate: how many arrivals it holds.
+    /// Returns the integral of the rate: the number of arrivals.
     fn arrivals(&self) -> f64 {
         (self.from + self.to) / 2.0 * self.takes.as_secs_f64()
     }
 
-    /// When the rate's integral has come to `arrivals`.
+    /// Returns when the rate's integral reaches `arrivals`, after the start of the stage.
     ///
     /// The rate after `t` seconds is `a + s t` with the slope `s = (b - a) / d`, its integral
-    /// `a t + s t^2 / 2`. Solved for `t` in the form that subtracts nothing: it loses no digits
-    /// where the slope is 0 or nearly so, and there it is `arrivals / a`.
+    /// `a t + s t^2 / 2`. This is solved for `t` in the form without a subtraction, which loses
+    /// no digits if the slope is close to 0; there it becomes `arrivals / a`.
     fn due(&self, arrivals: f64) -> Duration {
         if arrivals <= 0.0 {
             return Duration::ZERO;
@@ -58,44 +58,43 @@ impl Stage {
         for rate in [self.from, self.to] {
             if !(0.0..=HIGHEST_RATE).contains(&rate) {
                 return Err(format!(
-                    "asks for {rate} arrivals a second: from 0 to {HIGHEST_RATE} there can be"
+                    "has a rate of {rate} arrivals a second: it must be from 0 to {HIGHEST_RATE}"
                 ));
             }
         }
-        match self.takes <= LONGEST {
-            true => Ok(()),
-            false => Err(format!("takes {:?}: {LONGEST:?} at most", self.takes)),
+        if self.takes > LONGEST {
+            return Err(format!("takes {:?}: at most {LONGEST:?}", self.takes));
         }
+        Ok(())
     }
 }
 
-/// All stages, one after the other. Each arrival's time follows from its number alone: no
-/// error adds up, however many there are.
+/// All stages in order. An arrival's time depends only on its number: no rounding errors add up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    parts: Vec<Part>,
+    stages: Vec<ScheduledStage>,
     arrivals: u64,
     takes: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Part {
-    stage: Stage,
+struct ScheduledStage {
+    stage: RateStage,
     begins: Duration,
-    /// The integral of all rates before.
+    /// The integral of the rates of all stages before.
     before: f64,
 }
 
 impl Schedule {
     /// # Errors
-    /// Which stage cannot be, and why; or that nothing is ever due.
-    pub fn new(stages: &[Stage]) -> Result<Schedule, String> {
-        let (mut parts, mut begins, mut before) = (Vec::new(), Duration::ZERO, 0.0);
-        for (number, stage) in stages.iter().enumerate() {
+    /// The first invalid stage, with the reason; or that no arrival is ever due.
+    pub fn new(planned: &[RateStage]) -> Result<Schedule, String> {
+        let (mut stages, mut begins, mut before) = (Vec::new(), Duration::ZERO, 0.0);
+        for (number, stage) in (1..).zip(planned) {
             let stage = *stage;
-            let wrong = |why| format!("stage {} {why}", number + 1);
-            stage.check().map_err(wrong)?;
-            parts.push(Part {
+            let check = stage.check();
+            check.map_err(|reason| format!("stage {number} {reason}"))?;
+            stages.push(ScheduledStage {
                 stage,
                 begins,
                 before,
@@ -107,37 +106,30 @@ impl Schedule {
         match arrivals {
             0 => Err("no arrival is ever due".into()),
             _ => Ok(Schedule {
-                parts,
+                stages,
                 arrivals,
                 takes: begins,
             }),
         }
     }
 
-    /// How many arrivals there are: those at the begin, and at every whole number of the
-    /// rate's integral before the end.
+    /// Returns the number of arrivals: one at the start, and one whenever the rate's integral
+    /// reaches a whole number before the end.
     pub fn arrivals(&self) -> u64 {
         self.arrivals
     }
 
-    /// From the begin to the end of the last stage.
+    /// Returns the time from the start to the end of the last stage.
     pub fn takes(&self) -> Duration {
         self.takes
     }
 
-    /// The highest rate of all, in arrivals a second.
-    pub fn peak(&self) -> f64 {
-        let rates = self.parts.iter();
-        let rates = rates.map(|part| part.stage.from.max(part.stage.to));
-        rates.fold(0.0, f64::max)
-    }
-
-    /// When arrival `number`, from 0, is due after the begin.
+    /// Returns when arrival `number`, from 0, is due after the start.
     pub fn due(&self, number: u64) -> Duration {
         let number = number as f64;
-        let after = self.parts.partition_point(|part| part.before <= number);
-        let part = &self.parts[after.max(1) - 1];
-        part.begins + part.stage.due(number - part.before)
+        let next = self.stages.partition_point(|stage| stage.before <= number);
+        let scheduled = &self.stages[next.max(1) - 1];
+        scheduled.begins + scheduled.stage.due(number - scheduled.before)
     }
 }
 
@@ -152,19 +144,17 @@ mod tests {
     }
 
     fn schedule(stages: &[(f64, f64, f64)]) -> Schedule {
-        let stages = stages.iter();
-        let stages: Vec<Stage> = stages
-            .map(|(from, to, takes)| Stage::ramp(*from, *to, seconds(*takes)))
-            .collect();
-        Schedule::new(&stages).unwrap()
+        let ramp =
+            |(from, to, takes): &(f64, f64, f64)| RateStage::ramp(*from, *to, seconds(*takes));
+        Schedule::new(&stages.iter().map(ramp).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
-    fn at_a_constant_rate_it_is_the_number_over_the_rate() {
+    fn at_a_constant_rate_an_arrival_is_due_at_its_number_over_the_rate() {
         let hour = schedule(&[(50_000.0, 50_000.0, 3600.0)]);
         assert_eq!(hour.arrivals(), 180_000_000);
         for number in [0, 1, 7, 49_999, 50_000, 123_456_789, 179_999_999] {
-            // In nanoseconds 20 to the arrival: whole numbers, so that nothing is rounded.
+            // 20 microseconds for each arrival: in whole nanoseconds nothing is rounded.
             let exact = Duration::from_nanos(number * 20_000);
             let off = hour.due(number).abs_diff(exact);
             assert!(off <= Duration::from_nanos(1), "{number}: off by {off:?}");
@@ -172,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_is_the_inverse_of_its_integral() {
+    fn arrivals_of_a_ramp_are_due_at_the_inverse_of_its_integral() {
         // 10 t after t seconds: 5 t^2 arrivals.
         let ramp = schedule(&[(0.0, 100.0, 10.0)]);
         assert_eq!(ramp.arrivals(), 500);
@@ -184,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_follow_each_other_and_a_pause_is_one() {
+    fn stages_follow_each_other_and_a_stage_may_be_a_pause() {
         let paused = schedule(&[(10.0, 10.0, 1.0), (0.0, 0.0, 5.0), (10.0, 10.0, 1.0)]);
         assert_eq!(paused.arrivals(), 20);
         assert_eq!(paused.due(9), seconds(0.9));
@@ -193,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
-        let one = |from, to, takes| Schedule::new(&[Stage::ramp(from, to, takes)]);
+    fn invalid_stages_are_refused() {
+        let one = |from, to, takes| Schedule::new(&[RateStage::ramp(from, to, takes)]);
         let second = Duration::from_secs(1);
         for rate in [f64::NAN, f64::INFINITY, -1.0, 1e9] {
             assert!(one(rate, 1.0, second).is_err(), "{rate}");
@@ -212,35 +202,33 @@ mod tests {
         let stage = (rate(), rate(), 0.0f64..600.0);
         let some = prop::collection::vec(stage, 1..6);
         some.prop_filter("something is due", |stages| {
-            stages
-                .iter()
-                .any(|(from, to, takes)| (from + to) * takes > 2.0)
+            let mut stages = stages.iter();
+            stages.any(|(from, to, takes)| (from + to) * takes > 2.0)
         })
     }
 
-    /// The rates' integral until `at`, in another way than the code's: stage by stage, by the
-    /// area of a trapezium.
+    /// The rates' integral until `at`, computed in another way: as the areas of trapezia.
     fn integral(stages: &[(f64, f64, f64)], at: f64) -> f64 {
-        let (mut sum, mut left) = (0.0, at);
+        let (mut sum, mut remaining) = (0.0, at);
         for (from, to, takes) in stages {
-            let within = left.clamp(0.0, *takes);
+            let within = remaining.clamp(0.0, *takes);
             if within > 0.0 {
                 let rate = from + (to - from) * within / takes;
                 sum += (from + rate) / 2.0 * within;
             }
-            left -= takes;
+            remaining -= takes;
         }
         sum
     }
 
     proptest! {
         #[test]
-        fn arrivals_follow_the_integral_and_never_go_back(
+        fn arrivals_follow_the_integral_in_ascending_order(
             stages in stages(), picks in prop::collection::vec(0.0f64..1.0, 1..40)
         ) {
             let schedule = schedule(&stages);
-            let whole: f64 = stages.iter().map(|(from, to, takes)| (from + to) / 2.0 * takes).sum();
-            prop_assert!((schedule.arrivals() as f64 - whole.ceil()).abs() <= 1.0);
+            let total: f64 = stages.iter().map(|(from, to, takes)| (from + to) / 2.0 * takes).sum();
+            prop_assert!((schedule.arrivals() as f64 - total.ceil()).abs() <= 1.0);
             let last = schedule.arrivals() - 1;
             let mut numbers: Vec<u64> =
                 picks.iter().map(|pick| (pick * last as f64) as u64).collect();
@@ -252,7 +240,7 @@ mod tests {
                 let due = schedule.due(number);
                 prop_assert!(due <= schedule.due(number + 1) && due <= schedule.takes());
                 let reached = integral(&stages, due.as_secs_f64());
-                // A nanosecond is what a time is rounded to.
+                // Times are rounded to nanoseconds.
                 let allowed = 1e-3 + number as f64 * 1e-9;
                 prop_assert!((reached - number as f64).abs() <= allowed, "{number}: {reached}");
             }

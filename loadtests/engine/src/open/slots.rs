@@ -1,35 +1,34 @@
-//! The slots of a worker: each has one request in flight at most, and a task that sees to it.
-//! An arrival goes to the one that has been idle for the shortest time, whose memory is still at
-//! hand: connections that only a burst needed are left alone.
+//! The slots of a worker: each has a task and at most one request in flight. An arrival goes to
+//! the slot that has been idle for the shortest time, whose memory is still cached. Connections
+//! that only a burst needed stay unused.
 
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
-use super::record::Arrival;
+use super::recorder::Arrival;
 
 #[derive(Default)]
 pub struct Slots {
     all: Vec<Slot>,
-    /// Those without an arrival, the longest idle first.
+    /// The slots without an arrival, the longest idle first.
     idle: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Slot {
     arrival: Option<Arrival>,
-    /// When it was set about.
+    /// When it was started.
     sent: Option<Instant>,
     waker: Option<Waker>,
 }
 
 impl Slots {
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// Makes one, for this arrival. Returns its number.
+    /// Adds a slot with this arrival. Returns its number.
     pub fn add(&mut self, arrival: Arrival) -> usize {
         self.all.push(Slot {
             arrival: Some(arrival),
@@ -38,7 +37,7 @@ impl Slots {
         self.all.len() - 1
     }
 
-    /// Has one that is idle take this arrival. False is that none is.
+    /// Gives this arrival to an idle slot. Returns false if no slot is idle.
     pub fn give(&mut self, arrival: Arrival) -> bool {
         let Some(number) = self.idle.pop() else {
             return false;
@@ -51,7 +50,7 @@ impl Slots {
         true
     }
 
-    /// The arrival that a slot was given; it is sent now. The one who asks is woken for it.
+    /// Returns the arrival of a slot, which is started now. The task is woken when there is one.
     pub fn poll_given(&mut self, number: usize, context: &Context<'_>) -> Poll<(Arrival, Instant)> {
         let slot = &mut self.all[number];
         let Some(arrival) = slot.arrival else {
@@ -66,7 +65,7 @@ impl Slots {
         Poll::Ready((arrival, now))
     }
 
-    /// A slot's arrival has ended: it has the next one, or is idle.
+    /// Ends a slot's arrival. The slot gets the next one, or becomes idle.
     pub fn free(&mut self, number: usize, next: Option<Arrival>) {
         let slot = &mut self.all[number];
         slot.arrival = next;
@@ -75,15 +74,13 @@ impl Slots {
         }
     }
 
-    /// Whether there is no arrival in any.
     pub fn are_idle(&self) -> bool {
         self.idle.len() == self.count()
     }
 
-    /// The arrivals in flight, and when they were set about, where they were.
+    /// Returns the arrivals in flight, and when they were started, if they were.
     pub fn in_flight(&self) -> impl Iterator<Item = (Arrival, Option<Instant>)> {
-        self.all
-            .iter()
-            .filter_map(|slot| Some((slot.arrival?, slot.sent)))
+        let slots = self.all.iter();
+        slots.filter_map(|slot| Some((slot.arrival?, slot.sent)))
     }
 }

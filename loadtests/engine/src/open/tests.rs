@@ -1,4 +1,12 @@
+use std::ops::ControlFlow;
+
+use super::Progress;
+
 mod faults;
 mod over_the_wire;
-mod server;
 mod simulated;
+mod test_server;
+
+fn keep_running(_: Progress<'_>) -> ControlFlow<String> {
+    ControlFlow::Continue(())
+}

@@ -1,4 +1,4 @@
-//! The workers' threads, which their owner joins.
+//! The workers' threads.
 
 use std::io;
 use std::mem;
@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::busy::Busy;
 use super::timer::Timer;
-use super::worker::Share;
+use super::worker::WorkerShare;
 
-/// The workers at work. Dropped, they end at once.
+/// The running workers. If this is dropped, they stop immediately.
 pub struct Threads {
-    /// Each tells which part of its time it used a core.
+    /// Each thread returns the share of a core that it used.
     running: Vec<JoinHandle<io::Result<f64>>>,
     abandon: CancellationToken,
 }
 
 impl Threads {
-    /// A thread for each share.
-    pub fn start(shares: Vec<Share>) -> io::Result<Threads> {
+    /// Starts a thread for each share.
+    pub fn start(shares: Vec<WorkerShare>) -> io::Result<Threads> {
         let mut threads = Threads {
             running: Vec::new(),
             abandon: CancellationToken::new(),
@@ -37,8 +37,7 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Waits for all, which have come to their end. Returns the part of its time that the
-    /// busiest used a core.
+    /// Waits for all threads. Returns the share of a core that the busiest used.
     pub fn join(mut self) -> io::Result<f64> {
         let mut busiest = 0.0;
         for thread in mem::take(&mut self.running) {
@@ -51,16 +50,16 @@ impl Threads {
     }
 }
 
-fn work(share: Share, abandon: &CancellationToken) -> io::Result<f64> {
+fn work(share: WorkerShare, abandon: &CancellationToken) -> io::Result<f64> {
     let begin = Instant::now();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
-    // A part of the load is not the load: without this one the others end too.
+    // Without this worker the load is incomplete: the others stop too.
     let runtime = runtime.inspect_err(|_| share.job.stop.cancel())?;
     runtime.block_on(async {
-        let working = share.work(Timer::finest(), Busy::from_now());
-        let _or_abandoned = abandon.run_until_cancelled(working).await;
+        let work = share.work(Timer::finest(), Busy::from_now());
+        let _ = abandon.run_until_cancelled(work).await;
     });
     Ok(cpu_of_this_thread() / begin.elapsed().as_secs_f64())
 }
@@ -69,7 +68,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.abandon.cancel();
         for thread in self.running.drain(..) {
-            // That it panicked was printed, and whoever drops this is on its way out.
+            // A panic is already printed.
             let _ = thread.join();
         }
     }

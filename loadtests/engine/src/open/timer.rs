@@ -1,32 +1,32 @@
-//! Waiting for a time, more finely than to the millisecond where the system can.
+//! A timer that is more precise than a millisecond, if the operating system has one.
 
 use tokio::time::{Instant, sleep_until};
 
-/// Waits for a time. tokio's own timers go by milliseconds, each a millisecond of lag.
+/// A timer. The timer of tokio has a resolution of a millisecond, which would be lag.
 pub enum Timer {
-    /// By one of the kernel's (timerfd_create(2)), to some ten microseconds.
+    /// A kernel timer (timerfd_create(2)), precise to some ten microseconds.
     #[cfg(target_os = "linux")]
-    Fine(fine::Alarm),
-    /// By tokio's: also of a clock that a test has in its hand.
+    Fine(fine::TimerFd),
+    /// tokio's timer, which a test can control.
     Coarse,
 }
 
 impl Timer {
-    /// The finest there is here.
+    /// Returns the most precise timer of the operating system.
     pub fn finest() -> Timer {
         #[cfg(target_os = "linux")]
-        if let Ok(alarm) = fine::Alarm::new() {
-            return Timer::Fine(alarm);
+        if let Ok(timer) = fine::TimerFd::new() {
+            return Timer::Fine(timer);
         }
         Timer::Coarse
     }
 
-    /// Waits until it is `at`, or some moments later.
+    /// Waits until `at`, or a little longer.
     pub async fn until(&self, at: Instant) {
         match self {
             #[cfg(target_os = "linux")]
-            Timer::Fine(alarm) => {
-                if alarm.until(at).await.is_err() {
+            Timer::Fine(timer) => {
+                if timer.until(at).await.is_err() {
                     sleep_until(at).await;
                 }
             }
@@ -47,33 +47,32 @@ mod fine {
     use tokio::io::unix::AsyncFd;
     use tokio::time::Instant;
 
-    /// A timer of the kernel's.
-    pub struct Alarm(AsyncFd<OwnedFd>);
+    pub struct TimerFd(AsyncFd<OwnedFd>);
 
-    impl Alarm {
+    impl TimerFd {
         #[expect(
             deprecated,
             reason = "its successor is unsafe; the file is owned here, and never another"
         )]
-        pub fn new() -> io::Result<Alarm> {
+        pub fn new() -> io::Result<TimerFd> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-            Ok(Alarm(AsyncFd::new(timer)?))
+            Ok(TimerFd(AsyncFd::new(timer)?))
         }
 
         pub async fn until(&self, at: Instant) -> io::Result<()> {
-            // What was ready for an earlier time is told here once more: hence the loop.
+            // The timer may report that it was ready for an earlier time.
             loop {
-                let left = at.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                let remaining = at.saturating_duration_since(Instant::now());
+                if remaining.is_zero() {
                     return Ok(());
                 }
                 let once = Itimerspec {
                     it_interval: Timespec::default(),
-                    it_value: left.try_into().map_err(io::Error::other)?,
+                    it_value: remaining.try_into().map_err(io::Error::other)?,
                 };
                 timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-                // Setting it anew forgets that it rang: it need not be read.
+                // The timer need not be read: setting it resets it.
                 self.0.readable().await?.clear_ready();
             }
         }
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_never_early() {
+    async fn a_timer_is_never_early() {
         let timer = Timer::finest();
         for micros in [0, 1, 50, 300, 2000] {
             let at = Instant::now() + Duration::from_micros(micros);

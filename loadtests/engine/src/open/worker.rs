@@ -1,11 +1,10 @@
-//! A worker: has its share of the arrivals set about when they are due, each on its own.
+//! A worker: starts its share of the arrivals when they are due.
 //!
-//! It is one thread. An arrival that is due goes to a [slot](super::slots) that is idle. Where
-//! none is, one more is made in each turn of the thread's loop, after what has been answered
-//! meanwhile was looked at; while the thread has no time to spare, none. To make a connection
-//! costs as much as several requests, and each request costs more the more of them there are: a
-//! thread that made them instead of reading the answers that free those it has would never catch
-//! up. At the bound an arrival is dropped.
+//! A worker is one thread. An arrival that is due goes to an idle [slot](super::slots). If no slot
+//! is idle, each turn of the thread's loop adds one, after it has handled the responses so far. A
+//! full thread adds none: opening a connection costs as much as several requests, and a thread that
+//! opens connections instead of reading the responses that free its slots never catches up. At the
+//! limit of requests in flight an arrival is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -18,8 +17,8 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
-use prober::Outcome;
-use prober::classify::of_http;
+use prober::RequestOutcome;
+use prober::answer::of_http;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{spawn_local, yield_now};
@@ -28,60 +27,58 @@ use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
 use super::busy::Busy;
-use super::line::{Dial, Line, Own, Shared};
-use super::plan::Connections;
-use super::record::{Arrival, Counts, Ending, Failure, Recorder};
-use super::requests::Requests;
+use super::connection::{Connection, Dial, Http1Connection, Http2Connection};
+use super::plan::ConnectionMode;
+use super::recorder::{Arrival, ArrivalRecorder, FailureReason, RequestResult, WorkerCounts};
+use super::requests::RequestTemplates;
 use super::schedule::Schedule;
 use super::slots::Slots;
 use super::timer::Timer;
 use crate::raw_log::Sink;
 
-/// Arrivals that are due within this of each other may be set about together: to wake for each
-/// alone would cost more than it is late.
+/// Arrivals that are due within this time may be started together, as each wake-up has a cost.
 const TOGETHER: Duration = Duration::from_micros(100);
-/// The same where the thread has no time to spare: so the server, too, is woken for more at once,
-/// which costs whoever wakes it as much as a request does.
+/// The same if the thread is full. The server also wakes up less often then.
 const TOGETHER_WHEN_FULL: Duration = Duration::from_micros(400);
-/// A thread that is behind has so long to catch up, until it is looked again.
-const CATCHES_UP: Duration = Duration::from_millis(10);
-/// How often counts are handed on.
-const HANDED_ON: Duration = Duration::from_secs(1);
+/// How long a full thread has to catch up before the next check.
+const CATCH_UP: Duration = Duration::from_millis(10);
+/// How often counts are reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What all workers do, each its share.
+/// What all workers share.
 pub struct Job {
-    pub requests: Requests,
+    pub requests: RequestTemplates,
     pub schedule: Schedule,
-    pub connections: Connections,
+    pub connections: ConnectionMode,
     pub timeout: Duration,
     pub drain: Duration,
     pub block: Duration,
-    /// Of all generators together.
+    /// The workers of all generators together.
     pub workers: usize,
     pub dial: Dial,
-    /// The first arrival's time.
+    /// When the first arrival is due.
     pub begin: Instant,
-    /// Nothing is due any more.
+    /// Cancelled when no more arrivals are due.
     pub stop: CancellationToken,
 }
 
 /// One worker's share.
-pub struct Share {
+pub struct WorkerShare {
     pub job: Arc<Job>,
-    /// Of all workers, from 0: every so many-eth arrival is its.
+    /// The worker's number among all workers, from 0. It sends every `workers`-th arrival.
     pub number: usize,
-    /// In flight at most.
+    /// The most requests in flight.
     pub bound: usize,
     pub log: Option<Sink>,
-    /// What it counted, once a second, and at its end.
-    pub counts: UnboundedSender<Counts>,
+    /// Receives the worker's counts once a second, and at its end.
+    pub counts: UnboundedSender<WorkerCounts>,
 }
 
-impl Share {
-    /// Does all of it, on a runtime of one thread (`LocalRuntime`), which then is to be dropped
-    /// with all that is left on it. Returns when nothing is due and nothing in flight any more.
+impl WorkerShare {
+    /// Sends the arrivals, on a runtime of one thread (`LocalRuntime`), which must be dropped
+    /// afterwards with its remaining tasks. Returns when all arrivals have ended.
     pub async fn work(self, timer: Timer, busy: Busy) {
-        let recorder = Recorder::new(self.job.block, self.log);
+        let recorder = ArrivalRecorder::new(self.job.block, self.log);
         let worker = Rc::new(Worker {
             job: self.job,
             busy: RefCell::new(busy),
@@ -89,14 +86,14 @@ impl Share {
             slots: RefCell::default(),
             waiting: RefCell::default(),
             too_few_slots: Notify::new(),
-            shared: RefCell::default(),
+            http2: RefCell::default(),
             recorder: RefCell::new(recorder),
-            nothing_more: Cell::new(false),
+            all_sent: Cell::new(false),
             all_ended: Notify::new(),
             counts: self.counts,
         });
         worker.clone().run(self.number, timer).await;
-        worker.hand_on();
+        worker.report();
     }
 }
 
@@ -105,43 +102,44 @@ struct Worker {
     busy: RefCell<Busy>,
     bound: usize,
     slots: RefCell<Slots>,
-    /// Due, for the next slot that is free; none while one is idle.
+    /// Arrivals that wait for a free slot; empty while a slot is idle.
     waiting: RefCell<VecDeque<Arrival>>,
     too_few_slots: Notify,
-    /// HTTP/2's connections.
-    shared: RefCell<Vec<Rc<Shared>>>,
-    recorder: RefCell<Recorder>,
-    /// Nothing is due any more.
-    nothing_more: Cell<bool>,
+    /// The HTTP/2 connections.
+    http2: RefCell<Vec<Rc<Http2Connection>>>,
+    recorder: RefCell<ArrivalRecorder>,
+    /// No more arrivals are due.
+    all_sent: Cell<bool>,
     all_ended: Notify,
-    counts: UnboundedSender<Counts>,
+    counts: UnboundedSender<WorkerCounts>,
 }
 
 impl Worker {
     async fn run(self: Rc<Self>, number: usize, timer: Timer) {
-        spawn_local(self.clone().hand_on_once_a_second());
+        spawn_local(self.clone().report_every_second());
         spawn_local(self.clone().grow());
         let stop = &self.job.stop;
-        let pacing = stop.run_until_cancelled(self.set_about_all(number, &timer));
-        let _or_stopped = pacing.await;
-        self.nothing_more.set(true);
+        let _ = stop
+            .run_until_cancelled(self.send_all(number, &timer))
+            .await;
+        self.all_sent.set(true);
         if self.all_idle() {
             return;
         }
         tokio::select! {
-            // Each has a timeout.
+            // This returns, as each request has a timeout.
             () = self.all_ended.notified() => {}
-            () = self.no_more_time() => self.give_up(),
+            () = self.drain_timeout() => self.fail_all_in_flight(),
         }
     }
 
-    async fn no_more_time(&self) {
+    async fn drain_timeout(&self) {
         self.job.stop.cancelled().await;
         sleep_until(Instant::now() + self.job.drain).await;
     }
 
-    /// Sets about every arrival of worker `number` when it is due.
-    async fn set_about_all(&self, number: usize, timer: &Timer) {
+    /// Starts every arrival of worker `number` when it is due.
+    async fn send_all(&self, number: usize, timer: &Timer) {
         let schedule = &self.job.schedule;
         let mut now = Instant::now();
         for number in (number as u64..schedule.arrivals()).step_by(self.job.workers) {
@@ -158,9 +156,9 @@ impl Worker {
                 timer.until(due.max(now + together)).await;
                 now = Instant::now();
             }
-            self.set_about(Arrival {
+            self.start(Arrival {
                 number,
-                asks: self.job.requests.picked(number),
+                request: self.job.requests.picked(number),
                 after,
                 due,
             });
@@ -171,7 +169,7 @@ impl Worker {
         self.busy.borrow_mut().is_full()
     }
 
-    fn set_about(&self, arrival: Arrival) {
+    fn start(&self, arrival: Arrival) {
         let mut slots = self.slots.borrow_mut();
         if slots.give(arrival) {
             return;
@@ -187,13 +185,13 @@ impl Worker {
         }
     }
 
-    /// Makes slots, one after the other as long as arrivals wait.
+    /// Adds slots, one after the other, while arrivals wait.
     async fn grow(self: Rc<Self>) {
         loop {
             self.too_few_slots.notified().await;
             loop {
                 while self.is_full() && self.slots.borrow().count() > 0 {
-                    sleep(CATCHES_UP).await;
+                    sleep(CATCH_UP).await;
                 }
                 yield_now().await;
                 let Some(arrival) = self.waiting.borrow_mut().pop_front() else {
@@ -205,55 +203,62 @@ impl Worker {
         }
     }
 
-    /// A slot at work.
+    /// The task of a slot.
     async fn serve(self: Rc<Self>, slot: usize) {
-        let mut line = self.line(slot);
+        let mut connection = self.connection(slot);
         let mut alarm = Alarm::default();
         loop {
             let given = poll_fn(|context| self.slots.borrow_mut().poll_given(slot, context));
             let (arrival, sent) = given.await;
             let deadline = arrival.due + self.job.timeout;
-            let asking = pin!(ask(&mut line, &self.job.requests, arrival, &self.recorder));
-            let asked = alarm.within(deadline, asking).await;
-            let ending = asked.unwrap_or(Err(Outcome::TimedOut));
+            let sending = pin!(send(
+                &mut connection,
+                &self.job.requests,
+                arrival,
+                &self.recorder
+            ));
+            let ending = alarm.within(deadline, sending).await;
+            let ending = ending.unwrap_or(Err(RequestOutcome::TimedOut));
             self.ended(arrival, sent, ending);
-            self.free(slot);
-            if self.nothing_more.get() && self.all_idle() {
+            let next = self.waiting.borrow_mut().pop_front();
+            self.slots.borrow_mut().free(slot, next);
+            if self.all_sent.get() && self.all_idle() {
                 self.all_ended.notify_one();
             }
         }
     }
 
-    /// Has a slot take who has waited longest, else be idle.
-    fn free(&self, slot: usize) {
-        let next = self.waiting.borrow_mut().pop_front();
-        self.slots.borrow_mut().free(slot, next);
-    }
-
-    /// The connection of a slot: HTTP/2's is several slots'.
-    fn line(&self, slot: usize) -> Line {
+    /// Returns the connection of a slot. With HTTP/2 several slots share one.
+    fn connection(&self, slot: usize) -> Connection {
         let dial = self.job.dial.clone();
         let streams = match self.job.connections {
-            Connections::New => return Line::Own(Own::new(dial, false)),
-            Connections::Kept => return Line::Own(Own::new(dial, true)),
-            Connections::Http2 { streams } => streams,
+            ConnectionMode::Http2 { streams } => streams,
+            mode => {
+                let keep_alive = mode == ConnectionMode::KeepAlive;
+                return Connection::Http1(Http1Connection::new(dial, keep_alive));
+            }
         };
-        let mut shared = self.shared.borrow_mut();
+        let mut http2 = self.http2.borrow_mut();
         let number = slot / streams;
-        if shared.len() <= number {
-            shared.push(Rc::new(Shared::new(dial)));
+        if http2.len() <= number {
+            http2.push(Rc::new(Http2Connection::new(dial)));
         }
-        Line::Shared(shared[number].clone())
+        Connection::Http2(http2[number].clone())
     }
 
-    fn ended(&self, arrival: Arrival, sent: Instant, ending: Result<Ending, Outcome>) {
+    fn ended(
+        &self,
+        arrival: Arrival,
+        sent: Instant,
+        ending: Result<RequestResult, RequestOutcome>,
+    ) {
         let mut recorder = self.recorder.borrow_mut();
         let requests = &self.job.requests;
         match ending {
             Ok(ending) => recorder.ended(requests, arrival, sent, ending),
-            Err(Outcome::Dropped) => recorder.without_port(requests, arrival),
+            Err(RequestOutcome::Dropped) => recorder.without_port(requests, arrival),
             Err(outcome) => {
-                let ending = Ending::failed(Failure::Outcome(outcome));
+                let ending = RequestResult::failed(FailureReason::Outcome(outcome));
                 recorder.ended(requests, arrival, sent, ending);
             }
         }
@@ -263,49 +268,48 @@ impl Worker {
         self.slots.borrow().are_idle() && self.waiting.borrow().is_empty()
     }
 
-    /// Counts as failed what is still in flight.
-    fn give_up(&self) {
+    /// Counts the requests in flight as failed.
+    fn fail_all_in_flight(&self) {
         let now = Instant::now();
         let mut recorder = self.recorder.borrow_mut();
         let slots = self.slots.borrow();
         let waiting = self.waiting.borrow();
         let waiting = waiting.iter().map(|arrival| (*arrival, None));
         for (arrival, sent) in slots.in_flight().chain(waiting) {
-            let ending = Ending::failed(Failure::Unanswered);
+            let ending = RequestResult::failed(FailureReason::Unanswered);
             let sent = sent.unwrap_or(now).max(arrival.due);
             recorder.ended(&self.job.requests, arrival, sent, ending);
         }
     }
 
-    async fn hand_on_once_a_second(self: Rc<Self>) {
-        let mut seconds = interval_at(self.job.begin + HANDED_ON, HANDED_ON);
+    async fn report_every_second(self: Rc<Self>) {
+        let mut seconds = interval_at(self.job.begin + REPORT_INTERVAL, REPORT_INTERVAL);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             seconds.tick().await;
-            self.hand_on();
+            self.report();
         }
     }
 
-    fn hand_on(&self) {
+    fn report(&self) {
         let counts = self.recorder.borrow_mut().take();
-        // Nobody hears it when the run was dropped.
+        // Sending fails if the run was dropped.
         let _ = self.counts.send(counts);
     }
 }
 
-/// Sends one request, once, and reads the whole answer.
-async fn ask(
-    line: &mut Line,
-    requests: &Requests,
+/// Sends one request, once, and reads the whole response.
+async fn send(
+    connection: &mut Connection,
+    requests: &RequestTemplates,
     arrival: Arrival,
-    recorder: &RefCell<Recorder>,
-) -> Result<Ending, Outcome> {
-    let ready = requests.ready(arrival.asks);
-    let judged = async |response: Response<Incoming>| {
+    recorder: &RefCell<ArrivalRecorder>,
+) -> Result<RequestResult, RequestOutcome> {
+    let prepared = requests.prepared(arrival.request);
+    let evaluate = async |response: Response<Incoming>| {
         recorder.borrow_mut().answered(response.headers());
         let status = response.status().as_u16();
-        let check = ready.template.check.as_ref();
-        let (received, holds) = match check {
+        let (received, holds) = match &prepared.template.check {
             None => (read(response.into_body()).await?, true),
             Some(check) => {
                 let body = response.into_body().collect().await;
@@ -313,23 +317,24 @@ async fn ask(
                 (body.len() as u64, (check.holds)(&body))
             }
         };
-        let failure = match (ready.template.is_good(status), holds) {
-            (false, _) => Some(Failure::Outcome(Outcome::Status(status))),
-            (true, false) => Some(Failure::Check),
+        let failure = match (prepared.template.is_good(status), holds) {
+            (false, _) => Some(FailureReason::Outcome(RequestOutcome::Status(status))),
+            (true, false) => Some(FailureReason::Check),
             (true, true) => None,
         };
-        Ok(Ending {
+        Ok(RequestResult {
             status: Some(status),
             received,
             failure,
         })
     };
-    line.exchange(|| ready.request(arrival.number), judged)
+    connection
+        .exchange(|| prepared.request(arrival.number), evaluate)
         .await
 }
 
-/// Reads a body to its end, and counts its bytes.
-async fn read(mut body: Incoming) -> Result<u64, Outcome> {
+/// Reads a body to its end. Returns the number of its bytes.
+async fn read(mut body: Incoming) -> Result<u64, RequestOutcome> {
     let mut received = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| of_http(&error))?;

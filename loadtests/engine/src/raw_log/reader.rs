@@ -1,4 +1,4 @@
-//! Reading, record by record.
+//! Reads a raw log, record by record.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -8,12 +8,11 @@ use crc32fast::Hasher;
 use jiff::Timestamp;
 
 use super::record::{CHECKSUM, Trailer};
-use super::{MAGIC, RECORD, RawLogError, Record, VERSION};
+use super::{MAGIC, RECORD, RawLogError, RawRecord, VERSION, failed};
 
-/// A raw log that is being read: an iterator of its records. Only one that comes to its end
-/// without an error was whole.
+/// Iterates over the records of a raw log. The log is complete if there is no error.
 #[derive(Debug)]
-pub struct Reader<R = BufReader<File>> {
+pub struct RawLogReader<R = BufReader<File>> {
     path: PathBuf,
     source: R,
     checksum: Hasher,
@@ -24,28 +23,24 @@ pub struct Reader<R = BufReader<File>> {
     ended: bool,
 }
 
-impl Reader {
-    /// Opens a file, and reads its header.
+impl RawLogReader {
+    /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// When it is none, or another version's, or cut off in its header.
-    pub fn open(path: &Path) -> Result<Reader, RawLogError> {
-        let file = File::open(path).map_err(|source| RawLogError::File {
-            verb: "open",
-            path: path.to_owned(),
-            source,
-        })?;
-        Reader::of(BufReader::new(file), path)
+    /// If it is not a raw log, has another version, or is truncated in its header.
+    pub fn open(path: &Path) -> Result<RawLogReader, RawLogError> {
+        let file = File::open(path).map_err(failed("open", path))?;
+        RawLogReader::of(BufReader::new(file), path)
     }
 }
 
-impl<R: BufRead> Reader<R> {
-    /// The same of any source; `path` is what errors call it.
+impl<R: BufRead> RawLogReader<R> {
+    /// As [`RawLogReader::open`], from any source; errors name `path`.
     ///
     /// # Errors
-    /// As [`Reader::open`].
-    pub fn of(source: R, path: &Path) -> Result<Reader<R>, RawLogError> {
-        let mut reader = Reader {
+    /// As [`RawLogReader::open`].
+    pub fn of(source: R, path: &Path) -> Result<RawLogReader<R>, RawLogError> {
+        let mut reader = RawLogReader {
             path: path.to_owned(),
             source,
             checksum: Hasher::new(),
@@ -59,42 +54,38 @@ impl<R: BufRead> Reader<R> {
         Ok(reader)
     }
 
-    /// When its run began.
+    /// Returns the start time of its run.
     pub fn begun(&self) -> Timestamp {
         self.begun
     }
 
-    /// The names, by their number.
+    /// Returns the names, by number.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// How many records are missing because the disk did not keep up: known at the end.
+    /// Returns how many records are missing because the disk did not keep up. None before the end.
     pub fn missing(&self) -> Option<u32> {
         self.missing
     }
 
     fn header(&mut self) -> Result<(), RawLogError> {
+        let path = self.path.clone();
         let magic: [u8; 8] = self.take()?;
         if magic != *MAGIC {
-            return Err(RawLogError::NotALog {
-                path: self.path.clone(),
-            });
+            return Err(RawLogError::NotALog { path });
         }
         let found = u16::from_le_bytes(self.take()?);
         if found != VERSION {
-            return Err(RawLogError::Version {
-                path: self.path.clone(),
-                found,
-            });
+            return Err(RawLogError::Version { path, found });
         }
         let begun = Timestamp::from_microsecond(i64::from_le_bytes(self.take()?));
-        self.begun = begun.map_err(|error| self.damaged(format!("its begin: {error}")))?;
+        self.begun = begun.map_err(|error| self.damaged(format!("its start: {error}")))?;
         for _ in 0..u16::from_le_bytes(self.take()?) {
             let mut name = vec![0; usize::from(u16::from_le_bytes(self.take()?))];
             self.fill(&mut name)?;
             let name = String::from_utf8(name);
-            let name = name.map_err(|_| self.damaged("a name is no UTF-8".into()))?;
+            let name = name.map_err(|_| self.damaged("a name is not UTF-8".into()))?;
             self.names.push(name);
         }
         Ok(())
@@ -136,8 +127,8 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// None at the end, once the trailer was found to agree.
-    fn record(&mut self) -> Result<Option<Record>, RawLogError> {
+    /// Returns the next record; none after a valid trailer.
+    fn record(&mut self) -> Result<Option<RawRecord>, RawLogError> {
         let mut bytes = [0; RECORD];
         self.read(&mut bytes)?;
         if let Some(trailer) = Trailer::of(&bytes) {
@@ -145,37 +136,36 @@ impl<R: BufRead> Reader<R> {
             return self.end(trailer).map(|()| None);
         }
         self.checksum.update(&bytes);
-        let record = Record::of(&bytes);
+        let record = RawRecord::of(&bytes);
         let known = record.filter(|record| usize::from(record.name) < self.names.len());
         let number = self.records + 1;
-        let record = known.ok_or_else(|| self.damaged(format!("record {number} is none")))?;
+        let record = known.ok_or_else(|| self.damaged(format!("record {number} is invalid")))?;
         self.records = number;
         Ok(Some(record))
     }
 
     fn end(&mut self, trailer: Trailer) -> Result<(), RawLogError> {
         if trailer.records != self.records {
-            let (says, are) = (trailer.records, self.records);
-            return Err(self.damaged(format!("it says {says} records, and there are {are}")));
+            return Err(self.damaged(format!(
+                "its trailer says {} records, but there are {}",
+                trailer.records, self.records
+            )));
         }
         if trailer.checksum != self.checksum.clone().finalize() {
-            return Err(self.damaged("its checksum is another".into()));
+            return Err(self.damaged("its checksum does not match".into()));
         }
-        let mut more = [0];
-        match self.source.read(&mut more) {
-            Ok(0) => {
-                self.missing = Some(trailer.missing);
-                Ok(())
-            }
-            _ => Err(self.damaged("something follows its trailer".into())),
+        if !matches!(self.source.read(&mut [0]), Ok(0)) {
+            return Err(self.damaged("something follows its trailer".into()));
         }
+        self.missing = Some(trailer.missing);
+        Ok(())
     }
 }
 
-impl<R: BufRead> Iterator for Reader<R> {
-    type Item = Result<Record, RawLogError>;
+impl<R: BufRead> Iterator for RawLogReader<R> {
+    type Item = Result<RawRecord, RawLogError>;
 
-    fn next(&mut self) -> Option<Result<Record, RawLogError>> {
+    fn next(&mut self) -> Option<Result<RawRecord, RawLogError>> {
         if self.ended {
             return None;
         }

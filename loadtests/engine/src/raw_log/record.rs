@@ -4,49 +4,49 @@ use crc32fast::Hasher;
 
 use super::{ENDS, RECORD};
 
-/// Where in the trailer its checksum is: of all bytes before.
+/// The offset of the checksum in the trailer. It covers all bytes before.
 pub const CHECKSUM: usize = 20;
 
-/// What became of one request that was due. Times are microseconds.
+/// The result of one request. Times are microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// When it was due, after the run's begin.
+pub struct RawRecord {
+    /// When it was due, after the run's start.
     pub intended: u64,
-    /// How much later it was set about.
+    /// How much later it started.
     pub lag: u32,
-    /// From then to its end.
+    /// From its start to its end.
     pub took: u32,
     /// Bytes of the answer's body.
     pub received: u32,
     /// The number of its name.
     pub name: u16,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RawOutcome,
 }
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// An answer, whole.
+pub enum RawOutcome {
+    /// A complete response.
     Status {
         /// Its status, 0 to 999.
         status: u16,
-        /// Whether it was a good one.
+        /// Whether it was good.
         good: bool,
     },
     /// 1000: nothing listens.
     Refused,
-    /// 1001: the connection ended before the whole answer was there.
+    /// 1001: the connection ended before the response was complete.
     Reset,
-    /// 1002: no whole answer in time.
+    /// 1002: no complete response in time.
     TimedOut,
-    /// 1003: no way there.
+    /// 1003: no route to the server.
     Unreachable,
-    /// 1004: TLS was not agreed upon.
+    /// 1004: the TLS handshake failed.
     Tls,
-    /// 1005: what came is not HTTP.
+    /// 1005: the response is not HTTP.
     Protocol,
-    /// 1006: in flight when an interrupted run had no more time.
+    /// 1006: in flight when an interrupted run's time to drain was over.
     Unanswered,
     /// 1007: not sent.
     Dropped,
@@ -54,46 +54,46 @@ pub enum Outcome {
 
 const NOT_GOOD: u16 = 0x8000;
 
-impl Outcome {
+impl RawOutcome {
     fn code(self) -> u16 {
         match self {
-            Outcome::Status { status, good: true } => status.min(999),
-            Outcome::Status { status, .. } => status.min(999) | NOT_GOOD,
-            Outcome::Refused => 1000,
-            Outcome::Reset => 1001,
-            Outcome::TimedOut => 1002,
-            Outcome::Unreachable => 1003,
-            Outcome::Tls => 1004,
-            Outcome::Protocol => 1005,
-            Outcome::Unanswered => 1006,
-            Outcome::Dropped => 1007,
+            RawOutcome::Status { status, good: true } => status.min(999),
+            RawOutcome::Status { status, .. } => status.min(999) | NOT_GOOD,
+            RawOutcome::Refused => 1000,
+            RawOutcome::Reset => 1001,
+            RawOutcome::TimedOut => 1002,
+            RawOutcome::Unreachable => 1003,
+            RawOutcome::Tls => 1004,
+            RawOutcome::Protocol => 1005,
+            RawOutcome::Unanswered => 1006,
+            RawOutcome::Dropped => 1007,
         }
     }
 
-    fn of(code: u16) -> Option<Outcome> {
+    fn of(code: u16) -> Option<RawOutcome> {
         let status = code & !NOT_GOOD;
         if status < 1000 {
             let good = code == status;
-            return Some(Outcome::Status { status, good });
+            return Some(RawOutcome::Status { status, good });
         }
         let others = [
-            Outcome::Refused,
-            Outcome::Reset,
-            Outcome::TimedOut,
-            Outcome::Unreachable,
-            Outcome::Tls,
-            Outcome::Protocol,
-            Outcome::Unanswered,
-            Outcome::Dropped,
+            RawOutcome::Refused,
+            RawOutcome::Reset,
+            RawOutcome::TimedOut,
+            RawOutcome::Unreachable,
+            RawOutcome::Tls,
+            RawOutcome::Protocol,
+            RawOutcome::Unanswered,
+            RawOutcome::Dropped,
         ];
         others.into_iter().find(|other| other.code() == code)
     }
 }
 
-impl Record {
+impl RawRecord {
     pub(super) fn bytes(&self) -> [u8; RECORD] {
         let mut bytes = [0; RECORD];
-        // All ones is the trailer's.
+        // All ones marks the trailer.
         bytes[0..8].copy_from_slice(&self.intended.min(ENDS - 1).to_le_bytes());
         bytes[8..12].copy_from_slice(&self.lag.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.took.to_le_bytes());
@@ -103,20 +103,20 @@ impl Record {
         bytes
     }
 
-    /// None where its outcome is none.
-    pub(super) fn of(bytes: &[u8; RECORD]) -> Option<Record> {
-        Some(Record {
+    /// Parses a record. None if the outcome is invalid.
+    pub(super) fn of(bytes: &[u8; RECORD]) -> Option<RawRecord> {
+        Some(RawRecord {
             intended: u64::from_le_bytes(part(bytes, 0)),
             lag: u32::from_le_bytes(part(bytes, 8)),
             took: u32::from_le_bytes(part(bytes, 12)),
             received: u32::from_le_bytes(part(bytes, 16)),
             name: u16::from_le_bytes(part(bytes, 20)),
-            outcome: Outcome::of(u16::from_le_bytes(part(bytes, 22)))?,
+            outcome: RawOutcome::of(u16::from_le_bytes(part(bytes, 22)))?,
         })
     }
 }
 
-/// What the last part of a file says of it.
+/// The end of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trailer {
     pub records: u64,
@@ -125,21 +125,21 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    /// `before` is of everything before the trailer.
-    pub fn written(records: u64, missing: u32, mut before: Hasher) -> [u8; RECORD] {
+    /// Returns a trailer's bytes. `checksum` covers everything before the trailer.
+    pub fn bytes(records: u64, missing: u32, mut checksum: Hasher) -> [u8; RECORD] {
         let mut bytes = [0; RECORD];
         bytes[0..8].copy_from_slice(&ENDS.to_le_bytes());
         bytes[8..16].copy_from_slice(&records.to_le_bytes());
         bytes[16..CHECKSUM].copy_from_slice(&missing.to_le_bytes());
-        before.update(&bytes[..CHECKSUM]);
-        bytes[CHECKSUM..].copy_from_slice(&before.finalize().to_le_bytes());
+        checksum.update(&bytes[..CHECKSUM]);
+        bytes[CHECKSUM..].copy_from_slice(&checksum.finalize().to_le_bytes());
         bytes
     }
 
-    /// None where it is a record.
+    /// Parses a trailer. None if the bytes are a record.
     pub fn of(bytes: &[u8; RECORD]) -> Option<Trailer> {
-        let is_one = u64::from_le_bytes(part(bytes, 0)) == ENDS;
-        is_one.then(|| Trailer {
+        let is_trailer = u64::from_le_bytes(part(bytes, 0)) == ENDS;
+        is_trailer.then(|| Trailer {
             records: u64::from_le_bytes(part(bytes, 8)),
             missing: u32::from_le_bytes(part(bytes, 16)),
             checksum: u32::from_le_bytes(part(bytes, CHECKSUM)),

@@ -8,43 +8,45 @@ use super::*;
 
 const PATH: &str = "raw.log";
 
-fn outcomes() -> impl Strategy<Value = Outcome> {
+fn outcomes() -> impl Strategy<Value = RawOutcome> {
     prop_oneof![
-        (0u16..1000, any::<bool>()).prop_map(|(status, good)| Outcome::Status { status, good }),
-        Just(Outcome::Refused),
-        Just(Outcome::Reset),
-        Just(Outcome::TimedOut),
-        Just(Outcome::Unreachable),
-        Just(Outcome::Tls),
-        Just(Outcome::Protocol),
-        Just(Outcome::Unanswered),
-        Just(Outcome::Dropped),
+        (0u16..1000, any::<bool>()).prop_map(|(status, good)| RawOutcome::Status { status, good }),
+        Just(RawOutcome::Refused),
+        Just(RawOutcome::Reset),
+        Just(RawOutcome::TimedOut),
+        Just(RawOutcome::Unreachable),
+        Just(RawOutcome::Tls),
+        Just(RawOutcome::Protocol),
+        Just(RawOutcome::Unanswered),
+        Just(RawOutcome::Dropped),
     ]
 }
 
-fn records() -> impl Strategy<Value = Vec<Record>> {
+fn records() -> impl Strategy<Value = Vec<RawRecord>> {
     let record = (0..u64::MAX, any::<(u32, u32, u32)>(), 0u16..2, outcomes());
-    let record = record.prop_map(|(intended, (lag, took, received), name, outcome)| Record {
-        intended,
-        lag,
-        took,
-        received,
-        name,
-        outcome,
-    });
+    let record = record.prop_map(
+        |(intended, (lag, took, received), name, outcome)| RawRecord {
+            intended,
+            lag,
+            took,
+            received,
+            name,
+            outcome,
+        },
+    );
     prop::collection::vec(record, 0..20)
 }
 
-fn written(records: &[Record]) -> Vec<u8> {
+fn written(records: &[RawRecord]) -> Vec<u8> {
     let folder = tempdir().unwrap();
     let path = folder.path().join(PATH);
     let names = ["GET /quotes".to_owned(), "POST /órdenes".to_owned()];
     let begun = Timestamp::from_microsecond(1_700_000_000_000_001).unwrap();
-    let writer = Writer::create(&path, begun, &names).unwrap();
+    let writer = RawLogWriter::create(&path, begun, &names).unwrap();
     let mut sink = writer.sink();
     records.iter().for_each(|record| sink.put(*record));
     drop(sink);
-    let expected = Written {
+    let expected = RawLogSummary {
         records: records.len() as u64,
         missing: 0,
     };
@@ -52,18 +54,18 @@ fn written(records: &[Record]) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-fn read(bytes: &[u8]) -> Result<Vec<Record>, RawLogError> {
-    Reader::of(bytes, Path::new(PATH))?.collect()
+fn read(bytes: &[u8]) -> Result<Vec<RawRecord>, RawLogError> {
+    RawLogReader::of(bytes, Path::new(PATH))?.collect()
 }
 
-fn some() -> Vec<Record> {
-    let record = |number: u32| Record {
+fn five_records() -> Vec<RawRecord> {
+    let record = |number: u32| RawRecord {
         intended: u64::from(number) * 1000,
         lag: number,
         took: 20 * number,
         received: 5,
         name: 1,
-        outcome: Outcome::Status {
+        outcome: RawOutcome::Status {
             status: 200,
             good: true,
         },
@@ -73,8 +75,8 @@ fn some() -> Vec<Record> {
 
 #[test]
 fn the_header_is_read_back() {
-    let bytes = written(&some());
-    let mut reader = Reader::of(&bytes[..], Path::new(PATH)).unwrap();
+    let bytes = written(&five_records());
+    let mut reader = RawLogReader::of(&bytes[..], Path::new(PATH)).unwrap();
     assert_eq!(reader.names(), ["GET /quotes", "POST /órdenes"]);
     assert_eq!(reader.begun().as_microsecond(), 1_700_000_000_000_001);
     assert_eq!(reader.missing(), None);
@@ -83,14 +85,14 @@ fn the_header_is_read_back() {
 }
 
 #[test]
-fn wherever_it_is_cut_off_it_reads_as_truncated() {
-    let bytes = written(&some());
+fn a_log_that_is_cut_off_anywhere_reads_as_truncated() {
+    let bytes = written(&five_records());
     let header = bytes.len() - 6 * RECORD;
     for length in 0..bytes.len() {
-        let whole = length.saturating_sub(header) / RECORD;
+        let complete = length.saturating_sub(header) / RECORD;
         match read(&bytes[..length]) {
             Err(RawLogError::Truncated { records, .. }) => {
-                assert_eq!(records, whole as u64, "{length}");
+                assert_eq!(records, complete as u64, "{length}");
             }
             other => panic!("cut off at {length}, it reads as {other:?}"),
         }
@@ -98,8 +100,8 @@ fn wherever_it_is_cut_off_it_reads_as_truncated() {
 }
 
 #[test]
-fn no_bit_of_it_changes_unseen() {
-    let bytes = written(&some());
+fn every_changed_byte_is_detected() {
+    let bytes = written(&five_records());
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x10;
@@ -108,8 +110,8 @@ fn no_bit_of_it_changes_unseen() {
 }
 
 #[test]
-fn what_follows_the_trailer_is_not_ours() {
-    let mut bytes = written(&some());
+fn bytes_after_the_trailer_are_refused() {
+    let mut bytes = written(&five_records());
     bytes.push(0);
     assert!(matches!(read(&bytes), Err(RawLogError::Damaged { .. })));
 }
@@ -128,32 +130,32 @@ fn another_version_is_named() {
 }
 
 #[test]
-fn one_that_was_given_up_has_no_trailer() {
+fn a_log_of_a_dropped_writer_has_no_trailer() {
     let folder = tempdir().unwrap();
     let path = folder.path().join(PATH);
-    let writer = Writer::create(&path, Timestamp::UNIX_EPOCH, &["GET /".into()]).unwrap();
+    let writer = RawLogWriter::create(&path, Timestamp::UNIX_EPOCH, &["GET /".into()]).unwrap();
     drop(writer);
-    let read: Result<Vec<Record>, _> = Reader::open(&path).unwrap().collect();
+    let read: Result<Vec<RawRecord>, _> = RawLogReader::open(&path).unwrap().collect();
     assert!(matches!(read, Err(RawLogError::Truncated { .. })));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_told_of() {
+fn a_full_disk_is_reported() {
     let full = Path::new("/dev/full");
-    let at_once = Writer::create(full, Timestamp::UNIX_EPOCH, &["GET /".into()]);
-    let error = at_once.map(|_| ()).unwrap_err();
+    let created = RawLogWriter::create(full, Timestamp::UNIX_EPOCH, &["GET /".into()]);
+    let error = created.map(|_| ()).unwrap_err();
     assert!(matches!(&error, RawLogError::File { verb: "write", .. }));
-    assert!(error.help().unwrap().to_string().contains("make room"));
+    assert!(error.help().unwrap().to_string().contains("free space"));
 }
 
 #[test]
-fn what_a_slow_disk_does_not_take_is_counted() {
+fn records_that_a_slow_disk_does_not_take_are_counted() {
     let (messages, received) = std::sync::mpsc::sync_channel(1);
     let missing = std::sync::Arc::default();
     let mut sink = writer::Sink::to(messages, std::sync::Arc::clone(&missing));
     for _ in 0..2048 {
-        sink.put(some()[0]);
+        sink.put(five_records()[0]);
     }
     drop(received);
     assert_eq!(missing.load(std::sync::atomic::Ordering::Relaxed), 1024);
@@ -162,16 +164,16 @@ fn what_a_slow_disk_does_not_take_is_counted() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn what_was_written_is_read(records in records()) {
+    fn a_written_log_is_read(records in records()) {
         let bytes = written(&records);
         prop_assert_eq!(read(&bytes).unwrap(), records);
     }
 
     #[test]
-    fn nonsense_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn invalid_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(read(&bytes).is_err());
-        let mut begins_well = b"TRIILOAD\x01\x00".to_vec();
-        begins_well.extend(bytes);
-        prop_assert!(read(&begins_well).is_err());
+        let mut with_header = b"TRIILOAD\x01\x00".to_vec();
+        with_header.extend(bytes);
+        prop_assert!(read(&with_header).is_err());
     }
 }

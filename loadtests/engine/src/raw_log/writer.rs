@@ -1,9 +1,9 @@
-//! Writing: by one thread, from a buffer that has a bound.
+//! Writes a raw log, in a thread with a bounded buffer.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,55 +14,58 @@ use crc32fast::Hasher;
 use jiff::Timestamp;
 
 use super::record::Trailer;
-use super::{MAGIC, RawLogError, Record, VERSION};
+use super::{MAGIC, RawLogError, RawRecord, VERSION, failed};
 
-/// So many records go to the thread at once.
+/// The number of records in a message to the thread.
 const BATCH: usize = 1024;
-/// What a log that cannot go on gives back of the disk, in bytes, or half of itself: the
-/// run's result is yet to be written, and a log that is cut off stays one.
-const GIVEN_BACK: u64 = 8 << 20;
-/// So many batches may wait for it: 6 MiB, some seconds of the fastest load.
+/// If the disk is full, the log is truncated by this many bytes, or by half: the run's result needs
+/// space, and the log is incomplete in any case.
+const FREED: u64 = 8 << 20;
+/// The most batches that wait for the thread: 6 MiB, some seconds of the fastest load.
 const BATCHES_WAITING: usize = 256;
 
-/// What the thread is told.
+/// A message to the thread.
 pub(super) enum Message {
-    Records(Vec<Record>),
+    Records(Vec<RawRecord>),
     Finish,
 }
 
-/// A raw log that is being written. Dropped before it is finished, it stays without a trailer;
-/// its thread ends with the last sink.
-pub struct Writer {
-    path: PathBuf,
+/// A raw log that is being written. If it is dropped before it is finished, the file has no
+/// trailer. Its thread ends with the last sink.
+pub struct RawLogWriter {
     messages: SyncSender<Message>,
     missing: Arc<AtomicU64>,
-    thread: JoinHandle<Result<Written, RawLogError>>,
+    thread: JoinHandle<Result<RawLogSummary, RawLogError>>,
 }
 
-/// A raw log that was written, whole.
+/// A complete raw log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// In the file.
+pub struct RawLogSummary {
+    /// Records in the file.
     pub records: u64,
-    /// Not in the file, because the disk did not keep up. The file says so too.
+    /// Records that are missing because the disk did not keep up. The trailer has the number too.
     pub missing: u64,
 }
 
-/// Where one worker puts its records.
+/// Takes the records of one worker.
 pub struct Sink {
-    batch: Vec<Record>,
+    batch: Vec<RawRecord>,
     messages: SyncSender<Message>,
     missing: Arc<AtomicU64>,
 }
 
-impl Writer {
-    /// Makes the file, and begins it.
+impl RawLogWriter {
+    /// Creates the file and writes its header.
     ///
     /// # Errors
     /// [`RawLogError::File`].
-    pub fn create(path: &Path, begun: Timestamp, names: &[String]) -> Result<Writer, RawLogError> {
+    pub fn create(
+        path: &Path,
+        begun: Timestamp,
+        names: &[String],
+    ) -> Result<RawLogWriter, RawLogError> {
         let created = File::create(path).map_err(failed("create", path))?;
-        let mut log = Log {
+        let mut log = LogFile {
             file: BufWriter::new(created),
             checksum: Hasher::new(),
             records: 0,
@@ -78,41 +81,30 @@ impl Writer {
             }
         };
         let thread = thread::Builder::new().name("raw-log".into());
-        Ok(Writer {
-            path: path.to_owned(),
+        Ok(RawLogWriter {
             messages,
             missing,
             thread: thread.spawn(writes).map_err(failed("write", path))?,
         })
     }
 
-    /// Where one worker puts its records.
+    /// Returns a sink for the records of one worker.
     pub fn sink(&self) -> Sink {
         Sink::to(self.messages.clone(), self.missing.clone())
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Finishes the file. What a sink still holds, or puts later, is not in it.
+    /// Finishes the file, without the records that are still in a sink.
     ///
     /// # Errors
-    /// Why it is not whole: then it has no trailer.
-    pub fn finish(self) -> Result<Written, RawLogError> {
-        // The thread is gone where it could not write, and tells why.
+    /// If the file is incomplete. It then has no trailer.
+    pub fn finish(self) -> Result<RawLogSummary, RawLogError> {
+        // If the thread could not write, it has ended, and returns its error.
         let _ = self.messages.send(Message::Finish);
         match self.thread.join() {
             Ok(written) => written,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-}
-
-fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RawLogError {
-    let path = path.to_owned();
-    move |source| RawLogError::File { verb, path, source }
 }
 
 impl Sink {
@@ -124,8 +116,8 @@ impl Sink {
         }
     }
 
-    /// Puts a record. Never waits: what the thread cannot take any more is counted as missing.
-    pub fn put(&mut self, record: Record) {
+    /// Adds a record. Never waits: records that the thread cannot take are counted as missing.
+    pub fn put(&mut self, record: RawRecord) {
         self.batch.push(record);
         if self.batch.len() == BATCH {
             self.flush();
@@ -134,12 +126,10 @@ impl Sink {
 
     fn flush(&mut self) {
         let batch = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
-        match self.messages.try_send(Message::Records(batch)) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(Message::Records(batch))) => {
-                self.missing.fetch_add(batch.len() as u64, Relaxed);
-            }
-            Err(TrySendError::Full(Message::Finish)) => {}
+        let count = batch.len() as u64;
+        let sent = self.messages.try_send(Message::Records(batch));
+        if matches!(sent, Err(TrySendError::Full(_))) {
+            self.missing.fetch_add(count, Relaxed);
         }
     }
 }
@@ -150,14 +140,14 @@ impl Drop for Sink {
     }
 }
 
-/// The file, and what is known of it so far.
-struct Log {
+/// The file, with its checksum and records so far.
+struct LogFile {
     file: BufWriter<File>,
     checksum: Hasher,
     records: u64,
 }
 
-impl Log {
+impl LogFile {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.checksum.update(bytes);
         self.file.write_all(bytes)
@@ -175,24 +165,28 @@ impl Log {
         self.file.flush()
     }
 
-    fn write(mut self, messages: &Receiver<Message>, missing: &AtomicU64) -> io::Result<Written> {
+    fn write(
+        mut self,
+        messages: &Receiver<Message>,
+        missing: &AtomicU64,
+    ) -> io::Result<RawLogSummary> {
         match self.write_all(messages, missing) {
             Ok(Some(written)) => Ok(written),
-            Ok(None) => Err(io::Error::other("it was given up")),
+            Ok(None) => Err(io::Error::other("its run was abandoned")),
             Err(error) => {
-                // What counts is the error before.
-                let _ = self.give_back();
+                // The first error is returned.
+                let _ = self.free_space();
                 Err(error)
             }
         }
     }
 
-    /// None where its writer was dropped: then it stays without a trailer.
+    /// Returns none if the writer was dropped. The file then has no trailer.
     fn write_all(
         &mut self,
         messages: &Receiver<Message>,
         missing: &AtomicU64,
-    ) -> io::Result<Option<Written>> {
+    ) -> io::Result<Option<RawLogSummary>> {
         while let Ok(message) = messages.recv() {
             match message {
                 Message::Finish => return self.finish(missing.load(Relaxed)).map(Some),
@@ -208,22 +202,22 @@ impl Log {
         Ok(None)
     }
 
-    fn give_back(self) -> io::Result<()> {
-        // What its buffer holds is not tried once more.
+    fn free_space(self) -> io::Result<()> {
+        // This does not try to write the buffer again.
         let (file, _unwritten) = self.file.into_parts();
         let length = file.metadata()?.len();
-        file.set_len(length - GIVEN_BACK.min(length / 2))
+        file.set_len(length - FREED.min(length / 2))
     }
 
-    fn finish(&mut self, missing: u64) -> io::Result<Written> {
-        let short = u32::try_from(missing).unwrap_or(u32::MAX);
-        let trailer = Trailer::written(self.records, short, self.checksum.clone());
+    fn finish(&mut self, missing: u64) -> io::Result<RawLogSummary> {
+        let saturated = u32::try_from(missing).unwrap_or(u32::MAX);
+        let trailer = Trailer::bytes(self.records, saturated, self.checksum.clone());
         self.file.write_all(&trailer)?;
         self.file.flush()?;
-        // Some file systems say only now that they are full. A device or a pipe has no sync.
+        // Some file systems report only now that they are full. A device or a pipe has no sync.
         match self.file.get_ref().sync_all() {
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
-            _ => Ok(Written {
+            _ => Ok(RawLogSummary {
                 records: self.records,
                 missing,
             }),

@@ -1,4 +1,4 @@
-//! Times, as an HDR histogram that merges exactly.
+//! A distribution of times: an HDR histogram that merges exactly.
 
 use std::time::Duration;
 
@@ -12,63 +12,62 @@ use thiserror::Error;
 
 /// Times in microseconds, to three significant digits.
 ///
-/// A run keeps thousands of them, and counts into none: each is held as HdrHistogram's own V2
-/// encoding, which takes a byte or two for a bucket that is not empty, and whoever counts has a
-/// histogram of all buckets ([`growing`]). Written it is the same, deflated, in base64: other HDR
-/// tools read it.
+/// A run has thousands of distributions. Each is stored in HdrHistogram's V2 encoding, with a byte
+/// or two for each bucket that is not empty. To record times, use an uncompressed histogram
+/// ([`growing`]). In JSON it is the same encoding, deflated, in base64, which other HDR tools read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Distribution {
-    /// Empty where nothing was counted.
+    /// Empty without any times.
     v2: Vec<u8>,
 }
 
-/// What is written is no histogram.
+/// The text is not a histogram.
 #[derive(Debug, Error)]
 #[error("not an HDR histogram (V2, deflated, base64): {0}")]
 pub struct NotADistribution(String);
 
-/// To count times in, in microseconds.
+/// Returns an empty histogram that records times in microseconds.
 pub fn growing<C: Counter>() -> Histogram<C> {
     Histogram::new(3).expect("three digits are among those a histogram may have")
 }
 
-/// Counts one time.
+/// Records one time.
 pub fn count<C: Counter>(histogram: &mut Histogram<C>, time: Duration) {
     let recorded = histogram.record(micros(time));
     recorded.expect("a histogram that grows holds any value");
 }
 
 impl Distribution {
-    /// Adds another one's times: the same as if they had been counted here.
+    /// Adds another distribution's times, exactly.
     pub fn add(&mut self, other: &Distribution) {
         let mut sum = self.histogram();
         other.add_to(&mut sum);
         *self = sum.into();
     }
 
-    /// Adds its times to those that are in a histogram that grows.
+    /// Adds its times to a histogram.
     pub(crate) fn add_to(&self, sum: &mut Histogram<u64>) {
         if self.v2.is_empty() {
             return;
         }
         let encoded: Result<Histogram<u64>, _> = Deserializer::new().deserialize(&mut &self.v2[..]);
         let added = sum.add(encoded.expect("a histogram was encoded"));
-        added.expect("a histogram that grows holds what another one did");
+        added.expect("a histogram that grows holds any value");
     }
 
-    /// How many times were counted.
+    /// Returns the number of recorded times.
     pub fn count(&self) -> u64 {
         self.histogram().len()
     }
 
-    /// The time that a share `q` (0 to 1) took at most, in microseconds; none of nothing.
+    /// Returns the time at quantile `q` (0 to 1), in microseconds; none if it is empty.
     pub fn quantile(&self, q: f64) -> Option<u64> {
         let histogram = self.histogram();
         (!histogram.is_empty()).then(|| histogram.value_at_quantile(q))
     }
 
-    /// The histogram itself, all its buckets.
+    /// Returns the uncompressed histogram.
     pub fn histogram(&self) -> Histogram<u64> {
         let mut histogram = growing();
         self.add_to(&mut histogram);
@@ -81,14 +80,14 @@ impl<C: Counter> From<Histogram<C>> for Distribution {
         let mut v2 = Vec::new();
         if !histogram.is_empty() {
             let encoded = V2Serializer::new().serialize(&histogram, &mut v2);
-            encoded.expect("counts that are there fit the encoding, and memory takes them");
+            encoded.expect("recorded counts fit the encoding");
             v2.shrink_to_fit();
         }
         Distribution { v2 }
     }
 }
 
-/// Of times in microseconds.
+/// From times in microseconds.
 impl FromIterator<u64> for Distribution {
     fn from_iter<I: IntoIterator<Item = u64>>(times: I) -> Self {
         let mut histogram = growing::<u64>();
@@ -99,7 +98,7 @@ impl FromIterator<u64> for Distribution {
     }
 }
 
-/// The same times: one may have been made to hold more.
+/// Equal if the times are equal. The histogram's capacity does not matter.
 impl PartialEq for Distribution {
     fn eq(&self, other: &Self) -> bool {
         self.v2 == other.v2 || self.histogram() == other.histogram()
@@ -110,7 +109,7 @@ impl From<Distribution> for String {
     fn from(distribution: Distribution) -> String {
         let mut bytes = Vec::new();
         let written = V2DeflateSerializer::new().serialize(&distribution.histogram(), &mut bytes);
-        written.expect("counts that are there fit the encoding, and memory takes them");
+        written.expect("recorded counts fit the encoding");
         BASE64_STANDARD.encode(bytes)
     }
 }
@@ -123,7 +122,7 @@ impl TryFrom<String> for Distribution {
         let bytes = bytes.map_err(|error| NotADistribution(error.to_string()))?;
         let read: Result<Histogram<u64>, _> = Deserializer::new().deserialize(&mut &bytes[..]);
         let read = read.map_err(|error| NotADistribution(format!("{error:?}")))?;
-        // It may be of other digits.
+        // It may have another precision.
         let mut histogram = growing::<u64>();
         let added = histogram.add(read);
         added.map_err(|error| NotADistribution(format!("{error:?}")))?;
@@ -142,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_histogram_is_refused() {
+    fn invalid_text_is_refused() {
         for text in ["", "!", "AAAA", "HISTFAAAA"] {
             assert!(Distribution::try_from(text.to_owned()).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn nothing_has_no_quantile() {
+    fn an_empty_distribution_has_no_quantile() {
         assert_eq!(Distribution::default().quantile(0.5), None);
         assert_eq!(
             Distribution::from(growing::<u32>()),
@@ -157,7 +156,7 @@ mod tests {
         );
     }
 
-    /// An hour has 120 blocks: they may not come to megabytes for an endpoint.
+    /// An hour has 120 blocks, which must not take megabytes for each endpoint.
     #[test]
     fn a_block_of_a_busy_endpoint_takes_a_few_kilobytes() {
         let busy: Distribution = (0..50_000u64).map(|n| 40 + n * n / 100_000).collect();
@@ -166,10 +165,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn its_buckets_are_a_histograms(
+        fn its_buckets_are_those_of_a_histogram(
             values in prop::collection::vec(prop_oneof![0u64..5000, any::<u64>()], 1..50)
         ) {
-            // Beyond what one of its size can ever hold.
+            // Larger values do not fit any histogram.
             let halves: Vec<u64> = values.iter().map(|value| value >> 1).collect();
             let mut histogram = growing::<u64>();
             for value in &halves {
@@ -185,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_written_is_read_and_still_grows(
+        fn a_written_distribution_is_read_and_grows(
             values in prop::collection::vec(0u64..10_000_000, 0..50), more in 0u64..1 << 40
         ) {
             let written = String::from(of(&values));
@@ -197,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn parts_merge_to_the_whole(
+        fn merged_parts_equal_the_undivided_distribution(
             values in prop::collection::vec(0u64..10_000_000, 1..50), at in 0usize..50
         ) {
             let (left, right) = values.split_at(at.min(values.len()));

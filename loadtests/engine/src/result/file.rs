@@ -1,4 +1,4 @@
-//! A result as a file: whole, or not there.
+//! Reads and writes result files.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -13,33 +13,33 @@ use super::{LoadResult, SCHEMA};
 /// The result was not written.
 #[derive(Debug, Error, Diagnostic)]
 #[error("cannot write {}: {source}", path.display())]
-#[diagnostic(help("free space or make the folder writable: `df -h` and `ls -ld` on it tell"))]
-pub struct Unwritten {
+#[diagnostic(help("free space or make the folder writable: see `df -h` and `ls -ld`"))]
+pub struct WriteError {
     path: PathBuf,
     source: std::io::Error,
 }
 
-/// There is no result to be read.
+/// The result cannot be read.
 #[derive(Debug, Error, Diagnostic)]
-pub enum Unread {
+pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    #[diagnostic(help("`cargo xtask load run` says where its result is"))]
+    #[diagnostic(help("`cargo xtask load run` prints where its result is"))]
     File {
         /// The file.
         path: PathBuf,
-        /// The system's word.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is something else, or cut off.
-    #[error("{} is no load result: {source}", path.display())]
+    /// It is not a result, or it is truncated.
+    #[error("{} is not a load result: {source}", path.display())]
     #[diagnostic(help(
-        "it is `load-PROFILE.json` of a run's folder; `load show` reads its log, too"
+        "a result is `load-PROFILE.json` in a run's folder; `load show` also reads the raw log"
     ))]
     NotOne {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
     /// Another version of this program wrote it.
@@ -53,7 +53,7 @@ pub enum Unread {
     },
 }
 
-/// What is looked at first: the rest of another schema is not understood.
+/// The schema of a result, which is read first.
 #[derive(Deserialize)]
 pub struct Schema {
     /// Its number.
@@ -61,34 +61,36 @@ pub struct Schema {
 }
 
 impl LoadResult {
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads a result that [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// [`Unread`].
-    pub fn read(path: &Path) -> Result<LoadResult, Unread> {
-        let path = path.to_owned();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(Unread::File { path, source }),
+    /// [`ReadError`].
+    pub fn read(path: &Path) -> Result<LoadResult, ReadError> {
+        let text = fs::read_to_string(path).map_err(|source| ReadError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let not_one = |source| ReadError::NotOne {
+            path: path.to_owned(),
+            source,
         };
-        let read = serde_json::from_str(&text).and_then(|Schema { schema }| match schema {
-            SCHEMA => serde_json::from_str(&text).map(Ok),
-            found => Ok(Err(found)),
-        });
-        match read {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(found)) => Err(Unread::OtherSchema { path, found }),
-            Err(source) => Err(Unread::NotOne { path, source }),
+        let Schema { schema } = serde_json::from_str(&text).map_err(not_one)?;
+        match schema {
+            SCHEMA => serde_json::from_str(&text).map_err(not_one),
+            found => Err(ReadError::OtherSchema {
+                path: path.to_owned(),
+                found,
+            }),
         }
     }
 
-    /// Writes it as JSON. Under its name there is never less than all of it.
+    /// Writes the result as JSON, atomically.
     ///
     /// # Errors
-    /// [`Unwritten`]; nothing is left then.
-    pub fn write(&self, path: &Path) -> Result<(), Unwritten> {
+    /// [`WriteError`]. No file remains.
+    pub fn write(&self, path: &Path) -> Result<(), WriteError> {
         let written = self.write_beside(path);
-        written.map_err(|source| Unwritten {
+        written.map_err(|source| WriteError {
             path: path.to_owned(),
             source,
         })
@@ -102,7 +104,7 @@ impl LoadResult {
         text.write_all(b"\n")?;
         text.flush()?;
         drop(text);
-        // A name that is there before its content is would read as whole after a crash.
+        // Otherwise the name could exist without its content after a crash.
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

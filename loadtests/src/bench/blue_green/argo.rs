@@ -1,53 +1,53 @@
-//! A release by Argo Rollouts: the same pods as a Rollout in a namespace of its own, behind the
-//! same ingress.
+//! Releases by Argo Rollouts: the same pods as a Rollout in a separate namespace, behind the same
+//! ingress.
 
 mod manifests;
 
 use std::time::Duration;
 
-use harness::images::{self, Supply, Workshop};
-use harness::kind::cluster::control_plane;
-use harness::subprocess;
-use harness::wait::{self, Observation};
+use base::process;
+use base::wait::{self, Observation};
+use environments::kind::cluster::control_plane;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
+use machine::images::{self, Supply, Workshop};
 use serde_json::Value;
 
 use super::error_share::ErrorShare;
-use super::ground::Ground;
-use super::site::Site;
+use super::release_site::ReleaseSite;
+use super::setup::BenchSetup;
 use super::{Quality, SERVICE, footprint};
-use crate::bench::Plan;
+use crate::bench::BenchPlan;
 use crate::bench::error::BenchError;
 use manifests::Manifests;
 
-/// Its namespace, the controller's too.
+/// The namespace of the Rollout and of the controller.
 const NAMESPACE: &str = "argo-rollouts";
 
-/// Its image, among fixtures/images.
+/// Its image in fixtures/images.
 const IMAGE: &str = "argo-rollouts";
 
-/// What the controller puts on pods and into the Services' selectors.
+/// The label that the controller sets on pods and in the Services' selectors.
 const HASH: &str = "rollouts-pod-template-hash";
 
-/// What users ask.
+/// The path of users' requests.
 const PATH: &str = "/market-data-by-argo/quotes";
 
-/// The controller's pods, and its program.
+/// The selector of the controller's pods, and its program.
 const CONTROLLER: &str = "app.kubernetes.io/name=argo-rollouts";
 const PROGRAM: &str = "/bin/rollouts-controller";
 
-/// For the controller, or a Rollout, to come to its end.
+/// For the controller to start, or a Rollout to finish.
 const LONGEST: Duration = Duration::from_secs(400);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
-/// A command in the node.
-const COMMAND: Duration = Duration::from_secs(60);
+/// The timeout of a command in the node.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Applies what its image carries, in the node: its kinds, its roles, its controller, which is to
-/// be the image that the node has (containerd puts a registry before its name).
+/// Applies the manifests in its image, in the node: its resource definitions, roles and controller,
+/// with the image that the node has (containerd adds a registry to its name).
 const INSTALL: &str = r#"set -e
 export KUBECONFIG=/etc/kubernetes/admin.conf
 apply() { kubectl apply --server-side --namespace "$NAMESPACE" --filename "$1"; }
@@ -65,56 +65,56 @@ ctr --namespace k8s.io images unmount --rm /tmp/argo-rollouts
 
 /// Argo Rollouts, in the cluster.
 pub struct Argo {
-    pub site: Site,
+    pub site: ReleaseSite,
     pub error_share: ErrorShare,
     manifests: Manifests,
 }
 
 impl Argo {
-    /// Has its controller run, and the service as a Rollout of what `ground` has live.
-    pub async fn stand_up(ground: &Ground<'_>, plan: &Plan) -> Result<Argo, BenchError> {
-        let mut cluster = ground.ours.cluster.clone();
+    /// Installs the controller, and creates a Rollout of the live service of `setup`.
+    pub async fn start(setup: &BenchSetup<'_>, plan: &BenchPlan) -> Result<Argo, BenchError> {
+        let mut cluster = setup.ours.cluster.clone();
         cluster.namespace = NAMESPACE.to_owned();
-        let site = Site {
+        let site = ReleaseSite {
             cluster,
             label: HASH,
             path: PATH,
         };
         let workshop = Workshop::of(&plan.workspace, &plan.home);
-        let (engine, name) = (&ground.kind.engine, &ground.place.name);
+        let (engine, name) = (&setup.kind.engine, &setup.place.name);
         let image = images::on_nodes(engine, &workshop, name, IMAGE, Supply::Auto, &|_| ());
         let namespace = format!("NAMESPACE={NAMESPACE}");
         let image = format!("IMAGE={}", image.await?);
-        ground
+        setup
             .in_node(&["env", &namespace, &image, "sh", "-c", INSTALL])
             .await?;
-        let error_share = ErrorShare::listen(gateway(ground).await?).await;
+        let error_share = ErrorShare::listen(gateway(setup).await?).await;
         let error_share = error_share.map_err(failed)?;
-        let manifests = Manifests::of(ground, &error_share.url).await?;
+        let manifests = Manifests::of(setup, &error_share.url).await?;
         let argo = Argo {
             site,
             error_share,
             manifests,
         };
         argo.apply(argo.manifests.around()).await?;
-        argo.apply([argo.manifests.rollout(&ground.environment.version)])
+        argo.apply([argo.manifests.rollout(&setup.environment.version)])
             .await?;
         argo.healthy().await?;
         Ok(argo)
     }
 
-    /// As many pods of the version that has traffic as every release begins with, and none
-    /// besides; that version.
-    pub async fn brought_to_rest(&self) -> Result<String, BenchError> {
+    /// Restores the initial state of every release: only pods of the live version, in the usual
+    /// number. Returns that version.
+    pub async fn reset(&self) -> Result<String, BenchError> {
         let live = self.site.pods().await?.version;
         let live = live.ok_or_else(|| failed("no pod has traffic"))?;
         self.apply([self.manifests.rollout(&live)]).await?;
         self.healthy().await?;
-        self.site.at_rest().await
+        self.site.steady().await
     }
 
-    /// Releases `version`, which is to be kept where it is good, and taken back where it is bad.
-    /// The most memory that the controller has held so far.
+    /// Releases `version`, which must be kept if it is good, and rolled back if it is bad. Returns
+    /// the controller's peak memory so far, in MiB.
     pub async fn release(
         &self,
         version: &str,
@@ -133,8 +133,8 @@ impl Argo {
         released.map(|()| memory)
     }
 
-    /// Has it release `version`, and kills the controller's pod right after it has moved traffic
-    /// away from `before`.
+    /// Releases `version`, and kills the controller's pod right after it has moved traffic away
+    /// from `before`.
     pub async fn killed(&self, version: &str, before: &str) -> Result<(), BenchError> {
         let controller = self.controller().await?.name_any();
         self.apply([self.manifests.rollout(version)]).await?;
@@ -159,18 +159,18 @@ impl Argo {
         Ok(())
     }
 
-    /// Waits until the Rollout is what was applied last, to its end.
+    /// Waits until the Rollout has finished what was applied last.
     async fn healthy(&self) -> Result<(), BenchError> {
-        self.seen("it is healthy", |rollout| {
+        self.until("it is healthy", |rollout| {
             let status = &rollout["status"];
             status["phase"] == "Healthy" && status["stableRS"] == status["currentPodHash"]
         })
         .await
     }
 
-    /// Waits until the Rollout was taken back.
+    /// Waits until the Rollout was rolled back.
     async fn aborted(&self) -> Result<(), BenchError> {
-        self.seen("it is taken back", |rollout| {
+        self.until("it is rolled back", |rollout| {
             let status = &rollout["status"];
             let live = &status["blueGreen"]["activeSelector"];
             status["abort"] == true && live == &status["stableRS"]
@@ -178,20 +178,20 @@ impl Argo {
         .await
     }
 
-    async fn seen(&self, what: &str, so: impl Fn(&Value) -> bool) -> Result<(), BenchError> {
+    async fn until(&self, what: &str, is_met: impl Fn(&Value) -> bool) -> Result<(), BenchError> {
         let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout");
         let resource = ApiResource::from_gvk(&kind);
         let (client, namespace) = (self.site.cluster.client().clone(), NAMESPACE);
         let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
-        let seen = wait::until(what, LONGEST, LOOK_EVERY, async || {
+        let seen = wait::until(what, LONGEST, POLL_EVERY, async || {
             let rollout = match api.get(SERVICE).await {
                 Ok(rollout) => rollout,
                 Err(error) => return Observation::NotYet(error.to_string()),
             };
-            // The controller has it as text.
+            // The controller stores it as text.
             let current = rollout.metadata.generation.map(|it| it.to_string());
             let observed = rollout.data["status"]["observedGeneration"].as_str();
-            match current.as_deref() == observed && so(&rollout.data) {
+            match current.as_deref() == observed && is_met(&rollout.data) {
                 true => Observation::Ready(()),
                 false => Observation::NotYet(rollout.data["status"].to_string()),
             }
@@ -200,15 +200,15 @@ impl Argo {
     }
 }
 
-/// Where pods reach this machine.
-async fn gateway(ground: &Ground<'_>) -> Result<std::net::IpAddr, BenchError> {
-    let node = control_plane(&ground.place.name);
+/// The address by which pods reach this machine.
+async fn gateway(setup: &BenchSetup<'_>) -> Result<std::net::IpAddr, BenchError> {
+    let node = control_plane(&setup.place.name);
     let format = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}";
-    let inspect = ground
+    let inspect = setup
         .kind
         .command(&["docker", "inspect", "--format", format, &node]);
-    let told = subprocess::output_in(&ground.workspace, &inspect, COMMAND).await?;
-    told.trim().parse().map_err(failed)
+    let output = process::output_in(&setup.workspace, &inspect, COMMAND_TIMEOUT).await?;
+    output.trim().parse().map_err(failed)
 }
 
 fn failed<E: std::fmt::Display>(why: E) -> BenchError {

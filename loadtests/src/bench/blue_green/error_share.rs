@@ -1,52 +1,52 @@
-//! What users have seen lately, for Argo Rollouts to ask: where it runs in the cluster, the
-//! benchmark tells it on the gateway of the nodes' network.
+//! The users' recent error share, for the analysis of Argo Rollouts. The benchmark serves it on the
+//! gateway of the nodes' network, which the cluster can reach.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use harness::prober::Counted;
+use kubernetes::prober::RequestCounts;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::traffic::Traffic;
+use super::traffic::BenchTraffic;
 use crate::bench::error::BenchError;
 
-/// For one who asks to do so.
-const ANSWERING: Duration = Duration::from_secs(1);
+/// The timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells how many requests there were since it was asked last, and how many of them failed.
+/// Serves the number of requests since the last query, and how many of them failed.
 pub struct ErrorShare {
     listener: TcpListener,
-    /// Where it is asked.
+    /// The URL for queries.
     pub url: String,
 }
 
 impl ErrorShare {
-    /// Takes a port of this address.
+    /// Listens on a port of this address.
     pub async fn listen(address: IpAddr) -> Result<ErrorShare, std::io::Error> {
         let listener = TcpListener::bind((address, 0)).await?;
         let url = format!("http://{}/", listener.local_addr()?);
         Ok(ErrorShare { listener, url })
     }
 
-    /// Tells of `traffic` while `work` goes on.
-    pub async fn told_during<T>(
+    /// Serves the error share of `traffic` during `work`.
+    pub async fn serve_during<T>(
         &self,
-        traffic: &Traffic,
+        traffic: &BenchTraffic,
         work: impl Future<Output = Result<T, BenchError>>,
     ) -> Result<T, BenchError> {
         tokio::select! {
             done = work => done,
-            failed = self.tell(|| traffic.so_far()) => {
-                Err(BenchError::release("telling the error share")(failed))
+            failed = self.serve(|| traffic.so_far()) => {
+                Err(BenchError::release("serving the error share")(failed))
             }
         }
     }
 
-    /// Until it cannot be asked any more: why.
-    async fn tell(&self, so_far: impl Fn() -> Counted) -> std::io::Error {
+    /// Serves until an error.
+    async fn serve(&self, so_far: impl Fn() -> RequestCounts) -> std::io::Error {
         let mut last = so_far();
         loop {
             let connection = match self.listener.accept().await {
@@ -54,19 +54,19 @@ impl ErrorShare {
                 Err(error) => return error,
             };
             let now = so_far();
-            let told = json!({
+            let body = json!({
                 "requests": now.good + now.failed - last.good - last.failed,
                 "failed": now.failed - last.failed,
             });
             last = now;
-            // One that goes away before it is answered, or asks nothing, asks again.
-            let _ = timeout(ANSWERING, answer(connection, &told.to_string())).await;
+            // A client that disconnects or sends nothing tries again.
+            let _ = timeout(REQUEST_TIMEOUT, answer(connection, &body.to_string())).await;
         }
     }
 }
 
-/// Whatever is asked, and once for each connection.
-async fn answer(mut connection: TcpStream, told: &str) -> std::io::Result<()> {
+/// Answers any request, one for each connection.
+async fn answer(mut connection: TcpStream, body: &str) -> std::io::Result<()> {
     let mut lines = BufReader::new(&mut connection).lines();
     while lines
         .next_line()
@@ -75,8 +75,8 @@ async fn answer(mut connection: TcpStream, told: &str) -> std::io::Result<()> {
     {}
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{told}",
-        told.len()
+         connection: close\r\n\r\n{body}",
+        body.len()
     );
     connection.write_all(answer.as_bytes()).await?;
     connection.shutdown().await
@@ -89,35 +89,34 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_is_told_what_happened_since_the_last() {
-        let it = ErrorShare::listen(IpAddr::from([127, 0, 0, 1])).await;
-        let it = it.unwrap();
+    async fn each_response_covers_the_time_since_the_last() {
+        let error_share = ErrorShare::listen(IpAddr::from([127, 0, 0, 1])).await;
+        let error_share = error_share.unwrap();
         let good = Cell::new(100);
-        let so_far = || Counted {
+        let so_far = || RequestCounts {
             good: good.get(),
             failed: good.get() / 10,
-            ..Counted::default()
+            ..RequestCounts::default()
         };
-        let ask = async || {
-            let answer = reqwest::get(&it.url).await.unwrap();
+        let query = async || {
+            let answer = reqwest::get(&error_share.url).await.unwrap();
             let text = answer.text().await.unwrap();
             serde_json::from_str::<serde_json::Value>(&text).unwrap()
         };
-        let asked = async {
+        let queries = async {
             good.set(300);
-            let first = ask().await;
-            let second = ask().await;
+            let first = query().await;
+            let second = query().await;
             good.set(310);
-            [first, second, ask().await]
+            [first, second, query().await]
         };
-        let told = tokio::select! {
-            // It listens before it is asked.
+        let responses = tokio::select! {
             biased;
-            failed = it.tell(so_far) => panic!("{failed}"),
-            told = asked => told,
+            failed = error_share.serve(so_far) => panic!("{failed}"),
+            responses = queries => responses,
         };
         let expected = [(220, 20), (0, 0), (11, 1)];
         let expected = expected.map(|(all, failed)| json!({"requests": all, "failed": failed}));
-        assert_eq!(told, expected);
+        assert_eq!(responses, expected);
     }
 }

@@ -1,5 +1,5 @@
-//! The most memory that a deployer held: the high-water mark of its process and of what it has
-//! started. Linux alone, where the processes of a node are seen from outside of it.
+//! A deployer's peak memory: that of its process and of its child processes. Only on Linux, where
+//! the processes of a node are visible from outside.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use crate::bench::memory::high_water_kib;
 
-/// The mark only rises; what a process grows in its very last milliseconds is missed.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The peak never falls; growth in a process's last milliseconds is missed.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Awaits `work`; beside what that gives the most, MiB, that the process held which `find` tells
-/// of, together with the largest of those that it has started: a script starts one after the
-/// other. `None` where no such process was seen.
+/// Runs `work`. Returns its result, and the peak memory, in MiB, of the process that `find` returns
+/// together with that of its largest descendant, as a script starts one program after the other.
+/// `None` if the process was not found.
 pub async fn during<T>(
     find: impl Fn() -> Option<u32>,
     work: impl Future<Output = T>,
 ) -> (T, Option<f64>) {
     let mut work = pin!(work);
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    let mut ticks = tokio::time::interval(POLL_EVERY);
     let (mut process, mut own, mut below) = (None, None, 0);
     loop {
         tokio::select! {
@@ -37,36 +37,30 @@ pub async fn during<T>(
     }
 }
 
-/// The process that was called so.
+/// Finds the process with this command line.
 pub fn called(argv: &[&str]) -> Option<u32> {
     processes().find(|process| command_line(*process).is_some_and(|it| it == argv))
 }
 
-/// The process of a pod whose program this is: the pod is in the name of its cgroup.
+/// Finds the process of this program in a pod, whose id is in the name of its cgroup.
 pub fn of_pod(uid: &str, program: &str) -> Option<u32> {
     let by_systemd = uid.replace('-', "_");
     processes().find(|process| {
-        let its = command_line(*process);
-        let is_program = its.is_some_and(|it| it.first().is_some_and(|word| word == program));
-        is_program
-            && fs::read_to_string(of(*process, "cgroup"))
-                .is_ok_and(|cgroup| cgroup.contains(uid) || cgroup.contains(&by_systemd))
+        let argv = command_line(*process).unwrap_or_default();
+        let cgroup = || fs::read_to_string(of(*process, "cgroup"));
+        let is_in_pod = |cgroup: String| cgroup.contains(uid) || cgroup.contains(&by_systemd);
+        argv.first().is_some_and(|word| word == program) && cgroup().is_ok_and(is_in_pod)
     })
 }
 
 fn descendants(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(of(process, "task"));
-    let children = tasks
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = children
-        .flat_map(|line| {
-            let pids = line.split_whitespace().map(str::parse);
-            pids.filter_map(Result::ok).collect::<Vec<u32>>()
-        })
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lines: Vec<String> = tasks
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
         .collect();
+    let pids = lines.iter().flat_map(|line| line.split_whitespace());
+    let children: Vec<u32> = pids.filter_map(|pid| pid.parse().ok()).collect();
     let below: Vec<u32> = children.iter().flat_map(|it| descendants(*it)).collect();
     [children, below].concat()
 }
@@ -95,9 +89,9 @@ mod tests {
 
     use super::*;
 
-    /// `sh` is small; what it starts writes 24 MiB into its memory.
+    /// `sh` is small; a program that it starts holds 24 MiB.
     #[tokio::test]
-    async fn what_a_process_has_started_counts() {
+    async fn the_memory_of_child_processes_counts() {
         let word = format!("word-{}", std::process::id());
         let script = "read -r line; printf %25165824s | tail -c 25165824 | wc -c";
         let mut child = Command::new("sh")
@@ -113,14 +107,14 @@ mod tests {
             child.wait().await.unwrap()
         };
         let find = || called(&["sh", "-c", script, &word]);
-        let (ended, held) = during(find, work).await;
+        let (ended, memory) = during(find, work).await;
         assert!(ended.success());
-        assert!(held.unwrap() > 24.0, "{held:?} MiB");
+        assert!(memory.unwrap() > 24.0, "{memory:?} MiB");
     }
 
     #[tokio::test]
-    async fn a_process_that_is_not_there_holds_nothing() {
-        let (done, held) = during(|| called(&["no such thing"]), async { 7 }).await;
-        assert_eq!((done, held), (7, None));
+    async fn a_process_that_does_not_exist_has_no_memory() {
+        let (done, memory) = during(|| called(&["no such thing"]), async { 7 }).await;
+        assert_eq!((done, memory), (7, None));
     }
 }

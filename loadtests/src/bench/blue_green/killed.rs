@@ -1,39 +1,35 @@
-//! What remains of a release whose deployer is killed right after it has moved traffic.
+//! What is left of a release whose deployer is killed right after it has moved traffic.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::duration::human;
-use harness::wait::WaitError;
+use base::duration::human;
 
-use super::ground::Ground;
-use super::site::{Pods, Site};
-use super::{By, Quality};
-use crate::bench::error::BenchError;
+use super::Contender;
+use super::release_site::Pods;
 
-/// Longer than any of them has pods wait for their end, and those take to end.
-const BY_ITSELF_WITHIN: Duration = Duration::from_secs(100);
+/// Longer than any contender waits before it removes pods, and the pods take to end.
+pub const BY_ITSELF_WITHIN: Duration = Duration::from_secs(100);
 
-/// What was seen of it.
+/// The result of killing a deployer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Killed {
-    pub by: By,
-    /// The version it was to release.
+    pub by: Contender,
     pub new: String,
     /// Right after the kill.
     pub at_once: Pods,
-    pub ended: Ended,
-    /// Of the users' requests, meanwhile.
+    pub ended: KillEnd,
+    /// The users' requests in this time.
     pub requests: u64,
     pub failed: u64,
 }
 
-/// How it came to its end: one version alone is there, and has traffic.
+/// How the release ended: only one version is left, and has traffic.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
-    /// By itself, so long after the kill.
+pub enum KillEnd {
+    /// By itself, this long after the kill.
     ByItself { millis: f64, left: Pods },
-    /// Not by itself: what was there when it was given up, and by the same command again.
+    /// By the same command again. `waiting` is what was left before it.
     ByHand {
         waiting: Pods,
         millis: f64,
@@ -41,52 +37,17 @@ pub enum Ended {
     },
 }
 
-/// Watches what becomes of a release of `new` whose deployer has been killed, and has a person end
-/// it where it does not end by itself.
-pub async fn ended(
-    ground: &Ground<'_>,
-    by: By,
-    site: &Site,
-    new: &str,
-) -> Result<Ended, BenchError> {
-    let begun = Instant::now();
-    match site.at_rest_within(BY_ITSELF_WITHIN).await {
-        Ok(_) => {
-            return Ok(Ended::ByItself {
-                millis: millis_since(begun),
-                left: site.pods().await?,
-            });
-        }
-        Err(BenchError::Wait(WaitError::TimedOut { .. })) => {}
-        Err(error) => return Err(error),
-    }
-    let waiting = site.pods().await?;
-    let begun = Instant::now();
-    ground.released(by, new, Quality::Good).await?;
-    site.at_rest().await?;
-    Ok(Ended::ByHand {
-        waiting,
-        millis: millis_since(begun),
-        left: site.pods().await?,
-    })
-}
-
-fn millis_since(begun: Instant) -> f64 {
-    begun.elapsed().as_secs_f64() * 1000.0
-}
-
-impl By {
-    /// What a person types to end what it has begun.
+impl Contender {
+    /// How a user completes its release.
     fn again(self) -> &'static str {
         match self {
-            By::Ours => "`cargo xtask blue-green deploy` of the same version",
-            By::Argo => "the same manifest, applied again,",
-            By::Script => "the same script, run again,",
+            Contender::Ours => "`cargo xtask blue-green deploy` of the same version",
+            Contender::Argo => "the same manifest, applied again,",
+            Contender::Script => "the same script, run again,",
         }
     }
 }
 
-/// In one line.
 impl fmt::Display for Killed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Killed {
@@ -97,29 +58,26 @@ impl fmt::Display for Killed {
             requests,
             failed,
         } = self;
-        let said = |pods: &Pods| in_words(pods, new);
-        let human = |millis: &f64| human(*millis as u64);
-        write!(
-            f,
-            "{by}, killed right after the switch: {}; ",
-            said(at_once)
-        )?;
+        let show = |pods: &Pods| describe_pods(pods, new);
+        let at_once = show(at_once);
+        write!(f, "{by}, killed right after the switch: {at_once}; ")?;
         match ended {
-            Ended::ByItself { millis, left } => {
-                write!(f, "by itself it ended in {}: {}", human(millis), said(left))?;
+            KillEnd::ByItself { millis, left } => {
+                let (millis, left) = (human(*millis as u64), show(left));
+                write!(f, "by itself it ended in {millis}: {left}")?;
             }
-            Ended::ByHand {
+            KillEnd::ByHand {
                 waiting,
                 millis,
                 left,
             } => write!(
                 f,
                 "after {} still {}; {} ended it in {}: {}",
-                human(&(BY_ITSELF_WITHIN.as_millis() as f64)),
-                said(waiting),
+                human(BY_ITSELF_WITHIN.as_millis() as u64),
+                show(waiting),
                 by.again(),
-                human(millis),
-                said(left)
+                human(*millis as u64),
+                show(left)
             )?,
         }
         write!(f, "; {failed} of {requests} requests failed meanwhile")
@@ -127,7 +85,7 @@ impl fmt::Display for Killed {
 }
 
 /// `the new version has traffic, 2 pods (2 ready), 2 others`.
-fn in_words(pods: &Pods, new: &str) -> String {
+fn describe_pods(pods: &Pods, new: &str) -> String {
     let Pods {
         version,
         selected,
@@ -155,7 +113,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn killed(by: By, ended: Ended) -> Killed {
+    pub fn killed(by: Contender, ended: KillEnd) -> Killed {
         Killed {
             by,
             new: "v2".into(),
@@ -167,31 +125,31 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_ends_by_itself_needs_nobody() {
-        let ended = Ended::ByItself {
+    fn a_release_may_end_by_itself() {
+        let ended = KillEnd::ByItself {
             millis: 41_000.0,
             left: pods("v2", 2, 0),
         };
-        insta::assert_snapshot!(killed(By::Argo, ended), @"Argo, killed right after the switch: the new version has traffic, 2 pods (2 ready), 2 others; by itself it ended in 41.0 s: the new version has traffic, 2 pods (2 ready), 0 others; 1 of 24000 requests failed meanwhile");
+        insta::assert_snapshot!(killed(Contender::Argo, ended), @"Argo, killed right after the switch: the new version has traffic, 2 pods (2 ready), 2 others; by itself it ended in 41.0 s: the new version has traffic, 2 pods (2 ready), 0 others; 1 of 24000 requests failed meanwhile");
     }
 
     #[test]
-    fn what_does_not_is_ended_by_hand() {
-        let ended = Ended::ByHand {
+    fn a_release_may_need_the_same_command_again() {
+        let ended = KillEnd::ByHand {
             waiting: pods("v2", 2, 2),
             millis: 38_200.0,
             left: pods("v2", 3, 0),
         };
-        insta::assert_snapshot!(killed(By::Script, ended), @"the script, killed right after the switch: the new version has traffic, 2 pods (2 ready), 2 others; after 1 min 40 s still the new version has traffic, 2 pods (2 ready), 2 others; the same script, run again, ended it in 38.2 s: the new version has traffic, 3 pods (3 ready), 0 others; 1 of 24000 requests failed meanwhile");
+        insta::assert_snapshot!(killed(Contender::Script, ended), @"the script, killed right after the switch: the new version has traffic, 2 pods (2 ready), 2 others; after 1 min 40 s still the new version has traffic, 2 pods (2 ready), 2 others; the same script, run again, ended it in 38.2 s: the new version has traffic, 3 pods (3 ready), 0 others; 1 of 24000 requests failed meanwhile");
     }
 
     #[test]
-    fn who_has_traffic_is_said_as_it_is_seen() {
-        assert!(in_words(&pods("v1", 2, 2), "v2").starts_with("the old version"));
+    fn the_version_with_traffic_is_shown() {
+        assert!(describe_pods(&pods("v1", 2, 2), "v2").starts_with("the old version"));
         let nobody = Pods {
             version: None,
             ..pods("v1", 0, 4)
         };
-        insta::assert_snapshot!(in_words(&nobody, "v2"), @"nobody has traffic, 0 pods (0 ready), 4 others");
+        insta::assert_snapshot!(describe_pods(&nobody, "v2"), @"nobody has traffic, 0 pods (0 ready), 4 others");
     }
 }

@@ -1,87 +1,87 @@
-//! A release by our deployer, as it is typed: `cargo xtask blue-green deploy`.
+//! Releases by our deployer: `cargo xtask blue-green deploy`.
 
-use harness::blue_green::Step;
-use harness::process::bound::describe;
-use harness::report::StageReport;
+use base::process::describe;
+use blue_green::ReleaseStep;
+use report::StageReport;
 use tokio::process::Child;
 
-use super::ground::Ground;
+use super::setup::BenchSetup;
 use super::{Quality, SERVICE, footprint};
 use crate::bench::error::BenchError;
 
 const VERB: &str = "blue-green";
 
-/// What it ends with where a version did not hold and was taken back.
-const TAKEN_BACK: i32 = 1;
+/// Its exit code if a version was rolled back.
+const ROLLED_BACK: i32 = 1;
 
-/// How long a release was at what is not the deployer's to make shorter, milliseconds.
+/// The parts of a release that the deployer cannot shorten, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spans {
-    /// From when it asks for the new pods until it sees their rollout complete.
+    /// From when it creates the new pods until their rollout is complete.
     pub come_up: f64,
-    /// From when it sends the old pods away until none is left.
+    /// From when it removes the old pods until none is left.
     pub end: f64,
 }
 
 impl Spans {
-    /// Of the steps of its report; none of a release that did not come to its end.
+    /// From the steps of its report; none if the release did not finish.
     pub fn of(stages: &[StageReport]) -> Option<Spans> {
-        let millis = |wanted: Step| {
+        let millis = |wanted: ReleaseStep| {
             let mut steps = stages.iter().flat_map(|stage| &stage.steps);
             let step = steps.find(|it| it.step == wanted.to_string());
             step.map(|it| it.millis as f64)
         };
         Some(Spans {
-            come_up: millis(Step::BringUp)?,
-            end: millis(Step::Retire)?,
+            come_up: millis(ReleaseStep::BringUp)?,
+            end: millis(ReleaseStep::Retire)?,
         })
     }
 }
 
-/// Releases `version`, which is to be kept where it is good, and taken back where it is bad.
-/// What it was made of, and the most memory that the command held.
+/// Releases `version`, which must be kept if it is good, and rolled back if it is bad. Returns its
+/// parts, and the command's peak memory in MiB.
 pub async fn release(
-    ground: &Ground<'_>,
+    setup: &BenchSetup<'_>,
     version: &str,
     quality: Quality,
 ) -> Result<(Option<Spans>, Option<f64>), BenchError> {
-    let scratch = ground.scratch;
+    let scratch = setup.scratch;
     let before = scratch.runs();
-    let mut child = start(ground, version)?;
+    let mut child = start(setup, version)?;
     let pid = child.id();
     let (ended, memory) = footprint::during(|| pid, child.wait()).await;
     let ended = ended.map_err(BenchError::release("our deployer"))?;
     let report = scratch.report(VERB, &before)?;
     match (quality, ended.code()) {
         (Quality::Good, Some(0)) => Ok((Spans::of(&report.stages), memory)),
-        (Quality::Bad | Quality::OneInTen, Some(TAKEN_BACK)) => Ok((None, memory)),
-        _ => Err(scratch.did_not_hold(VERB, format!("of a {quality}: {}", describe(ended)))),
+        (Quality::Bad | Quality::OneInTen, Some(ROLLED_BACK)) => Ok((None, memory)),
+        _ => Err(scratch.failed(VERB, format!("of a {quality}: {}", describe(ended)))),
     }
 }
 
-/// Has it release `version`, and kills it right after it has moved traffic away from `before`.
-pub async fn killed(ground: &Ground<'_>, version: &str, before: &str) -> Result<(), BenchError> {
-    let mut child = start(ground, version)?;
+/// Releases `version`, and kills the command right after it has moved traffic away from `before`.
+pub async fn killed(setup: &BenchSetup<'_>, version: &str, before: &str) -> Result<(), BenchError> {
+    let mut child = start(setup, version)?;
     tokio::select! {
-        switched = ground.ours.switched(before) => { switched?; }
+        switched = setup.ours.switched(before) => { switched?; }
         ended = child.wait() => {
             let how = ended.map_or_else(|error| error.to_string(), describe);
-            return Err(ground.scratch.did_not_hold(VERB, how));
+            return Err(setup.scratch.failed(VERB, how));
         }
     }
     let killed = child.kill().await;
     killed.map_err(BenchError::release("killing our deployer"))
 }
 
-fn start(ground: &Ground<'_>, version: &str) -> Result<Child, BenchError> {
+fn start(setup: &BenchSetup<'_>, version: &str) -> Result<Child, BenchError> {
     let words = [VERB, "deploy", "--service", SERVICE, "--version", version];
-    ground.scratch.start(&words, &ground.config)
+    setup.scratch.start(&words, &setup.config)
 }
 
 #[cfg(test)]
 mod tests {
-    use harness::report::{StageEnd, StepReport};
-    use harness::run::event::Stage;
+    use base::run::event::Stage;
+    use report::{StageEnd, StepReport};
 
     use super::*;
 
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn pods_come_up_in_the_one_step_and_end_in_the_other() {
-        let mut of = vec![("bring-up", 7_000), ("check", 50), ("switch", 10_000)];
-        assert_eq!(Spans::of(&deploy(&of)), None, "it has not come to its end");
-        of.push(("retire", 9_000));
+    fn the_spans_are_the_times_of_two_steps() {
+        let mut steps = vec![("bring-up", 7_000), ("check", 50), ("switch", 10_000)];
+        assert_eq!(Spans::of(&deploy(&steps)), None, "it is not finished");
+        steps.push(("retire", 9_000));
         let expected = Spans {
             come_up: 7_000.0,
             end: 9_000.0,
         };
-        assert_eq!(Spans::of(&deploy(&of)), Some(expected));
+        assert_eq!(Spans::of(&deploy(&steps)), Some(expected));
     }
 }

@@ -1,53 +1,52 @@
-//! The users of a release: a prober before the ingress.
+//! The users of a release: a prober outside the ingress.
 
 use std::time::Duration;
 
-use harness::environment::Environment;
-use harness::prober::{self, Counted, Lane, Outside, Recording, Spec};
-use harness::wait::{self, Observation};
+use base::wait::{self, Observation};
+use environments::environment::Environment;
+use kubernetes::prober::{self, Lane, Outside, Recording, RequestCounts, Spec};
 
 use crate::bench::error::BenchError;
 
-/// All lanes together, where nothing else is said.
+/// The default rate of all lanes together.
 pub const PER_SECOND: u64 = 200;
 
-/// One in so many is on a connection of its own; the rest is on kept ones.
+/// One in this many requests is on a new connection; the rest is on pooled ones.
 const ON_NEW_CONNECTIONS: u64 = 4;
 const CONNECTIONS: usize = 8;
 
-/// No release takes longer: the prober ends by itself then.
+/// The prober ends after this many seconds, which is longer than any release.
 const LONGEST: f64 = 900.0;
 
-/// For a few thousand answers.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time enough for a few thousand answers.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
-/// Traffic that goes on.
-pub struct Traffic {
+pub struct BenchTraffic {
     prober: Outside,
     per_second: u64,
 }
 
-impl Traffic {
-    /// Has it begin, and has seen two seconds of it.
-    pub async fn begin(
+impl BenchTraffic {
+    /// Starts it, and waits for two seconds of answers.
+    pub async fn start(
         environment: &Environment,
         path: &str,
         per_second: u64,
-    ) -> Result<Traffic, BenchError> {
+    ) -> Result<BenchTraffic, BenchError> {
         let target = prober::through(&environment.entry, &environment.api_host, path);
         let target = target.map_err(BenchError::release("a prober"))?;
         let new = per_second / ON_NEW_CONNECTIONS;
-        let kept = per_second - new;
+        let pooled = per_second - new;
         let spec = Spec {
             lanes: vec![
                 Lane::new_connection(target.clone(), new as f64),
-                Lane::pooled(target, kept as f64, CONNECTIONS),
+                Lane::pooled(target, pooled as f64, CONNECTIONS),
             ],
             seconds: LONGEST,
         };
         let outside = Outside::start(&spec).await;
-        let traffic = Traffic {
+        let traffic = BenchTraffic {
             prober: outside.map_err(BenchError::release("a prober"))?,
             per_second,
         };
@@ -55,7 +54,7 @@ impl Traffic {
         Ok(traffic)
     }
 
-    /// Goes on for so long, by what was answered.
+    /// Waits for this many seconds of answers.
     pub async fn for_seconds(&self, seconds: u64) -> Result<(), BenchError> {
         let answers = || {
             let counted = self.so_far();
@@ -63,19 +62,19 @@ impl Traffic {
         };
         let enough = answers() + seconds * self.per_second;
         let what = format!("{seconds} s of traffic are answered");
-        let answered = wait::until(what, PATIENCE, LOOK_EVERY, async || match answers() {
+        let answered = wait::until(what, TIMEOUT, POLL_EVERY, async || match answers() {
             so_far if so_far >= enough => Observation::Ready(()),
             so_far => Observation::NotYet(format!("{so_far} of {enough} answers")),
         });
         Ok(answered.await?)
     }
 
-    /// What became of requests so far.
-    pub fn so_far(&self) -> Counted {
+    /// The requests so far, by result.
+    pub fn so_far(&self) -> RequestCounts {
         self.prober.so_far()
     }
 
-    /// Ends it: what is in flight is waited for.
+    /// Stops it, and waits for the requests in flight.
     pub async fn end(self) -> Recording {
         self.prober.end().await
     }

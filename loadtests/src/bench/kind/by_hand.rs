@@ -1,8 +1,7 @@
-//! What a person types for the same cluster, release and backing services, with kind,
-//! docker, the node's kubectl and helm; then what removes it all.
+//! The commands that a person types for the same cluster, release and backing services, with kind,
+//! docker, the node's kubectl and helm; then those that remove everything.
 //!
-//! Nothing of it overlaps, as nothing does that is typed. It proves nothing of what came up,
-//! and makes no report.
+//! They run one after the other, as if typed. They check nothing, and write no report.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,21 +9,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use harness::certificates::Certificates;
-use harness::environment::Secrets;
-use harness::images::{self, ImageReference, Supply, Workshop, redis};
-use harness::kind::release::REPOSITORY;
-use harness::kind::{cluster, surroundings};
-use harness::release::{CHART, PLATFORM};
-use harness::subprocess;
+use base::process;
+use environments::certificates::Certificates;
+use environments::environment::Secrets;
+use environments::kind::release::REPOSITORY;
+use environments::kind::{cluster, manifests};
+use helm::{CHART, PLATFORM};
+use machine::images::{self, ImageReference, Supply, Workshop, redis};
 use serde_json::json;
 
-use super::{Bench, LONGEST_COMMAND, Step};
-use crate::bench::Plan;
+use super::{COMMAND_TIMEOUT, KindBench, TimedStep};
+use crate::bench::BenchPlan;
 use crate::bench::error::BenchError;
 use crate::bench::scratch::Scratch;
+use crate::bench::series::millis_since;
 
-/// The two steps that no cluster with a release on it does without.
+/// The two steps that every cluster with a release needs.
 pub const CREATE: &str = "kind create cluster --wait";
 pub const HELM: &str = "helm install --wait";
 
@@ -37,28 +37,28 @@ const IMAGES: [&str; 6] = [
     "metrics-server",
 ];
 
-/// Everything prepared; nothing made yet.
+/// The prepared files. Nothing is created in the engine yet.
 pub struct ByHand<'a> {
-    bench: &'a Bench,
+    bench: &'a KindBench,
     scratch: &'a Scratch,
     chart: PathBuf,
     values: Vec<PathBuf>,
-    /// Of the cluster, its network, and what else is made.
+    /// The name of the cluster, its network, and other resources.
     name: String,
-    /// For what is written beforehand: configuration, manifests, credentials.
-    room: PathBuf,
+    /// The folder of configuration, manifests and credentials.
+    folder: PathBuf,
     images: [ImageReference; 6],
 }
 
 impl<'a> ByHand<'a> {
-    /// Writes what a person would have at hand.
+    /// Writes the files that a person would have.
     pub async fn prepare(
-        bench: &'a Bench,
-        plan: &Plan,
+        bench: &'a KindBench,
+        plan: &BenchPlan,
         scratch: &'a Scratch,
     ) -> Result<ByHand<'a>, BenchError> {
-        let room = scratch.root().join("by-hand");
-        std::fs::create_dir_all(&room).map_err(BenchError::file("make", &room))?;
+        let folder = scratch.root().join("by-hand");
+        std::fs::create_dir_all(&folder).map_err(BenchError::file("create", &folder))?;
         let values = bench.target.values.iter();
         let by_hand = ByHand {
             bench,
@@ -67,7 +67,7 @@ impl<'a> ByHand<'a> {
             values: values.map(|file| plan.workspace.join(file)).collect(),
             name: format!("trii-by-hand-{}", std::process::id()),
             images: images_here(bench, plan).await?,
-            room,
+            folder,
         };
         let configuration = cluster::configuration(&bench.engine, &bench.target).await;
         let configuration = configuration.map_err(BenchError::prepare("configure kind"))?;
@@ -79,7 +79,7 @@ impl<'a> ByHand<'a> {
 
     fn write_manifests(&self, workspace: &Path) -> Result<(), BenchError> {
         let [.., ingress, metrics_server] = &self.images;
-        let manifests = surroundings::manifests(workspace, ingress, metrics_server);
+        let manifests = manifests::manifests(workspace, ingress, metrics_server);
         let manifests = manifests.map_err(BenchError::prepare("read the manifests"))?;
         self.write("manifests.yaml", &manifests.join("\n---\n"))
     }
@@ -90,7 +90,7 @@ impl<'a> ByHand<'a> {
         let certificates = Certificates::generate(&[&platform.site_host, &platform.api_host])
             .map_err(BenchError::prepare("make a certificate"))?;
         let hosts = ["postgres", "redis"].map(|part| format!("{}-{part}", self.name));
-        let items = surroundings::secrets(&secrets, &hosts[0], &hosts[1], &certificates);
+        let items = manifests::secrets(&secrets, &hosts[0], &hosts[1], &certificates);
         let items = items.map(|(name, values)| {
             json!({
                 "apiVersion": "v1",
@@ -100,24 +100,20 @@ impl<'a> ByHand<'a> {
             })
         });
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-        let Secrets {
-            postgres_password,
-            redis_password,
-            ..
-        } = &secrets;
         self.write("secrets.json", &list.to_string())?;
         let postgres = format!(
             "POSTGRES_USER=trii\nPOSTGRES_DB=postgres\nPOSTGRES_INITDB_ARGS=--no-sync\n\
-             POSTGRES_PASSWORD={postgres_password}\n"
+             POSTGRES_PASSWORD={}\n",
+            secrets.postgres_password
         );
         self.write("postgres.env", &postgres)?;
-        let redis = format!("{}={redis_password}\n", redis::PASSWORD_VARIABLE);
+        let redis = format!("{}={}\n", redis::PASSWORD_VARIABLE, secrets.redis_password);
         self.write("redis.env", &redis)
     }
 
-    /// Readable by the user alone: some of it is secret.
+    /// Writes a file that only the user can read, as some contain secrets.
     fn write(&self, name: &str, text: &str) -> Result<(), BenchError> {
-        let path = self.room.join(name);
+        let path = self.folder.join(name);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true).mode(0o600);
         let written = options
@@ -126,23 +122,23 @@ impl<'a> ByHand<'a> {
         written.map_err(BenchError::file("write", &path))
     }
 
-    /// Types it all, one after the other. What is left when a step fails, or is called off,
-    /// is in the ledger of `scratch`, which takes it down.
-    pub async fn run(&self) -> Result<Vec<Step>, BenchError> {
+    /// Runs all commands, one after the other. If a step fails or is cancelled, the ledger of
+    /// `scratch` has what is left, and `scratch` tears it down.
+    pub async fn run(&self) -> Result<Vec<TimedStep>, BenchError> {
         self.scratch
             .record_by_hand(&self.bench.engine, &self.name)
             .await?;
         let mut steps = Vec::new();
         for (what, commands) in self.commands() {
-            let begun = Instant::now();
+            let started = Instant::now();
             for command in commands {
-                subprocess::run(&command, LONGEST_COMMAND, &|_| ()).await?;
+                process::run(&command, COMMAND_TIMEOUT, &|_| ()).await?;
             }
-            let millis = begun.elapsed().as_secs_f64() * 1000.0;
-            steps.push(Step { what, millis });
+            let millis = millis_since(started);
+            steps.push(TimedStep { what, millis });
         }
-        // Nothing is there any more: what is written down is.
-        self.scratch.take_down().await?;
+        // The resources no longer exist, but are still in the ledger.
+        self.scratch.tear_down().await?;
         Ok(steps)
     }
 
@@ -180,29 +176,17 @@ impl<'a> ByHand<'a> {
     fn redis(&self) -> Vec<String> {
         let image = self.images[2].to_string();
         let command = redis::command();
-        let command = command.iter().map(|word| word.as_ref());
-        let words: Vec<&str> = ["--user", redis::USER, &image]
-            .into_iter()
-            .chain(command)
-            .collect();
+        let mut words = vec!["--user", redis::USER, &image];
+        words.extend(command.iter().map(String::as_str));
         self.container("redis", &words)
     }
 
     fn container(&self, part: &str, words: &[&str]) -> Vec<String> {
         let name = format!("{}-{part}", self.name);
         let environment = self.path(&format!("{part}.env"));
-        let run = [
-            "docker",
-            "run",
-            "--detach",
-            "--name",
-            &name,
-            "--network",
-            &self.name,
-            "--env-file",
-            &environment,
-        ];
-        self.bench.command(&[&run, words].concat())
+        let run = ["docker", "run", "--detach", "--name", &name];
+        let options = ["--network", &self.name, "--env-file", &environment];
+        self.bench.command(&[&run[..], &options, words].concat())
     }
 
     fn load(&self) -> Vec<String> {
@@ -228,26 +212,12 @@ impl<'a> ByHand<'a> {
             "global.imageRepository={REPOSITORY},global.imageTag={}",
             self.images[3].tag
         );
-        let mut words = vec![
-            helm.as_str(),
-            "install",
-            PLATFORM,
-            &chart,
-            "--namespace",
-            &self.bench.target.namespace,
-            "--kubeconfig",
-            &kubeconfig,
-            "--set",
-            &image,
-            "--wait",
-            "--timeout",
-            "240s",
-        ];
-        let values: Vec<String> = self
-            .values
-            .iter()
-            .map(|it| it.display().to_string())
-            .collect();
+        let mut words = vec![helm.as_str(), "install", PLATFORM, &chart];
+        words.extend(["--namespace", &self.bench.target.namespace]);
+        words.extend(["--kubeconfig", &kubeconfig, "--set", &image]);
+        words.extend(["--wait", "--timeout", "240s"]);
+        let values = self.values.iter().map(|file| file.display().to_string());
+        let values: Vec<String> = values.collect();
         for file in &values {
             words.extend(["--values", file]);
         }
@@ -255,10 +225,7 @@ impl<'a> ByHand<'a> {
     }
 
     fn delete(&self) -> Vec<Vec<String>> {
-        let (postgres, redis) = (
-            format!("{}-postgres", self.name),
-            format!("{}-redis", self.name),
-        );
+        let [postgres, redis] = ["postgres", "redis"].map(|part| format!("{}-{part}", self.name));
         let containers = ["docker", "rm", "--force", "--volumes", &postgres, &redis];
         vec![
             self.kind(&["delete", "cluster", "--name", &self.name]),
@@ -267,31 +234,33 @@ impl<'a> ByHand<'a> {
         ]
     }
 
-    /// On a network of its own, with a kubeconfig of its own: the user's is not touched.
+    /// A command of kind with a separate network and kubeconfig, so that the user's do not change.
     fn kind(&self, words: &[&str]) -> Vec<String> {
         let kubeconfig = format!("KUBECONFIG={}", self.path("kubeconfig"));
         let network = format!("KIND_EXPERIMENTAL_DOCKER_NETWORK={}", self.name);
         let kind = self.bench.kind.display().to_string();
-        let program = [
-            "env",
-            &kubeconfig,
-            &network,
-            "KIND_EXPERIMENTAL_PROVIDER=docker",
-            &kind,
-        ];
+        let provider = "KIND_EXPERIMENTAL_PROVIDER=docker";
+        let program = ["env", &kubeconfig, &network, provider, &kind];
         self.bench.command(&[&program, words].concat())
     }
 
     fn path(&self, name: &str) -> String {
-        self.room.join(name).display().to_string()
+        self.folder.join(name).display().to_string()
     }
 }
 
-async fn images_here(bench: &Bench, plan: &Plan) -> Result<[ImageReference; 6], BenchError> {
+async fn images_here(
+    bench: &KindBench,
+    plan: &BenchPlan,
+) -> Result<[ImageReference; 6], BenchError> {
     let workshop = Workshop::of(&plan.workspace, &plan.home);
     let names = IMAGES.map(str::to_owned);
-    let had = images::ensure_all(&bench.engine, &workshop, &names, Supply::Auto, &|_| ()).await?;
-    had.images.try_into().map_err(|had: Vec<ImageReference>| {
-        BenchError::prepare("have the images")(format!("{} were had", had.len()))
-    })
+    let available =
+        images::ensure_all(&bench.engine, &workshop, &names, Supply::Auto, &|_| ()).await?;
+    available
+        .images
+        .try_into()
+        .map_err(|images: Vec<ImageReference>| {
+            BenchError::prepare("get the images")(format!("{} are available", images.len()))
+        })
 }

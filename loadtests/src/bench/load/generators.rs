@@ -1,29 +1,29 @@
-//! The load generators: how each is asked for load, on one core, with as many connections.
+//! Runs the load generators, each on one core, with the same number of connections.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::subprocess;
+use base::process;
 
 use super::GooseLoop;
+use super::generator_figures::GeneratorFigures;
 use super::peers::Peer;
-use super::told::Told;
 use crate::bench::cores::Core;
 use crate::bench::error::BenchError;
 use crate::bench::wrk::CONNECTIONS;
 use crate::result::LoadResult;
 
-/// Beyond its time: to start, to finish what is in flight, and to sum up.
+/// Additional time to start, to finish requests in flight, and to sum up.
 const GRACE: Duration = Duration::from_secs(30);
 
 const K6_SCRIPT: &str = include_str!("k6.js");
 
-/// The generators beside wrk.
-pub struct Generators {
+/// The programs of the generators other than wrk.
+pub struct BenchGenerators {
     pub core: Core,
-    /// Where they run.
+    /// Their working directory.
     pub folder: PathBuf,
-    /// The engine.
+    /// The open-model engine.
     pub ours: PathBuf,
     /// Goose's own loop.
     pub goose: PathBuf,
@@ -31,11 +31,8 @@ pub struct Generators {
     pub k6: Peer,
 }
 
-impl Generators {
-    /// Has `program` make load for so many seconds, and returns what it printed.
-    ///
-    /// # Errors
-    /// When it fails, or takes much longer.
+impl BenchGenerators {
+    /// Runs `program` for this many seconds, and returns its output. Fails if it takes much longer.
     pub async fn run(
         &self,
         program: &Path,
@@ -45,10 +42,10 @@ impl Generators {
         let mut argv = self.core.command(program);
         argv.extend(arguments.iter().map(|word| (*word).to_owned()));
         let deadline = Duration::from_secs(seconds) + GRACE;
-        Ok(subprocess::output_in(&self.folder, &argv, deadline).await?)
+        Ok(process::output_in(&self.folder, &argv, deadline).await?)
     }
 
-    /// Which of the others are not measured, and why.
+    /// Returns which other generators are not measured, and why.
     pub fn lacking(&self) -> Vec<String> {
         let peers = [("oha", &self.oha), ("k6", &self.k6)];
         let lacking = peers.into_iter().filter_map(|(name, peer)| {
@@ -58,7 +55,7 @@ impl Generators {
         lacking.collect()
     }
 
-    /// The open-model engine, at a rate.
+    /// Runs the open-model engine at a rate.
     pub async fn arrivals(
         &self,
         url: &str,
@@ -66,68 +63,58 @@ impl Generators {
         seconds: u64,
         in_flight: usize,
     ) -> Result<LoadResult, BenchError> {
-        let [rate, lasts, bound] = [
-            per_second.to_string(),
-            seconds.to_string(),
-            in_flight.to_string(),
-        ];
-        let arguments = [url, &rate, &lasts, &bound];
-        let said = self.run(&self.ours, &arguments, seconds).await?;
-        serde_json::from_str(&said).map_err(|error| does_not_count("the engine", error))
+        let (rate, duration) = (per_second.to_string(), seconds.to_string());
+        let in_flight = in_flight.to_string();
+        let arguments = [url, &rate, &duration, &in_flight];
+        let output = self.run(&self.ours, &arguments, seconds).await?;
+        serde_json::from_str(&output).map_err(BenchError::does_not_count("the engine"))
     }
 
-    /// Goose's users, who ask again as soon as they are answered; together so many times a
-    /// second, where that is not 0.
+    /// Runs Goose's users, who send the next request as soon as they have an answer; together at
+    /// most `at_most` per second, unless that is 0.
     pub async fn goose(
         &self,
         url: &str,
         users: u32,
         seconds: u64,
         at_most: u32,
-    ) -> Result<Told, BenchError> {
-        let [users, lasts, at_most] = [users.to_string(), seconds.to_string(), at_most.to_string()];
-        let arguments = [url, &users, &lasts, &at_most];
-        let said = self.run(&self.goose, &arguments, seconds).await?;
+    ) -> Result<GeneratorFigures, BenchError> {
+        let [users, at_most] = [users, at_most].map(|number| number.to_string());
+        let duration = seconds.to_string();
+        let arguments = [url, &users, &duration, &at_most];
+        let output = self.run(&self.goose, &arguments, seconds).await?;
         let counted: GooseLoop =
-            serde_json::from_str(&said).map_err(|error| does_not_count("Goose", error))?;
-        Told::by_goose(&counted).map_err(|reason| does_not_count("Goose", reason))
+            serde_json::from_str(&output).map_err(BenchError::does_not_count("Goose"))?;
+        GeneratorFigures::by_goose(&counted).map_err(BenchError::does_not_count("Goose"))
     }
 
-    /// oha, at a rate: `None` where it cannot be had.
+    /// Runs oha at a rate; `None` if it is not available.
     pub async fn oha(
         &self,
         url: &str,
         per_second: f64,
         seconds: u64,
-    ) -> Result<Option<Told>, BenchError> {
+    ) -> Result<Option<GeneratorFigures>, BenchError> {
         let Ok(program) = &self.oha else {
             return Ok(None);
         };
         let rate = format!("{per_second:.0}");
-        let (connections, lasts) = (CONNECTIONS.to_string(), format!("{seconds}s"));
-        let load = [
-            "-q",
-            &rate,
-            "--latency-correction",
-            "-c",
-            &connections,
-            "-z",
-            &lasts,
-        ];
-        let shows = ["--no-tui", "--output-format", "json", url];
-        let arguments = [&load[..], &shows].concat();
-        let said = self.run(program, &arguments, seconds).await?;
-        let told = Told::by_oha(&said).map_err(|reason| does_not_count("oha", reason))?;
-        Ok(Some(told))
+        let (connections, duration) = (CONNECTIONS.to_string(), format!("{seconds}s"));
+        let load = ["-q", &rate, "-c", &connections, "-z", &duration];
+        let options = ["--latency-correction", "--no-tui", "--output-format"];
+        let arguments = [&load[..], &options, &["json", url]].concat();
+        let output = self.run(program, &arguments, seconds).await?;
+        let figures = GeneratorFigures::by_oha(&output);
+        figures.map(Some).map_err(BenchError::does_not_count("oha"))
     }
 
-    /// k6, with one of its executors: `None` where it cannot be had.
+    /// Runs k6 with one of its executors; `None` if it is not available.
     pub async fn k6(
         &self,
         url: &str,
         scenario: serde_json::Value,
         seconds: u64,
-    ) -> Result<Option<Told>, BenchError> {
+    ) -> Result<Option<GeneratorFigures>, BenchError> {
         let Ok(program) = &self.k6 else {
             return Ok(None);
         };
@@ -137,28 +124,13 @@ impl Generators {
         let export = format!("--summary-export={}", summary.display());
         let [target, scenario] = [format!("URL={url}"), format!("SCENARIO={scenario}")];
         let script = script.display().to_string();
-        let arguments = [
-            "run",
-            "--quiet",
-            "--no-usage-report",
-            &export,
-            "--env",
-            &target,
-            "--env",
-            &scenario,
-            &script,
-        ];
+        let options = ["run", "--quiet", "--no-usage-report", &export];
+        let environment = ["--env", &target, "--env", &scenario, &script];
+        let arguments = [&options[..], &environment].concat();
         self.run(program, &arguments, seconds).await?;
-        let said = std::fs::read_to_string(&summary);
-        let said = said.map_err(BenchError::file("read", &summary))?;
-        let told = Told::by_k6(&said).map_err(|reason| does_not_count("k6", reason))?;
-        Ok(Some(told))
-    }
-}
-
-pub fn does_not_count(who: &'static str, reason: impl ToString) -> BenchError {
-    BenchError::Generator {
-        who,
-        reason: reason.to_string(),
+        let output = std::fs::read_to_string(&summary);
+        let output = output.map_err(BenchError::file("read", &summary))?;
+        let figures = GeneratorFigures::by_k6(&output);
+        figures.map(Some).map_err(BenchError::does_not_count("k6"))
     }
 }

@@ -1,64 +1,63 @@
-//! How many requests a second each generator sustains on one core, of the same server on
-//! another.
+//! The rate that each generator sustains on one core, with the same server on another.
 
 use std::fmt;
 
 use serde_json::json;
 
-use super::generators::{Generators, does_not_count};
-use super::told::Told;
+use super::generator_figures::GeneratorFigures;
+use super::generators::BenchGenerators;
 use crate::bench::error::BenchError;
-use crate::bench::hello::Server;
+use crate::bench::hello::ServerUnderLoad;
 use crate::bench::wrk::{CONNECTIONS, Wrk};
 
 const SECONDS: u64 = 3;
 
-/// Between what a generator holds and what it does not, by halving: 1/64 of where it began is
-/// left.
+/// The steps of the bisection between a rate that a generator sustains and one that it does not:
+/// 1/64 of the first interval is left.
 const HALVINGS: u32 = 6;
-/// Of each halving.
+/// The duration of each step.
 const TRY_SECONDS: u64 = 2;
-/// Of what it is asked for, what one that holds a rate has answered: starting up costs each some.
+/// The share of the rate that is answered if a generator sustains it: each loses some at its start.
 const ANSWERED: f64 = 0.98;
-/// The p99 of one that holds a rate, in milliseconds.
+/// The highest p99 of a sustained rate, in milliseconds.
 const IN_TIME: f64 = 20.0;
-/// The engine's bound of requests in flight. It opens as many connections as it needs.
+/// The engine's limit of requests in flight. It opens as many connections as it needs.
 const IN_FLIGHT: usize = 2_000;
 
-/// Its bound where it is asked for more than it can: as many are always in flight, and the rest
-/// is dropped and counted.
+/// The limit if the rate is more than the engine can send: this many requests are always in flight,
+/// and the rest is dropped and counted.
 const ALWAYS_IN_FLIGHT: usize = 4 * CONNECTIONS as usize;
 
-/// What each sustained in one round, in answers a second.
+/// The rates of one round, in answers per second.
 #[derive(Clone, Copy, Debug)]
-pub struct Round {
-    /// As many as its connections take.
+pub struct RateRound {
+    /// The rate of wrk's connections.
     pub wrk: f64,
-    /// Of its core, what the server used under wrk, 0 to 1.
+    /// The share of its core that the server used under wrk, 0 to 1.
     pub busy: f64,
-    /// The highest rate it was asked for and held.
+    /// The highest rate that oha sustained.
     pub oha: Option<f64>,
-    /// As many as its users take.
+    /// The rate of k6's users.
     pub k6: Option<f64>,
-    /// As many as its users take.
+    /// The rate of Goose's users.
     pub goose: f64,
-    /// As oha.
+    /// The highest rate that the engine sustained.
     pub ours: f64,
-    /// As many as it can when asked for wrk's rate.
+    /// The engine's rate with wrk's rate as its target.
     pub ours_at_most: f64,
 }
 
-/// Has each make as much load as it can, one after the other.
+/// Measures the highest rate of each generator, one after the other.
 ///
-/// wrk, k6 and Goose ask again as soon as they are answered: beside them stands what the engine
-/// answers when it is asked for wrk's rate. oha and the engine have an open model: they are
-/// asked for ever closer rates too, and hold one that they answer in time. k6 has such a model, but
-/// holds a quarter of what its users take.
+/// wrk, k6 and Goose send the next request as soon as they have an answer. They are compared with
+/// the engine's rate when its target is wrk's rate. oha and the engine have an open model:
+/// bisection finds the highest rate that they sustain in time. k6 has an open model too, but
+/// sustains only a quarter of the rate of its users.
 pub async fn measure(
-    server: &Server,
+    server: &ServerUnderLoad,
     wrk: &Wrk,
-    generators: &Generators,
-) -> Result<Round, BenchError> {
+    generators: &BenchGenerators,
+) -> Result<RateRound, BenchError> {
     let url = &server.url;
     let (loaded, busy) = server.busy_during(wrk.load(url, SECONDS)).await?;
     let most = loaded?;
@@ -68,55 +67,56 @@ pub async fn measure(
     });
     let ours = async |rate| {
         let arrivals = generators.arrivals(url, rate, TRY_SECONDS, IN_FLIGHT);
-        Ok(Some(Told::by_arrivals(&arrivals.await?)))
+        Ok(Some(GeneratorFigures::by_arrivals(&arrivals.await?)))
     };
     let as_wrk = generators.arrivals(url, most, SECONDS, ALWAYS_IN_FLIGHT);
-    let at_most = Told::by_arrivals(&as_wrk.await?).per_second;
+    let at_most = GeneratorFigures::by_arrivals(&as_wrk.await?).per_second;
     let k6 = generators.k6(url, users, SECONDS).await?;
     let goose = generators.goose(url, CONNECTIONS, SECONDS, 0).await?;
-    Ok(Round {
+    Ok(RateRound {
         wrk: most,
         busy,
-        oha: held("oha", most, oha).await?,
-        k6: k6.map(|told| told.per_second),
+        oha: sustained("oha", most, oha).await?,
+        k6: k6.map(|figures| figures.per_second),
         goose: goose.per_second,
-        ours: held("the engine", most, ours).await?.unwrap_or_default(),
+        ours: sustained("the engine", most, ours)
+            .await?
+            .unwrap_or_default(),
         ours_at_most: at_most,
     })
 }
 
-/// The highest rate below `most` that a generator holds; none where there is no such generator.
-///
-/// # Errors
-/// That it holds none at all: a share of that would be of nothing.
-async fn held(
+/// Returns the highest rate below `most` that a generator sustains, or none if the generator is not
+/// available. Fails if it sustains no rate.
+async fn sustained(
     who: &'static str,
     most: f64,
-    asked: impl AsyncFn(f64) -> Result<Option<Told>, BenchError>,
+    run_at: impl AsyncFn(f64) -> Result<Option<GeneratorFigures>, BenchError>,
 ) -> Result<Option<f64>, BenchError> {
-    let (mut held, mut beyond) = (0.0, most);
+    let (mut sustained, mut beyond) = (0.0, most);
     for _ in 0..HALVINGS {
-        let rate = (held + beyond) / 2.0;
-        match asked(rate).await? {
+        let rate = (sustained + beyond) / 2.0;
+        match run_at(rate).await? {
             None => return Ok(None),
-            Some(told) if is_held(&told, rate) => held = rate,
+            Some(figures) if is_sustained(&figures, rate) => sustained = rate,
             Some(_) => beyond = rate,
         }
     }
-    match held > 0.0 {
-        true => Ok(Some(held)),
-        false => Err(does_not_count(who, "it held no rate, however low")),
+    let error = BenchError::does_not_count(who);
+    match sustained > 0.0 {
+        true => Ok(Some(sustained)),
+        false => Err(error("it sustained no rate, however low")),
     }
 }
 
-fn is_held(told: &Told, rate: f64) -> bool {
-    let [.., p99] = told.latency;
-    told.per_second >= ANSWERED * rate && p99 <= IN_TIME
+fn is_sustained(figures: &GeneratorFigures, rate: f64) -> bool {
+    let [.., p99] = figures.latency;
+    figures.per_second >= ANSWERED * rate && p99 <= IN_TIME
 }
 
-impl fmt::Display for Round {
+impl fmt::Display for RateRound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Round {
+        let RateRound {
             wrk,
             goose,
             ours,
@@ -140,29 +140,31 @@ impl fmt::Display for Round {
 mod tests {
     use super::*;
 
-    /// What one says that answers so many a second at most, and late beyond.
-    fn told(rate: f64, most: f64) -> Told {
+    /// The figures at `rate`: at most `most` answers a second, and late answers at higher rates.
+    fn figures(rate: f64, most: f64) -> GeneratorFigures {
         let p99 = if rate > most { 500.0 } else { 1.0 };
-        Told {
+        GeneratorFigures {
             per_second: rate.min(most),
             latency: [0.5, 0.7, p99],
         }
     }
 
     #[tokio::test]
-    async fn the_rate_is_closed_in_upon_from_below() {
-        let asked = async |rate| Ok(Some(told(rate, 50_000.0)));
-        let held = held("ours", 100_000.0, asked).await.unwrap().unwrap();
-        assert!((48_400.0..=50_000.0).contains(&held), "{held}");
+    async fn bisection_finds_the_rate_from_below() {
+        let run_at = async |rate| Ok(Some(figures(rate, 50_000.0)));
+        let rate = sustained("ours", 100_000.0, run_at).await;
+        let rate = rate.unwrap().unwrap();
+        assert!((48_400.0..=50_000.0).contains(&rate), "{rate}");
     }
 
     #[tokio::test]
-    async fn one_that_is_not_there_has_none_and_one_that_holds_none_is_no_figure() {
-        let lacking = held("oha", 100_000.0, async |_| Ok(None)).await;
-        assert!(lacking.unwrap().is_none());
-        let late = async |rate| Ok(Some(told(rate, 0.0)));
-        let error = held("oha", 100_000.0, late).await.unwrap_err().to_string();
+    async fn a_missing_generator_has_no_rate_and_one_that_sustains_none_is_an_error() {
+        let missing = sustained("oha", 100_000.0, async |_| Ok(None)).await;
+        assert!(missing.unwrap().is_none());
+        let late = async |rate| Ok(Some(figures(rate, 0.0)));
+        let error = sustained("oha", 100_000.0, late).await.unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("oha"), "{error}");
-        assert!(error.contains("it held no rate"), "{error}");
+        assert!(error.contains("it sustained no rate"), "{error}");
     }
 }

@@ -1,8 +1,9 @@
-//! What each generator tells of a server that stood still: 2 s of 10 s, at 1,000 requests/s.
+//! What each generator reports about a server that stalls for 2 s of 10 s, at 1,000 requests/s.
 //!
-//! Of 10,000 requests 2,000 were due while it did, one after the other, so they took from 2 s
-//! down to nothing: their longest tenth is 1 s and more, and so on. A client that waits for
-//! its answers before it asks again has sent next to none of them, and sees none of it.
+//! Of 10,000 requests 2,000 are due during the stall, one after the other, so that they take from 2
+//! s down to 0: the longest tenth of all takes 1 s and more, and so on. A client that waits for
+//! each answer before it sends the next request sends almost none of them, and does not see the
+//! stall.
 
 use std::time::Duration;
 
@@ -12,20 +13,20 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::generators::Generators;
-use super::told::Told;
+use super::generator_figures::GeneratorFigures;
+use super::generators::BenchGenerators;
 use crate::bench::error::BenchError;
-use crate::bench::hello::Server;
-use crate::threshold::{Threshold, judge_all};
+use crate::bench::hello::ServerUnderLoad;
+use crate::threshold::{Threshold, evaluate_all};
 
 const SECONDS: u64 = 10;
 const PER_SECOND: u32 = 1_000;
 const BEFORE: Duration = Duration::from_secs(4);
 const STALL: Duration = Duration::from_secs(2);
 
-/// In flight at most: all that are due meanwhile, and some.
+/// The most requests in flight: all that are due during the stall, and some more.
 const IN_FLIGHT: usize = 3_000;
-/// Goose's users. They need a hundredth of that to come to the rate.
+/// Goose's users, more than enough for the rate.
 const USERS: u32 = 10;
 
 /// The true p90, p95 and p99, in milliseconds.
@@ -33,9 +34,9 @@ pub const TRUE: [f64; 3] = [1_000.0, 1_500.0, 1_900.0];
 /// A threshold that such a server must not pass.
 pub const FAILS: &str = "p(99)<100ms";
 
-/// What each told of a stall of its own.
+/// The p90, p95 and p99 that each generator reported, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Round {
+pub struct StallRound {
     pub ours: [f64; 3],
     /// Whether [`FAILS`] held.
     pub passed: bool,
@@ -43,8 +44,11 @@ pub struct Round {
     pub goose: [f64; 3],
 }
 
-/// Has one after the other ask, and the server stand still each time.
-pub async fn measure(server: &Server, generators: &Generators) -> Result<Round, BenchError> {
+/// Runs one generator after the other, with a stall of the server each time.
+pub async fn measure(
+    server: &ServerUnderLoad,
+    generators: &BenchGenerators,
+) -> Result<StallRound, BenchError> {
     let url = &server.url;
     let rate = f64::from(PER_SECOND);
     let arrivals = generators.arrivals(url, rate, SECONDS, IN_FLIGHT);
@@ -56,34 +60,33 @@ pub async fn measure(server: &Server, generators: &Generators) -> Result<Round, 
     });
     let k6 = while_it_stalls(server, generators.k6(url, arrives, SECONDS)).await?;
     let goose = generators.goose(url, USERS, SECONDS, PER_SECOND);
-    Ok(Round {
-        ours: Told::by_arrivals(&result).latency,
-        passed: judge_all(&[fails], &result).iter().all(|it| it.holds()),
-        k6: k6.map(|told| told.latency),
+    Ok(StallRound {
+        ours: GeneratorFigures::by_arrivals(&result).latency,
+        passed: evaluate_all(&[fails], &result).iter().all(|it| it.holds()),
+        k6: k6.map(|figures| figures.latency),
         goose: while_it_stalls(server, goose).await?.latency,
     })
 }
 
-/// Has the server stand still once while `load` is made.
 async fn while_it_stalls<T>(
-    server: &Server,
+    server: &ServerUnderLoad,
     load: impl Future<Output = Result<T, BenchError>>,
 ) -> Result<T, BenchError> {
-    let (loaded, stalled) = tokio::join!(load, stands_still(server));
+    let (loaded, stalled) = tokio::join!(load, stall(server));
     stalled?;
     loaded
 }
 
-/// Has the server stand still, once a load has begun.
-pub async fn stands_still(server: &Server) -> Result<(), BenchError> {
+/// Stalls the server, after the load has been running for some time.
+pub async fn stall(server: &ServerUnderLoad) -> Result<(), BenchError> {
     sleep(BEFORE).await;
     signal(server, Signal::SIGSTOP)?;
     sleep(STALL).await;
     signal(server, Signal::SIGCONT)
 }
 
-fn signal(server: &Server, signal: Signal) -> Result<(), BenchError> {
-    // 0 would be whoever is in this group.
+fn signal(server: &ServerUnderLoad, signal: Signal) -> Result<(), BenchError> {
+    // 0 would be every process of this group.
     let process = i32::try_from(server.process).ok().filter(|id| *id > 0);
     let sent = process
         .ok_or(Errno::ESRCH)

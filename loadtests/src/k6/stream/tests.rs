@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::k6::{Failure, Protocol, Timings};
+use crate::k6::{Protocol, RequestFailure, Timings};
 
-fn sample(endpoint: &str) -> Sample<'_> {
-    Sample {
+fn sample(endpoint: &str) -> RequestSample<'_> {
+    RequestSample {
         endpoint,
         method: "GET",
         scenario: "smoke",
@@ -17,7 +17,7 @@ fn sample(endpoint: &str) -> Sample<'_> {
             waiting: Duration::from_micros(1500),
             ..Timings::default()
         },
-        ending: Ending::Answered {
+        ending: RequestEnd::Answered {
             status: 200,
             protocol: Protocol::Http2,
             tls: None,
@@ -49,30 +49,28 @@ fn several_dropped_arrivals_are_one_point() {
 }
 
 #[test]
-fn a_threshold_on_a_part_makes_a_submetric_once() {
-    let stated = ["p(95)<500", "avg<200"].map(|text| {
+fn a_threshold_on_an_endpoint_declares_a_submetric_once() {
+    let thresholds = ["p(95)<500", "avg<200"].map(|text| {
         let threshold: Threshold = text.parse().unwrap();
         threshold.for_endpoint("GET /quotes")
     });
-    let lines = lines(&stated, |stream| {
+    let lines = lines(&thresholds, |stream| {
         stream.request(&sample("GET /quotes")).unwrap()
     });
-    let data = lines.iter().find(|it| it["metric"] == "http_req_duration");
+    let data = lines
+        .iter()
+        .find(|line| line["metric"] == "http_req_duration");
     let data = &data.unwrap()["data"];
     assert_eq!(data["thresholds"], Value::Array(Vec::new()));
-    let names: Vec<_> = data["submetrics"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|it| &it["name"])
-        .collect();
+    let submetrics = data["submetrics"].as_array().unwrap().iter();
+    let names: Vec<_> = submetrics.map(|submetric| &submetric["name"]).collect();
     let own = "http_req_duration{name:GET /quotes}";
     assert_eq!(names, [own, "http_req_duration{expected_response:true}"]);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_a_full_disk_did_not_take_is_never_kept() {
+fn a_full_disk_leaves_no_stream() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.json");
     let mut stream = JsonStream::onto(OutputFile::on_a_full_disk(&path), &[]);
@@ -80,17 +78,14 @@ fn what_a_full_disk_did_not_take_is_never_kept() {
     let failed = written.find_map(Result::err).unwrap();
     assert!(matches!(failed, OutputError::DiskFull { .. }), "{failed}");
     drop(written);
-    let not_kept = stream.finish().unwrap_err();
-    assert!(
-        matches!(not_kept, OutputError::Incomplete { .. }),
-        "{not_kept}"
-    );
+    let error = stream.finish().unwrap_err();
+    assert!(matches!(error, OutputError::Incomplete { .. }), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 proptest! {
     #[test]
-    fn whatever_is_called_how_each_line_is_json_and_each_metric_declared_first(
+    fn each_line_is_json_and_each_metric_is_declared_first(
         calls in prop::collection::vec((0u8..6, "\\PC*|[\"\\\\\n]*"), 0..20)
     ) {
         let at = Timestamp::UNIX_EPOCH;
@@ -98,8 +93,8 @@ proptest! {
             for (call, name) in &calls {
                 let lasted = Duration::from_micros(3);
                 let sample = sample(name);
-                let failed = Sample { ending: Ending::Failed(Failure::Other(name)), ..sample };
-                let check = Check { name, scenario: name, at, passed: true };
+                let failed = RequestSample { ending: RequestEnd::Failed(RequestFailure::Other(name)), ..sample };
+                let check = CheckSample { name, scenario: name, at, passed: true };
                 let iteration = Iteration { scenario: name, ended: at, lasted };
                 let written = match call {
                     0 => stream.request(&sample),

@@ -1,171 +1,118 @@
-//! Load made by several generators in the tier's cluster.
+//! Load of several generators in the tier's cluster.
 
 use std::time::Duration;
 
-use harness::cluster::Cluster;
+use base::wait::{self, Observation};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt};
-use loadtests::result::{Ended, LoadResult};
+use kube::{Api, Client, ResourceExt};
+use loadtests::result::Ended;
 use nix::sys::signal::Signal;
 
 use super::scenarios::shared;
-use crate::rig::{Course, Rig};
+use crate::rig::{Rig, RunningCommand};
 
-/// An image may have to be made first.
+/// The first run may have to build an image.
 const AT_MOST: Duration = Duration::from_secs(900);
 const GENERATORS: &str = "trii.rehearsal/part=generator";
 
-fn rig(seconds: u32) -> Rig {
-    shared().change(
-        "stages = [{ rate = 2000, seconds = 1200 }]",
-        &format!("stages = [{{ rate = 240, seconds = 0 }}, {{ rate = 240, seconds = {seconds} }}]"),
-    )
+fn rig(seconds: u64) -> Rig {
+    shared().arrivals(240, seconds)
 }
 
-fn load(rig: &Rig) -> Course<'_> {
+fn load(rig: &Rig) -> RunningCommand<'_> {
     rig.spawn(&["load", "run", "breakpoint", "--generators", "3"])
 }
 
-fn result(rig: &Rig) -> LoadResult {
-    let folder = rig.run_folder("load").unwrap();
-    LoadResult::read(&folder.join("load-breakpoint.json")).unwrap()
+async fn client(rig: &Rig) -> Client {
+    let place = rig.typed_environment().cluster.unwrap();
+    place.open_in("default").await.unwrap().client().clone()
 }
 
-/// Where the generators are.
-struct There {
-    cluster: Cluster,
-}
-
-impl There {
-    async fn of(rig: &Rig) -> There {
-        let environment = rig.environment().unwrap();
-        let environment: harness::environment::Environment =
-            serde_json::from_value(environment).unwrap();
-        There {
-            cluster: environment
-                .cluster
-                .unwrap()
-                .open_in("default")
-                .await
-                .unwrap(),
+/// Waits until no generator exists.
+async fn generators_are_gone(client: &Client) {
+    let (deadline, pause) = (Duration::from_secs(90), Duration::from_millis(500));
+    let jobs: Api<Job> = Api::namespaced(client.clone(), "default");
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let ours = ListParams::default().labels(GENERATORS);
+    let gone = wait::until("the generators are gone", deadline, pause, async || {
+        let jobs = jobs.list(&ours).await.unwrap().items.len();
+        match (jobs, pods.list(&ours).await.unwrap().items.len()) {
+            (0, 0) => Observation::Ready(()),
+            (jobs, pods) => Observation::NotYet(format!("{jobs} jobs, {pods} pods")),
         }
-    }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.cluster.client().clone(), "default")
-    }
-
-    async fn jobs(&self) -> Vec<String> {
-        let jobs: Api<Job> = Api::namespaced(self.cluster.client().clone(), "default");
-        let listed = jobs.list(&ListParams::default().labels(GENERATORS)).await;
-        listed.unwrap().iter().map(ResourceExt::name_any).collect()
-    }
-
-    async fn is_left(&self) {
-        let gone = harness::wait::until(
-            "the generators are gone",
-            Duration::from_secs(90),
-            Duration::from_millis(500),
-            async || {
-                let pods = self
-                    .pods()
-                    .list(&ListParams::default().labels(GENERATORS))
-                    .await;
-                match (self.jobs().await, pods.unwrap().items.len()) {
-                    (jobs, 0) if jobs.is_empty() => harness::wait::Observation::Ready(()),
-                    left => harness::wait::Observation::NotYet(format!("{left:?}")),
-                }
-            },
-        );
-        gone.await.unwrap();
-    }
+    });
+    gone.await.unwrap();
 }
 
 #[tokio::test]
-async fn together_they_make_every_arrival_once() {
+async fn generators_make_every_arrival_once() {
     let rig = rig(10);
     let ended = load(&rig).ends_within(AT_MOST);
-    let result = result(&rig);
-    // On a machine that does much else beside it, it must say so.
-    let code = match result.generator.bottleneck {
-        None => 0,
-        Some(_) => 5,
-    };
-    ended
-        .expect_code(code)
-        .expect_words("3 generators start in the cluster");
+    let result = rig.load_result("breakpoint");
+    // On a busy machine the run must be inconclusive.
+    let code = result.generator.bottleneck.as_ref().map_or(0, |_| 5);
+    ended.expect(code, "3 generators start in the cluster");
     assert_eq!(result.ended, Ended::Whole);
-    let whole = result.whole();
-    assert_eq!((whole.requests, whole.failed, whole.dropped), (2400, 0, 0));
-    assert_eq!(whole.latency.count(), 2400);
+    let total = result.whole();
+    assert_eq!((total.requests, total.failed, total.dropped), (2400, 0, 0));
+    assert_eq!(total.latency.count(), 2400);
     assert_eq!(result.generator.cores, 3);
-    let machine = &result.fingerprint.machine;
+    let fingerprint = &result.fingerprint;
+    let machine = &fingerprint.machine;
     assert!(
         machine.ends_with("; 3 generators in the cluster"),
         "{machine}"
     );
-    assert_eq!(
-        result.fingerprint.versions.len(),
-        1,
-        "{:?}",
-        result.fingerprint
-    );
-    There::of(&rig).await.is_left().await;
+    assert_eq!(fingerprint.versions.len(), 1, "{fingerprint:?}");
+    generators_are_gone(&client(&rig).await).await;
 }
 
 #[tokio::test]
-async fn called_off_they_drain_and_what_they_measured_is_kept() {
+async fn cancelled_generators_drain_and_keep_their_measurements() {
     let rig = rig(600);
-    let mut course = load(&rig);
-    course.says("requests, 0 failed, 0 dropped");
-    course.signal(Signal::SIGINT);
-    course.ends_within(AT_MOST).expect_code(130);
-    let result = result(&rig);
+    let mut running = load(&rig);
+    running.prints("requests, 0 failed, 0 dropped");
+    running.signal(Signal::SIGINT);
+    running.ends_within(AT_MOST).expect_code(130);
+    let result = rig.load_result("breakpoint");
     assert_eq!(result.ended, Ended::Interrupted);
-    let whole = result.whole();
-    assert!(
-        whole.requests > 0 && whole.requests < 600 * 240,
-        "{whole:?}"
-    );
-    There::of(&rig).await.is_left().await;
+    let total = result.whole();
+    assert!((1..600 * 240).contains(&total.requests), "{total:?}");
+    generators_are_gone(&client(&rig).await).await;
 }
 
 #[tokio::test]
-async fn called_off_while_they_start_they_are_gone() {
+async fn generators_that_are_cancelled_while_they_start_are_removed() {
     let rig = rig(600);
-    let mut course = load(&rig);
-    course.says("3 generators start in the cluster");
-    course.signal(Signal::SIGINT);
-    course
+    let mut running = load(&rig);
+    running.prints("3 generators start in the cluster");
+    running.signal(Signal::SIGINT);
+    running
         .ends_within(AT_MOST)
-        .expect_code(130)
-        .expect_words("called off before the load began");
-    There::of(&rig).await.is_left().await;
+        .expect(130, "cancelled before the load started");
+    generators_are_gone(&client(&rig).await).await;
 }
 
 #[tokio::test]
-async fn without_one_of_them_there_is_no_result() {
+async fn without_one_generator_there_is_no_result() {
     let rig = rig(600);
-    let mut course = load(&rig);
-    course.says("requests, 0 failed, 0 dropped");
-    let there = There::of(&rig).await;
+    let mut running = load(&rig);
+    running.prints("requests, 0 failed, 0 dropped");
+    let client = client(&rig).await;
+    let api: Api<Pod> = Api::namespaced(client.clone(), "default");
     let ours = ListParams::default().labels(GENERATORS);
-    let pods = there.pods().list(&ours).await.unwrap();
-    let one = pods.iter().find(|pod| {
+    let pods = api.list(&ours).await.unwrap();
+    let generator = pods.iter().find(|pod| {
         let index = "batch.kubernetes.io/job-completion-index";
         pod.annotations().get(index).map(String::as_str) == Some("2")
     });
-    let at_once = DeleteParams::default().grace_period(0);
-    there
-        .pods()
-        .delete(&one.unwrap().name_any(), &at_once)
-        .await
-        .unwrap();
-    course
+    let now = DeleteParams::default().grace_period(0);
+    let deleted = api.delete(&generator.unwrap().name_any(), &now).await;
+    deleted.unwrap();
+    running
         .ends_within(AT_MOST)
-        .expect_code(3)
-        .expect_words("generator 2 of 3 ended before its time: it was terminated");
-    there.is_left().await;
+        .expect(3, "generator 2 of 3 ended too early: it was terminated");
+    generators_are_gone(&client).await;
 }

@@ -1,27 +1,25 @@
-//! A cluster that is there: the one that the tests of this tier share, as if it were
-//! staging.
+//! An existing cluster: the one that the tests of this tier share stands for staging.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::environment::{ClusterPlace, Environment, EnvironmentFolder};
-use harness::home::Home;
-use harness::images::{self, Supply, Workshop};
-use harness::tiers::ground;
+use environments::environment::ClusterPlace;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use loadtests::generators::PART;
-use loadtests::result::LoadResult;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::{engine, tag_platform, untag_platform};
+use super::scenarios::shared;
+use super::{on_nodes, tag_platform, untag_platform};
+use crate::machine::engine;
 use crate::rig::{E2E, Ended, Rig, SECONDS};
 
 const STAGING: [&str; 2] = ["--target", "staging"];
+const SERVICE: [&str; 2] = ["--service", "market-data-service"];
 
 /// A rig with a target `staging`, and the kubeconfig of a user who has other contexts too.
 struct Staging {
@@ -30,58 +28,31 @@ struct Staging {
     place: ClusterPlace,
 }
 
-fn shared() -> Environment {
-    let variable = |name| {
-        std::env::var(name)
-            .unwrap_or_else(|_| panic!("run it by `cargo xtask test --tier cluster`: {name}"))
-    };
-    let home = Home::new(variable(ground::HOME));
-    let name = variable(ground::ENVIRONMENT).parse().unwrap();
-    EnvironmentFolder::of(&home, &name).read(&name).unwrap()
+/// Returns the value of the first line of a kubeconfig that has this key.
+fn value<'a>(kubeconfig: &'a str, key: &str) -> &'a str {
+    let mut lines = kubeconfig.lines();
+    let found = lines.find_map(|line| line.trim().strip_prefix(key));
+    found.unwrap().trim()
 }
 
-/// The reference of one of our images, which the engine and every node have then.
-async fn on_nodes(place: &ClusterPlace, image: &str) -> String {
-    let home = Home::new(std::env::var(ground::HOME).unwrap());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let (engine, workshop) = (engine().await, Workshop::of(&workspace, &home));
-    let brought = images::on_nodes(
-        &engine,
-        &workshop,
-        &place.name,
-        image,
-        Supply::Auto,
-        &|_| (),
-    );
-    brought.await.unwrap()
+/// Adds an entry to one of the lists of a kubeconfig: `clusters`, `contexts` or `users`.
+fn add(kubeconfig: &str, list: &str, entry: &str) -> String {
+    kubeconfig.replacen(&format!("{list}:\n"), &format!("{list}:\n- {entry}\n"), 1)
 }
 
 impl Staging {
     fn new() -> Staging {
         let user = tempfile::tempdir().unwrap();
-        let environment = shared();
+        let environment = shared().typed_environment();
         let place = environment.cluster.clone().unwrap();
-        let text = fs::read_to_string(&place.kubeconfig).unwrap();
-        let server = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("server: "))
-            .unwrap();
-        let theirs = text
-            .replacen(
-                "clusters:\n",
-                "clusters:\n- cluster:\n    server: https://10.9.9.9:6443\n  name: elsewhere\n",
-                1,
-            )
-            .replacen(
-                "contexts:\n",
-                "contexts:\n- context:\n    cluster: elsewhere\n    user: elsewhere\n  name: elsewhere\n",
-                1,
-            )
-            .replacen(
-                "users:\n",
-                "users:\n- name: elsewhere\n  user:\n    token: another-clusters\n",
-                1,
-            );
+        let original = fs::read_to_string(&place.kubeconfig).unwrap();
+        let server = value(&original, "server:");
+        let cluster = "cluster:\n    server: https://10.9.9.9:6443\n  name: elsewhere";
+        let context = "context:\n    cluster: elsewhere\n    user: elsewhere\n  name: elsewhere";
+        let user_entry = "name: elsewhere\n  user:\n    token: another-clusters";
+        let kubeconfig = add(&original, "clusters", cluster);
+        let kubeconfig = add(&kubeconfig, "contexts", context);
+        let kubeconfig = add(&kubeconfig, "users", user_entry);
         let cidr = place.backing_services.as_ref().unwrap();
         let values = format!(
             "global: {{imageRepository: trii-rehearsal/platform}}\n\
@@ -101,26 +72,23 @@ impl Staging {
             environment.entry.address.unwrap(),
             environment.entry.authority.as_ref().unwrap(),
         );
-        let config = user.path().join("config");
+        let files = format!("/nowhere/config:{}", user.path().join("config").display());
         let staging = Staging {
-            // One file of two is gone, and a proxy is named that leads nowhere.
             rig: Rig::new()
                 .change("[platform]\n", &section)
-                .variable(
-                    "KUBECONFIG",
-                    &format!("/nowhere/config:{}", config.display()),
-                )
+                // Neither the first file nor the proxy exists.
+                .variable("KUBECONFIG", &files)
                 .variable("HTTPS_PROXY", "http://127.0.0.1:1"),
             user,
             place,
         };
-        fs::write(staging.kubeconfig(), theirs).unwrap();
+        fs::write(staging.kubeconfig(), kubeconfig).unwrap();
         staging
     }
 
-    /// The same, by a user of the cluster who has these Roles of
-    /// `fixtures/k8s-manifests/roles`, and no other right.
-    async fn by_a_user_with(self, roles: &[&str]) -> Staging {
+    /// The same with a user of the cluster who has these Roles of `fixtures/k8s-manifests/roles`,
+    /// and no other right.
+    async fn for_user_with(self, roles: &[&str]) -> Staging {
         let cluster = self.place.open_in("default").await.unwrap();
         let user = format!("user-{}-{}", std::process::id(), roles.join("-"));
         let account =
@@ -144,23 +112,18 @@ impl Staging {
             cluster.apply(&binding).await.unwrap();
         }
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client().clone(), "default");
-        let asked = accounts
-            .create_token_request(&user, &PostParams::default(), &TokenRequest::default())
-            .await;
-        let token = asked.unwrap().status.unwrap().token;
-        let theirs = fs::read_to_string(&self.place.kubeconfig).unwrap();
-        let value = |key: &str| {
-            let mut lines = theirs.lines();
-            let found = lines.find_map(|line| line.trim().strip_prefix(key));
-            found.unwrap().trim()
-        };
-        let (context, server) = (&self.place.context, value("server:"));
-        let authority = value("certificate-authority-data:");
+        let request = TokenRequest::default();
+        let parameters = PostParams::default();
+        let created = accounts.create_token_request(&user, &parameters, &request);
+        let token = created.await.unwrap().status.unwrap().token;
+        let original = fs::read_to_string(&self.place.kubeconfig).unwrap();
+        let (context, server) = (&self.place.context, value(&original, "server:"));
+        let authority = value(&original, "certificate-authority-data:");
         let kubeconfig = json!({
-            "clusters": [{"name": "it", "cluster":
+            "clusters": [{"name": "staging", "cluster":
                 {"server": server, "certificate-authority-data": authority}}],
             "users": [{"name": user, "user": {"token": token}}],
-            "contexts": [{"name": context, "context": {"cluster": "it", "user": user}}],
+            "contexts": [{"name": context, "context": {"cluster": "staging", "user": user}}],
         });
         fs::write(self.kubeconfig(), kubeconfig.to_string()).unwrap();
         self
@@ -170,18 +133,22 @@ impl Staging {
         self.user.path().join("config")
     }
 
-    fn change(self, that: &str, this: &str) -> Staging {
+    fn change(self, old: &str, new: &str) -> Staging {
         Staging {
-            rig: self.rig.change(that, this),
+            rig: self.rig.change(old, new),
             ..self
         }
     }
 
-    fn allow(self, actions: &str) -> Staging {
-        self.change("allow = [] # nothing", &format!("allow = [{actions}]"))
+    /// Sets `allow` to these actions, and adds other keys.
+    fn allow(self, actions: &str, keys: &str) -> Staging {
+        self.change(
+            "allow = [] # nothing",
+            &format!("allow = [{actions}]\n{keys}"),
+        )
     }
 
-    /// Runs a command there, after which the kubeconfig is as it was, and no copy is left.
+    /// Runs a command on the target. It must not change the kubeconfig or leave a copy of it.
     fn run(&self, arguments: &[&str]) -> Ended {
         let before = fs::read(self.kubeconfig()).unwrap();
         let ended = self.rig.run(&[arguments, &STAGING].concat());
@@ -193,92 +160,71 @@ impl Staging {
 }
 
 #[test]
-fn a_version_is_deployed_and_proven_where_that_is_allowed() {
-    let staging = Staging::new().allow("\"deploy\", \"orders\"");
+fn a_version_is_deployed_and_verified_where_that_is_allowed() {
+    let staging = Staging::new().allow("\"deploy\", \"orders\"", "");
     staging
         .run(&E2E)
-        .expect_code(0)
-        .expect_words("v2.1.0 was deployed already")
-        .expect_words("ok an order moves cash and position exactly")
-        .expect_words("does not allow \"inside\"");
+        .expect(0, "v2.1.0 was deployed already")
+        .expect_stderr("ok an order moves cash and position exactly")
+        .expect_stderr("does not allow \"inside\"");
     let shown = staging.run(&["deploy", "--dry-run"]);
     assert_eq!(shown.expect_code(0).stdout.trim(), "nothing changes");
-    // An image that no node has: the pods of before go on serving.
+    // No node has this image: the previous pods continue to serve.
     staging
         .run(&["deploy", "--version", "v0.0.0-nowhere"])
-        .expect_code(3)
-        .expect_words("an image that the nodes have or can pull");
+        .expect(3, "an image that the nodes have or can pull");
     staging.run(&["smoke"]).expect_code(0);
-    // For whoever comes next on this cluster.
+    // Restores the version for the next test.
     staging.run(&["deploy"]).expect_code(0);
 }
 
 #[test]
-fn a_colour_is_released_where_that_is_allowed_and_told_of_everywhere() {
-    let of = ["--service", "market-data-service"];
-    let status = [&["blue-green", "status"][..], &of].concat();
-    // No node has that image.
-    let deploy = [
-        &["blue-green", "deploy", "--version", "v0.0.0-nowhere"][..],
-        &of,
-    ]
-    .concat();
+fn a_colour_is_released_where_that_is_allowed_and_shown_everywhere() {
+    let status = [&["blue-green", "status"][..], &SERVICE].concat();
+    // No node has this image.
+    let deploy = ["blue-green", "deploy", "--version", "v0.0.0-nowhere"];
+    let deploy = [&deploy[..], &SERVICE].concat();
     let staging = Staging::new();
     let before = staging.run(&status);
-    assert!(
-        before.expect_code(0).stdout.contains("v2.1.0"),
-        "{before:?}"
-    );
-    staging
-        .run(&deploy)
-        .expect_code(4)
-        .expect_words("does not allow it");
-    let staging = staging.allow("\"deploy\"");
+    before.expect_code(0);
+    assert!(before.stdout.contains("v2.1.0"), "{before:?}");
+    staging.run(&deploy).expect(4, "does not allow it");
+    let staging = staging.allow("\"deploy\"", "");
     let dry = staging.run(&[&deploy[..], &["--dry-run"]].concat());
-    assert!(
-        dry.expect_code(0).stdout.contains("v0.0.0-nowhere"),
-        "{dry:?}"
-    );
+    dry.expect_code(0);
+    assert!(dry.stdout.contains("v0.0.0-nowhere"), "{dry:?}");
     staging
         .run(&deploy)
-        .expect_code(1)
-        .expect_words("taken back before any traffic")
-        .expect_words("v0.0.0-nowhere");
+        .expect(1, "rolled back before any traffic")
+        .expect_stderr("v0.0.0-nowhere");
     let after = staging.run(&status).expect_code(0).stdout.clone();
-    assert!(after.contains("no release is under way"), "{after}");
+    assert!(after.contains("no release is in progress"), "{after}");
     assert!(
         after.contains("v0.0.0-nowhere"),
-        "it is not in the audit:\n{after}"
+        "not in the audit: {after}"
     );
     staging.run(&["smoke"]).expect_code(0);
 }
 
-/// Made here, by generators in its cluster, and again for a baseline.
+/// From this machine, from generators in the cluster, and for a baseline.
 #[tokio::test]
-async fn it_is_put_under_load_at_no_more_than_its_rate() {
+async fn load_does_not_exceed_the_targets_rate() {
     let staging = Staging::new();
     let image = on_nodes(&staging.place, PART).await;
-    let allowed =
-        format!("allow = [\"load\", \"inside\"]\nmax_rate = 40\ngenerator_image = {image:?}");
-    let staging = staging.change("allow = [] # nothing", &allowed).change(
+    let keys = format!("max_rate = 40\ngenerator_image = {image:?}");
+    let staging = staging.allow("\"load\", \"inside\"", &keys).change(
         "{ rate = 90, seconds = 150 }",
         "{ rate = 90, seconds = 13 }",
     );
     let steady = ["load", "run", "steady"];
     for generators in [&[][..], &["--generators", "2"]] {
         let ended = staging.run(&[&steady[..], generators].concat());
-        let folder = staging.rig.run_folder("load").unwrap();
-        let result = LoadResult::read(&folder.join("load-steady.json")).unwrap();
-        // On a machine that does much else beside it, it must say so.
-        let code = match result.generator.bottleneck {
-            None => 0,
-            Some(_) => 5,
-        };
-        ended
-            .expect_code(code)
-            .expect_words("at most 40 requests/s, as the target says");
-        let whole = result.whole();
-        let counted = (whole.requests, whole.failed, whole.dropped);
+        let result = staging.rig.load_result("steady");
+        // On a busy machine the run must be inconclusive.
+        let code = result.generator.bottleneck.as_ref().map_or(0, |_| 5);
+        ended.expect(code, "at most 40 requests/s, as the target says");
+        let total = result.whole();
+        let counted = (total.requests, total.failed, total.dropped);
         assert_eq!(counted, (520, 0, 0), "{generators:?}");
         assert_eq!(result.fingerprint.target, "staging");
     }
@@ -289,20 +235,18 @@ async fn it_is_put_under_load_at_no_more_than_its_rate() {
     assert_eq!(code == Some(0), baseline.exists());
 }
 
-/// By the Roles of docs/remote.md: each lets its word be done, and what none of them gives is
-/// refused by the cluster, whatever `allow` says.
+/// Each Role of docs/remote.md permits one action of `allow`. The cluster refuses the others, even
+/// if `allow` has them.
 #[tokio::test]
-async fn each_word_of_allow_takes_its_role_and_no_more() {
+async fn each_action_of_allow_needs_its_role_and_no_other() {
     let all = async |roles: &[&str]| {
         let staging = Staging::new();
         let image = on_nodes(&staging.place, "prober").await;
-        let allowed = format!(
-            "allow = [\"deploy\", \"orders\", \"inside\", \"load\"]\nmax_rate = 20\nprober_image = {image:?}"
-        );
+        let keys = format!("max_rate = 20\nprober_image = {image:?}");
         staging
-            .change("allow = [] # nothing", &allowed)
+            .allow("\"deploy\", \"orders\", \"inside\", \"load\"", &keys)
             .change("{ rate = 90, seconds = 150 }", "{ rate = 90, seconds = 5 }")
-            .by_a_user_with(roles)
+            .for_user_with(roles)
             .await
     };
     let status = ["blue-green", "status", "--service", "market-data-service"];
@@ -318,137 +262,113 @@ async fn each_word_of_allow_takes_its_role_and_no_more() {
     reader.run(&status).expect_code(0);
     reader
         .run(&["smoke"])
-        .expect_code(1)
-        .expect_words("ok an order moves cash and position exactly")
-        .expect_words("cannot create resource \"pods\"");
+        .expect(1, "ok an order moves cash and position exactly")
+        .expect_stderr("cannot create resource \"pods\"");
     for refused in [&["deploy"][..], &colour, &load] {
         let ended = reader.run(refused);
-        ended.expect_code(3).expect_words("forbidden");
+        ended.expect(3, "forbidden");
     }
 
     let inside = all(&["read", "inside"]).await;
     inside.run(&["smoke"]).expect_code(0);
-    inside
-        .run(&["deploy"])
-        .expect_code(3)
-        .expect_words("forbidden");
+    inside.run(&["deploy"]).expect(3, "forbidden");
 
     let deployer = all(&["read", "deploy"]).await;
     deployer.run(&["deploy"]).expect_code(0);
     deployer
         .run(&colour)
-        .expect_code(1)
-        .expect_words("taken back before any traffic");
+        .expect(1, "rolled back before any traffic");
 
     let loader = all(&["read", "load"]).await;
     let code = loader.run(&load).status.code();
     assert!(matches!(code, Some(0 | 5)), "{code:?}");
-    loader.run(&colour).expect_code(3).expect_words("forbidden");
+    loader.run(&colour).expect(3, "forbidden");
 }
 
 #[test]
 fn load_goes_to_no_site_that_the_cluster_does_not_serve() {
     let staging = Staging::new();
-    let site = shared().site_host;
-    let staging = staging
-        .change("allow = [] # nothing", "allow = [\"load\"]\nmax_rate = 20")
-        .change(
-            &format!("site_url = \"https://{site}\""),
-            "site_url = \"https://real-users.example\"",
-        );
+    let site = shared().typed_environment().site_host;
+    let staging = staging.allow("\"load\"", "max_rate = 20").change(
+        &format!("site_url = \"https://{site}\""),
+        "site_url = \"https://real-users.example\"",
+    );
     staging
         .run(&["load", "run", "steady"])
-        .expect_code(4)
-        .expect_words("https://real-users.example")
-        .expect_words("is not shown to be served");
+        .expect(4, "https://real-users.example")
+        .expect_stderr("is not shown to be served");
 }
 
 #[tokio::test]
-async fn a_proof_that_is_called_off_writes_nothing_where_deploying_is_not_allowed() {
-    let of = ["--service", "market-data-service"];
+async fn a_cancelled_run_writes_nothing_where_deploying_is_not_allowed() {
     let version = format!("colleague-{}", std::process::id());
     let staging = Staging::new();
     let (engine, live) = (engine().await, on_nodes(&staging.place, "platform").await);
     tag_platform(&engine, &live, &version).await;
-    let colleague = super::scenarios::shared();
+    let colleague = shared();
     let deploy = ["blue-green", "deploy", "--manual", "--version", &version];
     colleague
-        .run(&[&deploy[..], &of].concat())
-        .expect_code(0)
-        .expect_words("waits at the gate");
+        .run(&[&deploy[..], &SERVICE].concat())
+        .expect(0, "waits at the gate");
     let status = || {
-        let status = [&["blue-green", "status", "--json"][..], &of].concat();
+        let status = [&["blue-green", "status", "--json"][..], &SERVICE].concat();
         staging.run(&status).expect_code(0).stdout.clone()
     };
     let before = status();
-    for proof in [
+    for arguments in [
         &["smoke"][..],
         &["scenario", "run", "smoke", "blue-green/race"],
     ] {
-        let mut proof = staging.rig.spawn(&[proof, &STAGING].concat());
-        proof.reaches("verify");
-        proof.signal(Signal::SIGINT);
-        proof.ends_within(SECONDS).expect_code(130);
+        let mut running = staging.rig.spawn(&[arguments, &STAGING].concat());
+        running.reaches("verify");
+        running.signal(Signal::SIGINT);
+        running.ends_within(SECONDS).expect_code(130);
         assert_eq!(status(), before);
     }
     colleague
-        .run(&[&["blue-green", "abort"][..], &of].concat())
+        .run(&[&["blue-green", "abort"][..], &SERVICE].concat())
         .expect_code(0);
     untag_platform(&engine, &version).await;
 }
 
 #[test]
-fn what_nobody_allowed_is_refused_and_the_platform_is_proven_by_reading() {
+fn without_allow_changes_are_refused_and_the_platform_is_verified_by_reading() {
     let staging = Staging::new();
-    staging
-        .run(&["deploy"])
-        .expect_code(4)
-        .expect_words("does not allow it");
+    staging.run(&["deploy"]).expect(4, "does not allow it");
     staging
         .run(&E2E)
-        .expect_code(0)
-        .expect_words("ok a seeded investor can log in")
-        .expect_words("skip an order moves cash and position exactly");
+        .expect(0, "ok a seeded investor can log in")
+        .expect_stderr("skip an order moves cash and position exactly");
 }
 
 #[test]
-fn production_is_read_and_nothing_else() {
+fn production_is_only_read() {
     let staging = Staging::new().change("production = false # for now", "production = true");
-    staging
-        .run(&["deploy"])
-        .expect_code(4)
-        .expect_words("staging is production");
+    staging.run(&["deploy"]).expect(4, "staging is production");
     staging
         .run(&["smoke"])
-        .expect_code(0)
-        .expect_words("skip new ticks become the current quote")
-        .expect_words("skip there is a way in");
+        .expect(0, "skip new ticks become the current quote")
+        .expect_stderr("skip the platform can be reached");
 }
 
-/// One API server has several names; who it is does not change with them.
+/// An API server can have several names.
 #[test]
-fn a_cluster_that_is_production_by_another_name_is_not_used() {
+fn a_cluster_that_is_production_under_another_name_is_not_used() {
     let staging = Staging::new();
     let text = fs::read_to_string(staging.kubeconfig()).unwrap();
-    let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key));
-    let server = value("server: https://127.0.0.1:").unwrap();
-    let (authority, user) = (
-        value("certificate-authority-data: ").unwrap(),
-        value("user: kind-").unwrap(),
-    );
+    let port = value(&text, "server: https://127.0.0.1:");
+    let authority = value(&text, "certificate-authority-data:");
+    let user = value(&text, "user: kind-");
     let live = format!(
-        "clusters:\n- cluster:\n    certificate-authority-data: {authority}\n    \
-         server: https://localhost:{server}\n  name: live\n"
+        "cluster:\n    certificate-authority-data: {authority}\n    \
+         server: https://localhost:{port}\n  name: live"
     );
-    let context =
-        format!("contexts:\n- context:\n    cluster: live\n    user: kind-{user}\n  name: live\n");
-    let text = text
-        .replacen("clusters:\n", &live, 1)
-        .replacen("contexts:\n", &context, 1);
+    let context = format!("context:\n    cluster: live\n    user: kind-{user}\n  name: live");
+    let text = add(&add(&text, "clusters", &live), "contexts", &context);
     fs::write(staging.kubeconfig(), text).unwrap();
     let live = format!(
         "[targets.live]\nkind = \"remote\"\ncontext = \"live\"\n\
-         server = \"https://localhost:{server}\"\nnamespace = \"trii-platform\"\nvalues = []\n\
+         server = \"https://localhost:{port}\"\nnamespace = \"trii-platform\"\nvalues = []\n\
          site_url = \"https://live.example\"\napi_url = \"https://api.live.example\"\n\
          production = true\nallow = []\n\n[platform]\n"
     );
@@ -456,13 +376,12 @@ fn a_cluster_that_is_production_by_another_name_is_not_used() {
     for verb in ["smoke", "e2e"] {
         staging
             .run(&[verb])
-            .expect_code(4)
-            .expect_words("that of the production target live")
-            .expect_words("has the UID");
+            .expect(4, "that of the production target live")
+            .expect_stderr("has the UID");
     }
 }
 
-/// A release as a helm that was killed leaves it, in Helm's own encoding.
+/// Returns the Secret of a release that a killed helm leaves, in Helm's encoding.
 fn pending(namespace: &str) -> String {
     let release = json!({
         "name": "trii-platform", "namespace": namespace, "version": 1, "manifest": "",
@@ -484,12 +403,12 @@ fn pending(namespace: &str) -> String {
     secret.to_string()
 }
 
-/// Whether its helm was killed, or is at work elsewhere, nobody can tell on a cluster of others.
+/// On a shared cluster it is unknown whether its helm was killed or runs elsewhere.
 #[tokio::test]
-async fn a_release_that_is_pending_is_named_and_left_to_whoever_made_it() {
+async fn a_pending_release_is_named_and_not_changed() {
     let namespace = format!("pending-{}", std::process::id());
-    let staging = Staging::new().allow("\"deploy\"");
-    // That of the target kind is the same.
+    let staging = Staging::new().allow("\"deploy\"", "");
+    // The target kind has the same namespace: `values` makes the match unique.
     let of_staging = |namespace: &str| {
         format!(
             "namespace = {namespace:?}\nvalues = [\"fixtures/helm/trii-platform/values-local.yaml\", "
@@ -498,18 +417,20 @@ async fn a_release_that_is_pending_is_named_and_left_to_whoever_made_it() {
     let was = of_staging(&staging.place.namespace);
     let staging = staging.change(&was, &of_staging(&namespace));
     let cluster = staging.place.open_in(&namespace).await.unwrap();
-    let made = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
-    cluster.apply(&made).await.unwrap();
+    let manifest = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
+    cluster.apply(&manifest).await.unwrap();
     cluster.apply(&pending(&namespace)).await.unwrap();
     let secrets: Api<Secret> = Api::namespaced(cluster.client().clone(), &namespace);
-    let all = async || secrets.list(&ListParams::default()).await.unwrap().items;
-    let before = all().await;
+    let objects = async || secrets.list(&ListParams::default()).await.unwrap().items;
+    let before = objects().await;
     staging
         .run(&["deploy"])
-        .expect_code(4)
-        .expect_words("revision 1 of trii-platform is pending-install since 2026-01-01")
-        .expect_words(&format!("--namespace {namespace} uninstall trii-platform"));
-    assert_eq!(all().await, before);
+        .expect(
+            4,
+            "revision 1 of trii-platform is pending-install since 2026-01-01",
+        )
+        .expect_stderr(&format!("--namespace {namespace} uninstall trii-platform"));
+    assert_eq!(objects().await, before);
     let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
     let deleted = namespaces
         .delete(&namespace, &DeleteParams::default())
@@ -519,27 +440,26 @@ async fn a_release_that_is_pending_is_named_and_left_to_whoever_made_it() {
 
 #[test]
 fn a_context_that_leads_elsewhere_is_refused_and_a_wrong_one_is_bad_usage() {
-    let staging = Staging::new().allow("\"deploy\"");
+    let staging = Staging::new().allow("\"deploy\"", "");
     let context = staging.place.context.clone();
     let wrong = staging.change(&context, &format!("{context}x"));
     wrong
         .run(&["deploy"])
-        .expect_code(2)
-        .expect_words(&format!("did you mean {context:?}?"));
+        .expect(2, &format!("did you mean {context:?}?"));
     let elsewhere = wrong.change(&format!("{context}x"), "elsewhere");
     for verb in ["deploy", "smoke", "e2e"] {
-        elsewhere
-            .run(&[verb])
-            .expect_code(4)
-            .expect_words("the context \"elsewhere\" leads to https://10.9.9.9:6443");
+        elsewhere.run(&[verb]).expect(
+            4,
+            "the context \"elsewhere\" leads to https://10.9.9.9:6443",
+        );
     }
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_told_in_time() {
+fn a_server_that_does_not_answer_is_reported_in_time() {
     let staging = Staging::new();
     let text = fs::read_to_string(staging.kubeconfig()).unwrap();
-    // Nobody listens there, and nobody else's credentials are sent.
+    // No process listens there, so that no other one gets the credentials.
     let silent = text.replace("https://10.9.9.9:6443", "https://127.0.0.1:1");
     fs::write(staging.kubeconfig(), silent).unwrap();
     let server = fs::read_to_string(staging.rig.config()).unwrap();
@@ -553,17 +473,15 @@ fn a_server_that_does_not_answer_is_told_in_time() {
         .change(&context, "context = \"elsewhere\"");
     staging
         .run(&["smoke"])
-        .expect_code(3)
-        .expect_words("the API server does not answer");
+        .expect(3, "the API server does not answer");
 }
 
 #[test]
-fn what_is_there_is_neither_stood_up_nor_taken_down() {
+fn an_existing_cluster_is_neither_brought_up_nor_torn_down() {
     let staging = Staging::new();
     for verb in ["up", "down"] {
         staging
             .run(&[verb])
-            .expect_code(4)
-            .expect_words("is a cluster that is there, and stays");
+            .expect(4, "is an existing cluster, which stays");
     }
 }

@@ -1,27 +1,24 @@
-//! An engine that falls silent: the test stands before its socket.
+//! An engine that stops answering: the test puts a proxy in front of its socket.
 
-use super::{ClusterRig, SOON, engine};
-use crate::machine::EngineThatStops;
+use super::{ClusterRig, SOON};
+use crate::machine::{EngineProxy, engine};
 use crate::rig::{E2E_ON_KIND, Rig};
 
 #[tokio::test]
-async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
-    let stops = EngineThatStops::before(&engine().await.host);
-    let cluster = ClusterRig::of(Rig::new().variable("DOCKER_HOST", &stops.host())).await;
+async fn an_engine_that_stops_answering_is_reported_and_cleaned_up_later() {
+    let proxy = EngineProxy::new(&engine().await.host);
+    let cluster = ClusterRig::of(Rig::new().variable("DOCKER_HOST", &proxy.host())).await;
     let rig = &cluster.rig;
-    let mut course = rig.spawn(&E2E_ON_KIND);
-    course.says("creating the cluster");
-    course.starts("docker exec ");
+    let mut running = rig.spawn(&E2E_ON_KIND);
+    running.prints("creating the cluster");
+    running.starts("docker exec ");
     let traces = cluster.traces().await;
-    stops.stop();
-    course
+    proxy.stop();
+    running
         .ends_within(SOON)
-        .expect_code(6)
-        .expect_words("it has stopped answering")
-        .expect_words("cargo xtask down --all");
-    rig.run(&["down", "--all"])
-        .expect_code(6)
-        .expect_words("left: cluster trii-");
-    stops.go_on();
+        .expect(6, "it has stopped answering")
+        .expect_stderr("cargo xtask down --all");
+    rig.run(&["down", "--all"]).expect(6, "left: cluster trii-");
+    proxy.resume();
     cluster.leaves_nothing(traces).await;
 }

@@ -1,29 +1,28 @@
-//! Every stage, cut short in every way.
+//! Signals to the command and to the supervisor in every stage.
 
 use nix::sys::signal::Signal;
 
 use super::{ClusterRig, SOON};
-use crate::rig::{Course, E2E_ON_KIND};
+use crate::rig::{E2E_ON_KIND, RunningCommand};
 
-/// When the blow comes.
+/// When the signal is sent.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// The network is about to be made.
+    /// Before the network is created.
     Network,
-    /// kind has the engine make the node.
+    /// kind creates the node.
     Node,
-    /// The images are on their way to the node.
+    /// The node imports images.
     Images,
-    /// helm is at work.
+    /// helm runs.
     Helm,
-    /// The platform is being proven.
+    /// Scenarios run.
     Verify,
-    /// All is being taken down.
+    /// The environment is torn down.
     Teardown,
 }
 
 impl Moment {
-    /// The stage that it belongs to.
     fn stage(self) -> &'static str {
         match self {
             Moment::Network | Moment::Node | Moment::Images => "provision",
@@ -33,42 +32,44 @@ impl Moment {
         }
     }
 
-    fn comes(self, course: &mut Course<'_>) {
+    fn comes(self, running: &mut RunningCommand<'_>) {
         match self {
-            Moment::Network => course.finds_in_ledger("\"kind\":\"network\""),
-            Moment::Node => drop(course.starts("docker run ")),
-            Moment::Images => course.sees_in_node("images import "),
-            Moment::Helm => drop(course.starts("helm upgrade ")),
-            Moment::Verify | Moment::Teardown => course.reaches(self.stage()),
+            Moment::Network => running.records_in_ledger("\"kind\":\"network\""),
+            Moment::Node => drop(running.starts("docker run ")),
+            Moment::Images => running.starts_in_node("images import "),
+            Moment::Helm => drop(running.starts("helm upgrade ")),
+            Moment::Verify | Moment::Teardown => running.reaches(self.stage()),
         }
     }
 }
 
-/// What is done to a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What receives a signal.
+#[derive(Clone, Copy, Debug)]
 enum Blow {
     Command(Signal),
     /// SIGKILL.
     Supervisor,
-    /// SIGKILL: nobody is left who could clean up.
+    /// SIGKILL: no process remains that could clean up.
     Both,
 }
 
-/// Brings a run to the moment, deals the blow, and checks what is said and what is left.
+/// Sends the signal at this moment, and checks the output and what is left.
 async fn strike(moment: Moment, blow: Blow) {
     println!("{blow:?} at {moment:?}");
     let cluster = ClusterRig::new().await;
     let rig = &cluster.rig;
-    let mut course = rig.spawn(&E2E_ON_KIND);
-    moment.comes(&mut course);
+    let mut running = rig.spawn(&E2E_ON_KIND);
+    moment.comes(&mut running);
     let traces = cluster.traces().await;
-    if blow != Blow::Both {
-        deal(blow, &cluster, &course);
-    } else {
-        deal(Blow::Supervisor, &cluster, &course);
-        deal(Blow::Command(Signal::SIGKILL), &cluster, &course);
+    if matches!(blow, Blow::Supervisor | Blow::Both) {
+        rig.supervisor().signal(Signal::SIGKILL);
     }
-    let ended = course.ends_within(SOON);
+    match blow {
+        Blow::Command(signal) => running.signal(signal),
+        Blow::Both => running.signal(Signal::SIGKILL),
+        Blow::Supervisor => {}
+    }
+    let ended = running.ends_within(SOON);
     let expected = match blow {
         Blow::Command(Signal::SIGINT) => Some(130),
         Blow::Command(Signal::SIGTERM) => Some(143),
@@ -80,32 +81,25 @@ async fn strike(moment: Moment, blow: Blow) {
         let last = rig.events("e2e").pop().unwrap();
         assert_eq!(last["event"], "run-finished", "{last}");
         assert_eq!(last["exit_code"], code);
-        ended.expect_words(&match blow {
+        ended.expect_stderr(&match blow {
             Blow::Supervisor => "it ended with signal 9 (SIGKILL)".to_owned(),
-            _ => format!("A signal ended the run during {}", moment.stage()),
+            _ => format!("A signal interrupted the run during {}", moment.stage()),
         });
-        // It said that it cleaned up.
+        // The command has cleaned up.
         assert_eq!(cluster.in_engine(&traces.volumes).await, [] as [String; 0]);
     }
     cluster.leaves_nothing(traces).await;
 }
 
-fn deal(blow: Blow, cluster: &ClusterRig, course: &Course<'_>) {
-    match blow {
-        Blow::Command(signal) => course.signal(signal),
-        Blow::Supervisor | Blow::Both => cluster.rig.supervisor().signal(Signal::SIGKILL),
-    }
-}
-
 #[tokio::test]
-async fn sigint_takes_everything_down_first() {
+async fn sigint_tears_everything_down() {
     for moment in [Moment::Node, Moment::Verify] {
         strike(moment, Blow::Command(Signal::SIGINT)).await;
     }
 }
 
 #[tokio::test]
-async fn sigterm_takes_everything_down_first() {
+async fn sigterm_tears_everything_down() {
     for moment in [Moment::Network, Moment::Helm] {
         strike(moment, Blow::Command(Signal::SIGTERM)).await;
     }
@@ -122,13 +116,13 @@ async fn sigkill_of_the_supervisor_leaves_the_rest_to_the_command() {
 }
 
 #[tokio::test]
-async fn what_nobody_could_clean_up_is_found_by_down() {
+async fn down_finds_what_no_process_could_clean_up() {
     for moment in [Moment::Network, Moment::Node, Moment::Helm] {
         strike(moment, Blow::Both).await;
     }
 }
 
 #[tokio::test]
-async fn so_is_what_was_being_taken_down() {
+async fn down_finds_what_an_interrupted_teardown_leaves() {
     strike(Moment::Teardown, Blow::Both).await;
 }

@@ -1,13 +1,10 @@
-//! The ingress answers as the router of the local target does: the same table is asked of both.
-
-use harness::environment::Environment;
+//! The ingress answers the same requests as the router of the local target.
 
 use super::scenarios::shared;
 use crate::requests;
 
 #[test]
 fn the_ingress_answers_as_the_router() {
-    let environment: Environment = serde_json::from_value(shared().environment().unwrap()).unwrap();
-    let otherwise = requests::answered_otherwise(&environment);
-    assert!(otherwise.is_empty(), "{}", otherwise.join("\n"));
+    let unexpected = requests::unexpected_answers(&shared().typed_environment());
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
 }

@@ -1,28 +1,26 @@
-//! What the engine's containers meet is told of its machine, and not of the process that asks: a
-//! pipeline's container has fewer rights than they, and another view of the processes.
+//! `doctor` reports what the engine's containers find, and not what its own process finds. In a
+//! pipeline's container that process has fewer rights and sees other processes.
 
 mod images;
 
 use std::process::Command;
 
-/// What `doctor` says of it, run through a program that becomes it.
+/// Returns the output of `doctor`, run through a program that executes it.
 fn doctor(through: &[&str]) -> String {
     let line = [through, &[env!("CARGO_BIN_EXE_xtask"), "doctor"]].concat();
-    let told = Command::new(line[0]).args(&line[1..]).output().unwrap();
-    String::from_utf8(told.stdout).unwrap()
+    let output = Command::new(line[0]).args(&line[1..]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
-/// Its line about this, its name aside.
-fn line<'a>(told: &'a str, name: &str) -> &'a str {
-    let mut lines = told.lines();
-    let line = lines.find_map(|line| line.split_once(name));
-    line.unwrap_or_else(|| panic!("no {name:?} in {told}"))
-        .1
-        .trim()
+/// Returns what a line of the output has after `name`.
+fn line<'a>(output: &'a str, name: &str) -> &'a str {
+    let found = output.lines().find_map(|line| line.split_once(name));
+    let (_, value) = found.unwrap_or_else(|| panic!("no {name:?} in {output}"));
+    value.trim()
 }
 
 #[test]
-fn a_process_with_fewer_rights_sees_those_of_the_engine() {
+fn a_process_with_fewer_rights_reports_those_of_the_engine() {
     let usual = doctor(&[]);
     let without = [
         "setpriv",
@@ -37,11 +35,12 @@ fn a_process_with_fewer_rights_sees_those_of_the_engine() {
 
 #[test]
 fn from_another_pid_namespace_the_engines_machine_is_another() {
-    let told = doctor(&["unshare", "--pid", "--fork", "--mount-proc"]);
-    assert!(
-        line(&told, "engine's machine").starts_with("another, "),
-        "{told}"
+    let output = doctor(&["unshare", "--pid", "--fork", "--mount-proc"]);
+    let machine = line(&output, "engine's machine");
+    assert!(machine.starts_with("another, "), "{output}");
+    let capabilities = line(&output, "capabilities");
+    assert_eq!(
+        capabilities,
+        "the engine's runtime uses those that exist there"
     );
-    let capabilities = line(&told, "capabilities");
-    assert_eq!(capabilities, "those that the engine's runtime finds there");
 }

@@ -1,31 +1,29 @@
-//! An engine that falls silent: the tests stand before its socket.
+//! An engine that stops answering: the test puts a proxy in front of its socket.
 
 use std::time::Duration;
 
-use super::{engine, no_container_is_left, rig};
-use crate::machine::EngineThatStops;
+use super::{no_container_is_left, rig};
+use crate::machine::{EngineProxy, engine};
 use crate::rig::E2E;
 
 #[tokio::test]
-async fn an_engine_that_stops_answering_is_said_to_and_cleaned_up_later() {
+async fn an_engine_that_stops_answering_is_reported_and_cleaned_up_later() {
     let engine = engine().await;
-    let stops = EngineThatStops::before(&engine.host);
-    let rig = rig().variable("DOCKER_HOST", &stops.host());
-    let mut course = rig.spawn(&E2E);
+    let proxy = EngineProxy::new(&engine.host);
+    let rig = rig().variable("DOCKER_HOST", &proxy.host());
+    let mut running = rig.spawn(&E2E);
     let mut traces = None;
-    course.paused_when_up(|| {
+    running.paused_when_up(|| {
         traces = Some(rig.traces());
-        stops.stop();
+        proxy.stop();
     });
-    course
+    running
         .ends_within(Duration::from_secs(20))
-        .expect_code(6)
-        .expect_words("it has stopped answering")
-        .expect_words("cargo xtask down --all");
+        .expect(6, "it has stopped answering")
+        .expect_stderr("cargo xtask down --all");
     rig.run(&["down", "--all"])
-        .expect_code(6)
-        .expect_words("left: container trii-");
-    stops.go_on();
+        .expect(6, "left: container trii-");
+    proxy.resume();
     rig.run(&["down", "--all"]).expect_code(0);
     traces.unwrap().are_gone(&rig);
     no_container_is_left(&engine, &rig).await;

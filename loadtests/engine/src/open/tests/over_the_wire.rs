@@ -1,4 +1,4 @@
-//! Against a server on this machine.
+//! Runs against a server on this machine.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -6,32 +6,35 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use prober::Target;
+use prober::ProbeTarget;
 use tempfile::tempdir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::server::Server;
-use crate::open::{Check, Connections, Plan, Progress, Session, Stage, Template, run};
-use crate::raw_log::{Outcome, Reader, Record};
+use super::keep_running;
+use super::test_server::Server;
+use crate::open::{
+    BodyCheck, ConnectionMode, LoadPlan, Progress, RateStage, Session, Template, run,
+};
+use crate::raw_log::{RawLogReader, RawOutcome, RawRecord};
 use crate::result::{Ended, Endpoint};
 
-/// As many as 100/s for 400 ms are.
+/// 100/s for 400 ms.
 const ARRIVALS: u64 = 40;
 
-/// With all the time that a machine with much else to do may take.
-fn plan(target: Target, templates: Vec<Template>) -> Plan {
-    let stage = Stage::constant(100.0, Duration::from_millis(400));
-    let mut plan = Plan::of(target, vec![stage], templates);
+/// The timeout is long, as the machine may be busy.
+fn plan(target: ProbeTarget, templates: Vec<Template>) -> LoadPlan {
+    let stage = RateStage::constant(100.0, Duration::from_millis(400));
+    let mut plan = LoadPlan::of(target, vec![stage], templates);
     plan.timeout = Duration::from_secs(60);
     plan
 }
 
-fn target(server: &Server) -> Target {
+fn target(server: &Server) -> ProbeTarget {
     match &server.authority {
-        None => Target::of(format!("http://{}", server.address)),
-        Some(authority) => Target {
+        None => ProbeTarget::of(format!("http://{}", server.address)),
+        Some(authority) => ProbeTarget {
             url: format!("https://localhost:{}", server.address.port()),
             connect: Some(server.address.to_string()),
             authority: Some(authority.clone()),
@@ -39,14 +42,10 @@ fn target(server: &Server) -> Target {
     }
 }
 
-fn go_on(_: Progress<'_>) -> ControlFlow<String> {
-    ControlFlow::Continue(())
-}
-
-async fn asked(server: &Server, connections: Connections) -> Endpoint {
+async fn send(server: &Server, connections: ConnectionMode) -> Endpoint {
     let mut plan = plan(target(server), vec![Template::get("/quotes")]);
     plan.connections = connections;
-    let mut run = run(&plan, Session::default(), go_on).await.unwrap();
+    let mut run = run(&plan, Session::default(), keep_running).await.unwrap();
     assert_eq!(run.result.ended, Ended::Whole);
     let endpoint = run.result.endpoints.remove("GET /quotes").unwrap();
     let whole = endpoint.whole();
@@ -59,45 +58,44 @@ async fn asked(server: &Server, connections: Connections) -> Endpoint {
 }
 
 #[tokio::test]
-async fn connections_are_kept() {
+async fn connections_are_kept_alive() {
     for server in [Server::plain().await, Server::tls().await] {
-        asked(&server, Connections::Kept).await;
+        send(&server, ConnectionMode::KeepAlive).await;
         assert!(server.connections() < ARRIVALS, "{}", server.connections());
     }
 }
 
-/// A server may close a kept connection at any time between requests (RFC 9112, section 9.5).
+/// A server may close a connection at any time between requests (RFC 9112, section 9.5).
 #[tokio::test]
-async fn a_kept_connection_that_the_server_closes_costs_no_request() {
+async fn a_connection_that_the_server_closes_between_requests_fails_no_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let closing = tokio::spawn(async move {
         loop {
             let (mut connection, _) = listener.accept().await.unwrap();
-            let asked = connection.read(&mut [0; 1000]).await.unwrap();
+            let read = connection.read(&mut [0; 1000]).await.unwrap();
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-            assert!(asked > 0);
+            assert!(read > 0);
             connection.write_all(answer).await.unwrap();
         }
     });
     let _closing = AbortOnDropHandle::new(closing);
     let plan = plan(
-        Target::of(format!("http://{address}")),
+        ProbeTarget::of(format!("http://{address}")),
         vec![Template::get("/quotes")],
     );
-    let run = run(&plan, Session::default(), go_on).await.unwrap();
+    let run = run(&plan, Session::default(), keep_running).await.unwrap();
     let endpoint = &run.result.endpoints["GET /quotes"];
     assert_eq!(endpoint.failures, Default::default());
     assert_eq!(endpoint.whole().requests, ARRIVALS);
 }
 
-/// The thread stands still for a fifth of a second: what was due meanwhile goes by the
-/// connections there are, instead of each by a new one.
+/// The thread blocks for 200 ms. Requests that are due in that time use existing connections.
 #[tokio::test]
-async fn a_generator_that_is_behind_makes_no_connections() {
+async fn a_generator_that_is_late_opens_no_connections() {
     let server = Server::plain().await;
     let answered = AtomicU64::new(0);
-    let slow_once = Check {
+    let slow_once = BodyCheck {
         claim: "anything".into(),
         holds: Arc::new(move |_| {
             if answered.fetch_add(1, Relaxed) == 50 {
@@ -111,8 +109,8 @@ async fn a_generator_that_is_behind_makes_no_connections() {
         ..Template::get("/quotes")
     };
     let mut plan = plan(target(&server), vec![template]);
-    plan.stages = vec![Stage::constant(1000.0, Duration::from_millis(500))];
-    let run = run(&plan, Session::default(), go_on).await.unwrap();
+    plan.stages = vec![RateStage::constant(1000.0, Duration::from_millis(500))];
+    let run = run(&plan, Session::default(), keep_running).await.unwrap();
     let whole = run.result.whole();
     assert_eq!((whole.requests, whole.failed, whole.dropped), (500, 0, 0));
     assert!(server.connections() < 100, "{}", server.connections());
@@ -121,7 +119,7 @@ async fn a_generator_that_is_behind_makes_no_connections() {
 #[tokio::test]
 async fn each_request_has_a_new_connection() {
     for server in [Server::plain().await, Server::tls().await] {
-        asked(&server, Connections::New).await;
+        send(&server, ConnectionMode::New).await;
         assert_eq!(server.connections(), ARRIVALS);
     }
 }
@@ -129,7 +127,7 @@ async fn each_request_has_a_new_connection() {
 #[tokio::test]
 async fn requests_share_connections_of_http_2() {
     for server in [Server::plain().await, Server::tls().await] {
-        asked(&server, Connections::Http2 { streams: 1000 }).await;
+        send(&server, ConnectionMode::Http2 { streams: 1000 }).await;
         assert_eq!(server.connections(), 1);
     }
 }
@@ -140,15 +138,17 @@ async fn workers_divide_the_arrivals() {
     let mut plan = plan(target(&server), vec![Template::get("/quotes")]);
     plan.workers = 3;
     plan.max_in_flight = 400;
-    let mut told = 0;
+    let mut reported = 0;
     let on_progress = |progress: Progress<'_>| {
         let endpoints = progress.endpoints.values();
-        told += endpoints.map(|one| one.whole().requests).sum::<u64>();
+        reported += endpoints
+            .map(|endpoint| endpoint.whole().requests)
+            .sum::<u64>();
         ControlFlow::Continue(())
     };
     let run = run(&plan, Session::default(), on_progress).await.unwrap();
     assert_eq!(run.result.whole().requests, ARRIVALS);
-    assert_eq!(told, ARRIVALS);
+    assert_eq!(reported, ARRIVALS);
 }
 
 #[tokio::test]
@@ -156,9 +156,9 @@ async fn answers_are_checked() {
     let server = Server::plain().await;
     let checked = |path: &str, good: &[u16], body: &'static [u8]| Template {
         good: good.to_vec(),
-        check: Some(Check {
+        check: Some(BodyCheck {
             claim: "a greeting".into(),
-            holds: Arc::new(move |seen| seen == body),
+            holds: Arc::new(move |received| received == body),
         }),
         ..Template::get(path)
     };
@@ -169,7 +169,7 @@ async fn answers_are_checked() {
         checked("/503", &[], b"hello"),
     ];
     let plan = plan(target(&server), templates);
-    let run = run(&plan, Session::default(), go_on).await.unwrap();
+    let run = run(&plan, Session::default(), keep_running).await.unwrap();
     let endpoints = &run.result.endpoints;
     let failed = |name: &str| endpoints[name].whole().failed;
     assert_eq!((failed("GET /200"), failed("GET /404")), (0, 0));
@@ -189,29 +189,26 @@ async fn the_raw_log_has_every_request() {
         ..Session::default()
     };
     let templates = vec![Template::get("/quotes"), Template::get("/500")];
-    let run = run(&plan(target(&server), templates), session, go_on).await;
+    let run = run(&plan(target(&server), templates), session, keep_running).await;
     let run = run.unwrap();
     assert_eq!(run.raw_log.unwrap().unwrap().records, ARRIVALS);
-    let mut reader = Reader::open(&path).unwrap();
+    let mut reader = RawLogReader::open(&path).unwrap();
     assert_eq!(
         reader.begun().as_microsecond(),
         run.result.begun.as_microsecond()
     );
     let names = reader.names().to_vec();
-    let records: Vec<Record> = reader.by_ref().collect::<Result<_, _>>().unwrap();
+    let records: Vec<RawRecord> = reader.by_ref().collect::<Result<_, _>>().unwrap();
     for (name, endpoint) in &run.result.endpoints {
-        let of = records
-            .iter()
-            .filter(|one| names[usize::from(one.name)] == *name);
-        assert_eq!(of.clone().count() as u64, endpoint.whole().requests);
+        let is_of = |record: &&RawRecord| names[usize::from(record.name)] == *name;
+        let of_endpoint: Vec<&RawRecord> = records.iter().filter(is_of).collect();
+        assert_eq!(of_endpoint.len() as u64, endpoint.whole().requests);
         let good = name == "GET /quotes";
         let status = if good { 200 } else { 500 };
-        assert!(
-            of.clone()
-                .all(|one| one.outcome == Outcome::Status { status, good })
-        );
+        let expected = RawOutcome::Status { status, good };
+        assert!(of_endpoint.iter().all(|record| record.outcome == expected));
     }
-    let mut intended: Vec<u64> = records.iter().map(|one| one.intended).collect();
+    let mut intended: Vec<u64> = records.iter().map(|record| record.intended).collect();
     intended.sort_unstable();
     let due: Vec<u64> = (0..ARRIVALS).map(|number| number * 10_000).collect();
     assert_eq!(intended, due);

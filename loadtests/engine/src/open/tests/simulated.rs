@@ -1,5 +1,5 @@
-//! Against a server in memory, by a clock that stands still while anything is to be done: what
-//! is measured is exact. The clock of the wall has no part in it: it may be set meanwhile.
+//! Runs against a server in memory, with a paused clock: the measurements are exact, and the wall
+//! clock may be set during the run.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use prober::Target;
+use prober::ProbeTarget;
 use tokio::io::duplex;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::unbounded_channel;
@@ -19,24 +19,24 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::open::busy::Busy;
-use crate::open::collected::Collected;
-use crate::open::line::Dial;
-use crate::open::requests::Requests;
+use crate::open::connection::Dial;
+use crate::open::requests::RequestTemplates;
 use crate::open::timer::Timer;
-use crate::open::worker::{Job, Share};
-use crate::open::{Plan, Schedule, Stage, Template};
+use crate::open::totals::Totals;
+use crate::open::worker::{Job, WorkerShare};
+use crate::open::{LoadPlan, RateStage, Schedule, Template};
 
 const NAME: &str = "GET /quotes";
 
-/// The clock goes on only when there is nothing else to do.
-fn with_the_clock_in_hand(test: impl Future<Output = ()>) {
+/// The clock advances only when all tasks wait.
+fn with_paused_clock(test: impl Future<Output = ()>) {
     let mut builder = Builder::new_current_thread();
     let paused = builder.enable_all().start_paused(true);
     let runtime = paused.build_local(LocalOptions::default()).unwrap();
     runtime.block_on(test);
 }
 
-/// A server that answers at once, but from `from` to `until`, when it stands still.
+/// A server that answers immediately, except that it stalls from `from` to `until`.
 fn stalling(from: Instant, until: Instant) -> Dial {
     Arc::new(move || {
         Box::pin(async move {
@@ -47,22 +47,22 @@ fn stalling(from: Instant, until: Instant) -> Dial {
                 }
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hello"))))
             });
-            // It ends with its client.
+            // The server stops with its client.
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(theirs), answer));
             Ok(Box::new(ours) as _)
         })
     })
 }
 
-/// 1,000 requests/s for 10 s, of a server that is frozen from second 4 to second 6.
-async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Collected {
+/// Sends 1,000 requests/s for 10 s to a server that stalls from second 4 to second 6.
+async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Totals {
     let begin = Instant::now();
-    let stage = Stage::constant(1000.0, Duration::from_secs(10));
-    let target = Target::of("http://quotes.test");
-    let plan = Plan::of(target, vec![stage], vec![Template::get("/quotes")]);
+    let stage = RateStage::constant(1000.0, Duration::from_secs(10));
+    let target = ProbeTarget::of("http://quotes.test");
+    let plan = LoadPlan::of(target, vec![stage], vec![Template::get("/quotes")]);
     let (from, until) = (Duration::from_secs(4), Duration::from_secs(6));
     let job = Arc::new(Job {
-        requests: Requests::of(&plan).unwrap(),
+        requests: RequestTemplates::of(&plan).unwrap(),
         schedule: Schedule::new(&plan.stages).unwrap(),
         connections: plan.connections,
         timeout: plan.timeout,
@@ -73,9 +73,9 @@ async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Coll
         begin,
         stop,
     });
-    let mut collected = Collected::of(job.requests.names());
+    let mut totals = Totals::of(job.requests.names());
     let (counts, mut counted) = unbounded_channel();
-    let share = Share {
+    let share = WorkerShare {
         job,
         number: 0,
         bound,
@@ -84,17 +84,21 @@ async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Coll
     };
     share.work(Timer::Coarse, Busy::by(|| Duration::ZERO)).await;
     while let Ok(counts) = counted.try_recv() {
-        collected.add(counts);
+        totals.add(counts);
     }
-    collected
+    totals
+}
+
+async fn stop_after_5_seconds(stop: &CancellationToken) {
+    sleep_until(Instant::now() + Duration::from_secs(5)).await;
+    stop.cancel();
 }
 
 #[test]
-fn a_stall_shows_in_every_request_that_was_due_meanwhile() {
-    with_the_clock_in_hand(async {
-        let never = CancellationToken::new();
-        let collected = stalled(5000, never, Duration::ZERO).await;
-        let endpoint = &collected.endpoints[NAME];
+fn a_stall_delays_every_request_that_is_due_during_it() {
+    with_paused_clock(async {
+        let totals = stalled(5000, CancellationToken::new(), Duration::ZERO).await;
+        let endpoint = &totals.endpoints[NAME];
         let whole = endpoint.whole();
         assert_eq!(
             (whole.requests, whole.dropped, whole.failed),
@@ -102,68 +106,59 @@ fn a_stall_shows_in_every_request_that_was_due_meanwhile() {
         );
         assert_eq!(whole.received, 50_000);
         for (quantile, seconds) in [(0.90, 1.0), (0.95, 1.5), (0.99, 1.9)] {
-            let seen = whole.latency.quantile(quantile).unwrap() as f64 / 1e6;
-            assert!((seen / seconds - 1.0).abs() < 0.02, "{quantile}: {seen} s");
+            let measured = whole.latency.quantile(quantile).unwrap() as f64 / 1e6;
+            assert!(
+                (measured / seconds - 1.0).abs() < 0.02,
+                "{quantile}: {measured} s"
+            );
         }
-        // The block of an arrival is that in which it was due.
-        let requests: Vec<u64> = endpoint
-            .blocks
-            .values()
-            .map(|block| block.requests)
-            .collect();
+        // An arrival counts in the block in which it was due.
+        let blocks = endpoint.blocks.values();
+        let requests: Vec<u64> = blocks.map(|block| block.requests).collect();
         assert_eq!(requests, [1000; 10]);
         let median = |block: u32| endpoint.blocks[&block].latency.quantile(0.5).unwrap();
         assert!(median(3) < 1000 && median(6) < 1000);
         assert!(median(4).abs_diff(1_500_000) < 15_000, "{}", median(4));
-        assert_eq!(collected.lag.count(), 10_000);
-        assert!(collected.lag.quantile(1.0).unwrap() < 1000);
+        assert_eq!(totals.lag.count(), 10_000);
+        assert!(totals.lag.quantile(1.0).unwrap() < 1000);
     });
 }
 
 #[test]
 fn at_the_bound_arrivals_are_dropped_and_counted() {
-    with_the_clock_in_hand(async {
-        let never = CancellationToken::new();
-        let collected = stalled(500, never, Duration::ZERO).await;
-        let endpoint = &collected.endpoints[NAME];
+    with_paused_clock(async {
+        let totals = stalled(500, CancellationToken::new(), Duration::ZERO).await;
+        let endpoint = &totals.endpoints[NAME];
         let dropped = |block: u32| endpoint.blocks[&block].dropped;
         assert_eq!((dropped(3), dropped(4), dropped(5)), (0, 500, 1000));
-        // One is due at the very moment when the server goes on.
+        // One is due at the moment when the server continues.
         assert!(dropped(6) <= 1 && dropped(7) == 0);
         let whole = endpoint.whole();
         assert_eq!(whole.requests + whole.dropped, 10_000);
-        assert_eq!(collected.lag.count(), 10_000);
+        assert_eq!(totals.lag.count(), 10_000);
     });
 }
 
 #[test]
-fn what_is_in_flight_drains_within_its_deadline() {
-    with_the_clock_in_hand(async {
+fn requests_in_flight_drain_within_the_deadline() {
+    with_paused_clock(async {
         let stop = CancellationToken::new();
-        let interrupts = async {
-            sleep_until(Instant::now() + Duration::from_millis(5_000)).await;
-            stop.cancel();
-        };
         let drained = stalled(5000, stop.clone(), Duration::from_secs(3));
-        let (collected, ()) = tokio::join!(drained, interrupts);
-        let whole = collected.endpoints[NAME].whole();
+        let (totals, ()) = tokio::join!(drained, stop_after_5_seconds(&stop));
+        let whole = totals.endpoints[NAME].whole();
         assert!(whole.requests.abs_diff(5000) <= 1, "{}", whole.requests);
         assert_eq!(whole.failed, 0);
     });
 }
 
 #[test]
-fn what_does_not_drain_in_time_is_counted_as_failed() {
-    with_the_clock_in_hand(async {
+fn requests_that_do_not_drain_in_time_are_counted_as_failed() {
+    with_paused_clock(async {
         let stop = CancellationToken::new();
         let begin = Instant::now();
-        let interrupts = async {
-            sleep_until(begin + Duration::from_millis(5_000)).await;
-            stop.cancel();
-        };
         let drained = stalled(5000, stop.clone(), Duration::from_millis(250));
-        let (collected, ()) = tokio::join!(drained, interrupts);
-        let endpoint = &collected.endpoints[NAME];
+        let (totals, ()) = tokio::join!(drained, stop_after_5_seconds(&stop));
+        let endpoint = &totals.endpoints[NAME];
         let whole = endpoint.whole();
         assert!(whole.requests.abs_diff(5000) <= 1, "{}", whole.requests);
         assert!(whole.failed.abs_diff(1000) <= 1, "{}", whole.failed);

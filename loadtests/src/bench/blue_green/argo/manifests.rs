@@ -1,11 +1,12 @@
-//! The service as a Rollout: the pods of its chart, and what they need, in another namespace.
+//! The service as a Rollout: its chart's pods, and the objects that they need, in another
+//! namespace.
 
 use std::collections::BTreeSet;
 
-use harness::blue_green::Policy;
-use harness::blue_green::colour::TRACK;
-use harness::blue_green::objects::VERSION;
-use harness::kind::release;
+use blue_green::Policy;
+use blue_green::colour::TRACK;
+use blue_green::objects::VERSION;
+use environments::kind::release;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -14,33 +15,33 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{NAMESPACE, PATH, SERVICE, failed};
-use crate::bench::blue_green::ground::{Ground, PODS};
-use crate::bench::blue_green::site::Site;
+use crate::bench::blue_green::release_site::ReleaseSite;
+use crate::bench::blue_green::setup::{BenchSetup, PODS};
 use crate::bench::error::BenchError;
 
-/// The Service that shows the version without traffic.
+/// The Service of the version without traffic.
 const PREVIEW: &str = "market-data-service-preview";
 
-/// What tells it whether a version holds.
+/// The AnalysisTemplate that decides whether a version is good.
 const ANALYSIS: &str = "failed-share";
 
-/// The objects of a service, as those of Argo Rollouts.
+/// The objects of a service for Argo Rollouts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifests {
-    /// What pods and ingress need, as it is.
+    /// Unchanged objects that pods and Ingress need.
     copied: Vec<Value>,
     ingress: Value,
     service: Value,
     pod: Value,
     analysis: Value,
-    /// From the switch until the old pods go, seconds.
+    /// From the switch until the old pods end, in seconds.
     scale_down_delay: u64,
 }
 
 impl Manifests {
-    /// Of what is live there. The analysis asks `url`.
-    pub async fn of(ground: &Ground<'_>, url: &str) -> Result<Manifests, BenchError> {
-        let from = &ground.ours;
+    /// From the live objects of `setup`. The analysis requests `url`.
+    pub async fn of(setup: &BenchSetup<'_>, url: &str) -> Result<Manifests, BenchError> {
+        let from = &setup.ours;
         let live = from.selected().await?;
         let deployment: Value = read::<Deployment>(from, &format!("{SERVICE}-{live}")).await?;
         let pod = pod(&deployment["spec"]["template"]);
@@ -53,7 +54,7 @@ impl Manifests {
         for name in secrets.into_iter().flatten().collect::<BTreeSet<_>>() {
             copied.push(copy(&read::<Secret>(from, &name).await?));
         }
-        let policy = ground.policy();
+        let policy = setup.policy();
         Ok(Manifests {
             copied,
             ingress: elsewhere(&ingress),
@@ -64,27 +65,24 @@ impl Manifests {
         })
     }
 
-    /// All but the Rollout.
+    /// All objects except the Rollout.
     pub fn around(&self) -> Vec<Value> {
         let services = [SERVICE, PREVIEW].map(|name| {
-            let ports = &self.service["spec"]["ports"];
             json!({
                 "apiVersion": "v1",
                 "kind": "Service",
                 "metadata": {"name": name, "namespace": NAMESPACE},
                 "spec": {
                     "selector": {"app.kubernetes.io/name": SERVICE},
-                    "ports": ports,
+                    "ports": self.service["spec"]["ports"],
                 },
             })
         });
-        let mut around = self.copied.clone();
-        around.extend(services);
-        around.extend([self.ingress.clone(), self.analysis.clone()]);
-        around
+        let others = [self.ingress.clone(), self.analysis.clone()];
+        [&self.copied[..], &services, &others].concat()
     }
 
-    /// The Rollout, of this version.
+    /// The Rollout of this version.
     pub fn rollout(&self, version: &str) -> Value {
         let mut pod = self.pod.clone();
         pod["metadata"]["labels"][VERSION] = json!(version);
@@ -109,8 +107,8 @@ impl Manifests {
     }
 }
 
-/// As often and as long as our deployer looks. A second with too many failed requests is enough:
-/// what chance does is not asked.
+/// The analysis, as often and as long as our deployer's. One second with too many failed requests
+/// is enough, without a test for chance.
 fn analysis(url: &str, policy: &Policy) -> Value {
     let allowed = policy.thresholds.max_error_share;
     json!({
@@ -128,7 +126,7 @@ fn analysis(url: &str, policy: &Policy) -> Value {
     })
 }
 
-/// The chart's pod: without its colour, and without a spread over nodes, of which there is one.
+/// The chart's pod, without its colour and without a spread over nodes, as there is one node.
 fn pod(template: &Value) -> Value {
     let mut pod = template.clone();
     let labels = pod["metadata"]["labels"].as_object_mut();
@@ -138,14 +136,14 @@ fn pod(template: &Value) -> Value {
     pod
 }
 
-/// The Ingress, for another path and namespace.
+/// The Ingress for another path and namespace.
 fn elsewhere(ingress: &Value) -> Value {
-    let mut it = copy(ingress);
-    it["metadata"]["annotations"] = ingress["metadata"]["annotations"].clone();
+    let mut copy = copy(ingress);
+    copy["metadata"]["annotations"] = ingress["metadata"]["annotations"].clone();
     let prefix = PATH.rsplit_once('/').map_or(PATH, |(prefix, _)| prefix);
     let path = format!("{prefix}(/|$)(.*)");
-    it["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(path);
-    it
+    copy["spec"]["rules"][0]["http"]["paths"][0]["path"] = json!(path);
+    copy
 }
 
 fn service_account(pod: &Value) -> Value {
@@ -156,7 +154,7 @@ fn service_account(pod: &Value) -> Value {
     })
 }
 
-/// The objects that the container has its environment from.
+/// Returns the names of the objects from which the container gets its environment.
 fn names(pod: &Value, list: &str, by: &str) -> BTreeSet<String> {
     let container = &pod["spec"]["containers"][0];
     let entries = container.pointer(list).and_then(Value::as_array);
@@ -177,7 +175,7 @@ fn tls_secrets(ingress: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// The same object, of nobody, in the namespace of Argo Rollouts.
+/// The same object without owners, in the namespace of Argo Rollouts.
 fn copy(object: &Value) -> Value {
     let mut copy = object.clone();
     copy["metadata"] = json!({"name": object["metadata"]["name"], "namespace": NAMESPACE});
@@ -185,7 +183,7 @@ fn copy(object: &Value) -> Value {
     copy
 }
 
-async fn read<K>(from: &Site, name: &str) -> Result<Value, BenchError>
+async fn read<K>(from: &ReleaseSite, name: &str) -> Result<Value, BenchError>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -203,7 +201,7 @@ mod tests {
     use super::*;
     use crate::bench::blue_green::tests::policy;
 
-    /// As the chart has it, in short.
+    /// A short version of the chart's template.
     fn template() -> Value {
         json!({
             "metadata": {"labels": {
@@ -261,30 +259,30 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_the_charts_pods_in_the_version_that_is_asked_for() {
+    fn a_rollout_has_the_charts_pods_in_the_requested_version() {
         let rollout = serde_json::to_string_pretty(&manifests().rollout("v2"));
         insta::assert_snapshot!(rollout.unwrap());
     }
 
     #[test]
-    fn around_it_stands_what_pods_and_users_need() {
+    fn the_other_objects_are_what_pods_and_users_need() {
         let around = serde_json::to_string_pretty(&manifests().around());
         insta::assert_snapshot!(around.unwrap());
     }
 
     #[test]
-    fn what_pods_and_ingress_name_is_found() {
+    fn the_names_in_pods_and_ingress_are_found() {
         let template = template();
+        let only = |name: &str| BTreeSet::from([name.to_owned()]);
         let config_maps = names(&template, "/envFrom", "configMapRef");
-        let config_maps: Vec<_> = config_maps.iter().map(String::as_str).collect();
-        assert_eq!(config_maps, ["market-data-service-0123456789"]);
+        assert_eq!(config_maps, only("market-data-service-0123456789"));
         let secrets = names(&template, "/env", "secretKeyRef");
-        assert!(secrets.contains("platform-secrets") && secrets.len() == 1);
-        assert!(tls_secrets(&ingress()).contains("trii-tls"));
+        assert_eq!(secrets, only("platform-secrets"));
+        assert_eq!(tls_secrets(&ingress()), only("trii-tls"));
     }
 
     #[test]
-    fn a_copy_is_of_nobody() {
+    fn a_copy_has_no_owner_and_no_status() {
         let copy = copy(&ingress());
         let metadata = json!({"name": SERVICE, "namespace": NAMESPACE});
         assert_eq!(copy["metadata"], metadata);

@@ -1,0 +1,3 @@
+//! Tests that start their own engine.
+
+mod registry;

@@ -1,0 +1,9 @@
+//! This machine: the container engine, images, tools, what is missing and how it is installed.
+
+pub mod containers;
+pub mod doctor;
+pub mod engine;
+pub mod images;
+pub mod provision;
+pub mod removal;
+pub mod tools;

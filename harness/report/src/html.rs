@@ -1,0 +1,330 @@
+//! `index.html`: the report for people, in one file without dependencies.
+//!
+//! It has no script, and its content security policy allows none.
+
+mod elements;
+mod load;
+mod scenarios;
+mod timeline;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use self::elements::{badge, icon, wide_table};
+use super::links::inside_run_folder;
+use super::model::{Report, RunVerdict};
+use super::tone::Tone;
+use base::duration::human;
+use base::run::EVENTS;
+use base::run::counts::Counts;
+use base::run::event::{Failure, Part};
+
+const STYLE: &str = include_str!("html/style.css");
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// Renders `index.html`.
+pub(super) fn render(report: &Report) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (report.verdict) ": " (report.command) " on " (report.target) }
+                link rel="icon" href=(elements::favicon(report.verdict.into()));
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                a.skip href="#results" { "Skip to the results" }
+                (banner(report))
+                main #results {
+                    (figures(report))
+                    (what_went_wrong(report))
+                    (scenarios::section(report))
+                    (load::thresholds(report))
+                    (load::comparisons(report))
+                    (timeline::section(report))
+                    (parts(report))
+                    (notes(report))
+                    (again(report))
+                }
+                (footer(report))
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn banner(report: &Report) -> Markup {
+    let tone = Tone::from(report.verdict);
+    html! {
+        header class={ "banner " (tone.class()) } {
+            p.product { "TRII rehearsal" }
+            h1 { (icon(tone)) (report.verdict) }
+            p.headline { (report.headline()) }
+            dl.facts {
+                @for (name, value) in facts(report) {
+                    div { dt { (name) } dd { (value) } }
+                }
+            }
+        }
+    }
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, Markup)> {
+    let mut facts = vec![
+        (
+            "Command",
+            html! { code { "cargo xtask " (report.command) } },
+        ),
+        ("Target", html! { (report.target) }),
+        ("Environment", html! { (report.environment) }),
+        ("Run", html! { code { (report.run) } }),
+    ];
+    if let Some(at) = report.started_at {
+        let text = at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        facts.push(("Started", html! { time datetime=(at) { (text) } }));
+    }
+    if let Some(code) = report.exit_code {
+        facts.push((
+            "Exit code",
+            html! { (code as u8) " (" (code.meaning()) ")" },
+        ));
+    }
+    if let Some(host) = &report.host {
+        facts.push(("Host", html! { (host) }));
+    }
+    facts
+}
+
+fn figures(report: &Report) -> Markup {
+    let checks = report.checks;
+    let slowest = report.stages.iter().max_by_key(|stage| stage.millis);
+    html! {
+        section aria-label="Figures" {
+            ul.figures {
+                @if checks.total() > 0 || !report.is_of_load() {
+                    li.bad[checks.failed > 0].warn[checks.failed == 0 && checks.inconclusive > 0] {
+                        span.name { "Checks passed" }
+                        strong { (checks.passed) @if checks.total() > 0 { small { " of " (checks.total()) } } }
+                        span.aside { (rest_of_checks(report)) }
+                    }
+                }
+                (load::figures(report))
+                li {
+                    span.name { "Duration" }
+                    strong { (human(report.millis)) }
+                    span.aside {
+                        @match slowest {
+                            Some(stage) => { "longest: " (stage.stage) ", " (human(stage.millis)) }
+                            None => "no stage began"
+                        }
+                    }
+                }
+                (environment(report))
+            }
+        }
+    }
+}
+
+/// When the environment was up, and the parts that exited. Empty if the run did not start it.
+fn environment(report: &Report) -> Markup {
+    if !report.stands_up() && report.lost_parts.is_empty() {
+        return html! {};
+    }
+    html! {
+        li {
+            span.name { "Environment up after" }
+            @match report.up_after_millis {
+                Some(millis) => {
+                    strong { (human(millis)) }
+                    span.aside { (report.parts.len()) " parts" }
+                }
+                None => {
+                    strong { "–" }
+                    span.aside { "it did not come up" }
+                }
+            }
+        }
+        li.bad[!report.lost_parts.is_empty()] {
+            span.name { "Parts lost" }
+            strong { (report.lost_parts.len()) }
+            span.aside {
+                @match report.lost_parts.first() {
+                    Some(lost) => (lost.part),
+                    None if report.parts.is_empty() => "there were no parts",
+                    None => "none exited unexpectedly",
+                }
+            }
+        }
+    }
+}
+
+/// The counts of the checks that did not pass: `1 failed, 2 skipped`.
+fn rest_of_checks(report: &Report) -> String {
+    let rest = Counts {
+        passed: 0,
+        ..report.checks
+    };
+    let mut text = match (report.checks.total(), rest.total()) {
+        (0, _) => "no check ran".to_owned(),
+        (_, 0) => "none failed, none skipped".to_owned(),
+        _ => rest.to_string(),
+    };
+    if report.verdict == RunVerdict::Unfinished {
+        text += ", then the record stops";
+    }
+    text
+}
+
+/// All problems in one place, with links to the details of the checks.
+fn what_went_wrong(report: &Report) -> Markup {
+    let advice = report.cleanup_advice();
+    let failed =
+        !report.failures.is_empty() || report.checks.failed > 0 || !report.lost_parts.is_empty();
+    let inconclusive = report.checks.inconclusive > 0;
+    if !failed && !inconclusive && advice.is_none() && report.torn_line.is_none() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="wrong" {
+            h2 #wrong { @if failed { "What went wrong" } @else { "What needs attention" } }
+            @for it in &report.failures {
+                article.card.bad {
+                    h3 {
+                        (badge(Tone::Bad, "failed"))
+                        @match it.stage { Some(stage) => (stage), None => "run" }
+                    }
+                    (failure(report, &it.failure))
+                }
+            }
+            @if report.checks.failed > 0 { (scenarios::failed_links(report)) }
+            @if inconclusive { (scenarios::inconclusive_links(report)) }
+            @for lost in &report.lost_parts {
+                article.card.bad {
+                    h3 { (badge(Tone::Bad, "lost")) (lost.part) }
+                    p {
+                        "Exited unexpectedly after " (human(lost.after_millis)) ": " (lost.how) "."
+                    }
+                    p { "Its log: " (log(&lost.log)) }
+                }
+            }
+            @if let Some(command) = advice {
+                article.card.warn {
+                    p { "If no run is active, clean up what this one may have left:" }
+                    pre { code { (command) } }
+                }
+            }
+            @if let Some(line) = report.torn_line {
+                article.card.warn {
+                    p {
+                        "Line " (line) " of " code { (EVENTS) }
+                        " was not completely written, and is skipped."
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn failure(report: &Report, failure: &Failure) -> Markup {
+    html! {
+        p.what { (failure.what) }
+        dl.failure {
+            div { dt { "Expected" } dd { (failure.expected) } }
+            div { dt { "Seen" } dd { (failure.seen) } }
+            div { dt { "Look at" } dd { (look_at(report, &failure.look_at)) } }
+            div { dt { "Next" } dd { pre { code { (failure.next) } } } }
+        }
+    }
+}
+
+/// A log, as a link if it is in the run folder.
+fn log(path: &str) -> Markup {
+    match inside_run_folder(path) {
+        Some(link) => html! { a href=(link) { (path) } },
+        None => html! { code { (path) } },
+    }
+}
+
+/// A place to look at, as a link if it is a part's log. It may also be a URL or a file of the
+/// project.
+fn look_at(report: &Report, place: &str) -> Markup {
+    let mut logs = report.parts.iter().filter_map(|part| part.log.as_deref());
+    match logs.any(|log| log == place) {
+        true => log(place),
+        false => html! { code { (place) } },
+    }
+}
+
+/// The parts of the environment, with their logs.
+fn parts(report: &Report) -> Markup {
+    if report.parts.is_empty() {
+        return html! {};
+    }
+    let rows = html! { @for part in &report.parts { (part_row(report, part)) } };
+    html! {
+        section aria-labelledby="environment" {
+            h2 #environment { "Environment" }
+            (wide_table("card wide", "environment", &["Part", "Runs as", "Address", "Log"], rows))
+        }
+    }
+}
+
+fn part_row(report: &Report, part: &Part) -> Markup {
+    let lost = report.lost_parts.iter().any(|lost| lost.part == part.name);
+    html! {
+        tr {
+            th scope="row" { (part.name) @if lost { " " (badge(Tone::Bad, "lost")) } }
+            td { (part.runs_as) }
+            td { code { (part.address) } }
+            td { @if let Some(path) = &part.log { (log(path)) } @else { "–" } }
+        }
+    }
+}
+
+fn notes(report: &Report) -> Markup {
+    if report.notes().next().is_none() {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="notes" {
+            h2 #notes { "Notes" }
+            ul.card.notes {
+                @for (stage, note) in report.notes() {
+                    li { span.stage { (stage) } " " (note) }
+                }
+            }
+        }
+    }
+}
+
+fn again(report: &Report) -> Markup {
+    html! {
+        section aria-labelledby="again" {
+            h2 #again { "Again" }
+            div.card {
+                p { "Run it again:" }
+                pre { code { "cargo xtask " (report.command) } }
+                p { "Render this report again, from its record:" }
+                pre { code { "cargo xtask report " (report.run) } }
+            }
+        }
+    }
+}
+
+fn footer(report: &Report) -> Markup {
+    html! {
+        footer {
+            nav aria-label="Files of this run" {
+                "The same run as "
+                a href="./summary.md" { "summary.md" } ", "
+                a href="./report.json" { "report.json" } ", "
+                a href="./junit.xml" { "junit.xml" } " and its record, "
+                a href={ "./" (EVENTS) } { (EVENTS) }
+            }
+            p { (report.schema) " version " (report.version) }
+        }
+    }
+}

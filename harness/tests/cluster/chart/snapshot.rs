@@ -1,8 +1,0 @@
-//! The whole rendering, to be read when the chart changes.
-
-use super::helm::Render;
-
-#[test]
-fn what_is_installed_on_a_local_cluster() {
-    insta::assert_snapshot!(Render::of("local").text().unwrap());
-}

@@ -1,3 +1,0 @@
-//! With engines that a test brings up for itself.
-
-mod registry;

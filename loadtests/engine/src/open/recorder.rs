@@ -1,0 +1,223 @@
+//! Records what happens to a worker's arrivals.
+
+use std::mem;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hyper::HeaderMap;
+use prober::{RequestOutcome, micros};
+use tokio::time::Instant;
+
+use super::requests::RequestTemplates;
+use crate::raw_log::{RawOutcome, RawRecord, Sink};
+use crate::result::{CHECK, EndpointCounts, count, growing};
+use crate::versions::Versions;
+
+/// How a request ended.
+pub struct RequestResult {
+    /// The status, if there was one.
+    pub status: Option<u16>,
+    /// Bytes of the body.
+    pub received: u64,
+    /// The reason if it counts as failed.
+    pub failure: Option<FailureReason>,
+}
+
+/// Why a request counts as failed.
+pub enum FailureReason {
+    /// No complete response, or a bad status.
+    Outcome(RequestOutcome),
+    /// A good status, with a wrong body.
+    Check,
+    /// In flight when the run's time to drain was over.
+    Unanswered,
+}
+
+impl RequestResult {
+    pub fn failed(failure: FailureReason) -> RequestResult {
+        RequestResult {
+            status: None,
+            received: 0,
+            failure: Some(failure),
+        }
+    }
+}
+
+/// A request that is due at a certain time.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its number among all arrivals, from 0.
+    pub number: u64,
+    /// The index of its request in the plan.
+    pub request: usize,
+    /// When it is due, after the start.
+    pub after: Duration,
+    /// The same, as a moment.
+    pub due: Instant,
+}
+
+/// What a worker counted since its last report.
+pub struct WorkerCounts {
+    /// By the number of their name.
+    pub endpoints: Vec<EndpointCounts>,
+    /// Of all arrivals, including dropped ones.
+    pub lag: Histogram<u32>,
+    /// Dropped arrivals for which there was no port or file.
+    pub without_port: u64,
+    /// The versions that answered.
+    pub versions: Versions,
+}
+
+/// Counts and logs arrivals.
+pub struct ArrivalRecorder {
+    counts: WorkerCounts,
+    block: Duration,
+    log: Option<Sink>,
+}
+
+impl ArrivalRecorder {
+    pub fn new(block: Duration, log: Option<Sink>) -> ArrivalRecorder {
+        ArrivalRecorder {
+            counts: WorkerCounts::default(),
+            block,
+            log,
+        }
+    }
+
+    /// Returns what was counted since the last call.
+    pub fn take(&mut self) -> WorkerCounts {
+        mem::take(&mut self.counts)
+    }
+
+    /// Records the headers of a response.
+    pub fn answered(&mut self, headers: &HeaderMap) {
+        self.counts.versions.note(headers);
+    }
+
+    /// Records an arrival that was not sent.
+    pub fn dropped(&mut self, requests: &RequestTemplates, arrival: Arrival) {
+        let name = requests.prepared(arrival.request).name;
+        let lag = arrival.due.elapsed();
+        count(&mut self.counts.lag, lag);
+        let block = self.block_of(arrival);
+        self.counts.of(name).dropped(block);
+        self.log(arrival, name, (lag, Duration::ZERO), 0, RawOutcome::Dropped);
+    }
+
+    /// Records an arrival for which there was no port or file.
+    pub fn without_port(&mut self, requests: &RequestTemplates, arrival: Arrival) {
+        self.counts.without_port += 1;
+        self.dropped(requests, arrival);
+    }
+
+    /// Records an arrival that was `sent`, and has ended now.
+    pub fn ended(
+        &mut self,
+        requests: &RequestTemplates,
+        arrival: Arrival,
+        sent: Instant,
+        ending: RequestResult,
+    ) {
+        let now = Instant::now();
+        let prepared = requests.prepared(arrival.request);
+        let (lag, took) = (sent - arrival.due, now - sent);
+        count(&mut self.counts.lag, lag);
+        let block = self.block_of(arrival);
+        let failure = ending.failure.as_ref().map(|failure| match failure {
+            FailureReason::Outcome(outcome) => outcome.to_string(),
+            FailureReason::Unanswered => "not answered before the end".to_owned(),
+            FailureReason::Check => {
+                let check = prepared.template.check.as_ref();
+                format!("{CHECK}{}", check.map_or("", |check| &check.claim))
+            }
+        });
+        let response = (ending.status, ending.received);
+        let times = (now - arrival.due, took);
+        let counted = self.counts.of(prepared.name);
+        counted.ended(block, times, response, failure.as_deref());
+        let outcome = raw_outcome(&ending);
+        self.log(
+            arrival,
+            prepared.name,
+            (lag, took),
+            ending.received,
+            outcome,
+        );
+    }
+
+    fn block_of(&self, arrival: Arrival) -> u32 {
+        let block = arrival.after.as_nanos() / self.block.as_nanos();
+        u32::try_from(block).expect("a run has fewer blocks than there are numbers")
+    }
+
+    fn log(
+        &mut self,
+        arrival: Arrival,
+        name: u16,
+        (lag, took): (Duration, Duration),
+        received: u64,
+        outcome: RawOutcome,
+    ) {
+        if let Some(log) = &mut self.log {
+            log.put(RawRecord {
+                intended: micros(arrival.after),
+                lag: saturated(micros(lag)),
+                took: saturated(micros(took)),
+                received: saturated(received),
+                name,
+                outcome,
+            });
+        }
+    }
+}
+
+impl Default for WorkerCounts {
+    fn default() -> WorkerCounts {
+        WorkerCounts {
+            endpoints: Vec::new(),
+            lag: growing(),
+            without_port: 0,
+            versions: Versions::default(),
+        }
+    }
+}
+
+impl WorkerCounts {
+    fn of(&mut self, name: u16) -> &mut EndpointCounts {
+        let index = usize::from(name);
+        if self.endpoints.len() <= index {
+            self.endpoints
+                .resize_with(index + 1, EndpointCounts::default);
+        }
+        &mut self.endpoints[index]
+    }
+}
+
+fn raw_outcome(ending: &RequestResult) -> RawOutcome {
+    match (&ending.failure, ending.status) {
+        (Some(FailureReason::Outcome(outcome)), None) => match outcome {
+            RequestOutcome::Refused => RawOutcome::Refused,
+            RequestOutcome::Reset => RawOutcome::Reset,
+            RequestOutcome::TimedOut => RawOutcome::TimedOut,
+            RequestOutcome::Unreachable(_) => RawOutcome::Unreachable,
+            RequestOutcome::Tls(_) => RawOutcome::Tls,
+            RequestOutcome::Protocol(_) => RawOutcome::Protocol,
+            RequestOutcome::Dropped => RawOutcome::Dropped,
+            RequestOutcome::Status(status) | RequestOutcome::Problem(status, _) => {
+                RawOutcome::Status {
+                    status: *status,
+                    good: false,
+                }
+            }
+        },
+        (failure, Some(status)) => RawOutcome::Status {
+            status,
+            good: failure.is_none(),
+        },
+        (_, None) => RawOutcome::Unanswered,
+    }
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

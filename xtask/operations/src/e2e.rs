@@ -1,0 +1,74 @@
+//! Proves the platform in an environment that it starts, or that is already up.
+
+use base::exit::ExitCode;
+use base::interrupts::Interrupts;
+use base::run::Run;
+use base::run::event::StageResult;
+use environments::environment::EnvironmentName;
+use machine::images::Supply;
+
+use crate::instructions::with_how_to_use;
+use crate::invocation::{Context, Invocation, RunningEnvironment};
+use crate::outcome::CommandOutcome;
+use crate::problem::Problem;
+use crate::remote;
+use crate::reuse::{self, Found, Purpose};
+use crate::stages::preflight;
+use crate::stages::verify::{Selection, prove};
+use crate::supervised::{Afterwards, use_environment};
+
+/// The options of `e2e`.
+pub struct Options {
+    /// The environment's name.
+    pub name: EnvironmentName,
+    /// Whether to install missing programs first.
+    pub provision: bool,
+    /// Whether the environment stays up.
+    pub keep: bool,
+    /// Scenarios and families; empty for all.
+    pub scenarios: Vec<String>,
+    /// Where images may come from.
+    pub supply: Supply,
+}
+
+/// Starts an environment, proves the platform in it, and tears it down.
+pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome, Problem> {
+    let name = &options.name;
+    let invocation = Invocation::find(context).await?;
+    let selection = Selection::of(&invocation, &options.scenarios, false)?;
+    if let Some(site) = invocation.remote_site() {
+        return remote::e2e(&invocation, site, options.provision, &selection).await;
+    }
+    let found = reuse::find(&invocation, name).await;
+    if let Found::Usable(usable) = &found {
+        let purpose = Purpose::Prove(&selection);
+        return reuse::run(&invocation, options.supply, usable, purpose).await;
+    }
+    if options.provision {
+        invocation.provision_target().await?;
+    }
+    // It replaces an environment that had to stay up.
+    let stays = options.keep || matches!(found, Found::Unrepairable);
+    let afterwards = match stays {
+        true => Afterwards::LeaveUp,
+        false => Afterwards::TearDown,
+    };
+    let stages = async |run: &mut Run, interrupts: &mut Interrupts| {
+        let variables = preflight::stage(run, &invocation, interrupts).await?;
+        let order = invocation.order(run, name, options.supply);
+        let work = async |run: &mut Run, running: &RunningEnvironment| {
+            prove(run, &invocation, running, &selection).await?;
+            run.end_stages(StageResult::of_checks(run.checks()))
+        };
+        use_environment(run, order, &variables, interrupts, afterwards, work).await
+    };
+    let outcome = invocation.perform("e2e", name, stages).await?;
+    let proven = matches!(
+        outcome.exit_code,
+        ExitCode::Held | ExitCode::CheckFailed | ExitCode::Inconclusive
+    );
+    Ok(match stays && proven {
+        true => with_how_to_use(outcome, &invocation, name),
+        false => outcome,
+    })
+}
