@@ -1,12 +1,19 @@
 //! Loads images into containerd on the nodes of a kind cluster, and checks that they are there.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use super::archive::{self, CTR};
 use super::{ImageError, ImageReference, exec};
 use crate::containers::{self, LABEL_KIND_CLUSTER};
 use crate::engine::Engine;
+
+/// From the end of an import until the kubelet finds its images.
+const SEEN_WITHIN: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An image for the nodes of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +50,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// [`ImageError::NoNodes`] if the engine runs no such cluster, [`ImageError::NotOnNode`] if a node
-/// still lacks an image afterwards.
+/// still lacks an image 15 s after the import.
 pub async fn load(
     engine: &Engine,
     cluster: &str,
@@ -70,16 +77,30 @@ pub async fn load(
             .iter()
             .flat_map(|node| missing.iter().map(move |image| (node, image)));
         try_join_all(named.map(|(node, image)| name(engine, node, image))).await?;
-        let still = self::lacking(engine, &nodes, &wanted).await?;
-        if let Some((node, image)) = still.into_iter().next() {
-            return Err(ImageError::NotOnNode { image, node });
-        }
+        until_none_lacks(async || self::lacking(engine, &nodes, &wanted).await).await?;
     }
     Ok(Loaded {
         nodes,
         brought,
         there,
     })
+}
+
+/// Waits until the kubelet of each node finds the images. containerd's CRI keeps its own list, which
+/// follows an import by events (containerd#12940).
+async fn until_none_lacks(
+    mut lacking: impl AsyncFnMut() -> Result<Vec<(String, String)>, ImageError>,
+) -> Result<(), ImageError> {
+    let end = Instant::now() + SEEN_WITHIN;
+    loop {
+        match lacking().await?.into_iter().next() {
+            None => return Ok(()),
+            Some((node, image)) if Instant::now() >= end => {
+                return Err(ImageError::NotOnNode { image, node });
+            }
+            Some(_) => sleep(LOOK_EVERY).await,
+        }
+    }
 }
 
 /// An image and its identity in the engine.
@@ -205,6 +226,22 @@ fn is_listed(listed: &str, name: &str, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_imported_image_may_reach_the_kubelet_later() {
+        let lacks = || vec![("node".to_owned(), "x:1".to_owned())];
+        let mut looks = 0;
+        let later = until_none_lacks(async || {
+            looks += 1;
+            Ok(if looks < 3 { lacks() } else { Vec::new() })
+        });
+        later.await.unwrap();
+        assert_eq!(looks, 3);
+
+        let never = until_none_lacks(async || Ok(lacks())).await.unwrap_err();
+        let expected = "the image x:1 was loaded and is not on the node node";
+        assert_eq!(never.to_string(), expected);
+    }
 
     /// The output of containerd 2.3 for an image that Docker 29 saved. `import-...` is the
     /// archive's own index.
