@@ -1,12 +1,12 @@
 //! An HTTP client that sends requests as users do: to a host name, through the ingress or router.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use base::entry_point::EntryPoint;
 use base::proxies::Proxies;
 use bytes::Bytes;
 use environments::environment::Environment;
+use environments::exchange::exchange;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -91,22 +91,8 @@ impl PlatformClient {
         &self,
         request: http::Request<Bytes>,
     ) -> Result<hurl_checks::Response, String> {
-        let url = request.uri().to_string();
-        let began = Instant::now();
-        let exchanged = async {
-            let response = self.http.execute(request.try_into()?).await?;
-            let (version, status) = (response.version(), response.status());
-            let headers = response.headers().clone();
-            Ok::<_, reqwest::Error>(hurl_checks::Response {
-                url,
-                version,
-                status,
-                headers,
-                body: response.bytes().await?,
-                duration: began.elapsed(),
-            })
-        };
-        exchanged.await.map_err(|error| base::chain(&error))
+        let exchanged = exchange(&self.http, request).await;
+        exchanged.map_err(|error| base::chain(&error))
     }
 
     /// Adds to a command of curl how it reaches the platform.

@@ -14,7 +14,7 @@ fn exit_codes() -> String {
     format!("Exit codes:\n{}", codes.join("\n"))
 }
 
-/// Rehearses releases of the TRII platform: stands it up, proves it, reports, takes it down.
+/// Rehearses releases of a platform: stands it up, proves it, reports, takes it down.
 ///
 /// Start with `cargo xtask e2e --provision`.
 #[derive(Parser)]

@@ -66,6 +66,7 @@ impl Run {
         home: &Home,
         verb: &str,
         command: &str,
+        platform: &str,
         target: &str,
         environment: &str,
         listener: Listener,
@@ -96,6 +97,7 @@ impl Run {
         run.record(Happening::RunStarted {
             run: id,
             command: command.to_owned(),
+            platform: platform.to_owned(),
             target: target.to_owned(),
             environment: environment.to_owned(),
             host: this_host(),
@@ -259,7 +261,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path());
         let quiet = Box::new(|_: News<'_>| {});
-        let mut run = Run::start(&home, "e2e", "e2e", "local", "default", quiet).unwrap();
+        let mut run = Run::start(&home, "e2e", "e2e", "TRII", "local", "default", quiet).unwrap();
         let deadline = Duration::from_millis(20);
         let outcomes = [
             CheckOutcome::Passed { seen: "200".into() },

@@ -9,6 +9,7 @@ pub mod hurl;
 pub mod load;
 mod local;
 pub(crate) mod placeholders;
+pub(crate) mod releases;
 pub mod remote;
 mod schema;
 mod services;
@@ -21,11 +22,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
-pub use checks::{CheckFile, TokenClaims};
+pub use checks::{CheckFile, CodedChecks, TokenClaims};
 use load::{LoadConfig, Profile};
 pub use local::{LocalPlatform, LocalService};
+pub use releases::{PlatformRelease, SecretTexts};
 pub use remote::RemoteTarget;
 pub use schema::{BackingServices, PathType};
 pub use services::PlatformService;
@@ -43,12 +46,23 @@ pub struct Config {
     pub targets: BTreeMap<String, Target>,
     /// The platform.
     pub platform: Platform,
+    /// The backing services that it needs.
+    pub backing_services: PlatformBackingServices,
+    /// Its helm releases, in the order of their installation.
+    pub releases: Vec<PlatformRelease>,
+    /// The images of its pods by recipe of `fixtures/images`, each with the name that pods use.
+    /// `{version}` in it is the version.
+    pub images: BTreeMap<String, String>,
+    /// The Secrets of its namespace on a kind target.
+    pub secrets: SecretTexts,
     /// Its services, each after those that it calls.
     pub services: Vec<PlatformService>,
     /// The routes of the ingress, in the order of their precedence.
     pub routes: Vec<Route>,
     /// The files of the smoke checks, in the order of their run.
     pub checks: Vec<CheckFile>,
+    /// The smoke checks in code, which run after the files.
+    pub coded_checks: Vec<CodedChecks>,
     /// The tokens for checks, by the name of their variable.
     pub tokens: BTreeMap<String, TokenClaims>,
     /// The deadline of each wait.
@@ -103,21 +117,51 @@ pub struct KindTarget {
     pub ingress_port: u16,
     /// Where the release is installed.
     pub namespace: String,
-    /// The chart's values files in the repository; the last one wins.
+    /// Values files in the repository for each release, after its own.
     pub values: Vec<PathBuf>,
+    /// Values of each release that override all files. The texts have placeholders.
+    pub set: Map<String, Value>,
+    /// The value with the environment of a service, such as `services.{service}.env`.
+    pub service_env: Option<String>,
 }
 
 /// The platform.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// The expected value of `x-trii-version`.
+    /// Its name, for reports.
+    pub name: String,
+    /// The version that is deployed: an image's tag, and the expected value of `x-trii-version`.
     pub version: String,
     /// The host of the site.
     pub site_host: String,
     /// The host of the API.
     pub api_host: String,
+    /// The manifests in the repository that a kind target gets before the releases.
+    pub manifests: Vec<PathBuf>,
+    /// The Secret with the certificate of both hosts on a kind target.
+    pub tls_secret: Option<String>,
+    /// The requests that succeed once it is up on a kind target.
+    pub ready: Option<ReadyFile>,
     /// What its services have in common on the local target.
     pub local: LocalPlatform,
+}
+
+/// Which backing services an environment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlatformBackingServices {
+    /// Postgres.
+    pub postgres: bool,
+    /// Redis.
+    pub redis: bool,
+}
+
+/// A file in Hurl's format. <https://hurl.dev>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyFile {
+    /// The file, relative to the repository.
+    pub path: PathBuf,
+    /// Where harness.toml names it.
+    pub place: Range<usize>,
 }
 
 /// One rule of the ingress.
@@ -241,6 +285,12 @@ impl Config {
     /// Returns the service of this name.
     pub fn service(&self, name: &str) -> Option<&PlatformService> {
         self.services.iter().find(|it| it.name == name)
+    }
+
+    /// Returns the name of an image on the nodes, if the platform has an image of this recipe.
+    pub fn image(&self, recipe: &str, version: &str) -> Option<String> {
+        let name = self.images.get(recipe)?;
+        Some(name.replace("{version}", version))
     }
 
     /// Returns the load profile of this name.

@@ -238,15 +238,6 @@ pub struct Credentials {
     pub demo_password: String,
 }
 
-impl Credentials {
-    /// The name of the Secret in a cluster.
-    pub const SECRET: &str = "jwt-credentials";
-    /// Its key for `jwt_secret`.
-    pub const JWT_SECRET: &str = "secret";
-    /// Its key for `demo_password`.
-    pub const DEMO_PASSWORD: &str = "demo-password";
-}
-
 impl Secrets {
     /// Returns the secrets for scenarios.
     pub fn credentials(&self) -> Credentials {

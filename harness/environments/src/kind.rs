@@ -5,14 +5,15 @@ pub mod cluster;
 pub mod deploy;
 pub mod diagnostics;
 pub mod health;
-mod ingress_check;
 pub mod input_check;
 mod install;
 pub mod manifests;
 pub mod network;
-pub mod release;
+mod ready_check;
 pub mod repair;
+pub mod versions;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -21,7 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
 use crate::capability::Capability;
-use crate::config::KindTarget;
+use crate::config::{Config, KindTarget};
 use crate::environment::{ClusterPlace, Environment, EnvironmentName};
 use base::run::event::{Part, Stage};
 use cluster::KindCluster;
@@ -32,8 +33,9 @@ use machine::images::{self, ForNodes, ImageReference};
 use machine::tools;
 use network::Network;
 
-/// The images that a cluster needs, beside its node's, in the order of [`Images`].
-const IMAGES: [&str; 5] = [POSTGRES, REDIS, "platform", "ingress", "metrics-server"];
+/// The recipes of what a cluster has beside the platform.
+pub(crate) const INGRESS: &str = "ingress";
+pub(crate) const METRICS_SERVER: &str = "metrics-server";
 
 /// The ingress' Service, as pods resolve it, and its HTTPS port.
 pub const INGRESS_SERVICE: (&str, u16) = (
@@ -47,21 +49,15 @@ struct Programs {
     helm: PathBuf,
 }
 
-struct Images {
-    node: ImageReference,
-    postgres: ImageReference,
-    redis: ImageReference,
-    platform: ImageReference,
-    ingress: ImageReference,
-    metrics_server: ImageReference,
-}
+/// The images that a cluster needs, by recipe.
+type Images = BTreeMap<String, ImageReference>;
 
 /// A cluster and its backing services, without the platform.
 struct Provisioned {
     images: Images,
     cluster: KindCluster,
     network: Network,
-    backing: [Part; 2],
+    backing: Vec<Part>,
 }
 
 /// Brings the platform up. `context.owned` has everything that it creates, also after an error.
@@ -102,9 +98,13 @@ pub async fn bring_up(
         backing_services: Some(provisioned.network.subnet),
         permissions: Permissions::ours(),
     };
+    let mut up = context.environment(name, installed.entry, &Capability::KIND, parts);
+    if !context.config.services.iter().any(|it| it.blue_green) {
+        up.capabilities.remove(&Capability::BlueGreen);
+    }
     Ok(Environment {
         cluster: Some(cluster),
-        ..context.environment(name, installed.entry, &Capability::KIND, parts)
+        ..up
     })
 }
 
@@ -147,23 +147,17 @@ async fn provision(
     unique: &str,
 ) -> Result<Provisioned, UpError> {
     let engine = &programs.engine;
-    let images = images(context, engine, target).await?;
+    let (node, images) = images(context, engine, target).await?;
     let network = network::create(context, engine, unique).await?;
-    let node = images.node.to_string();
     let cluster = cluster::create(context, engine, &programs.kind, target, &node, &network);
     // While the control plane starts.
     let loaded = async {
         cluster::nodes_take_images(context, engine, unique).await?;
         load(context, engine, unique, &images).await
     };
-    let on = Some(network.name.as_str());
-    let (postgres, redis) = (images.postgres.to_string(), images.redis.to_string());
-    let postgres = containers::postgres(context, engine, &postgres, on);
-    let postgres = context.timed(Stage::Provision, "Postgres accepts connections", postgres);
-    let redis = containers::redis(context, engine, &redis, on);
-    let redis = context.timed(Stage::Provision, "Redis accepts connections", redis);
-    let (cluster, (), postgres, redis) = tokio::select! {
-        all = async { futures::try_join!(cluster, loaded, postgres, redis) } => all?,
+    let backing = backing(context, engine, &images, &network);
+    let (cluster, (), backing) = tokio::select! {
+        all = async { futures::try_join!(cluster, loaded, backing) } => all?,
         () = silence(engine) => return Err(UpError::Engine {
             what: format!("continue with the cluster {unique}"),
             reason: "it has stopped answering".into(),
@@ -173,21 +167,72 @@ async fn provision(
         images,
         cluster,
         network,
-        backing: [postgres, redis],
+        backing,
     })
 }
 
-/// Pulls every image, or builds it if no registry answers.
+/// Starts the backing services that the platform needs.
+async fn backing(
+    context: &Context<'_>,
+    engine: &Engine,
+    images: &Images,
+    network: &Network,
+) -> Result<Vec<Part>, UpError> {
+    let needed = context.config.backing_services;
+    let on = Some(network.name.as_str());
+    let postgres = async {
+        if !needed.postgres {
+            return Ok(None);
+        }
+        let image = images[POSTGRES].to_string();
+        let started = containers::postgres(context, engine, &image, on);
+        let step = "Postgres accepts connections";
+        context
+            .timed(Stage::Provision, step, started)
+            .await
+            .map(Some)
+    };
+    let redis = async {
+        if !needed.redis {
+            return Ok(None);
+        }
+        let image = images[REDIS].to_string();
+        let started = containers::redis(context, engine, &image, on);
+        let step = "Redis accepts connections";
+        context
+            .timed(Stage::Provision, step, started)
+            .await
+            .map(Some)
+    };
+    let (postgres, redis) = futures::try_join!(postgres, redis)?;
+    Ok(postgres.into_iter().chain(redis).collect())
+}
+
+/// Returns the recipes of all images but the node's.
+fn recipes(config: &Config) -> BTreeSet<&str> {
+    let needed = config.backing_services;
+    let backing = [(needed.postgres, POSTGRES), (needed.redis, REDIS)];
+    let backing = backing.into_iter().filter(|(needed, _)| *needed);
+    let backing = backing.map(|(_, recipe)| recipe);
+    let platform = config.images.keys().map(String::as_str);
+    [INGRESS, METRICS_SERVER]
+        .into_iter()
+        .chain(backing)
+        .chain(platform)
+        .collect()
+}
+
+/// Pulls every image, or builds it if no registry answers. Returns the node's, and all others.
 async fn images(
     context: &Context<'_>,
     engine: &Engine,
     target: &KindTarget,
-) -> Result<Images, UpError> {
+) -> Result<(String, Images), UpError> {
     let begun = Instant::now();
     let workshop = context.workshop();
     let node = images::node(&workshop, &target.kubernetes)
         .map_err(|error| UpError::engine("get the image of a node")(error.to_string()))?;
-    let names = [node.as_str()].into_iter().chain(IMAGES);
+    let names = [node.as_str()].into_iter().chain(recipes(context.config));
     let names: Vec<String> = names.map(str::to_owned).collect();
     let failed = |reason| UpError::Engine {
         what: format!("get the images {}", names.join(", ")),
@@ -204,18 +249,11 @@ async fn images(
         context.note(Stage::Provision, obtained.split.summary());
     }
     context.step(Stage::Provision, "every image is here", begun);
-    let [node, postgres, redis, platform, ingress, metrics_server] = obtained
-        .images
-        .try_into()
-        .map_err(|images: Vec<_>| failed(format!("it has {}", images.len())))?;
-    Ok(Images {
-        node,
-        postgres,
-        redis,
-        platform,
-        ingress,
-        metrics_server,
-    })
+    let mut images: Images = names.iter().cloned().zip(obtained.images).collect();
+    match images.remove(&node) {
+        Some(node) => Ok((node.to_string(), images)),
+        None => Err(failed(format!("{node} is not among them"))),
+    }
 }
 
 /// Loads the images that pods use into every node.
@@ -227,15 +265,14 @@ async fn load(
 ) -> Result<(), UpError> {
     let begun = Instant::now();
     let version = &context.config.platform.version;
-    let platform = ForNodes {
-        image: images.platform.to_string(),
-        known_as: release::image(version),
-    };
-    let images_of_pods = [
-        platform,
-        ForNodes::as_it_is(&images.ingress),
-        ForNodes::as_it_is(&images.metrics_server),
-    ];
+    let of_platform = context.config.images.keys().filter_map(|recipe| {
+        Some(ForNodes {
+            image: images[recipe].to_string(),
+            known_as: context.config.image(recipe, version)?,
+        })
+    });
+    let ours = [INGRESS, METRICS_SERVER].map(|recipe| ForNodes::as_it_is(&images[recipe]));
+    let images_of_pods: Vec<ForNodes> = of_platform.chain(ours).collect();
     let progress = |text: &str| context.progress(Stage::Provision, text);
     let loaded = images::load(engine, cluster, &images_of_pods, &progress).await;
     loaded

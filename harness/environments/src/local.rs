@@ -56,7 +56,7 @@ pub async fn bring_up(
             context
                 .owned
                 .adopt_server(async |grace| router.stop(grace).await);
-            let parts = [services.parts, backing.parts.into()].concat();
+            let parts = [services.parts, backing.parts].concat();
             let entry = EntryPoint::plain(address);
             let mut up = context.environment(name, entry, &Capability::LOCAL, parts);
             up.ready_urls = services.ready_urls;

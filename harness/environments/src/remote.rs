@@ -16,15 +16,15 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::Capability;
-use crate::config::{Config, RemoteTarget};
+use crate::config::{Config, RemoteTarget, SecretTexts};
 use crate::environment::{
     ClusterPlace, Credentials, Environment, EnvironmentFolder, EnvironmentLock, EnvironmentName,
     part_in_cluster,
 };
+use crate::releases::{self, TargetValues};
 use base::entry_point::EntryPoint;
 use base::home::Home;
 use base::process::identity::ProcessIdentity;
@@ -32,6 +32,7 @@ use blue_green::colour::TRACK;
 pub use error::RemoteError;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::Action;
+use kubernetes::workloads::is_of_release;
 use kubernetes::{Cluster, ClusterError, Permissions};
 
 /// The deadline of the API server's and the site's answers, which may be far away.
@@ -146,8 +147,8 @@ impl<'a> Site<'a> {
 }
 
 impl Remote<'_> {
-    /// Deploys the version and waits until its rollout is complete, `deadlines.release` at
-    /// most. After `cancellation`, it must still be awaited.
+    /// Deploys the version, one release after the other. Waits until the rollout of each is
+    /// complete, `deadlines.release` at most. After `cancellation`, it must still be awaited.
     ///
     /// # Errors
     /// [`DeployError`]; the old pods continue to serve.
@@ -157,11 +158,16 @@ impl Remote<'_> {
         version: &str,
         cancellation: &CancellationToken,
         progress: &(dyn Fn(&str) + Sync),
-    ) -> Result<Deployed, DeployError> {
-        let release = self.release(version);
+    ) -> Result<Vec<Deployed>, DeployError> {
         let deadline = self.site.config.deadlines.release;
         let cluster = &self.cluster;
-        helm::deploy_unless(cancellation, cluster, helm, &release, deadline, progress).await
+        let mut all = Vec::new();
+        for release in self.releases(version) {
+            let deploying =
+                helm::deploy_unless(cancellation, cluster, helm, &release, deadline, progress);
+            all.push(deploying.await?);
+        }
+        Ok(all)
     }
 
     /// Returns what a deployment of the version would change, as a difference of manifests.
@@ -169,7 +175,11 @@ impl Remote<'_> {
     /// # Errors
     /// [`DeployError`].
     pub async fn difference(&self, helm: &Path, version: &str) -> Result<String, DeployError> {
-        helm::difference(&self.cluster, helm, &self.release(version)).await
+        let mut all = String::new();
+        for release in self.releases(version) {
+            all += &helm::difference(&self.cluster, helm, &release).await?;
+        }
+        Ok(all)
     }
 
     /// Returns the cluster.
@@ -177,10 +187,9 @@ impl Remote<'_> {
         &self.cluster
     }
 
-    /// The values files have everything but the version.
-    fn release(&self, version: &str) -> Release {
-        let overrides = json!({"global": {"imageTag": version}});
-        Release::of_platform(self.site.workspace, &self.site.target.values, overrides)
+    fn releases(&self, version: &str) -> Vec<Release> {
+        let values = TargetValues::of_remote(self.site.target);
+        releases::all(self.site.config, &values, self.site.workspace, version)
     }
 
     /// Returns the environment for scenarios.
@@ -262,11 +271,17 @@ impl Remote<'_> {
     async fn version(&self) -> Result<String, RemoteError> {
         let namespace = &self.cluster.namespace;
         let api: Api<Deployment> = Api::namespaced(self.cluster.client().clone(), namespace);
-        let of_release = helm::selector_of(helm::PLATFORM);
-        let listed = api.list(&ListParams::default().labels(&of_release)).await;
+        let listed = api.list(&ListParams::default()).await;
         let listed = listed.map_err(|error| ClusterError::of("list Deployments", error))?;
+        let releases = &self.site.config.releases;
+        let is_ours = |it: &Deployment| {
+            releases
+                .iter()
+                .any(|release| is_of_release(it, &release.name))
+        };
+        let ours = listed.items.into_iter().filter(is_ours);
         let is_colour = |it: &Deployment| it.labels().get(TRACK).is_some_and(|it| it != "stable");
-        let (colours, stable): (Vec<_>, Vec<_>) = listed.items.into_iter().partition(is_colour);
+        let (colours, stable): (Vec<_>, Vec<_>) = ours.partition(is_colour);
         match stable.is_empty() {
             true => one_version(&colours, namespace),
             false => one_version(&stable, namespace),
@@ -278,7 +293,8 @@ impl Remote<'_> {
     /// # Errors
     /// They cannot be read, or do not exist. No error contains their values.
     pub async fn credentials(&self) -> Result<Credentials, RemoteError> {
-        credentials(self.cluster.client(), &self.cluster.namespace).await
+        let (client, namespace) = (self.cluster.client(), &self.cluster.namespace);
+        credentials(client, namespace, &self.site.config.secrets).await
     }
 }
 
@@ -314,26 +330,52 @@ fn one_version(deployments: &[Deployment], namespace: &str) -> Result<String, Re
     }
 }
 
-async fn credentials(client: &Client, namespace: &str) -> Result<Credentials, RemoteError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = api.get_opt(Credentials::SECRET).await;
-    let secret = secret.map_err(|error| {
-        let what = format!("read Secret {namespace}/{}", Credentials::SECRET);
-        ClusterError::of(what, error)
-    })?;
-    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    let value = |key: &'static str| {
-        let bytes = data.get(key).map(|value| value.0.clone());
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        text.ok_or_else(|| RemoteError::NoCredentials {
-            namespace: namespace.to_owned(),
-            secret: Credentials::SECRET.to_owned(),
-            key,
-        })
+/// Reads the credentials from the Secrets whose keys have them on a kind target.
+async fn credentials(
+    client: &Client,
+    namespace: &str,
+    secrets: &SecretTexts,
+) -> Result<Credentials, RemoteError> {
+    let read = async |placeholder: &str| match key_of(secrets, placeholder) {
+        Some((secret, key)) => credential(client, namespace, secret, key).await,
+        // The platform has no such secret.
+        None => Ok(String::new()),
     };
     Ok(Credentials {
-        jwt_secret: value(Credentials::JWT_SECRET)?,
-        demo_password: value(Credentials::DEMO_PASSWORD)?,
+        jwt_secret: read("{jwt_secret}").await?,
+        demo_password: read("{demo_password}").await?,
+    })
+}
+
+/// Returns the Secret and its key with this text.
+fn key_of<'a>(secrets: &'a SecretTexts, text: &str) -> Option<(&'a str, &'a str)> {
+    let mut keys = secrets.iter().flat_map(|(secret, texts)| {
+        texts
+            .iter()
+            .map(move |(key, text)| (secret.as_str(), key.as_str(), text))
+    });
+    let (secret, key, _) = keys.find(|(_, _, it)| *it == text)?;
+    Some((secret, key))
+}
+
+async fn credential(
+    client: &Client,
+    namespace: &str,
+    secret: &str,
+    key: &str,
+) -> Result<String, RemoteError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let read = api.get_opt(secret).await;
+    let read =
+        read.map_err(|error| ClusterError::of(format!("read Secret {namespace}/{secret}"), error))?;
+    let data = read.and_then(|secret| secret.data).unwrap_or_default();
+    let text = data
+        .get(key)
+        .and_then(|value| String::from_utf8(value.0.clone()).ok());
+    text.ok_or_else(|| RemoteError::NoCredentials {
+        namespace: namespace.to_owned(),
+        secret: secret.to_owned(),
+        key: key.to_owned(),
     })
 }
 

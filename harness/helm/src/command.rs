@@ -34,33 +34,6 @@ pub(super) struct HelmRelease {
     #[serde(rename = "version")]
     pub revision: u32,
     pub manifest: String,
-    /// The given values, without the chart's defaults.
-    #[serde(default)]
-    config: Value,
-    chart: Chart,
-}
-
-#[derive(Debug, Deserialize)]
-struct Chart {
-    metadata: Metadata,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    #[serde(default)]
-    app_version: String,
-}
-
-impl HelmRelease {
-    /// Returns the tag of the services' images by the chart's rule: `global.imageTag`, else `v` and
-    /// the chart's appVersion.
-    pub fn version(&self) -> String {
-        match self.config["global"]["imageTag"].as_str() {
-            Some(tag) if !tag.is_empty() => tag.to_owned(),
-            _ => format!("v{}", self.chart.metadata.app_version),
-        }
-    }
 }
 
 impl<'a> Helm<'a> {

@@ -34,7 +34,7 @@ pub async fn difference(
 ) -> Result<String, DeployError> {
     let helm = Helm::new(helm, cluster)?;
     let before = helm.manifest(&release.name).await?.unwrap_or_default();
-    let live = live::read(cluster, &release.name).await?;
+    let live = live::of_release(cluster, &release.name).await?;
     let command = helm.dry_run(&release.around(&live))?;
     let after = installed(&helm.output_of(command, RENDER_TIMEOUT).await?)?.manifest;
     between(&before, &after)

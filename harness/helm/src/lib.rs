@@ -24,30 +24,21 @@ pub use difference::difference;
 pub use error::DeployError;
 use kubernetes::Cluster;
 use kubernetes::rollout::{self, Before};
-use kubernetes::workloads::Workloads;
+use kubernetes::workloads::{Selection, Workloads};
 use live::Live;
 use locks::HeldLocks;
-
-/// The name of the platform's release.
-pub const PLATFORM: &str = "trii-platform";
-
-/// The platform's chart, in the repository.
-pub const CHART: &str = "fixtures/helm/trii-platform";
 
 /// The chart's `metricsPort`: each pod serves its metrics, health and faults there.
 pub const METRICS_PORT: u16 = 9090;
 
-/// Returns the label selector of the objects of the release `name`.
-pub fn selector_of(name: &str) -> String {
-    format!("app.kubernetes.io/instance={name}")
-}
-
 /// The desired state of a release.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// The name of the helm release, and its objects' `app.kubernetes.io/instance`.
+    /// The name of the helm release.
     pub name: String,
-    /// The chart's folder.
+    /// The version that its values deploy: `v2.1.0`.
+    pub version: String,
+    /// The chart: a folder, or a packaged chart.
     pub chart: PathBuf,
     /// The values files. A later one overrides an earlier one.
     pub values_files: Vec<PathBuf>,
@@ -58,6 +49,8 @@ pub struct Release {
 /// A release that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployed {
+    /// The release's name.
+    pub release: String,
     /// helm's revision number, from 1.
     pub revision: u32,
     /// The version of its services: `v2.1.0`.
@@ -71,20 +64,6 @@ pub struct Deployed {
 }
 
 impl Release {
-    /// Returns the platform's release, with the chart and these values files of the repository.
-    pub fn of_platform(
-        workspace: &Path,
-        values: &[PathBuf],
-        overrides: serde_json::Value,
-    ) -> Release {
-        Release {
-            name: PLATFORM.to_owned(),
-            chart: workspace.join(CHART),
-            values_files: values.iter().map(|file| workspace.join(file)).collect(),
-            overrides,
-        }
-    }
-
     /// Keeps the live versions of blue-green services.
     fn around(&self, live: &[Live]) -> Release {
         Release {
@@ -93,9 +72,9 @@ impl Release {
         }
     }
 
-    /// Returns the label selector of its objects.
-    pub fn selector(&self) -> String {
-        selector_of(&self.name)
+    /// Returns the selection of its workloads.
+    pub fn workloads(&self) -> Selection {
+        Selection::Release(self.name.clone())
     }
 }
 
@@ -141,16 +120,15 @@ pub async fn deploy_unless(
     let lock = unless(cancellation, take_lock(&helm, remaining(), progress)).await?;
     pending_release::repair(&helm, release, remaining(), progress).await?;
     let manifest_before = helm.manifest(&release.name).await?;
-    let selector = release.selector();
-    let before = Before::of(&Workloads::look(cluster, &selector).await?);
-    let live = live::read(cluster, &release.name).await?;
+    let before = Before::of(&Workloads::look(cluster, release.workloads()).await?);
+    let live = live::of_release(cluster, &release.name).await?;
     let locks = unless(cancellation, async {
         Ok(HeldLocks::take(cluster, &live, progress).await?)
     })
     .await?;
     let applied = async {
         // A service may have switched before its lock was taken.
-        let live = live::read(cluster, &release.name).await?;
+        let live = live::of_release(cluster, &release.name).await?;
         progress(&match manifest_before {
             Some(_) => format!("helm upgrades {}", release.name),
             None => format!("helm installs {}", release.name),
@@ -172,14 +150,16 @@ pub async fn deploy_unless(
         installed.revision, release.name
     ));
     unless(cancellation, async {
-        let complete = rollout::complete_after(&before, cluster, &selector, remaining(), progress);
+        let workloads = release.workloads();
+        let complete = rollout::complete_after(&before, cluster, workloads, remaining(), progress);
         Ok(complete.await?)
     })
     .await?;
     let is_same = |before: &String| difference::is_same(before, &installed.manifest);
-    let version = installed.version();
+    let version = release.version.clone();
     let other_versions = live.into_iter().filter(|it| it.version != version);
     Ok(Deployed {
+        release: release.name.clone(),
         revision: installed.revision,
         changed: !manifest_before.as_ref().is_some_and(is_same),
         left: other_versions.collect(),

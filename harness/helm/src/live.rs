@@ -10,8 +10,8 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::Value;
 
-use super::selector_of;
 use blue_green::{Colour, configuration, objects};
+use kubernetes::workloads::is_of_release;
 use kubernetes::{Cluster, ClusterError};
 
 /// The live colour of one service.
@@ -39,17 +39,27 @@ impl fmt::Display for Live {
     }
 }
 
-/// Returns the live colour of each service of the release `name` whose Service selects one.
+/// Returns the live colour of each service in the namespace whose Service selects one.
 ///
 /// # Errors
 /// The API server's error.
-pub async fn read(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterError> {
+pub async fn read(cluster: &Cluster) -> Result<Vec<Live>, ClusterError> {
+    let (services, deployments) = objects(cluster).await?;
+    let live = services.iter();
+    Ok(live.filter_map(|it| of_service(it, &deployments)).collect())
+}
+
+/// As [`read`], for the services that helm installed with the release `name`.
+///
+/// # Errors
+/// The API server's error.
+pub async fn of_release(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterError> {
     let (services, deployments) = objects_of(cluster, name).await?;
     let live = services.iter();
     Ok(live.filter_map(|it| of_service(it, &deployments)).collect())
 }
 
-/// As [`read`], for services whose idle colour has another configuration than the live one.
+/// As [`of_release`], for services whose idle colour has another configuration than the live one.
 ///
 /// # Errors
 /// The API server's error.
@@ -73,10 +83,17 @@ async fn objects_of(
     cluster: &Cluster,
     name: &str,
 ) -> Result<(Vec<ServiceObject>, Vec<Deployment>), ClusterError> {
-    let of_release = ListParams::default().labels(&selector_of(name));
-    let services = cluster.api::<ServiceObject>().list(&of_release).await;
+    let (mut services, mut deployments) = objects(cluster).await?;
+    services.retain(|it| is_of_release(it, name));
+    deployments.retain(|it| is_of_release(it, name));
+    Ok((services, deployments))
+}
+
+async fn objects(cluster: &Cluster) -> Result<(Vec<ServiceObject>, Vec<Deployment>), ClusterError> {
+    let all = ListParams::default();
+    let services = cluster.api::<ServiceObject>().list(&all).await;
     let services = services.map_err(|error| ClusterError::of("list Services", error))?;
-    let deployments = cluster.api::<Deployment>().list(&of_release).await;
+    let deployments = cluster.api::<Deployment>().list(&all).await;
     let deployments = deployments.map_err(|error| ClusterError::of("list Deployments", error))?;
     Ok((services.items, deployments.items))
 }
@@ -129,6 +146,11 @@ mod tests {
     use blue_green::colour::TRACK;
     use kubernetes::mock::MockServer;
 
+    /// helm's annotation.
+    fn of_release() -> Value {
+        json!({"meta.helm.sh/release-name": "platform"})
+    }
+
     /// A cluster with both colours of market-data, whose Service selects `track`.
     fn cluster(track: &'static str) -> MockServer {
         let list = |items: Vec<Value>| {
@@ -138,10 +160,10 @@ mod tests {
         let deployment = |name: &str, tag: &str| {
             let container =
                 json!({"name": "market-data-service", "image": format!("host:5000/trii/md:{tag}")});
-            json!({"metadata": {"name": name},
+            json!({"metadata": {"name": name, "annotations": of_release()},
                 "spec": {"selector": {}, "template": {"spec": {"containers": [container]}}}})
         };
-        let service = move |name: &str| json!({"metadata": {"name": name}, "spec": {"selector": {TRACK: track}}});
+        let service = move |name: &str| json!({"metadata": {"name": name, "annotations": of_release()}, "spec": {"selector": {TRACK: track}}});
         MockServer::new(move |request| match request.path.rsplit('/').next() {
             Some("services") => list(vec![
                 service("market-data-service"),
@@ -159,14 +181,15 @@ mod tests {
     async fn the_colour_that_the_service_selects_is_live() {
         for (track, version) in [("blue", "v1"), ("green", "v2")] {
             let server = cluster(track);
-            let live = read(&server.cluster("trii"), "trii-platform")
-                .await
-                .unwrap();
+            let cluster = server.cluster("trii");
+            let live = read(&cluster).await.unwrap();
+            assert_eq!(super::of_release(&cluster, "platform").await.unwrap(), live);
+            assert_eq!(super::of_release(&cluster, "other").await.unwrap(), []);
             assert_eq!(live.len(), 1);
             assert_eq!(live[0].deployment(), format!("market-data-service-{track}"));
             assert_eq!(live[0].version, version);
         }
-        let stable = read(&cluster("stable").cluster("trii"), "trii-platform").await;
+        let stable = read(&cluster("stable").cluster("trii")).await;
         assert_eq!(stable.unwrap(), []);
     }
 

@@ -83,10 +83,16 @@ impl Script {
 fn release() -> Release {
     Release {
         name: "trii-platform".to_owned(),
+        version: "main-1a2b3c4".to_owned(),
         chart: Path::new("chart").to_path_buf(),
         values_files: vec![Path::new("values-local.yaml").to_path_buf()],
         overrides: json!({"global": {"imageTag": "main-1a2b3c4"}, "token": "hunter2"}),
     }
+}
+
+/// helm's annotation.
+fn of_release() -> Value {
+    json!({"meta.helm.sh/release-name": "trii-platform"})
 }
 
 fn list(items: Vec<Value>) -> (u16, Value) {
@@ -100,7 +106,7 @@ fn list(items: Vec<Value>) -> (u16, Value) {
 fn complete() -> MockServer {
     MockServer::new(|request| match request.path.ends_with("deployments") {
         true => list(vec![json!({
-            "metadata": {"name": "api-gateway", "uid": "d", "generation": 1},
+            "metadata": {"name": "api-gateway", "uid": "d", "generation": 1, "annotations": of_release()},
             "spec": {"replicas": 1, "selector": {}, "template": {}},
             "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1,
                 "readyReplicas": 1, "availableReplicas": 1},
@@ -117,14 +123,14 @@ fn blue_green(lease: impl Fn() -> (u16, Value) + Send + Sync + 'static) -> MockS
         Some("api-gateway-blue-green") if request.method == "GET" => lease(),
         Some("api-gateway-blue-green") => (200, request.body.clone()),
         Some("deployments") => list(vec![json!({
-            "metadata": {"name": "api-gateway-green", "uid": "d", "generation": 1},
+            "metadata": {"name": "api-gateway-green", "uid": "d", "generation": 1, "annotations": of_release()},
             "spec": {"replicas": 1, "selector": {}, "template": {"spec":
                 {"containers": [{"name": "api-gateway", "image": "trii/api-gateway:v2.0.0"}]}}},
             "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1,
                 "readyReplicas": 1, "availableReplicas": 1},
         })]),
         Some("services") => list(vec![json!({
-            "metadata": {"name": "api-gateway"},
+            "metadata": {"name": "api-gateway", "annotations": of_release()},
             "spec": {"selector": {"trii.co/track": "green"}},
         })]),
         _ => list(Vec::new()),
@@ -142,9 +148,9 @@ fn no_lease() -> (u16, Value) {
 fn without_image(started: std::path::PathBuf) -> MockServer {
     MockServer::new(
         move |request| match request.path.rsplit('/').next().unwrap() {
-            "jobs" if started.exists() => {
-                list(vec![json!({"metadata": {"name": "migration", "uid": "j"}})])
-            }
+            "jobs" if started.exists() => list(vec![
+                json!({"metadata": {"name": "migration", "uid": "j", "annotations": {"helm.sh/hook": "pre-upgrade"}}}),
+            ]),
             "pods" if started.exists() => list(vec![json!({
                 "metadata": {"name": "migration-x", "ownerReferences":
                     [{"apiVersion": "batch/v1", "kind": "Job", "name": "migration", "uid": "j"}]},
@@ -216,6 +222,7 @@ async fn a_release_is_deployed_and_its_values_stay_private() {
     let helm = Script::new("absent", &format!("{keep} {ANSWER}"));
     let (deployed, lines) = helm.deploy(&complete(), &release()).await;
     let expected = Deployed {
+        release: "trii-platform".to_owned(),
         revision: 3,
         version: "main-1a2b3c4".to_owned(),
         reconfigured: Vec::new(),

@@ -63,12 +63,11 @@ impl Upgrade<'_> {
         })?);
         let child = command.spawn().map_err(|error| helm.missing(error))?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        let selector = self.release.selector();
         let mut watch = HookWatch {
             cluster: helm.cluster,
             before: self.before,
             progress,
-            lookout: WorkloadReader::new(helm.cluster, &selector),
+            lookout: WorkloadReader::new(helm.cluster, self.release.workloads()),
             reported: BTreeSet::new(),
             quota: FullQuota::default(),
             last: None,

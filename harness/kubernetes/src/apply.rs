@@ -50,11 +50,11 @@ impl Cluster {
     pub async fn apply_secret(
         &self,
         name: &str,
-        values: BTreeMap<&str, String>,
+        values: BTreeMap<String, String>,
     ) -> Result<(), ClusterError> {
         let data = values
             .into_iter()
-            .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())));
+            .map(|(key, value)| (key, ByteString(value.into_bytes())));
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),

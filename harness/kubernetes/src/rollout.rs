@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::pods;
 use super::quota::FullQuota;
 use super::workload_problem::{Cause, WorkloadProblem};
-use super::workloads::{WorkloadReader, Workloads};
+use super::workloads::{Selection, WorkloadReader, Workloads};
 use super::{Cluster, ClusterError};
 use base::wait::{self, Observation, WaitError};
 
@@ -191,18 +191,17 @@ fn failed_create(replica_set: &ReplicaSet) -> Option<WorkloadProblem> {
     ))
 }
 
-/// Waits until all Deployments that `selector` (a label selector) selects are complete, and at
-/// least one exists. `progress` receives a line whenever one changes: `api-gateway 1/2 ready`.
+/// Waits until all selected Deployments are complete, and at least one exists. `progress` receives a line whenever one changes: `api-gateway 1/2 ready`.
 ///
 /// # Errors
 /// [`RolloutError`]: immediately if waiting does not help, or after `deadline`.
 pub async fn complete(
     cluster: &Cluster,
-    selector: &str,
+    selection: impl Into<Selection>,
     deadline: Duration,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), RolloutError> {
-    complete_after(&Before::default(), cluster, selector, deadline, progress).await
+    complete_after(&Before::default(), cluster, selection, deadline, progress).await
 }
 
 /// As [`complete`], but a problem from before may last for a while.
@@ -212,14 +211,16 @@ pub async fn complete(
 pub async fn complete_after(
     before: &Before,
     cluster: &Cluster,
-    selector: &str,
+    selection: impl Into<Selection>,
     deadline: Duration,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), RolloutError> {
+    let selection = selection.into();
+    let what = format!("all Deployments of {selection} are complete");
     let mut watch = RolloutWatch {
         before,
         progress,
-        lookout: WorkloadReader::new(cluster, selector),
+        lookout: WorkloadReader::new(cluster, selection),
         since: Instant::now(),
         reported: BTreeMap::new(),
         quota: FullQuota::default(),
@@ -227,7 +228,6 @@ pub async fn complete_after(
         unready: None,
         error: None,
     };
-    let what = format!("all Deployments of {selector} are complete");
     let waited = wait::until(what, deadline, PAUSE, async || watch.read().await).await;
     let Err(wait) = waited else {
         return Ok(());

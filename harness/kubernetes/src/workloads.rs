@@ -1,6 +1,6 @@
 //! The workloads of a release: its Deployments, ReplicaSets, Jobs and pods.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -24,7 +24,54 @@ const OUTAGE: Duration = Duration::from_secs(10);
 /// The annotation with a ReplicaSet's number. A Deployment has that of its newest ReplicaSet.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// The workloads that a selector selects in the cluster's namespace.
+/// helm's annotation with the release of an object. Charts need not label their objects with it.
+const RELEASE: &str = "meta.helm.sh/release-name";
+
+/// The annotation of helm's hooks, which do not have [`RELEASE`].
+const HOOK: &str = "helm.sh/hook";
+
+/// A choice of workloads in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// Those that a label selector selects.
+    Labels(String),
+    /// Those of the helm release of this name, and hooks.
+    Release(String),
+}
+
+impl From<&str> for Selection {
+    fn from(label_selector: &str) -> Self {
+        Selection::Labels(label_selector.to_owned())
+    }
+}
+
+impl From<&String> for Selection {
+    fn from(label_selector: &String) -> Self {
+        Selection::Labels(label_selector.clone())
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selection::All => f.write_str("the namespace"),
+            Selection::Labels(selector) => f.write_str(selector),
+            Selection::Release(name) => write!(f, "the release {name}"),
+        }
+    }
+}
+
+/// Returns whether helm installed the object with the release of this name.
+pub fn is_of_release(object: &impl Resource, name: &str) -> bool {
+    object
+        .annotations()
+        .get(RELEASE)
+        .is_some_and(|it| it == name)
+}
+
+/// The selected workloads in the cluster's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Workloads {
     /// The Deployments.
@@ -38,24 +85,54 @@ pub struct Workloads {
 }
 
 impl Workloads {
-    /// Lists what `selector` (a label selector) selects.
+    /// Lists the selected workloads.
     ///
     /// # Errors
     /// What the API server answered.
-    pub async fn look(cluster: &Cluster, selector: &str) -> Result<Workloads, ClusterError> {
+    pub async fn look(
+        cluster: &Cluster,
+        selection: impl Into<Selection>,
+    ) -> Result<Workloads, ClusterError> {
+        let selection = selection.into();
+        let parameters = match &selection {
+            Selection::Labels(selector) => ListParams::default().labels(selector),
+            Selection::All | Selection::Release(_) => ListParams::default(),
+        };
+        let parameters = &parameters;
         // First, so that the next list has the ReplicaSet that a Deployment reports.
-        let deployments = list(cluster, selector, "list Deployments").await?;
+        let deployments = list(cluster, parameters, "list Deployments").await?;
         let (replica_sets, jobs, pods) = tokio::try_join!(
-            list(cluster, selector, "list ReplicaSets"),
-            list(cluster, selector, "list Jobs"),
-            list(cluster, selector, "list Pods"),
+            list(cluster, parameters, "list ReplicaSets"),
+            list(cluster, parameters, "list Jobs"),
+            list(cluster, parameters, "list Pods"),
         )?;
-        Ok(Workloads {
+        let all = Workloads {
             deployments,
             replica_sets,
             jobs,
             pods,
+        };
+        Ok(match &selection {
+            Selection::Release(name) => all.of_release(name),
+            Selection::All | Selection::Labels(_) => all,
         })
+    }
+
+    /// Keeps what helm installed with a release, the pods of that, and hooks.
+    fn of_release(mut self, name: &str) -> Workloads {
+        let is_hook = |job: &Job| job.annotations().contains_key(HOOK);
+        self.deployments.retain(|it| is_of_release(it, name));
+        self.jobs
+            .retain(|it| is_of_release(it, name) || is_hook(it));
+        let deployments = &self.deployments;
+        let of_deployment = |set: &ReplicaSet| deployments.iter().any(|it| is_owned_by(set, it));
+        self.replica_sets.retain(of_deployment);
+        let (sets, jobs) = (&self.replica_sets, &self.jobs);
+        self.pods.retain(|pod| {
+            let of_set = sets.iter().any(|it| is_owned_by(pod, it));
+            of_set || jobs.iter().any(|it| is_owned_by(pod, it))
+        });
+        self
     }
 
     /// Returns the ReplicaSet of a Deployment's current template, if its controller has created it.
@@ -113,7 +190,11 @@ fn is_owned_by(object: &impl Resource, owner: &impl Resource) -> bool {
     uid.is_some_and(|uid| object.owner_references().iter().any(|it| it.uid == *uid))
 }
 
-async fn list<K>(cluster: &Cluster, selector: &str, what: &str) -> Result<Vec<K>, ClusterError>
+async fn list<K>(
+    cluster: &Cluster,
+    parameters: &ListParams,
+    what: &str,
+) -> Result<Vec<K>, ClusterError>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -121,7 +202,7 @@ where
         + DeserializeOwned,
 {
     let api: Api<K> = cluster.api();
-    let listed = api.list(&ListParams::default().labels(selector)).await;
+    let listed = api.list(parameters).await;
     let listed = listed.map_err(|error| ClusterError::of(what, error))?;
     Ok(listed.items)
 }
@@ -129,16 +210,16 @@ where
 /// Reads repeatedly, and tolerates an API server that is unavailable for a while.
 pub struct WorkloadReader<'a> {
     cluster: &'a Cluster,
-    selector: &'a str,
+    selection: Selection,
     unavailable_since: Option<Instant>,
 }
 
 impl<'a> WorkloadReader<'a> {
-    /// Prepares reads of what `selector` selects.
-    pub fn new(cluster: &'a Cluster, selector: &'a str) -> WorkloadReader<'a> {
+    /// Prepares reads of the selected workloads.
+    pub fn new(cluster: &'a Cluster, selection: impl Into<Selection>) -> WorkloadReader<'a> {
         WorkloadReader {
             cluster,
-            selector,
+            selection: selection.into(),
             unavailable_since: None,
         }
     }
@@ -149,7 +230,7 @@ impl<'a> WorkloadReader<'a> {
     /// A permanent error, or one that lasts longer than 10 s.
     pub async fn look(&mut self) -> Result<Result<Workloads, ClusterError>, ClusterError> {
         let started = Instant::now();
-        let reading = Workloads::look(self.cluster, self.selector);
+        let reading = Workloads::look(self.cluster, self.selection.clone());
         let read = tokio::time::timeout(READ_TIMEOUT, reading).await;
         let read = read.unwrap_or_else(|_| {
             Err(ClusterError::Silent {
@@ -212,6 +293,51 @@ mod tests {
         tokio::time::advance(OUTAGE).await;
         let error = lookout.look().await.err().unwrap();
         assert!(error.to_string().contains("etcd is away"), "{error}");
+    }
+
+    #[test]
+    fn a_release_has_what_helm_annotated_and_the_pods_of_it() {
+        let of = |kind: &str, uid: &str, annotation: (&str, &str), owner: &str| {
+            json!({"kind": kind, "metadata": {"uid": uid, "name": uid,
+                "annotations": {annotation.0: annotation.1},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "x", "name": owner, "uid": owner}]},
+                "spec": {"selector": {}, "template": {}}})
+        };
+        fn read<K: DeserializeOwned>(objects: Vec<serde_json::Value>) -> Vec<K> {
+            let objects = objects.into_iter();
+            objects
+                .map(|it| serde_json::from_value(it).unwrap())
+                .collect()
+        }
+        let none = ("x", "y");
+        let all = Workloads {
+            deployments: read(vec![
+                of("Deployment", "ours", (RELEASE, "a"), ""),
+                of("Deployment", "theirs", (RELEASE, "b"), ""),
+            ]),
+            replica_sets: read(vec![
+                of("ReplicaSet", "ours-1", none, "ours"),
+                of("ReplicaSet", "theirs-1", none, "theirs"),
+            ]),
+            jobs: read(vec![
+                of("Job", "hook", (HOOK, "pre-upgrade"), ""),
+                of("Job", "cron", none, ""),
+            ]),
+            pods: read(
+                ["ours-1", "theirs-1", "hook", "cron"]
+                    .map(|owner| {
+                        let mut pod = of("Pod", &format!("pod-of-{owner}"), none, owner);
+                        pod.as_object_mut().unwrap().remove("spec");
+                        pod
+                    })
+                    .to_vec(),
+            ),
+        };
+        let found = all.of_release("a");
+        let names = |pods: &[Pod]| pods.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
+        assert_eq!(found.deployments.len(), 1);
+        assert_eq!(found.replica_sets.len(), 1);
+        assert_eq!(names(&found.pods), ["pod-of-ours-1", "pod-of-hook"]);
     }
 
     #[tokio::test]

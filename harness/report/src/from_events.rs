@@ -55,12 +55,14 @@ impl Fold {
             Happening::RunStarted {
                 run,
                 command,
+                platform,
                 target,
                 environment,
                 host,
             } => {
                 self.report.run = run;
                 self.report.command = command;
+                self.report.platform = platform;
                 self.report.target = target;
                 self.report.environment = environment;
                 self.report.host = Some(host);

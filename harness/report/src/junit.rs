@@ -79,6 +79,7 @@ fn suite(
         .and_then(timestamp);
     for (property, value) in [
         ("run", &report.run),
+        ("platform", &report.platform),
         ("target", &report.target),
         ("environment", &report.environment),
     ] {

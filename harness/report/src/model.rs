@@ -22,6 +22,9 @@ pub struct Report {
     pub run: String,
     /// The arguments after `cargo xtask`.
     pub command: String,
+    /// The platform's name in `harness.toml`; empty if the record is of an older version.
+    #[serde(default)]
+    pub platform: String,
     /// The target's name in `harness.toml`.
     pub target: String,
     /// The environment's name.

@@ -36,6 +36,7 @@ fn head(report: &Report) -> String {
         escaped(&report.headline())
     );
     let facts = [
+        (!report.platform.is_empty()).then(|| format!("platform {}", escaped(&report.platform))),
         Some(format!("target {}", escaped(&report.target))),
         Some(format!("environment {}", escaped(&report.environment))),
         Some(report.judged()),

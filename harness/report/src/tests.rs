@@ -503,6 +503,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         any_text().prop_map(|run| Happening::RunStarted {
             run,
+            platform: "TRII".into(),
             command: "e2e".into(),
             target: "local".into(),
             environment: "default".into(),

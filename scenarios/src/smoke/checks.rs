@@ -6,7 +6,7 @@ use std::path::Path;
 
 use environments::capability::Capability;
 use environments::config::hurl::{GIVEN_VARIABLES, NamedFileError};
-use environments::config::{Config, TokenClaims};
+use environments::config::{CodedChecks, Config, TokenClaims};
 use hurl_checks::{Assertion, Entry, HurlFile, Response, Variables};
 use kubernetes::Action;
 
@@ -17,6 +17,7 @@ use crate::{Mismatch, RunResult, Scenario};
 #[derive(Debug, Default)]
 pub struct SmokeChecks {
     files: Vec<CheckFile>,
+    pub(super) coded: Vec<CodedChecks>,
     tokens: BTreeMap<String, TokenClaims>,
     services: Vec<String>,
 }
@@ -38,6 +39,7 @@ impl SmokeChecks {
     pub fn read(config: &Config, workspace: &Path) -> Result<SmokeChecks, NamedFileError> {
         let mut checks = SmokeChecks {
             files: Vec::new(),
+            coded: config.coded_checks.clone(),
             tokens: config.tokens.clone(),
             services: config.service_names().map(str::to_owned).collect(),
         };

@@ -122,7 +122,7 @@ impl Invocation {
         let target = config.target(chosen.as_deref());
         let (target_name, target) = target.map_err(Problem::usage)?;
         if let Target::Kind(kind) = target {
-            input_check::check(kind, &context.workspace).map_err(Problem::usage)?;
+            input_check::check(&config, kind, &context.workspace).map_err(Problem::usage)?;
         }
         Ok(Invocation {
             target_name: target_name.to_owned(),
@@ -237,6 +237,7 @@ impl Invocation {
             &self.home,
             verb,
             &self.context.command,
+            &self.config.platform.name,
             target,
             &name,
             listener,

@@ -102,7 +102,16 @@ fn cluster_run(invocation: &Invocation) -> Result<Option<(Run, String, Environme
         .map_err(Problem::usage)?;
     let silent = Box::new(|_: News<'_>| ());
     let home = &invocation.home;
-    let run = Run::start(home, "test", "test", target, &name.to_string(), silent)?;
+    let platform = &invocation.config.platform.name;
+    let run = Run::start(
+        home,
+        "test",
+        "test",
+        platform,
+        target,
+        &name.to_string(),
+        silent,
+    )?;
     Ok(Some((run, target.clone(), name)))
 }
 

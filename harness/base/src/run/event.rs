@@ -28,6 +28,9 @@ pub enum Happening {
         run: String,
         /// The arguments after `cargo xtask`.
         command: String,
+        /// The platform's name in `harness.toml`; empty in records of older versions.
+        #[serde(default)]
+        platform: String,
         /// The target's name in `harness.toml`.
         target: String,
         /// The environment's name.

@@ -124,6 +124,9 @@ pub enum UpError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Certificates(#[from] CertificateError),
+    /// A file that harness.toml names cannot be used.
+    #[error("{0}")]
+    Input(Box<dyn Diagnostic + Send + Sync>),
     /// The operating system refused a step.
     #[error("cannot {what}: {source}")]
     System {
@@ -208,6 +211,10 @@ impl UpError {
             UpError::Certificates(_) => (
                 "host names that a certificate can be made for".into(),
                 "grep _host harness.toml".into(),
+            ),
+            UpError::Input(_) => (
+                "files that harness.toml names, and that can be read".into(),
+                "correct the file".into(),
             ),
             UpError::Absent { .. } => (
                 "the programs and directories that harness.toml names".into(),

@@ -8,7 +8,8 @@ use toml::Spanned;
 
 use super::Fault;
 use super::hurl::{GIVEN_VARIABLES, is_variable_name};
-use super::schema::{CheckFileTable, TokenTable};
+pub use super::schema::CodedChecks;
+use super::schema::{ChecksTable, TokenTable};
 use super::shared_rules::fault;
 use kubernetes::Action;
 
@@ -32,15 +33,37 @@ pub struct TokenClaims {
     pub role: String,
 }
 
-pub(super) fn validate_files(files: Vec<CheckFileTable>) -> Vec<CheckFile> {
-    let files = files.into_iter();
-    files
-        .map(|table| CheckFile {
-            place: table.file.span(),
-            path: table.file.into_inner(),
-            needs: table.needs,
-        })
-        .collect()
+/// Returns the files, and the checks in code.
+pub(super) fn validate_checks(
+    tables: &[Spanned<ChecksTable>],
+) -> Result<(Vec<CheckFile>, Vec<CodedChecks>), Fault> {
+    let (mut files, mut coded) = (Vec::new(), Vec::new());
+    for table in tables {
+        let ChecksTable { file, code, needs } = table.get_ref();
+        match (file, code, needs) {
+            (Some(file), None, needs) => files.push(CheckFile {
+                place: file.span(),
+                path: file.get_ref().clone(),
+                needs: needs.as_ref().map(|it| *it.get_ref()),
+            }),
+            (None, Some(code), None) => coded.push(*code.get_ref()),
+            (None, Some(_), Some(needs)) => {
+                return Err(fault(
+                    needs,
+                    "checks in code know what they need".to_owned(),
+                    "leave needs out",
+                ));
+            }
+            (Some(_), Some(_), _) | (None, None, _) => {
+                return Err(fault(
+                    table,
+                    "these checks are neither only a file nor only code".to_owned(),
+                    "file = \"checks.hurl\": docs/checks.md",
+                ));
+            }
+        }
+    }
+    Ok((files, coded))
 }
 
 pub(super) fn validate_tokens(

@@ -180,8 +180,18 @@ impl fmt::Display for LoadConfig {
     }
 }
 
-pub(super) fn validate(load: &schema::LoadTable) -> Result<LoadConfig, Fault> {
+pub(super) fn validate(
+    load: &schema::LoadTable,
+    profiles: &BTreeMap<Spanned<String>, schema::ProfileTable>,
+) -> Result<LoadConfig, Fault> {
     let journeys = &load.journeys;
+    if let (true, Some(profile)) = (journeys.get_ref().is_empty(), profiles.keys().next()) {
+        return Err(fault(
+            profile,
+            format!("{} is a load without a journey", profile.get_ref()),
+            "define one under [load.journeys]: docs/load.md",
+        ));
+    }
     let used = journeys.get_ref().iter();
     let used = used.filter(|(_, journey)| journey.weight > 0);
     let used = used.map(|(name, journey)| {
@@ -189,7 +199,7 @@ pub(super) fn validate(load: &schema::LoadTable) -> Result<LoadConfig, Fault> {
         Ok((name.get_ref().clone(), journey))
     });
     let used: BTreeMap<_, _> = used.collect::<Result<_, Fault>>()?;
-    if used.is_empty() {
+    if used.is_empty() && !journeys.get_ref().is_empty() {
         return Err(fault(
             journeys,
             "every journey has the weight 0: there would be no load".into(),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use toml::Spanned;
 
 use super::Fault;
@@ -22,18 +23,30 @@ use kubernetes::Action;
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub schema: Spanned<u32>,
-    pub default_target: Spanned<String>,
+    pub default_target: Option<Spanned<String>>,
     pub targets: BTreeMap<Spanned<String>, TargetTable>,
     pub platform: PlatformTable,
     #[serde(default)]
+    pub backing_services: BackingServiceTables,
+    #[serde(default)]
+    pub releases: Vec<ReleaseTable>,
+    #[serde(default)]
+    pub images: BTreeMap<Spanned<String>, ImageTable>,
+    #[serde(default)]
+    pub secrets: BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>,
+    #[serde(default)]
     pub services: BTreeMap<Spanned<String>, ServiceTable>,
+    #[serde(default)]
     pub routes: Vec<RouteEntry>,
     #[serde(default)]
-    pub checks: Vec<CheckFileTable>,
+    pub checks: Vec<Spanned<ChecksTable>>,
     #[serde(default)]
     pub tokens: BTreeMap<Spanned<String>, TokenTable>,
+    #[serde(default)]
     pub deadlines: DeadlinesTable,
+    #[serde(default)]
     pub blue_green: BlueGreenTable,
+    #[serde(default)]
     pub load: LoadTable,
     #[serde(default)]
     pub profiles: BTreeMap<Spanned<String>, ProfileTable>,
@@ -52,6 +65,8 @@ pub(super) struct TargetTable {
     pub ingress_port: Option<Spanned<u16>>,
     pub namespace: Option<Spanned<String>>,
     pub values: Option<Spanned<Vec<PathBuf>>>,
+    pub set: Option<Spanned<Map<String, Value>>>,
+    pub service_env: Option<Spanned<String>>,
     pub context: Option<Spanned<String>>,
     pub server: Option<Spanned<String>>,
     pub kubeconfig: Option<Spanned<PathBuf>>,
@@ -80,6 +95,8 @@ impl TargetTable {
             ("ingress_port", place(&self.ingress_port)),
             ("namespace", place(&self.namespace)),
             ("values", place(&self.values)),
+            ("set", place(&self.set)),
+            ("service_env", place(&self.service_env)),
             ("context", place(&self.context)),
             ("server", place(&self.server)),
             ("kubeconfig", place(&self.kubeconfig)),
@@ -119,7 +136,15 @@ impl TargetKind {
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             TargetKind::Local => &["backing_services", "router_port"],
-            TargetKind::Kind => &["kubernetes", "nodes", "ingress_port", "namespace", "values"],
+            TargetKind::Kind => &[
+                "kubernetes",
+                "nodes",
+                "ingress_port",
+                "namespace",
+                "values",
+                "set",
+                "service_env",
+            ],
             TargetKind::Remote => &[
                 "context",
                 "server",
@@ -155,11 +180,44 @@ pub enum BackingServices {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlatformTable {
+    pub name: Spanned<String>,
     pub version: Spanned<String>,
     pub site_host: Spanned<String>,
-    pub api_host: Spanned<String>,
+    pub api_host: Option<Spanned<String>>,
+    #[serde(default)]
+    pub manifests: Vec<PathBuf>,
+    pub tls_secret: Option<Spanned<String>>,
+    pub ready: Option<Spanned<PathBuf>>,
     #[serde(default)]
     pub local: LocalPlatformTable,
+}
+
+/// What the platform needs beside it. Each table has no keys yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackingServiceTables {
+    pub postgres: Option<NoKeys>,
+    pub redis: Option<NoKeys>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoKeys {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReleaseTable {
+    pub name: Spanned<String>,
+    pub chart: Spanned<PathBuf>,
+    #[serde(default)]
+    pub values: Vec<PathBuf>,
+    pub set: Option<Spanned<Map<String, Value>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImageTable {
+    pub name: Spanned<String>,
 }
 
 /// A program and its arguments.
@@ -225,9 +283,22 @@ pub enum PathType {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CheckFileTable {
-    pub file: Spanned<PathBuf>,
-    pub needs: Option<Action>,
+pub(super) struct ChecksTable {
+    pub file: Option<Spanned<PathBuf>>,
+    pub code: Option<Spanned<CodedChecks>>,
+    pub needs: Option<Spanned<Action>>,
+}
+
+/// Checks of the stand-in platform that only code can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodedChecks {
+    /// The services count requests in their metrics.
+    Metrics,
+    /// A prediction follows from prices.
+    Predictions,
+    /// Forged tokens, a burst of requests, and routes that must not exist.
+    Edges,
 }
 
 #[derive(Debug, Deserialize)]
@@ -237,8 +308,13 @@ pub(super) struct TokenTable {
     pub role: String,
 }
 
+/// A value that the file does not have.
+fn unwritten<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct DeadlinesTable {
     pub build: Spanned<u32>,
     pub backing_services: Spanned<u32>,
@@ -250,15 +326,30 @@ pub(super) struct DeadlinesTable {
     pub stop: Spanned<u32>,
 }
 
+impl Default for DeadlinesTable {
+    fn default() -> Self {
+        DeadlinesTable {
+            build: unwritten(1800),
+            backing_services: unwritten(60),
+            service_ready: unwritten(30),
+            // Where no registry answers, Kubernetes itself is compiled.
+            images: unwritten(3600),
+            cluster: unwritten(180),
+            release: unwritten(240),
+            check: unwritten(20),
+            stop: unwritten(15),
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct BlueGreenTable {
     pub lease: Spanned<u32>,
     pub green_ready: Spanned<u32>,
     pub baseline: Spanned<u32>,
     pub watch: Spanned<u32>,
     pub analysis: Spanned<Evidence>,
-    #[serde(default)]
     pub metrics: MetricNames,
     pub ingress: Option<Spanned<IngressMetrics>>,
     pub canary: Option<Spanned<CanarySteps>>,
@@ -274,6 +365,31 @@ pub(super) struct BlueGreenTable {
     pub max_latency_ms: Option<Spanned<u32>>,
 }
 
+impl Default for BlueGreenTable {
+    fn default() -> Self {
+        BlueGreenTable {
+            lease: unwritten(30),
+            green_ready: unwritten(120),
+            baseline: unwritten(10),
+            watch: unwritten(20),
+            analysis: unwritten(Evidence::Required),
+            metrics: MetricNames::default(),
+            ingress: None,
+            canary: None,
+            prometheus: None,
+            warm_up: unwritten(4),
+            drain: unwritten(10),
+            min_requests: unwritten(100),
+            max_error_share: unwritten(0.01),
+            max_error_increase: unwritten(0.005),
+            latency_quantile: unwritten(0.95),
+            max_latency_ratio: unwritten(2.0),
+            min_latency_increase_ms: unwritten(100),
+            max_latency_ms: None,
+        }
+    }
+}
+
 /// How an ingress routes traffic to a new colour before the switch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -284,11 +400,21 @@ pub(super) struct CanarySteps {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct LoadTable {
     pub request_timeout: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub journeys: Spanned<BTreeMap<Spanned<String>, JourneyTable>>,
+}
+
+impl Default for LoadTable {
+    fn default() -> Self {
+        LoadTable {
+            request_timeout: unwritten(10),
+            drain: unwritten(5),
+            journeys: unwritten(BTreeMap::new()),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

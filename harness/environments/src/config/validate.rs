@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use toml::Spanned;
 
-use super::schema::{self, PathType, TargetKind};
+use super::schema::{self, BackingServices, PathType, TargetKind};
 use super::shared_rules::{
     fault, is_label, needed, validate_deadline, validate_host, validate_namespace,
 };
 use super::{
-    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, Route, Target, Written,
-    blue_green, checks, load, local, remote, services,
+    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, PlatformBackingServices,
+    ReadyFile, Route, Target, Written, blue_green, checks, load, local, releases, remote, services,
 };
 use base::text::nearest;
 
@@ -24,31 +24,48 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         .map(|(name, target)| Ok((validate_target_name(name)?, validate_target(target)?)))
         .collect::<Result<_, Fault>>()?;
     remote::validate_production(&file.targets, &targets, &written.text)?;
-    let default_target = validate_default_target(&file.default_target, &targets)?;
+    let default_target = match &file.default_target {
+        Some(name) => validate_default_target(name, &targets)?,
+        None => AUTO.to_owned(),
+    };
     let routes = file.routes.iter();
     let routes = routes.map(|route| validate_route(route, &file.services));
     let mut routes = routes.collect::<Result<Vec<_>, _>>()?;
+    validate_unique_routes(&file.routes)?;
     // As ingress-nginx orders its locations: the longest first, and an exact path before others of
     // its length (Kubernetes, "Multiple matches"). Otherwise the file's order.
     routes.sort_by_key(|route| {
         let exact = route.path_type == PathType::Exact;
         (std::cmp::Reverse(route.path.len()), !exact)
     });
+    let of_services = file.services.values().flat_map(|it| it.local.env.values());
+    for text in file.platform.local.env.values().chain(of_services) {
+        releases::validate_backing_service(text, &file)?;
+    }
+    let (checks, coded_checks) = checks::validate_checks(&file.checks)?;
     let local_defaults = local::LocalDefaults {
         platform: &file.platform.local,
         needed: targets.values().any(|it| matches!(it, Target::Local(_))),
     };
     Ok(Config {
         platform: validate_platform(&file.platform)?,
+        backing_services: PlatformBackingServices {
+            postgres: file.backing_services.postgres.is_some(),
+            redis: file.backing_services.redis.is_some(),
+        },
+        releases: releases::validate_releases(&file.releases)?,
+        images: releases::validate_images(&file.images)?,
+        secrets: releases::validate_secrets(&file)?,
         services: services::validate(&file.services, &local_defaults)?,
         default_target,
         targets,
         routes,
-        checks: checks::validate_files(file.checks),
+        checks,
+        coded_checks,
         tokens: checks::validate_tokens(file.tokens)?,
         deadlines: validate_deadlines(&file.deadlines)?,
         blue_green: blue_green::validate(&file.blue_green, &file.services)?,
-        load: load::validate(&file.load)?,
+        load: load::validate(&file.load, &file.profiles)?,
         profiles: load::validate_profiles(file.profiles)?,
         written,
     })
@@ -107,19 +124,27 @@ fn validate_target(target: &schema::TargetTable) -> Result<Target, Fault> {
     validate_keys(target)?;
     match kind.get_ref() {
         TargetKind::Local => Ok(Target::Local(LocalTarget {
-            backing_services: *needed(kind, "backing_services", &target.backing_services)?
-                .get_ref(),
-            router_port: *needed(kind, "router_port", &target.router_port)?.get_ref(),
+            backing_services: value(&target.backing_services).unwrap_or(BackingServices::Auto),
+            router_port: value(&target.router_port).unwrap_or(0),
         })),
         TargetKind::Kind => Ok(Target::Kind(KindTarget {
             kubernetes: validate_kubernetes(needed(kind, "kubernetes", &target.kubernetes)?)?,
-            nodes: validate_nodes(needed(kind, "nodes", &target.nodes)?)?,
-            ingress_port: *needed(kind, "ingress_port", &target.ingress_port)?.get_ref(),
+            nodes: target.nodes.as_ref().map_or(Ok(1), validate_nodes)?,
+            ingress_port: value(&target.ingress_port).unwrap_or(0),
             namespace: validate_namespace(needed(kind, "namespace", &target.namespace)?)?,
-            values: needed(kind, "values", &target.values)?.get_ref().clone(),
+            values: value(&target.values).unwrap_or_default(),
+            set: releases::validate_set(target.set.as_ref())?,
+            service_env: match &target.service_env {
+                Some(path) => Some(releases::validate_service_env(path)?),
+                None => None,
+            },
         })),
         TargetKind::Remote => Ok(Target::Remote(Box::new(remote::validate(target)?))),
     }
+}
+
+fn value<T: Clone>(written: &Option<Spanned<T>>) -> Option<T> {
+    written.as_ref().map(|it| it.get_ref().clone())
 }
 
 /// A key of another kind of target would have no effect.
@@ -191,10 +216,25 @@ fn validate_platform(platform: &schema::PlatformTable) -> Result<Platform, Fault
             "up to 128 letters, digits, '.', '_' and '-', e.g. \"v2.1.0\"",
         ));
     }
+    if platform.name.get_ref().trim().is_empty() {
+        return Err(fault(
+            &platform.name,
+            "a platform without a name".to_owned(),
+            "what reports call it, e.g. \"TRII\"",
+        ));
+    }
+    let api_host = platform.api_host.as_ref().unwrap_or(&platform.site_host);
     Ok(Platform {
+        name: platform.name.get_ref().clone(),
         version: version.clone(),
         site_host: validate_host(&platform.site_host)?,
-        api_host: validate_host(&platform.api_host)?,
+        api_host: validate_host(api_host)?,
+        manifests: platform.manifests.clone(),
+        tls_secret: value(&platform.tls_secret),
+        ready: platform.ready.as_ref().map(|file| ReadyFile {
+            path: file.get_ref().clone(),
+            place: file.span(),
+        }),
         local: local::validate_platform(&platform.local)?,
     })
 }
@@ -229,6 +269,30 @@ fn validate_route(
         rewrite: route.rewrite.as_ref().map(|r| r.get_ref().clone()),
         service: route.service.get_ref().clone(),
     })
+}
+
+/// The second of two equal routes would never be used.
+fn validate_unique_routes(routes: &[schema::RouteEntry]) -> Result<(), Fault> {
+    let key = |route: &schema::RouteEntry| {
+        let (host, path) = (route.host.get_ref().clone(), route.path.get_ref().clone());
+        (host, path, *route.path_type.get_ref())
+    };
+    for (at, route) in routes.iter().enumerate() {
+        let Some(earlier) = routes[..at].iter().find(|it| key(it) == key(route)) else {
+            continue;
+        };
+        let (host, path) = (route.host.get_ref(), route.path.get_ref());
+        return Err(fault(
+            &route.path,
+            format!(
+                "{host}{path} leads to {} already, and now to {}",
+                earlier.service.get_ref(),
+                route.service.get_ref()
+            ),
+            "keep one of the two routes",
+        ));
+    }
+    Ok(())
 }
 
 /// Returns the number of the expression's groups.

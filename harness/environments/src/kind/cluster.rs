@@ -211,6 +211,8 @@ mod tests {
             ingress_port: 8443,
             namespace: "trii-platform".into(),
             values: Vec::new(),
+            set: serde_json::Map::new(),
+            service_env: None,
         }
     }
 

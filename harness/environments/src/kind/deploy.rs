@@ -4,19 +4,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use miette::Diagnostic;
 use serde_json::json;
 use thiserror::Error;
 
-use super::release;
 use crate::config::{Config, KindTarget};
 use crate::environment::ClusterPlace;
+use crate::releases::{self, TargetValues};
 use base::run::event::Failure;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::apply::FIELD_MANAGER;
 use kubernetes::rollout;
+use kubernetes::workloads::Workloads;
 use kubernetes::{Cluster, ClusterError};
 use machine::engine::Engine;
 use machine::images::{self, ForNodes, ImageError, Supply, Workshop};
@@ -91,7 +92,8 @@ impl NotDeployed {
 }
 
 impl Deploy<'_> {
-    /// Deploys the version and waits until its rollout is complete, `deadline` at most.
+    /// Deploys the version, one release after the other. Waits until the rollout of each is
+    /// complete, `deadline` at most.
     ///
     /// # Errors
     /// [`NotDeployed`]; the old pods continue to serve.
@@ -99,23 +101,25 @@ impl Deploy<'_> {
         &self,
         deadline: Duration,
         progress: &(dyn Fn(&str) + Sync),
-    ) -> Result<Deployed, NotDeployed> {
+    ) -> Result<Vec<Deployed>, NotDeployed> {
         let cluster = self.place.open().await?;
-        let loaded = self.image(progress).await?;
-        let release = self.release();
+        let loaded = self.images(progress).await?;
         let failure = |error: DeployError| NotDeployed::Release(Box::new(error.failure(&cluster)));
-        let deploying = helm::deploy(&cluster, self.helm, &release, deadline, progress).await;
-        let mut deployed = deploying.map_err(failure)?;
-        // The tag is the same, so the release does not show the new content.
-        if let Some(image) = loaded.filter(|_| !deployed.changed) {
-            progress("its image has changed: restarting every pod");
-            let selector = release.selector();
-            restart(&cluster, &selector, self.version, &image).await?;
-            let complete = rollout::complete(&cluster, &selector, deadline, progress).await;
-            complete.map_err(|error| failure(error.into()))?;
-            deployed.changed = true;
+        let mut all = Vec::new();
+        for release in self.releases() {
+            let deploying = helm::deploy(&cluster, self.helm, &release, deadline, progress).await;
+            let mut deployed = deploying.map_err(failure)?;
+            // The tag is the same, so the release does not show the new content.
+            if !deployed.changed && restart(&cluster, &release, &loaded).await? {
+                progress("its image has changed: restarting every pod");
+                let workloads = release.workloads();
+                let complete = rollout::complete(&cluster, workloads, deadline, progress).await;
+                complete.map_err(|error| failure(error.into()))?;
+                deployed.changed = true;
+            }
+            all.push(deployed);
         }
-        Ok(deployed)
+        Ok(all)
     }
 
     /// Returns what a deployment would change, as a difference of manifests.
@@ -124,71 +128,82 @@ impl Deploy<'_> {
     /// [`NotDeployed`].
     pub async fn difference(&self) -> Result<String, NotDeployed> {
         let cluster = self.place.open().await?;
-        let difference = helm::difference(&cluster, self.helm, &self.release()).await;
-        difference.map_err(|error| NotDeployed::Release(Box::new(error.failure(&cluster))))
+        let mut all = String::new();
+        for release in self.releases() {
+            let difference = helm::difference(&cluster, self.helm, &release).await;
+            all += &difference
+                .map_err(|error| NotDeployed::Release(Box::new(error.failure(&cluster))))?;
+        }
+        Ok(all)
     }
 
-    fn release(&self) -> Release {
+    fn releases(&self) -> Vec<Release> {
         let (config, target, workspace) = (self.config, self.target, self.workspace);
         let backing_services = self.place.backing_services.as_deref();
-        release::of(config, target, workspace, self.version, backing_services)
+        let values = TargetValues::of_kind(target, backing_services);
+        releases::all(config, &values, workspace, self.version)
     }
 
-    /// Loads the version's image into the nodes. Returns it if a node did not have it. The image of
-    /// a version other than the checkout's comes from the engine, or the nodes pull it.
+    /// Loads the version's images into the nodes. Returns those that a node did not have. The
+    /// images of a version other than the checkout's come from the engine, or the nodes pull them.
     ///
     /// # Errors
-    /// The image can be neither pulled nor built, or cannot be loaded.
-    pub async fn image(
+    /// An image can be neither pulled nor built, or cannot be loaded.
+    pub async fn images(
         &self,
         progress: &(dyn Fn(&str) + Sync),
-    ) -> Result<Option<String>, ImageError> {
-        let known_as = release::image(self.version);
-        let image = match self.version == self.config.platform.version {
-            true => {
-                let workshop = self.workshop;
-                images::ensure(self.engine, workshop, "platform", self.supply, progress)
-                    .await?
-                    .to_string()
-            }
-            false if images::is_here(self.engine, &known_as).await? => known_as.clone(),
-            false => return Ok(None),
-        };
-        let for_nodes = ForNodes {
-            image: image.clone(),
-            known_as,
-        };
-        let loaded = images::load(self.engine, &self.place.name, &[for_nodes], progress).await?;
-        Ok((!loaded.brought.is_empty()).then_some(image))
+    ) -> Result<Vec<ForNodes>, ImageError> {
+        let mut wanted = Vec::new();
+        for (recipe, name) in &self.config.images {
+            let known_as = name.replace("{version}", self.version);
+            let image = match self.version == self.config.platform.version {
+                true => {
+                    let workshop = self.workshop;
+                    images::ensure(self.engine, workshop, recipe, self.supply, progress)
+                        .await?
+                        .to_string()
+                }
+                false if images::is_here(self.engine, &known_as).await? => known_as.clone(),
+                false => continue,
+            };
+            wanted.push(ForNodes { image, known_as });
+        }
+        let loaded = images::load(self.engine, &self.place.name, &wanted, progress).await?;
+        wanted.retain(|it| loaded.brought.contains(&it.known_as));
+        Ok(wanted)
     }
 }
 
-/// Restarts the pods of every Deployment with this version, as `kubectl rollout restart` does.
+/// Restarts the pods of the release that run one of these images, as `kubectl rollout restart` does.
+/// Returns whether there were any.
 async fn restart(
     cluster: &Cluster,
-    selector: &str,
-    version: &str,
-    image: &str,
-) -> Result<(), ClusterError> {
+    release: &Release,
+    images: &[ForNodes],
+) -> Result<bool, ClusterError> {
     let failed = |error| ClusterError::of("restart pods", error);
     let api: Api<Deployment> = cluster.api();
-    let selector = ListParams::default().labels(selector);
-    let patch = json!({"spec": {"template": {"metadata": {
-        "annotations": {IMAGE_ANNOTATION: image},
-    }}}});
     let parameters = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    for deployment in api.list(&selector).await.map_err(failed)? {
-        if !runs(&deployment, &release::image(version)) {
+    let mut restarted = false;
+    for deployment in Workloads::look(cluster, release.workloads())
+        .await?
+        .deployments
+    {
+        let Some(image) = images.iter().find(|it| runs(&deployment, &it.known_as)) else {
             continue;
-        }
-        let name = deployment.metadata.name.unwrap_or_default();
+        };
+        let patch = json!({"spec": {"template": {"metadata": {
+            "annotations": {IMAGE_ANNOTATION: image.image},
+        }}}});
+        let name = deployment.name_any();
         let patched = api.patch(&name, &parameters, &Patch::Merge(&patch)).await;
         patched.map_err(failed)?;
+        restarted = true;
     }
-    Ok(())
+    Ok(restarted)
 }
 
 /// A service with two colours may have another version.

@@ -5,10 +5,9 @@ use std::time::Duration;
 use crate::environment::{ClusterPlace, Environment};
 use base::proxies::Proxies;
 use helm::live::{self, Live};
-use helm::{PLATFORM, selector_of};
 use kubernetes::ClusterError;
 use kubernetes::rollout::{self, Rollout};
-use kubernetes::workloads::Workloads;
+use kubernetes::workloads::{Selection, Workloads};
 
 /// An API server or an ingress that takes longer is unhealthy.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,10 +41,9 @@ pub async fn check(environment: &Environment, place: &ClusterPlace) -> ClusterPr
 async fn platform(place: &ClusterPlace) -> Result<(Workloads, Vec<Live>), ClusterError> {
     let cluster = place.open().await?;
     cluster.version(TIMEOUT).await?;
-    let of_platform = selector_of(PLATFORM);
     tokio::try_join!(
-        Workloads::look(&cluster, &of_platform),
-        live::read(&cluster, PLATFORM)
+        Workloads::look(&cluster, Selection::All),
+        live::read(&cluster)
     )
 }
 

@@ -7,18 +7,19 @@ use miette::Diagnostic;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::manifests::NAMESPACES;
-use crate::config::KindTarget;
+use super::ready_check;
+use crate::config::hurl::NamedFileError;
+use crate::config::{Config, KindTarget, Platform};
 
 /// The configuration names something that the repository does not have.
 #[derive(Debug, Error, Diagnostic)]
 pub enum BadInput {
     /// A file does not exist, or cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    #[diagnostic(help(
-        "values of a kind target in harness.toml are files of the repository, e.g. \"fixtures/helm/trii-platform/values-local.yaml\""
-    ))]
+    #[error("cannot read {}, of {key}: {source}", path.display())]
+    #[diagnostic(help("{key} in harness.toml names files of the repository"))]
     File {
+        /// The key in harness.toml.
+        key: String,
         /// The file.
         path: PathBuf,
         /// The operating system's error.
@@ -33,46 +34,112 @@ pub enum BadInput {
         reason: String,
     },
     /// No manifest has the namespace.
-    #[error("namespace {namespace:?} is not in {}, which has {there}", path.display())]
+    #[error("namespace {namespace:?} is not in platform.manifests, which have {there}")]
     #[diagnostic(help(
-        "set namespace of the target in harness.toml to one of them, or add a Namespace of that name to the file"
+        "set namespace of the target in harness.toml to one of them, or add a Namespace of that name to a manifest"
     ))]
     Namespace {
         /// The namespace.
         namespace: String,
-        /// The manifest.
-        path: PathBuf,
-        /// The namespaces in the manifest.
+        /// The namespaces in the manifests.
         there: String,
     },
+    /// A folder is not a chart.
+    #[error("{} of the release {release:?} is not a chart: it has no Chart.yaml", path.display())]
+    #[diagnostic(help(
+        "chart in [[releases]] names a folder of the repository with a Chart.yaml, or a chart that `helm package` made"
+    ))]
+    Chart {
+        /// The release.
+        release: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is no recipe of an image.
+    #[error("[images.{recipe}] has no recipe: {} does not exist", path.display())]
+    #[diagnostic(help("`cargo xtask images list` shows the recipes; docs/images.md adds one"))]
+    Recipe {
+        /// The recipe.
+        recipe: String,
+        /// The missing file.
+        path: PathBuf,
+    },
+    /// The file with the requests that succeed once the platform is up.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Ready(#[from] NamedFileError),
 }
 
-/// Checks that the repository has the target's values files and its namespace.
+/// Checks that the repository has what the platform's releases on this target need.
 ///
 /// # Errors
 /// [`BadInput`].
-pub fn check(target: &KindTarget, workspace: &Path) -> Result<(), BadInput> {
-    for file in &target.values {
-        read(&workspace.join(file))?;
+pub fn check(config: &Config, target: &KindTarget, workspace: &Path) -> Result<(), BadInput> {
+    for release in &config.releases {
+        check_chart(&release.name, &workspace.join(&release.chart))?;
+        for file in &release.values {
+            read("releases.values", &workspace.join(file))?;
+        }
     }
-    let path = workspace.join(NAMESPACES);
-    let namespaces = namespaces(&read(&path)?);
-    let namespaces = namespaces.map_err(|reason| BadInput::Manifest {
-        path: path.clone(),
-        reason,
-    })?;
-    match namespaces.contains(&target.namespace) {
+    for file in &target.values {
+        read("targets.NAME.values", &workspace.join(file))?;
+    }
+    for recipe in config.images.keys() {
+        let path = workspace
+            .join("fixtures/images")
+            .join(recipe)
+            .join("image.toml");
+        if !path.is_file() {
+            let recipe = recipe.clone();
+            return Err(BadInput::Recipe { recipe, path });
+        }
+    }
+    ready_check::read(config, workspace)?;
+    let there = namespaces_of(&config.platform, workspace)?;
+    match there.is_empty() || there.contains(&target.namespace) {
         true => Ok(()),
         false => Err(BadInput::Namespace {
             namespace: target.namespace.clone(),
-            path,
-            there: namespaces.join(", "),
+            there: there.join(", "),
         }),
     }
 }
 
-fn read(path: &Path) -> Result<String, BadInput> {
-    std::fs::read_to_string(path).map_err(|source| BadInput::File {
+fn check_chart(release: &str, path: &Path) -> Result<(), BadInput> {
+    if !path.is_dir() {
+        return read_bytes("releases.chart", path).map(drop);
+    }
+    match path.join("Chart.yaml").is_file() {
+        true => Ok(()),
+        false => Err(BadInput::Chart {
+            release: release.to_owned(),
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Returns the namespaces in the platform's manifests.
+///
+/// # Errors
+/// A manifest cannot be read.
+pub fn namespaces_of(platform: &Platform, workspace: &Path) -> Result<Vec<String>, BadInput> {
+    let mut all = Vec::new();
+    for file in &platform.manifests {
+        let path = workspace.join(file);
+        let namespaces = namespaces(&read("platform.manifests", &path)?);
+        all.extend(namespaces.map_err(|reason| BadInput::Manifest { path, reason })?);
+    }
+    Ok(all)
+}
+
+fn read(key: &str, path: &Path) -> Result<String, BadInput> {
+    let text = read_bytes(key, path)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn read_bytes(key: &str, path: &Path) -> Result<Vec<u8>, BadInput> {
+    std::fs::read(path).map_err(|source| BadInput::File {
+        key: key.to_owned(),
         path: path.to_owned(),
         source,
     })
@@ -90,29 +157,67 @@ fn namespaces(manifest: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Target;
 
-    fn checked(namespace: &str, values: &str) -> Result<(), String> {
-        let target = KindTarget {
-            kubernetes: "1.37".into(),
-            nodes: 1,
-            ingress_port: 0,
-            namespace: namespace.to_owned(),
-            values: vec![values.into()],
+    fn checked(from: &str, to: &str) -> Result<(), String> {
+        let text = include_str!("../../../../harness.toml");
+        assert!(text.contains(from), "harness.toml has no {from:?}");
+        let text = text.replacen(from, to, 1);
+        let config = Config::parse(Path::new("harness.toml"), &text).unwrap();
+        let Target::Kind(target) = &config.targets["kind"] else {
+            panic!("it is a kind target");
         };
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        check(&target, &workspace).map_err(|error| error.to_string())
+        check(&config, target, &workspace).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_missing_file_or_namespace_is_named() {
-        let values = "fixtures/helm/trii-platform/values-local.yaml";
-        assert_eq!(checked("trii-platform", values), Ok(()));
-
-        let absent = checked("trii-platform", "fixtures/values-lokal.yaml").unwrap_err();
-        assert!(absent.contains("fixtures/values-lokal.yaml"), "{absent}");
-
-        let namespace = checked("trii-plattform", values).unwrap_err();
-        assert!(namespace.contains("\"trii-plattform\""), "{namespace}");
-        assert!(namespace.contains("trii-platform, trii-"), "{namespace}");
+    fn what_is_missing_is_named() {
+        assert_eq!(checked("values-local.yaml", "values-local.yaml"), Ok(()));
+        for (from, to, named) in [
+            (
+                "values-local.yaml",
+                "values-lokal.yaml",
+                "values-lokal.yaml, of targets.NAME.values",
+            ),
+            (
+                "namespace = \"trii-platform\"",
+                "namespace = \"trii-plattform\"",
+                "\"trii-plattform\"",
+            ),
+            (
+                "namespace = \"trii-platform\"",
+                "namespace = \"trii-plattform\"",
+                "trii-platform, trii-",
+            ),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "chart = \"fixtures/helm\"",
+                "it has no Chart.yaml",
+            ),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "chart = \"chart.tgz\"",
+                "chart.tgz, of releases.chart",
+            ),
+            (
+                "[images.platform]",
+                "[images.plattform]",
+                "[images.plattform] has no recipe",
+            ),
+            (
+                "policy.yaml\"",
+                "pollicy.yaml\"",
+                "pollicy.yaml, of platform.manifests",
+            ),
+            (
+                "checks/ready.hurl",
+                "checks/readi.hurl",
+                "checks/readi.hurl",
+            ),
+        ] {
+            let error = checked(from, to).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
     }
 }

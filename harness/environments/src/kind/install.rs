@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
-use super::{Images, Provisioned, ingress_check, manifests};
-use crate::bring_up::{Context, UpError};
+use super::manifests::BackingHosts;
+use super::{INGRESS, METRICS_SERVER};
+use super::{Provisioned, input_check, manifests, ready_check};
+use crate::bring_up::{Context, POSTGRES, REDIS, UpError};
 use crate::certificates::Certificates;
 use crate::config::KindTarget;
 use crate::environment::part_in_cluster;
+use crate::releases::{self, TargetValues};
 use base::entry_point::EntryPoint;
 use base::run::event::{Part, Stage};
 use helm::DeployError;
+use kubernetes::prober::MONITORING;
 use kubernetes::{Cluster, Permissions};
 
 /// The ingress controller's namespace: `fixtures/k8s-manifests/ingress`.
@@ -36,29 +40,33 @@ pub(super) async fn platform(
     let around = apply_manifests(context, &cluster, provisioned, &certificates);
     let step = "the ingress, the metrics and the Secrets are applied";
     context.timed(Stage::Deploy, step, around).await?;
-    let released = async {
-        let progress = |text: &str| context.progress(Stage::Deploy, text);
-        let subnet = Some(provisioned.network.subnet.as_str());
-        let (config, workspace) = (context.config, context.workspace);
-        let release = super::release::of(config, target, workspace, &platform.version, subnet);
-        let deadline = context.deadlines.release;
-        let deployed = helm::deploy(&cluster, helm, &release, deadline, &progress).await;
-        let failure = |error: DeployError| UpError::Release(Box::new(error.failure(&cluster)));
-        deployed.map(drop).map_err(failure)
-    };
-    let step = "the release is complete";
-    context.timed(Stage::Deploy, step, released).await?;
+    let values = TargetValues::of_kind(target, Some(&provisioned.network.subnet));
+    let (config, workspace) = (context.config, context.workspace);
+    for release in releases::all(config, &values, workspace, &platform.version) {
+        let released = async {
+            let progress = |text: &str| context.progress(Stage::Deploy, text);
+            let deadline = context.deadlines.release;
+            let deployed = helm::deploy(&cluster, helm, &release, deadline, &progress).await;
+            let failure = |error: DeployError| UpError::Release(Box::new(error.failure(&cluster)));
+            deployed.map(drop).map_err(failure)
+        };
+        let step = format!("the release {} is complete", release.name);
+        context.timed(Stage::Deploy, &step, released).await?;
+    }
     let authority = context.folder.path().join("authority.pem");
     std::fs::write(&authority, &certificates.authority_pem).map_err(UpError::system(
         "keep the certificate of the run's authority",
     ))?;
     let entry = EntryPoint::signed_by(authority, place.ingress);
-    let answers = async {
-        let reached = ingress_check::every_service(context, &entry, platform).await;
-        reached.map_err(UpError::wait("ingress", None))
-    };
-    let step = "every service answers through the ingress";
-    context.timed(Stage::Deploy, step, answers).await?;
+    let ready = ready_check::read(context.config, context.workspace);
+    if let Some(file) = ready.map_err(|error| UpError::Input(Box::new(error)))? {
+        let answers = async {
+            let answered = ready_check::succeeds(context, &entry, &file).await;
+            answered.map_err(UpError::wait("ingress", None))
+        };
+        let step = "the platform answers through the ingress";
+        context.timed(Stage::Deploy, step, answers).await?;
+    }
     Ok(InstalledPlatform {
         parts: parts(context, target, provisioned),
         entry,
@@ -72,19 +80,31 @@ async fn apply_manifests(
     provisioned: &Provisioned,
     certificates: &Certificates,
 ) -> Result<(), UpError> {
-    let Images {
-        ingress,
-        metrics_server,
-        ..
-    } = &provisioned.images;
-    let manifests = manifests::manifests(context.workspace, ingress, metrics_server);
+    let images = &provisioned.images;
+    let (workspace, platform) = (context.workspace, &context.config.platform);
+    let given = input_check::namespaces_of(platform, workspace);
+    let given = given.map_err(|error| UpError::Input(Box::new(error)))?;
+    for namespace in [cluster.namespace.as_str(), MONITORING] {
+        if !given.iter().any(|it| it == namespace) {
+            cluster.apply(&manifests::namespace(namespace)).await?;
+        }
+    }
+    let (ingress, metrics_server) = (&images[INGRESS], &images[METRICS_SERVER]);
+    let manifests = manifests::manifests(workspace, platform, ingress, metrics_server);
     for manifest in manifests.map_err(UpError::system("read the manifests beside the chart"))? {
         cluster.apply(&manifest).await?;
     }
-    let [postgres, redis] = provisioned.backing.each_ref().map(host_of);
-    let secrets = manifests::secrets(context.secrets, postgres, redis, certificates);
+    let host = |name: &str| {
+        let mut parts = provisioned.backing.iter();
+        parts.find(|part| part.name == name).map(host_of)
+    };
+    let hosts = BackingHosts {
+        postgres: host(POSTGRES),
+        redis: host(REDIS),
+    };
+    let secrets = manifests::secrets(context.config, context.secrets, hosts, certificates);
     for (name, values) in secrets {
-        cluster.apply_secret(name, values).await?;
+        cluster.apply_secret(&name, values).await?;
     }
     Ok(())
 }

@@ -1,29 +1,35 @@
-//! What the chart does not contain: the manifests of `fixtures/k8s-manifests`, and Secrets.
+//! What the charts do not contain: manifests of the repository, namespaces, and Secrets.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use crate::certificates::Certificates;
-use crate::environment::{Credentials, Secrets};
+use crate::config::placeholders::{Values, render};
+use crate::config::{Config, Platform};
+use crate::environment::Secrets;
 use machine::images::ImageReference;
 
-pub(super) const NAMESPACES: &str = "fixtures/k8s-manifests/namespaces/namespaces.yaml";
 const INGRESS: &str = "fixtures/k8s-manifests/ingress/traefik.yaml";
-const BLUE_GREEN: &str = "fixtures/k8s-manifests/blue-green/policy.yaml";
 const METRICS_SERVER: &str = "fixtures/k8s-manifests/metrics-server/metrics-server.yaml";
 
-/// Returns the manifests of the repository, with the images in them, in the order to apply them.
+/// Returns the manifests of the harness and of the platform, with the images in them, in the order
+/// to apply them.
 ///
 /// # Errors
 /// A manifest cannot be read; the error names it.
 pub fn manifests(
     workspace: &Path,
+    platform: &Platform,
     ingress: &ImageReference,
     metrics_server: &ImageReference,
 ) -> io::Result<Vec<String>> {
     // The ingress takes the longest to become ready.
-    let files = [INGRESS, NAMESPACES, BLUE_GREEN, METRICS_SERVER].map(|file| {
+    let ours = [INGRESS, METRICS_SERVER].map(Path::new);
+    let theirs = platform.manifests.iter().map(AsRef::as_ref);
+    let [first, last] = ours;
+    let files = [first].into_iter().chain(theirs).chain([last]);
+    let files = files.map(|file| {
         let path = workspace.join(file);
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -31,36 +37,55 @@ pub fn manifests(
         let text = text.replace("${INGRESS_IMAGE}", &ingress.to_string());
         Ok(text.replace("${METRICS_SERVER_IMAGE}", &metrics_server.to_string()))
     });
-    files.into_iter().collect()
+    files.collect()
 }
 
-/// Returns all Secrets, by name and key. `postgres` and `redis` are hosts that pods resolve.
+/// Returns the manifest of a namespace.
+pub fn namespace(name: &str) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n")
+}
+
+/// Hosts of the backing services that pods resolve.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackingHosts<'a> {
+    /// Postgres' host, if the platform needs it.
+    pub postgres: Option<&'a str>,
+    /// Redis' host, if the platform needs it.
+    pub redis: Option<&'a str>,
+}
+
+/// Returns all Secrets of the platform, by name and key.
 pub fn secrets(
+    config: &Config,
     secrets: &Secrets,
-    postgres: &str,
-    redis: &str,
+    hosts: BackingHosts<'_>,
     certificates: &Certificates,
-) -> [(&'static str, BTreeMap<&'static str, String>); 4] {
-    let Secrets {
-        postgres_password,
-        redis_password,
-        jwt_secret,
-        demo_password,
-    } = secrets;
-    let database = format!("postgres://trii:{postgres_password}@{postgres}:5432/postgres");
-    let cache = format!("redis://:{redis_password}@{redis}:6379");
-    let jwt = [
-        (Credentials::JWT_SECRET, jwt_secret.clone()),
-        (Credentials::DEMO_PASSWORD, demo_password.clone()),
-    ];
-    let tls = [
-        ("tls.crt", certificates.certificate_pem.clone()),
-        ("tls.key", certificates.key_pem.clone()),
-    ];
-    [
-        ("database-credentials", BTreeMap::from([("url", database)])),
-        ("redis-credentials", BTreeMap::from([("url", cache)])),
-        (Credentials::SECRET, BTreeMap::from(jwt)),
-        ("trii-tls", BTreeMap::from(tls)),
-    ]
+) -> BTreeMap<String, BTreeMap<String, String>> {
+    let values = values(secrets, hosts);
+    let rendered = config.secrets.iter().map(|(name, texts)| {
+        let texts = texts.iter();
+        let values = texts.map(|(key, text)| (key.clone(), render(text, &values)));
+        (name.clone(), values.collect())
+    });
+    let tls = config.platform.tls_secret.iter().map(|name| {
+        let pair = [
+            ("tls.crt".to_owned(), certificates.certificate_pem.clone()),
+            ("tls.key".to_owned(), certificates.key_pem.clone()),
+        ];
+        (name.clone(), BTreeMap::from(pair))
+    });
+    rendered.chain(tls).collect()
+}
+
+fn values(secrets: &Secrets, hosts: BackingHosts<'_>) -> Values {
+    let (postgres, redis) = (&secrets.postgres_password, &secrets.redis_password);
+    let database = |host| format!("postgres://trii:{postgres}@{host}:5432/postgres");
+    let cache = |host| format!("redis://:{redis}@{host}:6379");
+    let mut values = Values::from([
+        ("jwt_secret", secrets.jwt_secret.clone()),
+        ("demo_password", secrets.demo_password.clone()),
+    ]);
+    values.extend(hosts.postgres.map(|host| ("database_url", database(host))));
+    values.extend(hosts.redis.map(|host| ("redis_url", cache(host))));
+    values
 }

@@ -1,50 +1,53 @@
 //! Postgres and Redis for the local target, as containers or from binaries.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::{postgres, redis};
 use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
-use crate::config::BackingServices;
+use crate::config::{BackingServices, PlatformBackingServices};
 use base::run::event::{Part, Stage};
 use machine::engine::{self, Engine};
 use machine::images;
 use machine::tools;
 
-/// Both services, accepting connections. The URLs contain passwords: they are only for the
-/// environment of children.
+/// The services that the platform needs, accepting connections. The URLs contain passwords: they are
+/// only for the environment of children.
 pub struct Backing {
     /// The libpq connection URI.
-    pub database_url: String,
+    pub database_url: Option<String>,
     /// The Redis URI.
-    pub redis_url: String,
+    pub redis_url: Option<String>,
     /// For the report.
-    pub parts: [Part; 2],
+    pub parts: Vec<Part>,
 }
 
-/// The source of both services.
+/// The source of the services. One that the platform does not need has none.
 pub enum Choice {
     /// Containers of these images.
     Containers {
         /// The container engine.
         engine: Box<Engine>,
         /// Postgres' image.
-        postgres: String,
+        postgres: Option<String>,
         /// Redis' image.
-        redis: String,
+        redis: Option<String>,
     },
     /// Processes of these programs.
     Binaries {
         /// The folder of `initdb` and `postgres`.
-        postgres: PathBuf,
+        postgres: Option<PathBuf>,
         /// `redis-server`.
-        redis: PathBuf,
+        redis: Option<PathBuf>,
     },
 }
 
 /// Chooses by `harness.toml` and by what is available, and reports why.
 pub async fn choose(context: &Context<'_>, configured: BackingServices) -> Result<Choice, UpError> {
+    let needed = context.config.backing_services;
     match configured {
-        BackingServices::Binaries => binaries(),
+        _ if !needed.postgres && !needed.redis => binaries(needed),
+        BackingServices::Binaries => binaries(needed),
         BackingServices::Containers => containers(context, true).await,
         BackingServices::Auto => match containers(context, false).await {
             Ok(choice) => Ok(choice),
@@ -64,7 +67,7 @@ async fn without_available_images(
             format!("Postgres and Redis {how}, because {reason}"),
         )
     };
-    match (binaries(), &reason) {
+    match (binaries(context.config.backing_services), &reason) {
         (Ok(choice), _) => {
             note("run from binaries");
             Ok(choice)
@@ -77,16 +80,21 @@ async fn without_available_images(
     }
 }
 
-fn binaries() -> Result<Choice, UpError> {
+fn binaries(needed: PlatformBackingServices) -> Result<Choice, UpError> {
     let missing = |name, program: &str| UpError::NoSupply {
         name,
         why: format!(
             "no container is used, and {program} is not on PATH or where it is usually installed"
         ),
     };
+    let found = |needed: bool, program: Option<PathBuf>, name, file| match (needed, program) {
+        (true, None) => Err(missing(name, file)),
+        (needed, program) => Ok(program.filter(|_| needed)),
+    };
+    let (postgres, redis) = (tools::postgres_bin_dir(), tools::redis_server());
     Ok(Choice::Binaries {
-        postgres: tools::postgres_bin_dir().ok_or_else(|| missing("Postgres", "initdb"))?,
-        redis: tools::redis_server().ok_or_else(|| missing("Redis", "redis-server"))?,
+        postgres: found(needed.postgres, postgres, "Postgres", "initdb")?,
+        redis: found(needed.redis, redis, "Redis", "redis-server")?,
     })
 }
 
@@ -99,17 +107,21 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
         })?;
     let workshop = context.workshop();
     let progress = |text: &str| context.progress(Stage::Provision, text);
-    let ensure = async |name: &str| {
+    let ensure = async |needed: bool, name: &str| {
+        if !needed {
+            return Ok(None);
+        }
         let image = match build {
             true => images::ensure(&engine, &workshop, name, context.supply, &progress).await,
             false => images::present_or_pull(&engine, &workshop, name, &progress).await,
         };
         image
-            .map(|reference| reference.to_string())
+            .map(|reference| Some(reference.to_string()))
             .map_err(|error| UpError::engine(format!("have the image {name}"))(base::chain(&error)))
     };
-    let postgres = ensure(POSTGRES).await?;
-    let redis = ensure(REDIS).await?;
+    let needed = context.config.backing_services;
+    let postgres = ensure(needed.postgres, POSTGRES).await?;
+    let redis = ensure(needed.redis, REDIS).await?;
     Ok(Choice::Containers {
         engine: Box::new(engine),
         postgres,
@@ -117,35 +129,67 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
     })
 }
 
-/// Starts both services and waits until they accept connections.
+/// Starts the services and waits until they accept connections.
 pub async fn start(context: &Context<'_>, choice: &Choice) -> Result<Backing, UpError> {
     let postgres = async {
         match choice {
             Choice::Containers {
-                engine, postgres, ..
-            } => containers::postgres(context, engine, postgres, None).await,
-            Choice::Binaries { postgres, .. } => postgres::start(context, postgres).await,
+                engine,
+                postgres: Some(image),
+                ..
+            } => containers::postgres(context, engine, image, None)
+                .await
+                .map(Some),
+            Choice::Binaries {
+                postgres: Some(folder),
+                ..
+            } => postgres::start(context, folder).await.map(Some),
+            _ => Ok(None),
         }
     };
     let redis = async {
         match choice {
-            Choice::Containers { engine, redis, .. } => {
-                containers::redis(context, engine, redis, None).await
-            }
-            Choice::Binaries { redis, .. } => redis::start(context, redis).await,
+            Choice::Containers {
+                engine,
+                redis: Some(image),
+                ..
+            } => containers::redis(context, engine, image, None)
+                .await
+                .map(Some),
+            Choice::Binaries {
+                redis: Some(program),
+                ..
+            } => redis::start(context, program).await.map(Some),
+            _ => Ok(None),
         }
     };
     let (postgres, redis) = futures::try_join!(
-        context.timed(Stage::Provision, "Postgres accepts connections", postgres),
-        context.timed(Stage::Provision, "Redis accepts connections", redis),
+        timed(context, "Postgres accepts connections", postgres),
+        timed(context, "Redis accepts connections", redis),
     )?;
     let secrets = context.secrets;
     Ok(Backing {
-        database_url: format!(
-            "postgres://trii:{}@{}/postgres",
-            secrets.postgres_password, postgres.address
-        ),
-        redis_url: format!("redis://:{}@{}/", secrets.redis_password, redis.address),
-        parts: [postgres, redis],
+        database_url: postgres.as_ref().map(|part| {
+            let password = &secrets.postgres_password;
+            format!("postgres://trii:{password}@{}/postgres", part.address)
+        }),
+        redis_url: redis
+            .as_ref()
+            .map(|part| format!("redis://:{}@{}/", secrets.redis_password, part.address)),
+        parts: postgres.into_iter().chain(redis).collect(),
     })
+}
+
+/// Reports the step, unless nothing was started.
+async fn timed(
+    context: &Context<'_>,
+    step: &str,
+    started: impl Future<Output = Result<Option<Part>, UpError>>,
+) -> Result<Option<Part>, UpError> {
+    let begun = Instant::now();
+    let part = started.await?;
+    if part.is_some() {
+        context.step(Stage::Provision, step, begun);
+    }
+    Ok(part)
 }

@@ -44,7 +44,7 @@ const REPLICAS: u32 = 1;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The namespace of a release. Nothing checks it.
-const NAMESPACE: &str = "trii-platform";
+const NAMESPACE: &str = "platform";
 const CONTEXT: &str = "local";
 
 /// The service with its colours. It starts and stops processes that the environment owns. A clone

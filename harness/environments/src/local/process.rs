@@ -30,11 +30,11 @@ pub(super) fn values(context: &Context<'_>, program: Option<&Path>, backing: &Ba
     let mut values = Values::from([
         ("version", context.config.platform.version.clone()),
         ("target", context.target_name.to_owned()),
-        ("database_url", backing.database_url.clone()),
-        ("redis_url", backing.redis_url.clone()),
         ("jwt_secret", secrets.jwt_secret.clone()),
         ("demo_password", secrets.demo_password.clone()),
     ]);
+    values.extend(backing.database_url.clone().map(|it| ("database_url", it)));
+    values.extend(backing.redis_url.clone().map(|it| ("redis_url", it)));
     values.extend(program.map(|it| ("program", it.display().to_string())));
     values
 }

@@ -128,7 +128,7 @@ pub enum RemoteError {
         /// Its name.
         secret: String,
         /// The key.
-        key: &'static str,
+        key: String,
     },
     /// The kubeconfig lacks the context, or the API server does not answer or refuses a request.
     #[error(transparent)]

@@ -161,11 +161,21 @@ fn secret(values: &[(&str, &str)]) -> Value {
     serde_json::to_value(secret).unwrap()
 }
 
+/// As in the shipped harness.toml.
+fn secrets() -> SecretTexts {
+    let texts = [
+        ("secret", "{jwt_secret}"),
+        ("demo-password", "{demo_password}"),
+    ];
+    let texts = texts.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    SecretTexts::from([("jwt-credentials".to_owned(), BTreeMap::from(texts))])
+}
+
 #[tokio::test]
 async fn credentials_are_read_and_an_error_names_the_key_and_no_value() {
     let complete = secret(&[("secret", "k3y"), ("demo-password", "w0rd")]);
     let server = MockServer::new(move |_| (200, complete.clone()));
-    let found = credentials(server.cluster("x").client(), "trii")
+    let found = credentials(server.cluster("x").client(), "trii", &secrets())
         .await
         .unwrap();
     assert_eq!((&*found.jwt_secret, &*found.demo_password), ("k3y", "w0rd"));
@@ -178,7 +188,7 @@ async fn credentials_are_read_and_an_error_names_the_key_and_no_value() {
 
     let incomplete = secret(&[("secret", "k3y")]);
     let server = MockServer::new(move |_| (200, incomplete.clone()));
-    let error = credentials(server.cluster("x").client(), "trii").await;
+    let error = credentials(server.cluster("x").client(), "trii", &secrets()).await;
     let error = error.unwrap_err();
     let next = error.failure("staging").next;
     assert_eq!(
@@ -190,7 +200,7 @@ async fn credentials_are_read_and_an_error_names_the_key_and_no_value() {
     assert!(!error.contains("k3y"), "{error}");
 
     let server = MockServer::new(|_| forbidden());
-    let error = credentials(server.cluster("x").client(), "trii").await;
+    let error = credentials(server.cluster("x").client(), "trii", &secrets()).await;
     let error = error.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
     assert!(

@@ -11,11 +11,11 @@ use blue_green::objects::{LIVE, ServiceObjects};
 use blue_green::{Colour, Policy, ServiceStatus};
 use environments::environment::{ClusterPlace, Environment};
 use environments::kind::cluster::control_plane;
-use environments::kind::release;
+use environments::kind::versions::load;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::Patch;
-use machine::images::{self, ForNodes, Supply, Workshop};
+use machine::images::Workshop;
 use serde_json::{Value, json};
 
 use super::SERVICE;
@@ -89,14 +89,16 @@ impl<'a> BenchSetup<'a> {
     async fn load_images(&self, plan: &BenchPlan) -> Result<(), BenchError> {
         let engine = &self.kind.engine;
         let workshop = Workshop::of(&plan.workspace, &plan.home);
-        let platform = images::ensure(engine, &workshop, "platform", Supply::Auto, &|_| ());
-        let platform = platform.await?.to_string();
-        let named = self.versions.each_ref().map(|version| ForNodes {
-            image: platform.clone(),
-            known_as: release::image(version),
-        });
-        images::load(engine, &self.place.name, &named, &|_| ()).await?;
-        Ok(())
+        let (cluster, versions) = (&self.place.name, &self.versions);
+        let loading = load(
+            engine,
+            &workshop,
+            cluster,
+            &self.kind.config,
+            versions,
+            &|_| (),
+        );
+        Ok(loading.await?)
     }
 
     /// Restores the initial state of a release, which the script does not: one colour is live,

@@ -12,11 +12,10 @@ use std::time::Instant;
 use base::process;
 use environments::certificates::Certificates;
 use environments::environment::Secrets;
-use environments::kind::release::REPOSITORY;
+use environments::kind::manifests::BackingHosts;
 use environments::kind::{cluster, manifests};
-use helm::{CHART, PLATFORM};
 use machine::images::{self, ImageReference, Supply, Workshop, redis};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{COMMAND_TIMEOUT, KindBench, TimedStep};
 use crate::bench::BenchPlan;
@@ -42,6 +41,7 @@ pub struct ByHand<'a> {
     bench: &'a KindBench,
     scratch: &'a Scratch,
     chart: PathBuf,
+    release: String,
     values: Vec<PathBuf>,
     /// The name of the cluster, its network, and other resources.
     name: String,
@@ -60,10 +60,14 @@ impl<'a> ByHand<'a> {
         let folder = scratch.root().join("by-hand");
         std::fs::create_dir_all(&folder).map_err(BenchError::file("create", &folder))?;
         let values = bench.target.values.iter();
+        let [release] = &bench.config.releases[..] else {
+            return Err(BenchError::prepare("install by hand")("it is one release"));
+        };
         let by_hand = ByHand {
             bench,
             scratch,
-            chart: plan.workspace.join(CHART),
+            chart: plan.workspace.join(&release.chart),
+            release: release.name.clone(),
             values: values.map(|file| plan.workspace.join(file)).collect(),
             name: format!("trii-by-hand-{}", std::process::id()),
             images: images_here(bench, plan).await?,
@@ -79,7 +83,8 @@ impl<'a> ByHand<'a> {
 
     fn write_manifests(&self, workspace: &Path) -> Result<(), BenchError> {
         let [.., ingress, metrics_server] = &self.images;
-        let manifests = manifests::manifests(workspace, ingress, metrics_server);
+        let platform = &self.bench.config.platform;
+        let manifests = manifests::manifests(workspace, platform, ingress, metrics_server);
         let manifests = manifests.map_err(BenchError::prepare("read the manifests"))?;
         self.write("manifests.yaml", &manifests.join("\n---\n"))
     }
@@ -90,8 +95,12 @@ impl<'a> ByHand<'a> {
         let certificates = Certificates::generate(&[&platform.site_host, &platform.api_host])
             .map_err(BenchError::prepare("make a certificate"))?;
         let hosts = ["postgres", "redis"].map(|part| format!("{}-{part}", self.name));
-        let items = manifests::secrets(&secrets, &hosts[0], &hosts[1], &certificates);
-        let items = items.map(|(name, values)| {
+        let hosts = BackingHosts {
+            postgres: Some(&hosts[0]),
+            redis: Some(&hosts[1]),
+        };
+        let items = manifests::secrets(&self.bench.config, &secrets, hosts, &certificates);
+        let items = items.into_iter().map(|(name, values)| {
             json!({
                 "apiVersion": "v1",
                 "kind": "Secret",
@@ -99,6 +108,7 @@ impl<'a> ByHand<'a> {
                 "stringData": values,
             })
         });
+        let items: Vec<Value> = items.collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         self.write("secrets.json", &list.to_string())?;
         let postgres = format!(
@@ -208,11 +218,11 @@ impl<'a> ByHand<'a> {
         let helm = self.bench.helm.display().to_string();
         let chart = self.chart.display().to_string();
         let kubeconfig = self.path("kubeconfig");
-        let image = format!(
-            "global.imageRepository={REPOSITORY},global.imageTag={}",
-            self.images[3].tag
-        );
-        let mut words = vec![helm.as_str(), "install", PLATFORM, &chart];
+        let ImageReference {
+            repository, tag, ..
+        } = &self.images[3];
+        let image = format!("global.imageRepository={repository},global.imageTag={tag}");
+        let mut words = vec![helm.as_str(), "install", &self.release, &chart];
         words.extend(["--namespace", &self.bench.target.namespace]);
         words.extend(["--kubeconfig", &kubeconfig, "--set", &image]);
         words.extend(["--wait", "--timeout", "240s"]);

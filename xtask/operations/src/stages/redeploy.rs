@@ -7,7 +7,7 @@ use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::event::{Failure, Happening, Stage, StageResult};
 use base::run::{Run, millis};
-use environments::config::{KindTarget, Target};
+use environments::config::{Config, KindTarget, Target};
 use environments::environment::{ClusterPlace, CurrentRelease, Environment, EnvironmentName};
 use environments::kind::deploy::{Deploy, NotDeployed};
 use helm::Deployed;
@@ -87,6 +87,11 @@ impl<'a> KindDeployment<'a> {
         }
     }
 
+    /// Returns the configuration.
+    pub fn config(&self) -> &Config {
+        &self.invocation.config
+    }
+
     /// Returns the engine, what images are built with, and the cluster's name.
     pub fn images(&self) -> (&Engine, &Workshop, &str) {
         (&self.engine, &self.workshop, &self.cluster.name)
@@ -109,7 +114,7 @@ impl<'a> KindDeployment<'a> {
         supply: Supply,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<(), NotDeployed> {
-        let brought = self.release(version, supply).image(progress).await;
+        let brought = self.release(version, supply).images(progress).await;
         brought.map(drop).map_err(NotDeployed::Image)
     }
 
@@ -160,7 +165,7 @@ pub enum NotDone {
 pub async fn stage(
     run: &mut Run,
     version: &str,
-    deploying: impl AsyncFnOnce(&(dyn Fn(&str) + Sync)) -> Result<Deployed, NotDone>,
+    deploying: impl AsyncFnOnce(&(dyn Fn(&str) + Sync)) -> Result<Vec<Deployed>, NotDone>,
 ) -> Result<(), Problem> {
     run.begin(Stage::Deploy)?;
     let begun = Instant::now();
@@ -170,20 +175,23 @@ pub async fn stage(
         Err(NotDone::Cancelled(signal)) => return Err(interrupted(run, signal)),
         Err(NotDone::Failed(code, failure)) => return Err(failed(run, code, [failure])),
     };
-    let step = match deployed.changed {
-        true => format!("{version} is deployed, as revision {}", deployed.revision),
-        false => format!("{version} was deployed already; its rollout is complete"),
+    let changed = deployed.iter().filter(|it| it.changed);
+    let changed = changed.map(|it| format!("revision {} of {}", it.revision, it.release));
+    let changed: Vec<String> = changed.collect();
+    let step = match changed.is_empty() {
+        false => format!("{version} is deployed, as {}", changed.join(" and ")),
+        true => format!("{version} was deployed already; its rollout is complete"),
     };
     run.record(Happening::Step {
         stage: Stage::Deploy,
         step,
         millis: millis(begun.elapsed()),
     })?;
-    for live in deployed.reconfigured {
-        run.note(Stage::Deploy, reconfigured(&live))?;
+    for live in deployed.iter().flat_map(|it| &it.reconfigured) {
+        run.note(Stage::Deploy, reconfigured(live))?;
     }
-    for live in deployed.left {
-        run.note(Stage::Deploy, left(&live, version))?;
+    for live in deployed.iter().flat_map(|it| &it.left) {
+        run.note(Stage::Deploy, left(live, version))?;
     }
     Ok(run.end_stages(StageResult::Done)?)
 }

@@ -12,7 +12,7 @@ use environments::capability::Capability;
 use environments::config::Target;
 use environments::environment::{ClusterPlace, Environment};
 use environments::kind::diagnostics;
-use helm::{PLATFORM, live};
+use helm::live;
 use kubernetes::Action;
 use kubernetes::ClusterError;
 use kubernetes::permissions::INSIDE;
@@ -221,7 +221,7 @@ async fn smoke_from_everywhere(
 /// Returns the live versions of the services that are released blue-green.
 async fn versions(place: &ClusterPlace) -> Result<BTreeMap<String, String>, ClusterError> {
     let cluster = place.open().await?;
-    Ok(live::versions(live::read(&cluster, PLATFORM).await?))
+    Ok(live::versions(live::read(&cluster).await?))
 }
 
 /// Rolls back the releases of a cancelled run's scenarios in a cluster that stays.

@@ -8,7 +8,7 @@ use blue_green::Colour;
 use blue_green::colour::TRACK;
 use blue_green::objects::{LIVE, ROLE, VERSION};
 use blue_green::traffic::METRICS;
-use helm::{METRICS_PORT, PLATFORM};
+use helm::METRICS_PORT;
 
 /// Shorter than in the chart: all clients of the endpoints are in this process.
 const PRE_STOP_SECONDS: u64 = 1;
@@ -21,6 +21,9 @@ const PORT: u16 = 8000;
 /// The port numbers in the objects: for users, and for metrics.
 pub(super) const PORTS: [u16; 2] = [PORT, METRICS_PORT];
 
+/// The release that the objects would be of.
+const RELEASE: &str = "platform";
+
 /// The Deployment of a colour. `ready_url` has the port numbers of the objects.
 pub(super) fn deployment(
     service: &str,
@@ -31,7 +34,7 @@ pub(super) fn deployment(
 ) -> Value {
     let selector = selector(service, colour);
     let mut labels = selector.clone();
-    labels["app.kubernetes.io/instance"] = json!(PLATFORM);
+    labels["app.kubernetes.io/instance"] = json!(RELEASE);
     let mut pod = labels.clone();
     pod[VERSION] = json!(version);
     let live = if replicas > 0 {
@@ -48,7 +51,7 @@ pub(super) fn deployment(
                 "terminationGracePeriodSeconds": PRE_STOP_SECONDS + DRAIN_SECONDS + REQUEST_SECONDS + 5,
                 "containers": [{
                     "name": service,
-                    "image": format!("{PLATFORM}:{version}"),
+                    "image": format!("{RELEASE}:{version}"),
                     "ports": [
                         {"name": "http", "containerPort": PORT},
                         {"name": METRICS, "containerPort": METRICS_PORT},
@@ -80,7 +83,7 @@ fn readiness_probe(ready_url: Option<&str>) -> Value {
 /// The Service of a role, on `port` of this machine.
 pub(super) fn service(service: &str, role: Role, colour: Colour, port: u16) -> Value {
     let labels = json!({
-        "app.kubernetes.io/name": service, "app.kubernetes.io/instance": PLATFORM,
+        "app.kubernetes.io/name": service, "app.kubernetes.io/instance": RELEASE,
         ROLE: role.label(),
     });
     json!({

@@ -9,7 +9,6 @@ use blue_green::policy::Evidence;
 use blue_green::{
     Colour, Conclusion, Deployer, EventKind, Operation, Policy, ProbeFrom, ReleaseEvent,
 };
-use environments::kind::release::image;
 use helm::difference::NOTHING;
 use helm::{DeployError, Deployed};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -17,6 +16,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use kubernetes::prober::{MONITORING, PART};
+use kubernetes::workloads::Selection;
 use kubernetes::{Cluster, rollout};
 use machine::images::{self, ForNodes};
 use serde_json::{Value, json};
@@ -33,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// The deployer's field manager.
 const DEPLOYER: &str = "trii-blue-green";
 const NAME: &str = "market-data-service";
+
+/// The platform's release, and its image on the nodes.
+const RELEASE: &str = "trii-platform";
+const REPOSITORY: &str = "trii-rehearsal/platform";
 const VERSION: &str = "app.kubernetes.io/version";
 
 /// A namespace of the cluster.
@@ -161,7 +165,7 @@ impl Site<'_> {
         let (blue, green) = (format!("{NAME}-blue"), format!("{NAME}-green"));
         let up = json!({"spec": {"replicas": 1, "template": {
             "metadata": {"labels": {VERSION: version}},
-            "spec": {"containers": [{"name": NAME, "image": image(version)}]},
+            "spec": {"containers": [{"name": NAME, "image": format!("{REPOSITORY}:{version}")}]},
         }}});
         self.change(DEPLOYER, &green, up).await.unwrap();
         self.complete().await;
@@ -176,15 +180,15 @@ impl Site<'_> {
     }
 
     async fn complete(&self) {
-        let selector = helm::selector_of(helm::PLATFORM);
-        let complete = rollout::complete(self.0, &selector, DEADLINE, &|_| ()).await;
+        let workloads = Selection::Release(RELEASE.to_owned());
+        let complete = rollout::complete(self.0, workloads, DEADLINE, &|_| ()).await;
         complete.unwrap();
     }
 
     /// Rolls back to a revision by helm, or returns its error.
     async fn rollback(&self, revision: &str) -> Result<(), String> {
         let output = Command::new(helm())
-            .args(["rollback", helm::PLATFORM, revision])
+            .args(["rollback", RELEASE, revision])
             .args(["--namespace", &self.0.namespace])
             .args(["--kube-context", &self.0.context])
             .arg("--kubeconfig")
@@ -226,7 +230,7 @@ async fn another_version(shared: &Shared) -> String {
     let version = format!("v9.9.9-{}", std::process::id());
     let wanted = ForNodes {
         image: at_hand(shared, "platform").await,
-        known_as: image(&version),
+        known_as: format!("{REPOSITORY}:{version}"),
     };
     let cluster = &shared.place().name;
     let loaded = images::load(&shared.engine, cluster, &[wanted], &|_| ()).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use environments::kind::release::of;
+use environments::releases::{self, TargetValues};
 use helm::difference::NOTHING;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::Cluster;
@@ -22,7 +22,9 @@ const IMMEDIATELY: Duration = Duration::from_secs(75);
 /// Returns a small release of the platform without an Ingress: the shared platform has the hosts.
 pub fn release(shared: &Shared, version: &str, more: Value) -> Release {
     let cidr = shared.place().backing_services.as_deref();
-    let mut release = of(&shared.config, shared.target(), &workspace(), version, cidr);
+    let values = TargetValues::of_kind(shared.target(), cidr);
+    let mut releases = releases::all(&shared.config, &values, &workspace(), version);
+    let mut release = releases.remove(0);
     let one = json!({"replicas": 1});
     let small = json!({
         "ingress": {"enabled": false},
@@ -81,7 +83,7 @@ async fn a_release_is_installed_once_and_survives_an_image_that_is_not_there() {
             assert_eq!(problem.cause, Cause::Image, "{problem}");
             assert!(problem.to_string().contains("v0.0.0-missing"), "{problem}");
             // The previous pods continue to run.
-            let complete = rollout::complete(cluster, &good.selector(), DEADLINE, &|_| ()).await;
+            let complete = rollout::complete(cluster, good.workloads(), DEADLINE, &|_| ()).await;
             complete.unwrap();
         })
         .await;
@@ -94,8 +96,8 @@ async fn a_pod_that_exits_at_its_start_is_named_with_its_error() {
     shared
         .in_own_namespace("crash", async |cluster| {
             let short = BTreeMap::from([
-                ("secret", "short".to_owned()),
-                ("demo-password", "any".to_owned()),
+                ("secret".to_owned(), "short".to_owned()),
+                ("demo-password".to_owned(), "any".to_owned()),
             ]);
             let applied = cluster.apply_secret("jwt-credentials", short).await;
             applied.unwrap();

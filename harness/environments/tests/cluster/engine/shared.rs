@@ -91,16 +91,12 @@ impl Shared {
         }
     }
 
-    async fn secret(&self, name: &str) -> BTreeMap<&'static str, String> {
+    async fn secret(&self, name: &str) -> BTreeMap<String, String> {
         let platform = self.cluster(&self.place().namespace).await;
         let api: Api<Secret> = Api::namespaced(platform.client().clone(), &platform.namespace);
         let data = api.get(name).await.unwrap().data.unwrap();
-        let known = |key: String| -> &'static str {
-            let keys = ["url", "secret", "demo-password"];
-            keys.into_iter().find(|known| *known == key).unwrap()
-        };
         data.into_iter()
-            .map(|(key, value)| (known(key), String::from_utf8(value.0).unwrap()))
+            .map(|(key, value)| (key, String::from_utf8(value.0).unwrap()))
             .collect()
     }
 }

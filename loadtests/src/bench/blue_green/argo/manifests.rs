@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use blue_green::Policy;
 use blue_green::colour::TRACK;
-use blue_green::objects::VERSION;
-use environments::kind::release;
+use blue_green::objects::{VERSION, tag};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -86,7 +85,10 @@ impl Manifests {
     pub fn rollout(&self, version: &str) -> Value {
         let mut pod = self.pod.clone();
         pod["metadata"]["labels"][VERSION] = json!(version);
-        pod["spec"]["containers"][0]["image"] = json!(release::image(version));
+        let image = &mut pod["spec"]["containers"][0]["image"];
+        if let Some((repository, _)) = image.as_str().and_then(tag) {
+            *image = json!(format!("{repository}:{version}"));
+        }
         json!({
             "apiVersion": "argoproj.io/v1alpha1",
             "kind": "Rollout",

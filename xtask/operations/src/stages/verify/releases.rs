@@ -9,11 +9,11 @@ use base::run::event::Stage;
 use blue_green::lock::DeployerIdentity;
 use blue_green::{BlueGreenError, Deployer, Operation, Policy, ProbeFrom, ReleaseEvent};
 use environments::environment::EnvironmentFolder;
-use environments::kind::release;
+use environments::kind;
 use environments::local::colours;
 use kubernetes::Cluster;
 use kubernetes::prober::PART;
-use machine::images::{self, ForNodes, Supply};
+use machine::images;
 use scenarios::blue_green::{SERVICE, Setup, XtaskProgram, release_of};
 use scenarios::{Mismatch, Subject};
 use tokio_util::sync::CancellationToken;
@@ -139,12 +139,8 @@ async fn bring(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<String, images::ImageError> {
     let (engine, workshop, cluster) = deployment.images();
-    let platform = images::ensure(engine, workshop, "platform", Supply::Auto, progress).await?;
-    let named = versions.each_ref().map(|version| ForNodes {
-        image: platform.to_string(),
-        known_as: release::image(version),
-    });
-    images::load(engine, cluster, &named, progress).await?;
+    let config = deployment.config();
+    kind::versions::load(engine, workshop, cluster, config, versions, progress).await?;
     deployment.bring_helper(PART, progress).await
 }
 

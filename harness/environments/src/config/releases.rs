@@ -1,0 +1,248 @@
+//! What a cluster has of the platform: its helm releases, images and Secrets.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+
+use super::Fault;
+use super::placeholders::{SECRETS, Values, names_in, render};
+use super::schema::{File, ImageTable, ReleaseTable};
+use super::shared_rules::{fault, is_label};
+use base::text::nearest;
+
+/// The placeholders in the values of a chart.
+const IN_VALUES: [&str; 5] = [
+    "version",
+    "site_host",
+    "api_host",
+    "namespace",
+    "backing_services",
+];
+
+/// A helm release of the platform. Its texts have placeholders.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlatformRelease {
+    /// Its name.
+    pub name: String,
+    /// The chart in the repository: a folder, or a packaged chart.
+    pub chart: PathBuf,
+    /// The values files in the repository. A later one overrides an earlier one.
+    pub values: Vec<PathBuf>,
+    /// Values that override the files.
+    pub set: Map<String, Value>,
+}
+
+/// Returns the values with their placeholders replaced. A text that is only a placeholder without a
+/// value is left out.
+pub(crate) fn rendered(set: &Map<String, Value>, values: &Values) -> Map<String, Value> {
+    let entries = set.iter();
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), rendered_value(value, values)?)))
+        .collect()
+}
+
+fn rendered_value(value: &Value, values: &Values) -> Option<Value> {
+    Some(match value {
+        Value::String(text) => {
+            let unknown = |name: &str| IN_VALUES.contains(&name) && !values.contains_key(name);
+            match text.strip_prefix('{').and_then(|it| it.strip_suffix('}')) {
+                Some(name) if unknown(name) => return None,
+                _ => Value::String(render(text, values)),
+            }
+        }
+        Value::Array(items) => {
+            let items = items.iter();
+            Value::Array(items.filter_map(|it| rendered_value(it, values)).collect())
+        }
+        Value::Object(object) => Value::Object(rendered(object, values)),
+        other => other.clone(),
+    })
+}
+
+pub(super) fn validate_releases(tables: &[ReleaseTable]) -> Result<Vec<PlatformRelease>, Fault> {
+    for (at, table) in tables.iter().enumerate() {
+        let name = table.name.get_ref();
+        if !is_label(name) || name.len() > LONGEST_RELEASE {
+            return Err(fault(
+                &table.name,
+                format!("{name:?} cannot name a helm release"),
+                format!("1 to {LONGEST_RELEASE} lower-case letters, digits and '-'"),
+            ));
+        }
+        if tables[..at].iter().any(|it| it.name.get_ref() == name) {
+            return Err(fault(
+                &table.name,
+                format!("two releases are called {name:?}"),
+                "give one of them another name",
+            ));
+        }
+    }
+    tables.iter().map(validate_release).collect()
+}
+
+/// helm's limit.
+const LONGEST_RELEASE: usize = 53;
+
+fn validate_release(table: &ReleaseTable) -> Result<PlatformRelease, Fault> {
+    Ok(PlatformRelease {
+        name: table.name.get_ref().clone(),
+        chart: table.chart.get_ref().clone(),
+        values: table.values.clone(),
+        set: validate_set(table.set.as_ref())?,
+    })
+}
+
+pub(super) fn validate_service_env(path: &Spanned<String>) -> Result<String, Fault> {
+    match path.get_ref().split('.').any(|part| part == "{service}") {
+        true => Ok(path.get_ref().clone()),
+        false => Err(fault(
+            path,
+            format!("{:?} is the same value for each service", path.get_ref()),
+            "e.g. \"services.{service}.env\"",
+        )),
+    }
+}
+
+pub(super) fn validate_set(
+    set: Option<&Spanned<Map<String, Value>>>,
+) -> Result<Map<String, Value>, Fault> {
+    let Some(set) = set else {
+        return Ok(Map::new());
+    };
+    for value in set.get_ref().values() {
+        if let Some(name) = unknown_placeholder(value) {
+            return Err(Fault {
+                span: set.span(),
+                message: format!("no placeholder of a chart's values is called {{{name}}}"),
+                help: nearest(&name, IN_VALUES)
+                    .or_else(|| Some(format!("{{{}}}", IN_VALUES.join("}, {")))),
+            });
+        }
+    }
+    Ok(set.get_ref().clone())
+}
+
+fn unknown_placeholder(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => {
+            let mut names = names_in(text);
+            names.find(|it| !IN_VALUES.contains(it)).map(str::to_owned)
+        }
+        Value::Array(items) => items.iter().find_map(unknown_placeholder),
+        Value::Object(object) => object.values().find_map(unknown_placeholder),
+        _ => None,
+    }
+}
+
+/// Returns the images by recipe, each with the name that pods use.
+pub(super) fn validate_images(
+    tables: &BTreeMap<Spanned<String>, ImageTable>,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let images = tables.iter().map(|(recipe, table)| {
+        let name = table.name.get_ref();
+        let tag = name.rsplit('/').next().and_then(|it| it.split_once(':'));
+        let unknown = names_in(name).find(|it| *it != "version");
+        match (tag, unknown) {
+            (Some(_), None) => Ok((recipe.get_ref().clone(), name.clone())),
+            (None, _) => Err(fault(
+                &table.name,
+                format!("{name:?} has no tag"),
+                "e.g. \"example/app:{version}\"",
+            )),
+            (_, Some(unknown)) => Err(fault(
+                &table.name,
+                format!("no placeholder of an image's name is called {{{unknown}}}"),
+                "{version} is the only one",
+            )),
+        }
+    });
+    images.collect()
+}
+
+/// The Secrets by name, then by key. Their texts have placeholders.
+pub type SecretTexts = BTreeMap<String, BTreeMap<String, String>>;
+
+pub(super) fn validate_secrets(file: &File) -> Result<SecretTexts, Fault> {
+    let secrets = file.secrets.iter().map(|(name, values)| {
+        for text in values.values() {
+            validate_secret_text(text, file)?;
+        }
+        let values = values.iter();
+        let values = values.map(|(key, text)| (key.get_ref().clone(), text.get_ref().clone()));
+        Ok((name.get_ref().clone(), values.collect()))
+    });
+    secrets.collect()
+}
+
+/// A secret in harness.toml would be in the repository.
+fn validate_secret_text(text: &Spanned<String>, file: &File) -> Result<(), Fault> {
+    let mut names = names_in(text.get_ref()).peekable();
+    if names.peek().is_none() {
+        return Err(fault(
+            text,
+            "a secret's value is written here".to_owned(),
+            format!(
+                "the harness makes it: use one of {{{}}}",
+                SECRETS.join("}, {")
+            ),
+        ));
+    }
+    if let Some(name) = names.find(|it| !SECRETS.contains(it)) {
+        return Err(Fault {
+            span: text.span(),
+            message: format!("no secret is called {{{name}}}"),
+            help: nearest(name, SECRETS),
+        });
+    }
+    validate_backing_service(text, file)
+}
+
+/// Refuses the URL of a backing service that the platform does not need.
+pub(super) fn validate_backing_service(text: &Spanned<String>, file: &File) -> Result<(), Fault> {
+    let needed = &file.backing_services;
+    let missing = names_in(text.get_ref()).find_map(|name| match name {
+        "database_url" if needed.postgres.is_none() => Some((name, "backing_services.postgres")),
+        "redis_url" if needed.redis.is_none() => Some((name, "backing_services.redis")),
+        _ => None,
+    });
+    match missing {
+        None => Ok(()),
+        Some((name, table)) => Err(fault(
+            text,
+            format!("{{{name}}} needs [{table}], which is not there"),
+            format!("add [{table}]"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_rendered_and_what_has_no_value_is_left_out() {
+        let Value::Object(set) = json!({
+            "image": {"tag": "{version}", "pull": true},
+            "hosts": ["{site_host}", "www.{site_host}"],
+            "cidrs": ["{backing_services}"],
+            "text": "{not ours}",
+        }) else {
+            unreachable!()
+        };
+        let values = Values::from([
+            ("version", "v1".to_owned()),
+            ("site_host", "a.example".to_owned()),
+        ]);
+        let expected = json!({
+            "image": {"tag": "v1", "pull": true},
+            "hosts": ["a.example", "www.a.example"],
+            "cidrs": [],
+            "text": "{not ours}",
+        });
+        assert_eq!(Value::Object(rendered(&set, &values)), expected);
+    }
+}
