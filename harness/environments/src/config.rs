@@ -640,6 +640,20 @@ mod tests {
                 "[services.frontend-app.local]\nrun = [\"sleep\", \"1\"]\nredy = \"\"\n[services.frontend-app]",
             ),
             ("cargo_package = \"platform\"", ""),
+            (
+                "cargo_package = \"platform\"",
+                "build = [\"make\"]\ncargo_package = \"platform\"",
+            ),
+            ("cargo_package = \"platform\"", "build = []"),
+            (
+                "cargo_package = \"platform\"",
+                "build = [\"make\",\n  \"PORT={port}\"]",
+            ),
+            (
+                "cargo_package = \"platform\"",
+                "build = [\"make\", \"{verson}\"]",
+            ),
+            ("cargo_package = \"platform\"", "build = \"make all\""),
             ("LISTEN_ADDRESS = ", "\"LISTEN=ADDRESS\" = "),
             ("127.0.0.1:{port}", "127.0.0.1:{prot}"),
             ("127.0.0.1:{port}", "127.0.0.1:8000"),
@@ -757,6 +771,18 @@ mod tests {
         );
         assert!(gateway.ready.is_some() && gateway.has_metrics);
         assert!(page.ready.is_none() && !page.has_metrics);
+    }
+
+    #[test]
+    fn a_command_may_build_the_platform() {
+        let build = "build = [\"make\", \"VERSION={version}\"]";
+        let text = shipped_but("cargo_package = \"platform\"", build);
+        let text = text.replace("{program}", "target/platform");
+        let text = text.replacen("blue_green = true", "", 1);
+        let config = Config::parse(Path::new("harness.toml"), &text).unwrap();
+        let local = config.platform.local;
+        assert_eq!(local.build, ["make", "VERSION={version}"]);
+        assert_eq!(local.cargo_package, None);
     }
 
     #[test]

@@ -172,17 +172,62 @@ fn a_service_may_be_any_program() {
          directory = \"fixtures/platform/frontend\"\n\n[services.frontend-app]",
     );
     rig.up();
+    let answer = answer(&rig, "/page.html");
+    assert!(answer.contains("<title>TRII"), "{answer}");
+    rig.run(&["status"]).expect_code(0);
+    rig.run(&["down"]).expect_code(0);
+}
+
+/// Returns the site's answer.
+fn answer(rig: &Rig, path: &str) -> String {
     let environment = rig.typed_environment();
     let address = environment.entry.address.unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(
-        "GET /page.html HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
         environment.site_host
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("<title>TRII"), "{answer}");
-    rig.run(&["status"]).expect_code(0);
+    answer
+}
+
+#[test]
+fn a_command_builds_the_platform_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("index.html");
+    let serve = format!(
+        "run = [\"python3\", \"-m\", \"http.server\", \"{{port}}\", \"--bind\", \"127.0.0.1\", \
+         \"--directory\", \"{}\"]",
+        folder.path().display()
+    );
+    let rig = built_by(&format!("echo {{version}} made > {}", page.display()))
+        .change("prepare = [", "# prepare = [")
+        .change("run = [\"{program}\", \"serve\", \"{service}\"]", &serve)
+        .change("ready = \"http", "# ready = \"http");
+    rig.up();
+    let answer = answer(&rig, "/");
+    assert!(answer.ends_with("v2.1.0 made\n"), "{answer}");
     rig.run(&["down"]).expect_code(0);
+}
+
+#[test]
+fn a_command_that_does_not_build_the_platform_is_shown_with_its_output() {
+    let rig = built_by("echo no compiler here >&2; exit 7")
+        .change("prepare = [\"{program}\"", "prepare = [\"true\"")
+        .change("run = [\"{program}\"", "run = [\"true\"");
+    rig.run(&E2E)
+        .expect(3, "the build of the platform ended")
+        .expect_stderr("no compiler here");
+}
+
+/// A rig whose platform is built by a script.
+fn built_by(script: &str) -> Rig {
+    Rig::new()
+        .change(
+            "cargo_package = \"platform\"",
+            &format!("build = [\"sh\", \"-c\", \"{script}\"]"),
+        )
+        .change("blue_green = true", "")
 }

@@ -7,7 +7,7 @@ use hyper::Uri;
 use toml::Spanned;
 
 use super::Fault;
-use super::placeholders::{self, NAMES, OF_A_SERVICE, SECRETS, Values, names_in};
+use super::placeholders::{self, NAMES, OF_A_BUILD, OF_A_SERVICE, SECRETS, Values, names_in};
 use super::schema::{LocalPlatformTable, ServiceTable, SpannedCommand};
 use super::shared_rules::{fault, validate_variable_name};
 use base::text::nearest;
@@ -17,6 +17,8 @@ const METRICS_PORT: &str = "metrics_port";
 /// What the services have in common on the local target. The texts have placeholders.
 #[derive(Clone, Debug, Default)]
 pub struct LocalPlatform {
+    /// The command that builds the platform, instead of `cargo_package`. Empty: there is none.
+    pub build: Vec<String>,
     /// The cargo package whose program is `{program}`.
     pub cargo_package: Option<String>,
     /// The command that runs before the services. Empty: there is none.
@@ -51,6 +53,7 @@ impl LocalService {
 }
 
 pub(super) fn validate_platform(table: &LocalPlatformTable) -> Result<LocalPlatform, Fault> {
+    let build = validate_build(table)?;
     for text in table.prepare.iter().flat_map(|it| it.get_ref()) {
         validate_public(text, table)?;
         if let Some(name) = names_in(text.get_ref()).find(|it| OF_A_SERVICE.contains(it)) {
@@ -63,10 +66,33 @@ pub(super) fn validate_platform(table: &LocalPlatformTable) -> Result<LocalPlatf
     }
     validate_env(&table.env, table)?;
     Ok(LocalPlatform {
+        build,
         cargo_package: table.cargo_package.clone(),
         prepare: validate_command(table.prepare.as_ref())?,
         env: plain(&table.env).collect(),
     })
+}
+
+/// It runs before anything has a port or a password.
+fn validate_build(table: &LocalPlatformTable) -> Result<Vec<String>, Fault> {
+    if let (Some(build), Some(package)) = (&table.build, &table.cargo_package) {
+        return Err(fault(
+            build,
+            format!("build and cargo_package {package:?} both build the platform"),
+            "keep one of them: build can also run cargo",
+        ));
+    }
+    for text in table.build.iter().flat_map(|it| it.get_ref()) {
+        validate_text(text, table)?;
+        if let Some(name) = names_in(text.get_ref()).find(|it| !OF_A_BUILD.contains(it)) {
+            return Err(fault(
+                text,
+                format!("{{{name}}} has no value when the platform is built"),
+                "leave it out, or use it in run or in env: build has {version} and {target}",
+            ));
+        }
+    }
+    validate_command(table.build.as_ref())
 }
 
 /// What applies to the process of each service.

@@ -26,6 +26,9 @@ pub(crate) const SECRETS: [&str; 4] = ["database_url", "redis_url", "jwt_secret"
 /// Those that differ between services.
 pub(crate) const OF_A_SERVICE: [&str; 4] = ["port", "metrics_port", "service", "instance"];
 
+/// Those with a value before anything is started.
+pub(crate) const OF_A_BUILD: [&str; 2] = ["version", "target"];
+
 /// Returns the names in braces: lower-case letters and `_`. Other braces are text, such as JSON's.
 pub(crate) fn names_in(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;

@@ -226,6 +226,7 @@ pub(super) type SpannedCommand = Spanned<Vec<Spanned<String>>>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LocalPlatformTable {
+    pub build: Option<SpannedCommand>,
     pub cargo_package: Option<String>,
     pub prepare: Option<SpannedCommand>,
     pub run: Option<SpannedCommand>,

@@ -1,12 +1,15 @@
-//! Builds the platform's program.
+//! Builds the platform: by a command of `harness.toml`, or a package by cargo.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::process::running;
 use crate::bring_up::{Context, UpError};
+use crate::config::placeholders::Values;
 use base::cargo;
 use base::process::{Program, describe};
 use base::run::event::Stage;
@@ -17,47 +20,81 @@ const NAME: &str = "build";
 const CLEAR_LINE: &str = "\x1b[K";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Returns the platform's program: the given one, or cargo's release build of `cargo_package` from
-/// this checkout. Without a package there is none.
+/// Builds the platform, and returns its program: the given one, or cargo's release build of
+/// `cargo_package` from this checkout. Without a package there is none.
 pub async fn program(context: &Context<'_>) -> Result<Option<PathBuf>, UpError> {
-    let Some(package) = &context.config.platform.local.cargo_package else {
-        return Ok(None);
-    };
-    if let Some(program) = context.program {
-        return Ok(Some(program.to_owned()));
+    let local = &context.config.platform.local;
+    match (&local.cargo_package, context.program) {
+        (Some(_), Some(program)) => Ok(Some(program.to_owned())),
+        (Some(package), None) => cargo_build(context, package).await.map(Some),
+        (None, _) if local.build.is_empty() => Ok(None),
+        (None, _) => by_command(context, &local.build).await.map(|()| None),
     }
-    let begun = std::time::Instant::now();
+}
+
+/// Returns the package's program.
+async fn cargo_build(context: &Context<'_>, package: &str) -> Result<PathBuf, UpError> {
+    const PART: &str = "cargo build of the platform";
     let [program, arguments @ ..] = command(context.workspace, package);
     let answer = context.log(NAME).with_extension("json");
     let child = Program {
         arguments: arguments.into(),
+        answer: Some(answer.clone()),
+        ..builder(context, program)
+    };
+    finished(context, &child, PART, is_compiling).await?;
+    let messages =
+        std::fs::read_to_string(&answer).map_err(UpError::system("read cargo's messages"))?;
+    executable(&messages, package).ok_or_else(|| UpError::Ended {
+        part: PART.into(),
+        how: format!("it reported no executable of {package}"),
+        log: answer,
+    })
+}
+
+/// Runs a command of `harness.toml` in the repository.
+async fn by_command(context: &Context<'_>, command: &[String]) -> Result<(), UpError> {
+    let values = Values::from([
+        ("version", context.config.platform.version.clone()),
+        ("target", context.target_name.to_owned()),
+    ]);
+    let child = running(builder(context, ""), command, context.workspace, &values)?;
+    finished(context, &child, "the build of the platform", |line| {
+        !line.is_empty()
+    })
+    .await
+}
+
+fn builder(context: &Context<'_>, path: impl Into<PathBuf>) -> Program {
+    Program {
         // A compiler needs the user's environment: proxies, linkers, caches.
         environment: std::env::vars_os()
             .filter(|(name, _)| !cargo::is_crate_variable(name))
             .collect(),
         death_signal: Signal::SIGTERM,
-        answer: Some(answer.clone()),
-        ..context.child(NAME, program)
-    };
-    context.owned.start(&child).await?;
-    let status = ended_with_progress(context).await?;
-    let log = context.log(NAME);
+        ..context.child(NAME, path)
+    }
+}
+
+/// Runs a build to its success. Meanwhile it shows the last line of the log that `is_progress`.
+async fn finished(
+    context: &Context<'_>,
+    child: &Program,
+    part: &str,
+    is_progress: fn(&str) -> bool,
+) -> Result<(), UpError> {
+    let begun = Instant::now();
+    context.owned.start(child).await?;
+    let status = ended_with_progress(context, part, is_progress).await?;
     if !status.success() {
         return Err(UpError::Ended {
-            part: "cargo build of the platform".into(),
+            part: part.into(),
             how: describe(status),
-            log,
+            log: context.log(NAME),
         });
     }
     context.step(Stage::Provision, "the platform is built", begun);
-    let messages =
-        std::fs::read_to_string(&answer).map_err(UpError::system("read cargo's messages"))?;
-    let program = executable(&messages, package).ok_or_else(|| UpError::Ended {
-        part: "cargo build of the platform".into(),
-        how: format!("it reported no executable of {package}"),
-        log: answer,
-    })?;
-    Ok(Some(program))
+    Ok(())
 }
 
 /// The cargo command.
@@ -74,22 +111,26 @@ pub(super) fn command(workspace: &Path, package: &str) -> [OsString; 8] {
     ]
 }
 
-async fn ended_with_progress(context: &Context<'_>) -> Result<std::process::ExitStatus, UpError> {
+async fn ended_with_progress(
+    context: &Context<'_>,
+    part: &str,
+    is_progress: fn(&str) -> bool,
+) -> Result<ExitStatus, UpError> {
     let log = context.log(NAME);
     let mut shown = String::new();
     let ended = wait::until(
-        "cargo builds the platform",
+        format!("{part} ends"),
         context.deadlines.build,
         LOOK_EVERY,
         async || {
             if let Some(status) = context.owned.ended(NAME) {
                 return Observation::Ready(status);
             }
-            if let Some(line) = compiling(&log).filter(|line| *line != shown) {
+            if let Some(line) = last_line(&log, is_progress).filter(|line| *line != shown) {
                 context.progress(Stage::Provision, &line);
                 shown = line;
             }
-            Observation::NotYet(format!("cargo prints: {shown}"))
+            Observation::NotYet(format!("it prints: {shown}"))
         },
     );
     let status = ended.await.map_err(UpError::wait(NAME, Some(log.clone())));
@@ -97,16 +138,19 @@ async fn ended_with_progress(context: &Context<'_>) -> Result<std::process::Exit
     status
 }
 
-/// The crate that cargo compiles now.
-fn compiling(log: &Path) -> Option<String> {
+/// Of cargo's output, the crate that it compiles.
+fn is_compiling(line: &str) -> bool {
+    line.starts_with("Compiling")
+}
+
+/// The last line of a log that is wanted.
+fn last_line(log: &Path, is_wanted: fn(&str) -> bool) -> Option<String> {
     let text = std::fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&text);
     // A progress bar returns to the start of its line, and clears the line.
-    let mut lines = text.split(['\n', '\r']).rev();
-    lines.find_map(|line| {
-        let line = line.trim_start_matches(CLEAR_LINE).trim();
-        line.starts_with("Compiling").then(|| line.to_owned())
-    })
+    let lines = text.split(['\n', '\r']).rev();
+    let mut lines = lines.map(|line| line.trim_start_matches(CLEAR_LINE).trim());
+    lines.find(|line| is_wanted(line)).map(str::to_owned)
 }
 
 /// The program's path, as cargo reports it: of several, the one with the package's name.
@@ -145,14 +189,14 @@ mod tests {
     fn the_compiled_crate_is_found_beside_a_progress_bar() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("build.log");
-        assert_eq!(compiling(&log), None);
+        assert_eq!(last_line(&log, is_compiling), None);
         let bar = "    Building [=>    ] 1/30: ring(build.rs)";
         let text = format!(
             "   Compiling ring v0.17.14\n{bar}\r\x1b[K   Compiling rustls v0.23.35\n{bar}\r"
         );
         std::fs::write(&log, text).unwrap();
         assert_eq!(
-            compiling(&log).as_deref(),
+            last_line(&log, is_compiling).as_deref(),
             Some("Compiling rustls v0.23.35")
         );
     }

@@ -147,7 +147,7 @@ impl ServiceProcess {
 }
 
 /// Makes a child run a command in a directory.
-fn running(
+pub(super) fn running(
     child: Program,
     command: &[String],
     directory: &Path,
