@@ -1,6 +1,7 @@
 //! Tests on a container engine.
 
 mod mount;
+mod podinfo;
 mod registry;
 
 use std::collections::HashMap;
