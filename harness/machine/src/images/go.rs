@@ -452,6 +452,27 @@ mod tests {
         }
     }
 
+    /// The pulled image, the built one, the chart, and what the local target builds.
+    #[test]
+    fn podinfo_is_of_one_release_everywhere() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let read = |file: &str| std::fs::read_to_string(fixtures.join(file)).unwrap();
+        let recipe = Recipe::read(&fixtures.join("images"), "podinfo").unwrap();
+        let Build::Dockerfile(built) = recipe.build else {
+            unreachable!("it is of a Go module");
+        };
+        let module = built.go[0].module.as_ref().unwrap();
+        assert_eq!(built.module_files[0].module, *module);
+        let release = recipe.pull.unwrap().tag;
+        let chart = read("podinfo/chart/Chart.yaml");
+        assert!(chart.contains(&format!("appVersion: {release}\n")));
+        let platform: toml::Table = read("podinfo/harness.toml").parse().unwrap();
+        let platform = &platform["platform"];
+        assert_eq!(platform["version"].as_str(), Some(release.as_str()));
+        let build = platform["local"]["build"].to_string();
+        assert!(build.contains(&format!("{}/cmd/podinfo@{}", module.path, module.version)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_long_compilation_is_reported() {
         let lines = std::sync::Mutex::new(Vec::new());
