@@ -285,7 +285,7 @@ mod tests {
                     "message": "secrets \"x\" is forbidden", "reason": "Forbidden"}),
             )
         });
-        let values = BTreeMap::from([("url", "postgres://hunter2".to_owned())]);
+        let values = BTreeMap::from([("url".to_owned(), "postgres://hunter2".to_owned())]);
         let cluster = server.cluster("trii");
         let error = cluster.apply_secret("x", values).await.unwrap_err();
         assert!(matches!(error, ClusterError::Forbidden { .. }));

@@ -60,7 +60,7 @@ fn banner(report: &Report) -> Markup {
     let tone = Tone::from(report.verdict);
     html! {
         header class={ "banner " (tone.class()) } {
-            p.product { (report.platform) " rehearsal" }
+            p.product { (report.product()) }
             h1 { (icon(tone)) (report.verdict) }
             p.headline { (report.headline()) }
             dl.facts {

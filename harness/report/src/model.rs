@@ -175,6 +175,14 @@ impl Report {
     /// The version of the schema that this harness writes.
     pub const VERSION: u32 = 1;
 
+    /// What the report is about: `TRII rehearsal`.
+    pub fn product(&self) -> String {
+        match self.platform.as_str() {
+            "" => "Rehearsal".to_owned(),
+            platform => format!("{platform} rehearsal"),
+        }
+    }
+
     /// Returns the failed checks, with their scenario.
     pub fn failed_checks(&self) -> impl Iterator<Item = (&ScenarioReport, &Check, &Failure)> {
         self.scenarios.iter().flat_map(|scenario| {
