@@ -421,6 +421,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_leaves_out_is_as_in_the_shipped_one() {
+        let shipped = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
+        let podinfo = include_str!("../../../fixtures/podinfo/harness.toml");
+        assert!(!podinfo.contains("[deadlines]") && !podinfo.contains("[blue_green]"));
+        let podinfo = Config::parse(Path::new("harness.toml"), podinfo).unwrap();
+        let deadlines = [&shipped, &podinfo].map(|it| format!("{:?}", it.deadlines));
+        assert_eq!(deadlines[0], deadlines[1]);
+        let policy = |config: &Config| Policy {
+            smoke: BTreeMap::new(),
+            ingress: None,
+            ..config.blue_green.clone()
+        };
+        let policies = [&shipped, &podinfo].map(|it| format!("{:?}", policy(it)));
+        assert_eq!(policies[0], policies[1]);
+        assert_eq!(shipped.load.request_timeout, podinfo.load.request_timeout);
+        assert_eq!(shipped.load.drain, podinfo.load.drain);
+        assert_eq!(podinfo.platform.api_host, podinfo.platform.site_host);
+    }
+
+    #[test]
     fn every_profile_is_there_and_reads_as_what_it_does() {
         let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
         let mut lines = vec![config.load.to_string()];
@@ -710,7 +730,10 @@ mod tests {
             ("imageTag = \"{version}\"", "imageTag = \"{versoin}\""),
             ("site = \"{site_host}\"", "site = \"{sitehost}\""),
             ("services.{service}.env", "services.env"),
-            ("trii-rehearsal/platform:{version}", "trii-rehearsal/platform"),
+            (
+                "trii-rehearsal/platform:{version}",
+                "trii-rehearsal/platform",
+            ),
             ("trii-rehearsal/platform:{version}", "platform:{verson}"),
             ("secret = \"{jwt_secret}\"", "secret = \"hunter2\""),
             ("secret = \"{jwt_secret}\"", "secret = \"{jwt_secrt}\""),

@@ -5,7 +5,7 @@ use std::path::Path;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::config::{BackingServices, Target};
+use crate::config::{BackingServices, PlatformBackingServices, Target};
 use base::run::event::Failure;
 use machine::engine::machine::EngineMachine;
 use machine::engine::{self, Engine};
@@ -43,10 +43,15 @@ impl Missing {
     }
 }
 
-/// Checks what the target needs. The project's own tools are in `tools_dir`.
-pub async fn look(target: &Target, tools_dir: &Path) -> Result<Preflight, Missing> {
+/// Checks what the target needs, for a platform that needs these backing services. The project's own
+/// tools are in `tools_dir`.
+pub async fn look(
+    target: &Target,
+    needed: PlatformBackingServices,
+    tools_dir: &Path,
+) -> Result<Preflight, Missing> {
     match target {
-        Target::Local(local) => look_for_local(local.backing_services).await,
+        Target::Local(local) => look_for_local(local.backing_services, needed).await,
         Target::Kind(_) => look_for_kind(tools_dir).await,
         // The cluster exists already.
         Target::Remote(_) => Ok(Preflight {
@@ -56,9 +61,12 @@ pub async fn look(target: &Target, tools_dir: &Path) -> Result<Preflight, Missin
     }
 }
 
-async fn look_for_local(backing_services: BackingServices) -> Result<Preflight, Missing> {
+async fn look_for_local(
+    backing_services: BackingServices,
+    needed: PlatformBackingServices,
+) -> Result<Preflight, Missing> {
     let missing = |missing| Missing {
-        expected: "an engine that answers, or Postgres and Redis installed",
+        expected: "an engine that answers, or the backing services installed",
         missing,
     };
     let engine = match backing_services {
@@ -70,7 +78,7 @@ async fn look_for_local(backing_services: BackingServices) -> Result<Preflight, 
         (_, Some(Ok(engine))) => Ok(with(engine)),
         (_, engine) => {
             let none = engine.and_then(Result::err).map(|none| none.in_short());
-            let lacking = missing_binaries();
+            let lacking = missing_binaries(needed);
             if !lacking.is_empty() {
                 let lacking = format!("{} not installed", in_words(&lacking));
                 let reasons = [Some(lacking), none].into_iter().flatten();
@@ -126,14 +134,18 @@ fn in_words(needs: &[Need]) -> String {
 
 /// Returns what `--provision` must install for the target. The local target needs nothing if an
 /// engine answers.
-pub async fn needs(target: &Target, tools_dir: &Path) -> Vec<Need> {
+pub async fn needs(
+    target: &Target,
+    needed: PlatformBackingServices,
+    tools_dir: &Path,
+) -> Vec<Need> {
     match target {
         Target::Local(local) => match local.backing_services {
             BackingServices::Containers => vec![Need::Engine, Need::ImageBuilder],
-            BackingServices::Binaries => missing_binaries(),
-            BackingServices::Auto => match look(target, tools_dir).await {
+            BackingServices::Binaries => missing_binaries(needed),
+            BackingServices::Auto => match look(target, needed, tools_dir).await {
                 Ok(_) => Vec::new(),
-                Err(_) => missing_binaries(),
+                Err(_) => missing_binaries(needed),
             },
         },
         Target::Kind(_) => Need::OF_CLUSTERS.to_vec(),
@@ -141,10 +153,12 @@ pub async fn needs(target: &Target, tools_dir: &Path) -> Vec<Need> {
     }
 }
 
-fn missing_binaries() -> Vec<Need> {
+fn missing_binaries(needed: PlatformBackingServices) -> Vec<Need> {
+    let postgres = needed.postgres && tools::postgres_bin_dir().is_none();
+    let redis = needed.redis && tools::redis_server().is_none();
     lacking([
-        (tools::postgres_bin_dir().is_none(), Need::PostgresBinaries),
-        (tools::redis_server().is_none(), Need::RedisBinaries),
+        (postgres, Need::PostgresBinaries),
+        (redis, Need::RedisBinaries),
     ])
 }
 

@@ -260,6 +260,13 @@ mod tests {
         insta::assert_snapshot!(titles.join("\n"));
     }
 
+    #[test]
+    fn the_files_of_another_platform_are_valid() {
+        let config = Config::read(&workspace().join("fixtures/podinfo/harness.toml")).unwrap();
+        let checks = SmokeChecks::read(&config, workspace()).unwrap();
+        assert_eq!((checks.files.len(), checks.coded.len()), (2, 0));
+    }
+
     fn environment(entry: EntryPoint) -> Environment {
         Environment {
             name: "mine".parse().unwrap(),

@@ -23,7 +23,8 @@ pub async fn run(context: &Context, provision: bool) -> Result<CommandOutcome, P
     let findings = context.output.waiting("inspecting this machine", findings);
     let findings = findings.await;
     // This target may not need everything that is missing.
-    let outcome = match preflight::look(invocation.target(), &tools_dir).await {
+    let needed = invocation.config.backing_services;
+    let outcome = match preflight::look(invocation.target(), needed, &tools_dir).await {
         Ok(_) => CommandOutcome::of(ExitCode::Held).with_note(format_args!(
             "the target {} can be brought up: cargo xtask e2e",
             invocation.target_name

@@ -293,7 +293,8 @@ impl Invocation {
     /// Installs what is missing to start an environment.
     pub async fn provision_target(&self) -> Result<(), Problem> {
         let mut interrupts = interrupts()?;
-        let needs = preflight::needs(self.target(), &self.home.tools()).await;
+        let needed = self.config.backing_services;
+        let needs = preflight::needs(self.target(), needed, &self.home.tools()).await;
         tokio::select! {
             done = self.provision(&needs) => done,
             signal = interrupts.next() => Err(Problem::ended(signal)),

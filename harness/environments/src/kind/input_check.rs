@@ -172,6 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn another_platform_has_what_it_names() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let config = Config::read(&workspace.join("fixtures/podinfo/harness.toml")).unwrap();
+        let Target::Kind(target) = &config.targets["kind"] else {
+            panic!("it is a kind target");
+        };
+        check(&config, target, &workspace).unwrap();
+        assert_eq!(
+            namespaces_of(&config.platform, &workspace).unwrap(),
+            [""; 0]
+        );
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert_eq!(checked("values-local.yaml", "values-local.yaml"), Ok(()));
         for (from, to, named) in [
