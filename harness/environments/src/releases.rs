@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::config::placeholders::Values;
 use crate::config::releases::rendered;
 use crate::config::{Config, KindTarget, PlatformRelease, PlatformService, RemoteTarget};
-use helm::Release;
+use helm::difference::NOTHING;
+use helm::{DeployError, Release};
+use kubernetes::Cluster;
 
 /// What a target adds to the values of each release.
 pub struct TargetValues<'a> {
@@ -78,6 +80,28 @@ pub fn all(
         }
     };
     config.releases.iter().map(of).collect()
+}
+
+/// Returns what deployments of the releases would change, or [`NOTHING`].
+///
+/// # Errors
+/// As [`helm::difference`].
+pub async fn difference(
+    cluster: &Cluster,
+    helm: &Path,
+    releases: &[Release],
+) -> Result<String, DeployError> {
+    let mut changes = String::new();
+    for release in releases {
+        let difference = helm::difference(cluster, helm, release).await?;
+        if difference != NOTHING {
+            changes += &difference;
+        }
+    }
+    match changes.is_empty() {
+        true => Ok(NOTHING.to_owned()),
+        false => Ok(changes),
+    }
 }
 
 /// The values with the environment of each service, at a path such as `services.{service}.env`.

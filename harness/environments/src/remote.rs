@@ -32,7 +32,6 @@ use blue_green::colour::TRACK;
 pub use error::RemoteError;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::Action;
-use kubernetes::workloads::is_of_release;
 use kubernetes::{Cluster, ClusterError, Permissions};
 
 /// The deadline of the API server's and the site's answers, which may be far away.
@@ -175,11 +174,7 @@ impl Remote<'_> {
     /// # Errors
     /// [`DeployError`].
     pub async fn difference(&self, helm: &Path, version: &str) -> Result<String, DeployError> {
-        let mut all = String::new();
-        for release in self.releases(version) {
-            all += &helm::difference(&self.cluster, helm, &release).await?;
-        }
-        Ok(all)
+        releases::difference(&self.cluster, helm, &self.releases(version)).await
     }
 
     /// Returns the cluster.
@@ -267,19 +262,16 @@ impl Remote<'_> {
         site_check::must_serve(&self.cluster, &environment.entry, hosts, TIMEOUT).await
     }
 
-    /// The version of all Deployments of the release, except colours, which have their own.
+    /// The version of the services' Deployments, except colours, which have their own. Not of those
+    /// that helm annotated: another tool may have applied what the chart renders.
     async fn version(&self) -> Result<String, RemoteError> {
         let namespace = &self.cluster.namespace;
         let api: Api<Deployment> = Api::namespaced(self.cluster.client().clone(), namespace);
         let listed = api.list(&ListParams::default()).await;
         let listed = listed.map_err(|error| ClusterError::of("list Deployments", error))?;
-        let releases = &self.site.config.releases;
-        let is_ours = |it: &Deployment| {
-            releases
-                .iter()
-                .any(|release| is_of_release(it, &release.name))
-        };
-        let ours = listed.items.into_iter().filter(is_ours);
+        let services: Vec<&str> = self.site.config.service_names().collect();
+        let ours = listed.items.into_iter();
+        let ours = ours.filter(|it| is_of_services(&it.name_any(), &services));
         let is_colour = |it: &Deployment| it.labels().get(TRACK).is_some_and(|it| it != "stable");
         let (colours, stable): (Vec<_>, Vec<_>) = ours.partition(is_colour);
         match stable.is_empty() {
@@ -296,6 +288,14 @@ impl Remote<'_> {
         let (client, namespace) = (self.cluster.client(), &self.cluster.namespace);
         credentials(client, namespace, &self.site.config.secrets).await
     }
+}
+
+/// Returns whether a Deployment has the name of a service, or of a colour of one.
+fn is_of_services(name: &str, services: &[&str]) -> bool {
+    services.iter().any(|service| {
+        let suffix = name.strip_prefix(service);
+        matches!(suffix, Some("" | "-blue" | "-green"))
+    })
 }
 
 /// Passes without permission to read the namespace.

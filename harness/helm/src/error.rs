@@ -183,8 +183,8 @@ impl DeployError {
             ),
             DeployError::Refused { .. } => (
                 "a chart and values that helm accepts",
-                "fixtures/helm/trii-platform/values.schema.json".to_owned(),
-                "helm template fixtures/helm/trii-platform --kube-version 1.37".to_owned(),
+                "the chart of the release, and its values files, in harness.toml".to_owned(),
+                "helm lint CHART --values FILE".to_owned(),
             ),
             DeployError::Pending { .. } => (
                 "a release that nobody else is changing",

@@ -18,7 +18,7 @@ use super::workloads::{Selection, WorkloadReader, Workloads};
 use super::{Cluster, ClusterError};
 use base::wait::{self, Observation, WaitError};
 
-/// Between two reads. Each is four small lists.
+/// Between two reads. Each is four lists of the namespace.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// How long a problem from before the rollout may last. The kubelet and the ReplicaSet controller

@@ -18,10 +18,22 @@ pub fn with_how_to_use(
     let url = environment
         .browser_url()
         .unwrap_or_else(|| environment.site_url());
+    let mut texts = invocation
+        .config
+        .secrets
+        .values()
+        .flat_map(|it| it.values());
+    let login = match texts.any(|it| it.contains("{demo_password}")) {
+        true => {
+            let secrets = folder.secrets_path();
+            let secrets = secrets.display();
+            format!(" (log in as demo; the password is demo_password in {secrets})")
+        }
+        false => String::new(),
+    };
     let mut lines = vec![format!(
-        "\n{name} is up: {url} (log in as demo; the password is demo_password in {})\n\
-         the API: curl -s {}{}/market-data/quotes",
-        folder.secrets_path().display(),
+        "\n{name} is up: {url}{login}\n\
+         the API: curl -s {}{}/",
         environment.entry.curl_options(&environment.api_host),
         environment.api_url(),
     )];

@@ -122,7 +122,8 @@ impl Invocation {
         let target = config.target(chosen.as_deref());
         let (target_name, target) = target.map_err(Problem::usage)?;
         if let Target::Kind(kind) = target {
-            input_check::check(&config, kind, &context.workspace).map_err(Problem::usage)?;
+            let checked = input_check::check(&config, (target_name, kind), &context.workspace);
+            checked.map_err(Problem::usage)?;
         }
         Ok(Invocation {
             target_name: target_name.to_owned(),

@@ -12,7 +12,10 @@ fn refused(rig: &Rig, message: &str) {
 #[test]
 fn a_values_file_that_is_not_there_is_named() {
     let rig = Rig::new().change("values-local.yaml", "values-lokal.yaml");
-    refused(&rig, "values-lokal.yaml: No such file");
+    refused(
+        &rig,
+        "values-lokal.yaml (targets.kind.values): No such file",
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn scenarios_are_run_by_name_against_what_is_up() {
     rig.up();
     let traces = rig.traces();
     rig.run(&run)
-        .expect(0, "smoke: every route answers")
+        .expect(0, "smoke: the platform answers")
         .expect_stderr("checks passed");
     let finished = |event: &serde_json::Value| {
         event["event"] == "scenario-finished" && event["scenario"] == "smoke"

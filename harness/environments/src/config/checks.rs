@@ -57,7 +57,7 @@ pub(super) fn validate_checks(
             (Some(_), Some(_), _) | (None, None, _) => {
                 return Err(fault(
                     table,
-                    "these checks are neither only a file nor only code".to_owned(),
+                    "checks need either a file or code".to_owned(),
                     "file = \"checks.hurl\": docs/checks.md",
                 ));
             }

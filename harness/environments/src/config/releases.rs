@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::Fault;
 use super::placeholders::{SECRETS, Values, names_in, render};
-use super::schema::{File, ImageTable, ReleaseTable};
+use super::schema::{File, ImageTable, ReleaseTable, TargetKind};
 use super::shared_rules::{fault, is_label};
 use base::text::nearest;
 
@@ -99,10 +99,39 @@ pub(super) fn validate_service_env(path: &Spanned<String>) -> Result<String, Fau
         true => Ok(path.get_ref().clone()),
         false => Err(fault(
             path,
-            format!("{:?} is the same value for each service", path.get_ref()),
+            format!("{{service}} is not a part of {:?}", path.get_ref()),
             "e.g. \"services.{service}.env\"",
         )),
     }
+}
+
+/// A target on a cluster installs releases. On a kind target, they get the services' environment.
+pub(super) fn validate_targets(file: &File) -> Result<(), Fault> {
+    for (name, target) in &file.targets {
+        let kind = target.kind.get_ref();
+        if *kind != TargetKind::Local && file.releases.is_empty() {
+            return Err(fault(
+                name,
+                format!("nothing is installed on the target {}", name.get_ref()),
+                "define a release: [[releases]] with name and chart",
+            ));
+        }
+        let mut variables = file.services.values().flat_map(|it| it.env.keys());
+        if let (TargetKind::Kind, None, Some(variable)) =
+            (kind, &target.service_env, variables.next())
+        {
+            return Err(fault(
+                variable,
+                format!(
+                    "{} would not reach the target {}",
+                    variable.get_ref(),
+                    name.get_ref()
+                ),
+                "set service_env of the target to the chart's value, e.g. \"services.{service}.env\"",
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn validate_set(
@@ -142,11 +171,21 @@ pub(super) fn validate_images(
 ) -> Result<BTreeMap<String, String>, Fault> {
     let images = tables.iter().map(|(recipe, table)| {
         let name = table.name.get_ref();
+        let mut names = tables.values().filter(|it| it.name.get_ref() == name);
+        if names.nth(1).is_some() {
+            return Err(fault(
+                &table.name,
+                format!("two images are called {name:?}"),
+                "give one of them another name",
+            ));
+        }
         let tag = name.rsplit('/').next().and_then(|it| it.split_once(':'));
         let unknown = names_in(name).find(|it| *it != "version");
         match (tag, unknown) {
-            (Some(_), None) => Ok((recipe.get_ref().clone(), name.clone())),
-            (None, _) => Err(fault(
+            (Some((repository, tag)), None) if !repository.is_empty() && !tag.is_empty() => {
+                Ok((recipe.get_ref().clone(), name.clone()))
+            }
+            (_, None) => Err(fault(
                 &table.name,
                 format!("{name:?} has no tag"),
                 "e.g. \"example/app:{version}\"",
@@ -166,6 +205,15 @@ pub type SecretTexts = BTreeMap<String, BTreeMap<String, String>>;
 
 pub(super) fn validate_secrets(file: &File) -> Result<SecretTexts, Fault> {
     let secrets = file.secrets.iter().map(|(name, values)| {
+        validate_secret_name(name)?;
+        let tls = file.platform.tls_secret.as_ref();
+        if tls.is_some_and(|it| it.get_ref() == name.get_ref()) {
+            return Err(fault(
+                name,
+                format!("platform.tls_secret is called {} too", name.get_ref()),
+                "give one of them another name",
+            ));
+        }
         for text in values.values() {
             validate_secret_text(text, file)?;
         }
@@ -174,6 +222,18 @@ pub(super) fn validate_secrets(file: &File) -> Result<SecretTexts, Fault> {
         Ok((name.get_ref().clone(), values.collect()))
     });
     secrets.collect()
+}
+
+/// An RFC 1123 subdomain.
+pub(super) fn validate_secret_name(name: &Spanned<String>) -> Result<(), Fault> {
+    match name.get_ref().split('.').all(is_label) {
+        true => Ok(()),
+        false => Err(fault(
+            name,
+            format!("{:?} cannot name a Secret", name.get_ref()),
+            "lower-case letters, digits, '-' and '.'",
+        )),
+    }
 }
 
 /// A secret in harness.toml would be in the repository.

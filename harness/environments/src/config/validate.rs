@@ -31,6 +31,7 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
     let routes = file.routes.iter();
     let routes = routes.map(|route| validate_route(route, &file.services));
     let mut routes = routes.collect::<Result<Vec<_>, _>>()?;
+    releases::validate_targets(&file)?;
     validate_unique_routes(&file.routes)?;
     // As ingress-nginx orders its locations: the longest first, and an exact path before others of
     // its length (Kubernetes, "Multiple matches"). Otherwise the file's order.
@@ -215,6 +216,9 @@ fn validate_platform(platform: &schema::PlatformTable) -> Result<Platform, Fault
             format!("version {version:?} cannot be an image tag"),
             "up to 128 letters, digits, '.', '_' and '-', e.g. \"v2.1.0\"",
         ));
+    }
+    if let Some(name) = &platform.tls_secret {
+        releases::validate_secret_name(name)?;
     }
     if platform.name.get_ref().trim().is_empty() {
         return Err(fault(

@@ -72,7 +72,7 @@ impl NotDeployed {
             NotDeployed::Release(failure) => return *failure,
             NotDeployed::Image(_) => (
                 "the platform's image on every node",
-                "fixtures/images/platform",
+                "fixtures/images",
                 "cargo xtask images list",
             ),
             NotDeployed::Cluster(_) => (
@@ -111,7 +111,7 @@ impl Deploy<'_> {
             let mut deployed = deploying.map_err(failure)?;
             // The tag is the same, so the release does not show the new content.
             if !deployed.changed && restart(&cluster, &release, &loaded).await? {
-                progress("its image has changed: restarting every pod");
+                progress("an image has changed: its pods restart");
                 let workloads = release.workloads();
                 let complete = rollout::complete(&cluster, workloads, deadline, progress).await;
                 complete.map_err(|error| failure(error.into()))?;
@@ -128,13 +128,8 @@ impl Deploy<'_> {
     /// [`NotDeployed`].
     pub async fn difference(&self) -> Result<String, NotDeployed> {
         let cluster = self.place.open().await?;
-        let mut all = String::new();
-        for release in self.releases() {
-            let difference = helm::difference(&cluster, self.helm, &release).await;
-            all += &difference
-                .map_err(|error| NotDeployed::Release(Box::new(error.failure(&cluster))))?;
-        }
-        Ok(all)
+        let difference = releases::difference(&cluster, self.helm, &self.releases()).await;
+        difference.map_err(|error| NotDeployed::Release(Box::new(error.failure(&cluster))))
     }
 
     fn releases(&self) -> Vec<Release> {

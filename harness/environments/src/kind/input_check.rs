@@ -15,7 +15,7 @@ use crate::config::{Config, KindTarget, Platform};
 #[derive(Debug, Error, Diagnostic)]
 pub enum BadInput {
     /// A file does not exist, or cannot be read.
-    #[error("cannot read {}, of {key}: {source}", path.display())]
+    #[error("cannot read {} ({key}): {source}", path.display())]
     #[diagnostic(help("{key} in harness.toml names files of the repository"))]
     File {
         /// The key in harness.toml.
@@ -74,7 +74,11 @@ pub enum BadInput {
 ///
 /// # Errors
 /// [`BadInput`].
-pub fn check(config: &Config, target: &KindTarget, workspace: &Path) -> Result<(), BadInput> {
+pub fn check(
+    config: &Config,
+    (name, target): (&str, &KindTarget),
+    workspace: &Path,
+) -> Result<(), BadInput> {
     for release in &config.releases {
         check_chart(&release.name, &workspace.join(&release.chart))?;
         for file in &release.values {
@@ -82,7 +86,7 @@ pub fn check(config: &Config, target: &KindTarget, workspace: &Path) -> Result<(
         }
     }
     for file in &target.values {
-        read("targets.NAME.values", &workspace.join(file))?;
+        read(&format!("targets.{name}.values"), &workspace.join(file))?;
     }
     for recipe in config.images.keys() {
         let path = workspace
@@ -168,7 +172,7 @@ mod tests {
             panic!("it is a kind target");
         };
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        check(&config, target, &workspace).map_err(|error| error.to_string())
+        check(&config, ("kind", target), &workspace).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -178,7 +182,7 @@ mod tests {
         let Target::Kind(target) = &config.targets["kind"] else {
             panic!("it is a kind target");
         };
-        check(&config, target, &workspace).unwrap();
+        check(&config, ("kind", target), &workspace).unwrap();
         assert_eq!(
             namespaces_of(&config.platform, &workspace).unwrap(),
             [""; 0]
@@ -192,7 +196,7 @@ mod tests {
             (
                 "values-local.yaml",
                 "values-lokal.yaml",
-                "values-lokal.yaml, of targets.NAME.values",
+                "values-lokal.yaml (targets.kind.values)",
             ),
             (
                 "namespace = \"trii-platform\"",
@@ -212,7 +216,7 @@ mod tests {
             (
                 "chart = \"fixtures/helm/trii-platform\"",
                 "chart = \"chart.tgz\"",
-                "chart.tgz, of releases.chart",
+                "chart.tgz (releases.chart)",
             ),
             (
                 "[images.platform]",
@@ -222,7 +226,7 @@ mod tests {
             (
                 "policy.yaml\"",
                 "pollicy.yaml\"",
-                "pollicy.yaml, of platform.manifests",
+                "pollicy.yaml (platform.manifests)",
             ),
             (
                 "checks/ready.hurl",

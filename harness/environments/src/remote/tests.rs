@@ -161,6 +161,17 @@ fn secret(values: &[(&str, &str)]) -> Value {
     serde_json::to_value(secret).unwrap()
 }
 
+#[test]
+fn only_deployments_of_services_have_the_platforms_version() {
+    let services = ["backend-podinfo", "api"];
+    for name in ["backend-podinfo", "api", "api-blue", "api-green"] {
+        assert!(is_of_services(name, &services), "{name}");
+    }
+    for name in ["backend-podinfo-redis", "api-preview", "ap", ""] {
+        assert!(!is_of_services(name, &services), "{name}");
+    }
+}
+
 /// As in the shipped harness.toml.
 fn secrets() -> SecretTexts {
     let texts = [

@@ -143,13 +143,25 @@ async fn name(engine: &Engine, node: &str, image: &WantedImage) -> Result<(), Im
 }
 
 /// Returns containerd's names for an image and for its new name. Unlike the engine's, they always
-/// have the registry.
+/// have the registry: without one it is the default, where a name without `/` is in `library`.
 fn names_there<'a>(there: &'a str, image: &str, name: &str) -> Option<(&'a str, String)> {
     let imported = there
         .lines()
         .find(|line| *line == image || line.ends_with(&format!("/{image}")))?;
-    let registry = imported.strip_suffix(image)?;
-    Some((imported, format!("{registry}{name}")))
+    let known_as = match imported.strip_suffix(image)?.split_once('/') {
+        Some((registry, _)) if !has_registry(name) => match name.contains('/') {
+            true => format!("{registry}/{name}"),
+            false => format!("{registry}/library/{name}"),
+        },
+        _ => name.to_owned(),
+    };
+    Some((imported, known_as))
+}
+
+/// As of [`PullReference::registry`](super::reference::PullReference::registry).
+fn has_registry(name: &str) -> bool {
+    let host = name.split_once('/').map(|(host, _)| host);
+    host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost")
 }
 
 async fn nodes(engine: &Engine, cluster: &str) -> Result<Vec<String>, ImageError> {
@@ -259,18 +271,32 @@ import-2026-11-28@sha256:fa application/vnd.oci.image.index.v1+json sha256:fa 1.
     }
 
     #[test]
-    fn a_new_name_has_the_same_registry() {
-        let there = "example.org/trii-rehearsal/pause:1\nexample.org/trii-rehearsal/x:01\n";
-        let names = names_there(there, "trii-rehearsal/x:01", "trii-rehearsal/x:v2");
-        let expected = (
-            "example.org/trii-rehearsal/x:01",
-            "example.org/trii-rehearsal/x:v2".to_owned(),
-        );
-        assert_eq!(names, Some(expected));
+    fn a_new_name_is_of_the_default_registry_unless_it_names_one() {
+        let there = "example.org/trii-rehearsal/pause:1\nexample.org/trii-rehearsal/x:01\n\
+            example.org/library/redis:7\nother.example/a/b:1\n";
+        for (image, name, expected) in [
+            (
+                "trii-rehearsal/x:01",
+                "trii-rehearsal/x:v2",
+                "example.org/trii-rehearsal/x:v2",
+            ),
+            ("trii-rehearsal/x:01", "x:v2", "example.org/library/x:v2"),
+            (
+                "redis:7",
+                "trii-rehearsal/redis:a",
+                "example.org/trii-rehearsal/redis:a",
+            ),
+            ("redis:7", "other.example/redis:a", "other.example/redis:a"),
+            (
+                "other.example/a/b:1",
+                "other.example/a/b:2",
+                "other.example/a/b:2",
+            ),
+        ] {
+            let (_, known_as) = names_there(there, image, name).unwrap();
+            assert_eq!(known_as, expected, "{image}");
+        }
         assert_eq!(names_there(there, "trii-rehearsal/y:01", "y:v2"), None);
-        let full = names_there(there, "example.org/trii-rehearsal/x:01", "x:v2");
-        let expected = ("example.org/trii-rehearsal/x:01", "x:v2".to_owned());
-        assert_eq!(full, Some(expected));
     }
 
     #[test]

@@ -165,9 +165,10 @@ fn write_config(run: &Run, invocation: &Invocation, policy: &Policy) -> Result<P
         .parse()
         .map_err(|error: toml::de::Error| error.to_string())?;
     let section = config
-        .get_mut("blue_green")
-        .and_then(toml::Value::as_table_mut)
-        .ok_or("the configuration has no [blue_green]")?;
+        .entry("blue_green")
+        .or_insert_with(|| toml::Table::new().into())
+        .as_table_mut()
+        .ok_or("blue_green is not a table")?;
     let times = [
         ("lease", policy.lease),
         ("green_ready", policy.green_ready),
