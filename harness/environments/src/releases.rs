@@ -85,7 +85,7 @@ pub fn all(
 /// Returns what deployments of the releases would change, or [`NOTHING`].
 ///
 /// # Errors
-/// As [`helm::difference`].
+/// As [`helm::difference()`].
 pub async fn difference(
     cluster: &Cluster,
     helm: &Path,
