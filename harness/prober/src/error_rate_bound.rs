@@ -10,20 +10,22 @@ pub const CONFIDENCE: f64 = 0.95;
 /// Without failures it is 3/n, the rule of three (Hanley and Lippman-Hand, "If nothing goes wrong,
 /// is everything all right?", JAMA 249, 1983). Otherwise it is the one-sided upper limit of Clopper
 /// and Pearson ("The use of confidence or fiducial limits", Biometrika 26, 1934): the 0.95 quantile
-/// of Beta(k + 1, n - k).
+/// of Beta(k + 1, n - k). With up to three requests that limit of one failure is below 3/n: the
+/// bound is never less than without failures.
 pub fn error_rate_at_most(failures: u64, requests: u64) -> Option<f64> {
     let failures = failures.min(requests);
     if requests == 0 {
         return None;
     }
+    let without_failures = (3.0 / requests as f64).min(1.0);
     if failures == 0 {
-        return Some((3.0 / requests as f64).min(1.0));
+        return Some(without_failures);
     }
     if failures == requests {
         return Some(1.0);
     }
     let beta = Beta::new(failures as f64 + 1.0, (requests - failures) as f64).ok()?;
-    Some(beta.inverse_cdf(CONFIDENCE))
+    Some(beta.inverse_cdf(CONFIDENCE).max(without_failures))
 }
 
 #[cfg(test)]
@@ -50,6 +52,14 @@ mod tests {
             let bound = error_rate_at_most(failures, requests).unwrap();
             assert!((bound - expected).abs() < 2e-4, "{failures}: {bound}");
         }
+    }
+
+    #[test]
+    fn a_failure_among_few_requests_is_no_lower_bound_than_none() {
+        for requests in 2..=3 {
+            assert_eq!(error_rate_at_most(1, requests), Some(1.0), "{requests}");
+        }
+        assert!(error_rate_at_most(1, 4) > error_rate_at_most(0, 4));
     }
 
     proptest! {
