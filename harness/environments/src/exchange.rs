@@ -1,4 +1,4 @@
-//! Sends a request of a Hurl file.
+//! Exchanges the requests of Hurl files for their answers.
 
 use std::time::Instant;
 
@@ -14,15 +14,22 @@ pub async fn exchange(
     http: &reqwest::Client,
     request: Request<Bytes>,
 ) -> Result<Response, reqwest::Error> {
-    let url = request.uri().to_string();
-    let began = Instant::now();
-    let response = http.execute(request.try_into()?).await?;
+    let sent = Instant::now();
+    let answer = http.execute(request.try_into()?).await?;
+    whole(answer, sent).await
+}
+
+/// Waits for the rest of an answer to a request that was sent at `sent`.
+///
+/// # Errors
+/// There is no whole answer.
+pub async fn whole(answer: reqwest::Response, sent: Instant) -> Result<Response, reqwest::Error> {
     Ok(Response {
-        url,
-        version: response.version(),
-        status: response.status(),
-        headers: response.headers().clone(),
-        body: response.bytes().await?,
-        duration: began.elapsed(),
+        url: answer.url().to_string(),
+        version: answer.version(),
+        status: answer.status(),
+        headers: answer.headers().clone(),
+        body: answer.bytes().await?,
+        duration: sent.elapsed(),
     })
 }

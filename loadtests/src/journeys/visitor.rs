@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use environments::exchange::whole;
 use environments::tokens::INVESTOR;
 use hurl_checks::Response;
 use reqwest::{Method, RequestBuilder};
@@ -179,20 +180,11 @@ async fn answer(
     mut request: reqwest::Request,
 ) -> Result<Response, Unanswered> {
     *request.timeout_mut() = Some(users.timeout);
-    let (url, sent) = (request.url().to_string(), Instant::now());
+    let sent = Instant::now();
     let read = async {
-        let response = users.http.execute(request).await?;
-        users.recorder.answered(response.headers());
-        let (version, status) = (response.version(), response.status());
-        let headers = response.headers().clone();
-        Ok::<_, reqwest::Error>(Response {
-            url,
-            version,
-            status,
-            headers,
-            body: response.bytes().await?,
-            duration: sent.elapsed(),
-        })
+        let answer = users.http.execute(request).await?;
+        users.recorder.answered(answer.headers());
+        whole(answer, sent).await
     };
     read.await.map_err(|error| reason(&error))
 }
