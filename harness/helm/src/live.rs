@@ -44,9 +44,7 @@ impl fmt::Display for Live {
 /// # Errors
 /// The API server's error.
 pub async fn read(cluster: &Cluster) -> Result<Vec<Live>, ClusterError> {
-    let (services, deployments) = objects(cluster).await?;
-    let live = services.iter();
-    Ok(live.filter_map(|it| of_service(it, &deployments)).collect())
+    Ok(of_services(&objects(cluster).await?).collect())
 }
 
 /// As [`read`], for the services that helm installed with the release `name`.
@@ -54,9 +52,7 @@ pub async fn read(cluster: &Cluster) -> Result<Vec<Live>, ClusterError> {
 /// # Errors
 /// The API server's error.
 pub async fn of_release(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterError> {
-    let (services, deployments) = objects_of(cluster, name).await?;
-    let live = services.iter();
-    Ok(live.filter_map(|it| of_service(it, &deployments)).collect())
+    Ok(of_services(&objects_of(cluster, name).await?).collect())
 }
 
 /// As [`of_release`], for services whose idle colour has another configuration than the live one.
@@ -64,9 +60,8 @@ pub async fn of_release(cluster: &Cluster, name: &str) -> Result<Vec<Live>, Clus
 /// # Errors
 /// The API server's error.
 pub async fn reconfigured(cluster: &Cluster, name: &str) -> Result<Vec<Live>, ClusterError> {
-    let (services, deployments) = objects_of(cluster, name).await?;
-    let live = services.iter();
-    let live = live.filter_map(|it| of_service(it, &deployments));
+    let objects = objects_of(cluster, name).await?;
+    let (_, deployments) = &objects;
     let waits = |live: &Live| {
         let of = |colour| {
             let name = format!("{}-{colour}", live.service);
@@ -75,27 +70,30 @@ pub async fn reconfigured(cluster: &Cluster, name: &str) -> Result<Vec<Live>, Cl
         let both = of(live.colour).zip(of(live.colour.other()));
         both.is_some_and(|(one, other)| configuration::differ(&live.service, one, other))
     };
-    Ok(live.filter(waits).collect())
+    Ok(of_services(&objects).filter(waits).collect())
 }
 
+type Objects = (Vec<ServiceObject>, Vec<Deployment>);
+
 /// The Services and the Deployments of the release `name`.
-async fn objects_of(
-    cluster: &Cluster,
-    name: &str,
-) -> Result<(Vec<ServiceObject>, Vec<Deployment>), ClusterError> {
+async fn objects_of(cluster: &Cluster, name: &str) -> Result<Objects, ClusterError> {
     let (mut services, mut deployments) = objects(cluster).await?;
     services.retain(|it| is_of_release(it, name));
     deployments.retain(|it| is_of_release(it, name));
     Ok((services, deployments))
 }
 
-async fn objects(cluster: &Cluster) -> Result<(Vec<ServiceObject>, Vec<Deployment>), ClusterError> {
+async fn objects(cluster: &Cluster) -> Result<Objects, ClusterError> {
     let all = ListParams::default();
     let services = cluster.api::<ServiceObject>().list(&all).await;
     let services = services.map_err(|error| ClusterError::of("list Services", error))?;
     let deployments = cluster.api::<Deployment>().list(&all).await;
     let deployments = deployments.map_err(|error| ClusterError::of("list Deployments", error))?;
     Ok((services.items, deployments.items))
+}
+
+fn of_services((services, deployments): &Objects) -> impl Iterator<Item = Live> {
+    services.iter().filter_map(|it| of_service(it, deployments))
 }
 
 fn of_service(object: &ServiceObject, deployments: &[Deployment]) -> Option<Live> {
