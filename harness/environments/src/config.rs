@@ -17,6 +17,7 @@ mod shared_rules;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -153,6 +154,24 @@ pub struct PlatformBackingServices {
     pub postgres: bool,
     /// Redis.
     pub redis: bool,
+}
+
+impl PlatformBackingServices {
+    /// Returns whether it has none.
+    pub fn is_none(self) -> bool {
+        !self.postgres && !self.redis
+    }
+}
+
+impl fmt::Display for PlatformBackingServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.postgres, self.redis) {
+            (true, true) => "Postgres and Redis",
+            (true, false) => "Postgres",
+            (false, true) => "Redis",
+            (false, false) => "no backing service",
+        })
+    }
 }
 
 /// A file in Hurl's format. <https://hurl.dev>

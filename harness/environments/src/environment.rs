@@ -247,6 +247,19 @@ impl Secrets {
         }
     }
 
+    /// Returns the libpq connection URI of a Postgres at `address`, a host and a port.
+    pub fn database_url(&self, address: &str) -> String {
+        format!(
+            "postgres://trii:{}@{address}/postgres",
+            self.postgres_password
+        )
+    }
+
+    /// Returns the URI of a Redis at `address`, a host and a port.
+    pub fn redis_url(&self, address: &str) -> String {
+        format!("redis://:{}@{address}/", self.redis_password)
+    }
+
     /// Generates new secrets with at least 128 bits each.
     pub fn generate() -> Self {
         let secret = || format!("{:032x}", rand::random::<u128>());

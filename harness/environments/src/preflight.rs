@@ -70,6 +70,7 @@ async fn look_for_local(
         missing,
     };
     let engine = match backing_services {
+        _ if needed.is_none() => None,
         BackingServices::Binaries => None,
         _ => Some(Engine::find(engine::TIMEOUT).await),
     };
@@ -140,6 +141,7 @@ pub async fn needs(
     tools_dir: &Path,
 ) -> Vec<Need> {
     match target {
+        Target::Local(_) if needed.is_none() => Vec::new(),
         Target::Local(local) => match local.backing_services {
             BackingServices::Containers => vec![Need::Engine, Need::ImageBuilder],
             BackingServices::Binaries => missing_binaries(needed),

@@ -78,14 +78,17 @@ pub fn secrets(
 }
 
 fn values(secrets: &Secrets, hosts: BackingHosts<'_>) -> Values {
-    let (postgres, redis) = (&secrets.postgres_password, &secrets.redis_password);
-    let database = |host| format!("postgres://trii:{postgres}@{host}:5432/postgres");
-    let cache = |host| format!("redis://:{redis}@{host}:6379");
+    let database_url = |host| secrets.database_url(&format!("{host}:5432"));
+    let redis_url = |host| secrets.redis_url(&format!("{host}:6379"));
     let mut values = Values::from([
         ("jwt_secret", secrets.jwt_secret.clone()),
         ("demo_password", secrets.demo_password.clone()),
     ]);
-    values.extend(hosts.postgres.map(|host| ("database_url", database(host))));
-    values.extend(hosts.redis.map(|host| ("redis_url", cache(host))));
+    values.extend(
+        hosts
+            .postgres
+            .map(|host| ("database_url", database_url(host))),
+    );
+    values.extend(hosts.redis.map(|host| ("redis_url", redis_url(host))));
     values
 }

@@ -46,7 +46,7 @@ pub enum Choice {
 pub async fn choose(context: &Context<'_>, configured: BackingServices) -> Result<Choice, UpError> {
     let needed = context.config.backing_services;
     match configured {
-        _ if !needed.postgres && !needed.redis => binaries(needed),
+        _ if needed.is_none() => binaries(needed),
         BackingServices::Binaries => binaries(needed),
         BackingServices::Containers => containers(context, true).await,
         BackingServices::Auto => match containers(context, false).await {
@@ -61,13 +61,14 @@ async fn without_available_images(
     context: &Context<'_>,
     reason: UpError,
 ) -> Result<Choice, UpError> {
+    let needed = context.config.backing_services;
     let note = |how: &str| {
         context.note(
             Stage::Provision,
-            format!("Postgres and Redis {how}, because {reason}"),
+            format!("{needed} {how}, because {reason}"),
         )
     };
-    match (binaries(context.config.backing_services), &reason) {
+    match (binaries(needed), &reason) {
         (Ok(choice), _) => {
             note("run from binaries");
             Ok(choice)
@@ -169,13 +170,10 @@ pub async fn start(context: &Context<'_>, choice: &Choice) -> Result<Backing, Up
     )?;
     let secrets = context.secrets;
     Ok(Backing {
-        database_url: postgres.as_ref().map(|part| {
-            let password = &secrets.postgres_password;
-            format!("postgres://trii:{password}@{}/postgres", part.address)
-        }),
-        redis_url: redis
+        database_url: postgres
             .as_ref()
-            .map(|part| format!("redis://:{}@{}/", secrets.redis_password, part.address)),
+            .map(|it| secrets.database_url(&it.address)),
+        redis_url: redis.as_ref().map(|it| secrets.redis_url(&it.address)),
         parts: postgres.into_iter().chain(redis).collect(),
     })
 }
