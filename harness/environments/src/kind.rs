@@ -243,7 +243,10 @@ async fn images(
     let deadline = context.deadlines.images;
     let obtained = tokio::time::timeout(deadline, obtaining)
         .await
-        .map_err(|_| failed(format!("not within {deadline:?} (deadlines.images)")))?
+        .map_err(|_| UpError::Images {
+            names: names.join(", "),
+            deadline,
+        })?
         .map_err(|error| failed(base::chain(&error)))?;
     if !obtained.split.is_empty() {
         context.note(Stage::Provision, obtained.split.summary());

@@ -1,6 +1,7 @@
 //! Why an environment did not come up.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -113,6 +114,14 @@ pub enum UpError {
         /// The engine's error.
         reason: String,
     },
+    /// The images were not there in time.
+    #[error("the images {names} are not here within {}s (deadlines.images)", deadline.as_secs())]
+    Images {
+        /// The recipes.
+        names: String,
+        /// The time limit.
+        deadline: Duration,
+    },
     /// A request to the cluster failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -199,6 +208,12 @@ impl UpError {
             UpError::Engine { .. } => (
                 "a container engine that works".into(),
                 "cargo xtask doctor; or backing_services = \"binaries\" in harness.toml".into(),
+            ),
+            UpError::Images { .. } => (
+                "every image, pulled or built".into(),
+                "the same command again: what is built already stays; or a longer \
+                 deadlines.images in harness.toml"
+                    .into(),
             ),
             UpError::Cluster(_) | UpError::Release(_) => (
                 "a cluster that takes what is applied to it".into(),
