@@ -7,9 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::config::placeholders::Values;
 use crate::config::releases::rendered;
 use crate::config::{Config, KindTarget, PlatformRelease, PlatformService, RemoteTarget};
+use helm::Release;
 use helm::difference::NOTHING;
-use helm::{DeployError, Release};
-use kubernetes::Cluster;
 
 /// What a target adds to the values of each release.
 pub struct TargetValues<'a> {
@@ -82,25 +81,12 @@ pub fn all(
     config.releases.iter().map(of).collect()
 }
 
-/// Returns what deployments of the releases would change, or [`NOTHING`].
-///
-/// # Errors
-/// As [`helm::difference()`].
-pub async fn difference(
-    cluster: &Cluster,
-    helm: &Path,
-    releases: &[Release],
-) -> Result<String, DeployError> {
-    let mut changes = String::new();
-    for release in releases {
-        let difference = helm::difference(cluster, helm, release).await?;
-        if difference != NOTHING {
-            changes += &difference;
-        }
-    }
-    match changes.is_empty() {
-        true => Ok(NOTHING.to_owned()),
-        false => Ok(changes),
+/// Joins the differences of several releases. Those that are [`NOTHING`] say nothing.
+pub fn joined(differences: Vec<String>) -> String {
+    let changes = differences.into_iter().filter(|it| it != NOTHING);
+    match changes.collect::<String>() {
+        none if none.is_empty() => NOTHING.to_owned(),
+        changes => changes,
     }
 }
 
@@ -137,6 +123,14 @@ fn merge(into: &mut Value, from: Value) {
 mod tests {
     use super::*;
     use crate::config::Target;
+
+    #[test]
+    fn only_changes_are_joined() {
+        let join = |texts: &[&str]| joined(texts.iter().map(|it| (*it).to_owned()).collect());
+        assert_eq!(join(&[NOTHING, NOTHING]), NOTHING);
+        assert_eq!(join(&[]), NOTHING);
+        assert_eq!(join(&["a\n", NOTHING, "b\n"]), "a\nb\n");
+    }
 
     #[test]
     fn the_values_of_the_shipped_platform_are_those_of_its_chart() {

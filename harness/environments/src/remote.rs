@@ -26,8 +26,10 @@ use crate::environment::{
 };
 use crate::releases::{self, TargetValues};
 use base::entry_point::EntryPoint;
+use base::exit::ExitCode;
 use base::home::Home;
 use base::process::identity::ProcessIdentity;
+use base::run::event::Failure;
 use blue_green::colour::TRACK;
 pub use error::RemoteError;
 use helm::{DeployError, Deployed, Release};
@@ -150,21 +152,26 @@ impl Remote<'_> {
     /// complete, `deadlines.release` at most. After `cancellation`, it must still be awaited.
     ///
     /// # Errors
-    /// [`DeployError`]; the old pods continue to serve.
+    /// The exit code, and the failure for the report; the old pods continue to serve.
     pub async fn deploy(
         &self,
         helm: &Path,
         version: &str,
         cancellation: &CancellationToken,
         progress: &(dyn Fn(&str) + Sync),
-    ) -> Result<Vec<Deployed>, DeployError> {
+    ) -> Result<Vec<Deployed>, (ExitCode, Box<Failure>)> {
         let deadline = self.site.config.deadlines.release;
         let cluster = &self.cluster;
         let mut all = Vec::new();
         for release in self.releases(version) {
             let deploying =
                 helm::deploy_unless(cancellation, cluster, helm, &release, deadline, progress);
-            all.push(deploying.await?);
+            all.push(deploying.await.map_err(|error| {
+                (
+                    error.exit_code(),
+                    Box::new(error.failure(cluster, &release)),
+                )
+            })?);
         }
         Ok(all)
     }
@@ -174,7 +181,11 @@ impl Remote<'_> {
     /// # Errors
     /// [`DeployError`].
     pub async fn difference(&self, helm: &Path, version: &str) -> Result<String, DeployError> {
-        releases::difference(&self.cluster, helm, &self.releases(version)).await
+        let mut differences = Vec::new();
+        for release in self.releases(version) {
+            differences.push(helm::difference(&self.cluster, helm, &release).await?);
+        }
+        Ok(releases::joined(differences))
     }
 
     /// Returns the cluster.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::Release;
 use base::exit::ExitCode;
 use base::run::event::Failure;
 use base::wait::WaitError;
@@ -162,8 +163,8 @@ impl DeployError {
         }
     }
 
-    /// Returns the failure for the report.
-    pub fn failure(&self, cluster: &Cluster) -> Failure {
+    /// Returns the failure of a release for the report.
+    pub fn failure(&self, cluster: &Cluster, release: &Release) -> Failure {
         let kubectl = |what: &str| format!("{} {what}", cluster.kubectl());
         let (namespace, context) = (&cluster.namespace, &cluster.context);
         let look_at = |what: &str| match context.is_empty() {
@@ -183,8 +184,8 @@ impl DeployError {
             ),
             DeployError::Refused { .. } => (
                 "a chart and values that helm accepts",
-                "the chart of the release, and its values files, in harness.toml".to_owned(),
-                "helm lint CHART --values FILE".to_owned(),
+                release.chart.display().to_string(),
+                release.template_command(),
             ),
             DeployError::Pending { .. } => (
                 "a release that nobody else is changing",
@@ -222,7 +223,7 @@ impl DeployError {
             ),
         };
         Failure {
-            what: "the release does not run".to_owned(),
+            what: format!("the release {} does not run", release.name),
             expected: expected.to_owned(),
             seen: self.to_string(),
             look_at: place,

@@ -72,6 +72,16 @@ impl Release {
         }
     }
 
+    /// Returns the command that renders the chart with its values files.
+    pub(crate) fn template_command(&self) -> String {
+        let files = self.values_files.iter();
+        let files = files.map(|file| format!(" --values {}", file.display()));
+        let chart = self.chart.display();
+        let files: String = files.collect();
+        // Without a version, helm may assume a much older one than charts accept.
+        format!("helm template {chart}{files} --kube-version 1.37")
+    }
+
     /// Returns the selection of its workloads.
     pub fn workloads(&self) -> Selection {
         Selection::Release(self.name.clone())

@@ -263,7 +263,7 @@ async fn a_hook_that_will_never_start_terminates_helm() {
     assert_eq!(problem.cause, Cause::Image);
     assert!(helm.path("terminated").exists());
     assert_eq!(error.exit_code(), ExitCode::NoEnvironment);
-    let failure = error.failure(&helm.at(server.cluster("trii-platform")));
+    let failure = error.failure(&helm.at(server.cluster("trii-platform")), &release());
     let seen = &failure.seen;
     assert!(seen.contains("Back-off pulling image"), "{failure:?}");
     let next = &failure.next;
@@ -280,6 +280,16 @@ async fn the_error_of_helm_is_reported() {
         deployed.unwrap_err().to_string(),
         "helm failed: UPGRADE FAILED: no matches for kind"
     );
+}
+
+#[tokio::test]
+async fn a_failure_names_the_release_and_a_command_that_shows_more() {
+    let refused = DeployError::Refused { words: "x".into() };
+    let failure = refused.failure(&complete().cluster("trii-platform"), &release());
+    assert_eq!(failure.what, "the release trii-platform does not run");
+    assert_eq!(failure.look_at, "chart");
+    let next = "helm template chart --values values-local.yaml --kube-version 1.37";
+    assert_eq!(failure.next, next);
 }
 
 fn pending(updated: jiff::Timestamp) -> String {
@@ -339,7 +349,10 @@ async fn a_pending_release_that_others_may_deploy_is_reported_and_not_changed() 
         let error = deployed.unwrap_err();
         assert_eq!(error.exit_code(), ExitCode::Refused, "{error}");
         let repair = format!("helm --kube-context kind-trii --namespace trii-platform {command}");
-        assert!(error.failure(&shared).next.contains(&repair), "{error:?}");
+        assert!(
+            error.failure(&shared, &release()).next.contains(&repair),
+            "{error:?}"
+        );
         let arguments = helm.read("arguments");
         assert!(arguments.starts_with("history "), "{arguments}");
         assert_eq!(arguments.lines().count(), 1, "{arguments}");

@@ -223,8 +223,8 @@ impl<'a> Stages<'a> {
             let cancel = CancellationToken::new();
             let mut deploying = pin!(remote.deploy(helm, version, &cancel, progress));
             let signal = tokio::select! {
-                deployed = &mut deploying => return deployed.map_err(|error| {
-                    NotDone::Failed(error.exit_code(), error.failure(remote.cluster()))
+                deployed = &mut deploying => return deployed.map_err(|(code, failure)| {
+                    NotDone::Failed(code, *failure)
                 }),
                 signal = interrupts.next() => signal,
             };

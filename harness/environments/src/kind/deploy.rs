@@ -104,9 +104,11 @@ impl Deploy<'_> {
     ) -> Result<Vec<Deployed>, NotDeployed> {
         let cluster = self.place.open().await?;
         let loaded = self.images(progress).await?;
-        let failure = |error: DeployError| NotDeployed::Release(Box::new(error.failure(&cluster)));
         let mut all = Vec::new();
         for release in self.releases() {
+            let failure = |error: DeployError| {
+                NotDeployed::Release(Box::new(error.failure(&cluster, &release)))
+            };
             let deploying = helm::deploy(&cluster, self.helm, &release, deadline, progress).await;
             let mut deployed = deploying.map_err(failure)?;
             // The tag is the same, so the release does not show the new content.
@@ -128,8 +130,14 @@ impl Deploy<'_> {
     /// [`NotDeployed`].
     pub async fn difference(&self) -> Result<String, NotDeployed> {
         let cluster = self.place.open().await?;
-        let difference = releases::difference(&cluster, self.helm, &self.releases()).await;
-        difference.map_err(|error| NotDeployed::Release(Box::new(error.failure(&cluster))))
+        let mut differences = Vec::new();
+        for release in self.releases() {
+            let difference = helm::difference(&cluster, self.helm, &release).await;
+            differences.push(difference.map_err(|error| {
+                NotDeployed::Release(Box::new(error.failure(&cluster, &release)))
+            })?);
+        }
+        Ok(releases::joined(differences))
     }
 
     fn releases(&self) -> Vec<Release> {

@@ -47,7 +47,8 @@ pub(super) async fn platform(
             let progress = |text: &str| context.progress(Stage::Deploy, text);
             let deadline = context.deadlines.release;
             let deployed = helm::deploy(&cluster, helm, &release, deadline, &progress).await;
-            let failure = |error: DeployError| UpError::Release(Box::new(error.failure(&cluster)));
+            let failure =
+                |error: DeployError| UpError::Release(Box::new(error.failure(&cluster, &release)));
             deployed.map(drop).map_err(failure)
         };
         let step = format!("the release {} is complete", release.name);
