@@ -42,7 +42,7 @@ pub async fn run(
     if let Some(engine) = &engine {
         let workshop = Workshop::of(&invocation.context.workspace, &invocation.home);
         tokio::select! {
-            prepared = tiers::prepare_images(engine, &workshop, &progress) => {
+            prepared = tiers::prepare_images(&plan, engine, &workshop, &progress) => {
                 prepared.map_err(Problem::no_environment)?;
             }
             signal = interrupts.next() => {

@@ -70,6 +70,17 @@ impl Tier {
         [&[Need::Nextest], other_needs].concat()
     }
 
+    /// The images that its tests start, by their recipes.
+    fn images(self) -> &'static [&'static str] {
+        match self {
+            Tier::Fast => &[],
+            // The platform can be compiled for containers only on Linux.
+            Tier::Containers if cfg!(target_os = "linux") => &["postgres", "redis", "platform"],
+            Tier::Containers => &["postgres", "redis"],
+            Tier::Cluster => &["generator", "prober", "prometheus"],
+        }
+    }
+
     /// The name of the tier, and of its test binaries.
     pub fn name(self) -> &'static str {
         match self {
@@ -245,6 +256,16 @@ impl TestPlan {
             (_, Requirement::Socket) => self.no_socket.clone(),
             (_, Requirement::Mount) => self.no_mount.clone(),
         }
+    }
+
+    /// Returns the images that the tests start. Those of the environment on the cluster are not
+    /// among them: they are brought up with it.
+    fn images(&self) -> impl Iterator<Item = &'static str> {
+        let has_engine = |tier: &&Tier| self.no_cluster_for(**tier).is_none();
+        self.tiers
+            .iter()
+            .filter(has_engine)
+            .flat_map(|tier| tier.images())
     }
 
     /// Returns why tests of the tier that need an engine are not run, if they are not.
@@ -782,18 +803,19 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Pulls or builds the images that the containers tier uses, so that no test waits for them.
+/// Pulls or builds the images that the plan's tests start, so that no test waits for them.
 pub async fn prepare_images(
+    plan: &TestPlan,
     engine: &Engine,
     workshop: &Workshop,
-    progress: &(dyn Fn(&str) + Send + Sync),
+    progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), images::ImageError> {
-    // The platform can be compiled for containers only on Linux.
-    let platform = cfg!(target_os = "linux").then_some("platform");
-    for name in ["postgres", "redis"].into_iter().chain(platform) {
-        images::ensure(engine, workshop, name, Supply::Auto, progress).await?;
+    let names: Vec<String> = plan.images().map(str::to_owned).collect();
+    if names.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let supplied = images::ensure_all(engine, workshop, &names, Supply::Auto, progress);
+    supplied.await.map(drop)
 }
 
 #[cfg(test)]
@@ -826,6 +848,20 @@ mod unit {
             }},
             "environments::cluster": {"testcases": {"e": test(false), "engine::f": test(false)}},
         }}))
+    }
+
+    #[test]
+    fn images_are_made_ready_for_the_tests_that_are_run() {
+        let all = plan(None, None);
+        assert!(all.images().any(|name| name == "redis"));
+        assert!(all.images().any(|name| name == "prometheus"));
+        let no_kind = TestPlan {
+            no_cluster: Some("kind".into()),
+            ..plan(None, None)
+        };
+        assert!(no_kind.images().any(|name| name == "redis"));
+        assert!(no_kind.images().all(|name| name != "prometheus"));
+        assert_eq!(plan(Some("no engine"), None).images().count(), 0);
     }
 
     #[test]

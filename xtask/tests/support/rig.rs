@@ -30,6 +30,7 @@ pub struct Rig {
     folder: tempfile::TempDir,
     pub name: String,
     home: PathBuf,
+    shares_environment: bool,
     variables: Vec<(String, OsString)>,
 }
 
@@ -85,6 +86,7 @@ impl Rig {
             name: format!("t{}-{number}", std::process::id()),
             home: folder.path().join("home"),
             folder,
+            shares_environment: false,
             variables: Vec::new(),
         };
         fs::write(rig.config(), include_str!("../../../harness.toml")).unwrap();
@@ -129,6 +131,13 @@ impl Rig {
         self
     }
 
+    /// Uses an environment that is up, beside other tests.
+    pub fn in_environment(mut self, home: &Path, name: &str) -> Rig {
+        self.name = name.to_owned();
+        self.shares_environment = true;
+        self.at_home(home)
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("harness.toml")
     }
@@ -153,7 +162,9 @@ impl Rig {
 
     /// The same, typed.
     pub fn typed_environment(&self) -> Environment {
-        serde_json::from_value(self.environment().unwrap()).unwrap()
+        let recorded = self.environment();
+        let recorded = recorded.unwrap_or_else(|| panic!("environment {:?} is not up", self.name));
+        serde_json::from_value(recorded).unwrap()
     }
 
     /// Starts a command.
@@ -425,10 +436,10 @@ impl Drop for RunningCommand<'_> {
     }
 }
 
-/// A failed test leaves nothing, either.
+/// A failed test leaves nothing, either, and lets other tests keep the environment that they share.
 impl Drop for Rig {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.shares_environment {
             let _ = Command::new(env!("CARGO_BIN_EXE_xtask"))
                 .args(["down", "--all"])
                 .env("TRII_HARNESS_HOME", &self.home)

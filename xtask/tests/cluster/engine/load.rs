@@ -13,8 +13,7 @@ use nix::sys::signal::Signal;
 use super::scenarios::shared;
 use crate::rig::{Rig, RunningCommand};
 
-/// The first run may have to build an image.
-const AT_MOST: Duration = Duration::from_secs(900);
+const AT_MOST: Duration = Duration::from_secs(240);
 const GENERATORS: &str = "trii.rehearsal/part=generator";
 
 fn rig(seconds: u64) -> Rig {

@@ -18,12 +18,11 @@ pub fn shared() -> Rig {
         std::env::var(name)
             .unwrap_or_else(|_| panic!("run it by `cargo xtask test --tier cluster`: {name}"))
     };
-    // The proxy does not answer: this machine must be reached without it.
-    let mut rig = Rig::new()
-        .at_home(Path::new(&variable(TEST_HOME)))
-        .variable("HTTPS_PROXY", "http://127.0.0.1:1");
-    rig.name = variable(TEST_ENVIRONMENT);
-    rig
+    let (home, name) = (variable(TEST_HOME), variable(TEST_ENVIRONMENT));
+    Rig::new()
+        .in_environment(Path::new(&home), &name)
+        // The proxy does not answer: this machine must be reached without it.
+        .variable("HTTPS_PROXY", "http://127.0.0.1:1")
 }
 
 fn run(arguments: &[&str]) -> Ended {
