@@ -8,6 +8,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::blue_green::BlueGreen;
+use crate::rolling::Rolling;
 use crate::{Mismatch, RunResult, Scenario, Subject, smoke};
 
 /// One scenario of the catalogue.
@@ -35,6 +36,8 @@ pub enum Family {
     Smoke,
     /// [`crate::blue_green`].
     BlueGreen(BlueGreen),
+    /// [`crate::rolling`].
+    Rolling(Rolling),
 }
 
 /// Every scenario, in the order in which they run.
@@ -65,6 +68,12 @@ pub const ALL: &[CatalogueEntry] = &[
     blue_green(BlueGreen::Kill),
     blue_green(BlueGreen::NoData),
     blue_green(BlueGreen::ReApply),
+    rolling(Rolling::Upgrade),
+    rolling(Rolling::BadImage),
+    rolling(Rolling::NeverReady),
+    rolling(Rolling::FailingHook),
+    rolling(Rolling::Kill),
+    rolling(Rolling::TwoReleases),
 ];
 
 const fn blue_green(which: BlueGreen) -> CatalogueEntry {
@@ -75,6 +84,17 @@ const fn blue_green(which: BlueGreen) -> CatalogueEntry {
         needs: which.needs(),
         sabotage: Some(which.sabotage()),
         family: Family::BlueGreen(which),
+    }
+}
+
+const fn rolling(which: Rolling) -> CatalogueEntry {
+    CatalogueEntry {
+        name: which.name(),
+        number: Rolling::NUMBER,
+        claim: which.claim(),
+        needs: Rolling::NEEDS,
+        sabotage: Some(which.sabotage()),
+        family: Family::Rolling(which),
     }
 }
 

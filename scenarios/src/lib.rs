@@ -6,6 +6,7 @@
 pub mod blue_green;
 pub mod catalogue;
 pub mod client;
+pub mod rolling;
 pub mod smoke;
 
 use std::collections::BTreeMap;
@@ -165,6 +166,11 @@ impl<'a> Scenario<'a> {
     /// Shows the progress of a long step, without recording it.
     pub fn progress(&mut self, text: &str) {
         self.run.progress(Stage::Verify, text);
+    }
+
+    /// Returns a function that shows the progress of a long step.
+    pub fn progress_reporter(&mut self) -> impl Fn(&str) + Sync {
+        self.run.progress_reporter(Stage::Verify)
     }
 
     /// Records a note for the report.

@@ -30,8 +30,9 @@ pub struct Cli {
 pub enum Command {
     /// Stand the platform up, prove it, report, and take it down
     ///
-    /// The stages are plan, preflight, provision, deploy, verify and teardown; each is timed.
-    /// Everything is recorded in the folder of the run, `target/reports/<run-id>/`: open its
+    /// The stages are plan, preflight, provision, deploy, verify, load and teardown; each is timed.
+    /// There is a load if load.e2e of harness.toml names a profile, every scenario is run, and
+    /// every check passes. Everything is recorded in the folder of the run, `target/reports/<run-id>/`: open its
     /// index.html. Ctrl-C takes everything down first. A second Ctrl-C exits immediately and prints
     /// the command that cleans up.
     E2e(E2eArgs),

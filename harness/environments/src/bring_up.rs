@@ -6,7 +6,7 @@ pub mod directory;
 mod error;
 mod resources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -141,6 +141,10 @@ impl Context<'_> {
             parts: parts.clone(),
         });
         let platform = &self.config.platform;
+        let mut capabilities: BTreeSet<Capability> = capabilities.iter().copied().collect();
+        if !self.config.services.iter().any(|it| it.blue_green) {
+            capabilities.remove(&Capability::BlueGreen);
+        }
         Environment {
             name: name.clone(),
             target: self.target_name.to_owned(),
@@ -156,7 +160,7 @@ impl Context<'_> {
             version: platform.version.clone(),
             services: self.config.service_names().map(str::to_owned).collect(),
             ready_urls: BTreeMap::new(),
-            capabilities: capabilities.iter().copied().collect(),
+            capabilities,
             parts,
             lost: Vec::new(),
             stays: false,

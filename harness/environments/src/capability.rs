@@ -25,6 +25,8 @@ pub enum Capability {
     Watched,
     /// A service with two colours that may be released, and broken on purpose.
     BlueGreen,
+    /// Helm releases that may be upgraded, and broken on purpose.
+    Upgrades,
     /// An action beyond reading.
     Allowed(Action),
 }
@@ -40,6 +42,7 @@ impl std::fmt::Display for Capability {
             Capability::Gitops => f.write_str("gitops"),
             Capability::Watched => f.write_str("watched parts"),
             Capability::BlueGreen => f.write_str("blue-green"),
+            Capability::Upgrades => f.write_str("upgrades"),
             Capability::Allowed(action) => write!(f, "allow {}", action.name()),
         }
     }
@@ -56,7 +59,7 @@ impl Capability {
     ];
 
     /// The capabilities of a kind cluster.
-    pub const KIND: [Capability; 12] = [
+    pub const KIND: [Capability; 13] = [
         Capability::Cluster,
         Capability::Ingress,
         Capability::Autoscaling,
@@ -64,6 +67,7 @@ impl Capability {
         Capability::NodeControl,
         Capability::Watched,
         Capability::BlueGreen,
+        Capability::Upgrades,
         Capability::Allowed(Action::Deploy),
         Capability::Allowed(Action::Orders),
         Capability::Allowed(Action::Burst),
@@ -84,6 +88,7 @@ impl Capability {
             Capability::BlueGreen => {
                 format!("{target} has no service with two colours that may be broken")
             }
+            Capability::Upgrades => format!("{target} has no helm releases that may be broken"),
             Capability::Allowed(action) => {
                 format!("the target {target} does not allow {:?}", action.name())
             }

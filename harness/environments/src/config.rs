@@ -11,6 +11,7 @@ mod local;
 pub(crate) mod placeholders;
 pub(crate) mod releases;
 pub mod remote;
+mod rolling;
 mod schema;
 mod services;
 mod shared_rules;
@@ -31,6 +32,7 @@ use load::{LoadConfig, Profile};
 pub use local::{LocalPlatform, LocalService};
 pub use releases::{PlatformRelease, SecretTexts};
 pub use remote::RemoteTarget;
+pub use rolling::{ProbeUrl, RollingConfig};
 pub use schema::{BackingServices, PathType};
 pub use services::PlatformService;
 pub use validate::names_environment;
@@ -70,6 +72,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How a service is released blue-green.
     pub blue_green: Policy,
+    /// How rolling upgrades are rehearsed.
+    pub rolling: RollingConfig,
     /// The behaviour of simulated users.
     pub load: LoadConfig,
     /// Load profiles by name.

@@ -61,9 +61,6 @@ pub async fn bring_up(
             let mut up = context.environment(name, entry, &Capability::LOCAL, parts);
             up.ready_urls = services.ready_urls;
             up.releases = services.colours.map(|it| it.place().clone());
-            if up.releases.is_none() {
-                up.capabilities.remove(&Capability::BlueGreen);
-            }
             Ok(up)
         })
         .await

@@ -81,6 +81,41 @@ pub fn all(
     config.releases.iter().map(of).collect()
 }
 
+/// Returns the releases of `version` with values with which pods never become ready, if the
+/// platform file has some.
+pub fn unready(
+    config: &Config,
+    target: &TargetValues<'_>,
+    workspace: &Path,
+    version: &str,
+) -> Option<Vec<Release>> {
+    let set = config.rolling.unready.as_ref()?;
+    let mut releases = all(config, target, workspace, version);
+    for release in &mut releases {
+        merge(&mut release.overrides, Value::Object(set.clone()));
+    }
+    Some(releases)
+}
+
+/// Returns a second release beside the first one whose values have the version, if the platform file
+/// has values for it.
+pub fn second(
+    config: &Config,
+    target: &TargetValues<'_>,
+    workspace: &Path,
+    version: &str,
+) -> Option<Release> {
+    let set = config.rolling.second_release.as_ref()?;
+    let releases = |version: &str| all(config, target, workspace, version);
+    // A version that no release is deployed with.
+    let others = releases(&format!("{version}-other"));
+    let mut pairs = releases(version).into_iter().zip(others);
+    let (mut second, _) = pairs.find(|(one, other)| one.overrides != other.overrides)?;
+    second.name = format!("{}-second", second.name);
+    merge(&mut second.overrides, Value::Object(set.clone()));
+    Some(second)
+}
+
 /// Joins the differences of several releases. Those that are [`NOTHING`] say nothing.
 pub fn joined(differences: Vec<String>) -> String {
     let changes = differences.into_iter().filter(|it| it != NOTHING);

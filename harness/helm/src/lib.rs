@@ -9,6 +9,7 @@ pub mod error;
 pub mod live;
 mod locks;
 mod pending_release;
+mod rollback;
 mod upgrade;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use kubernetes::rollout::{self, Before};
 use kubernetes::workloads::{Selection, Workloads};
 use live::Live;
 use locks::HeldLocks;
+pub use rollback::{roll_back, uninstall};
 
 /// The chart's `metricsPort`: each pod serves its metrics, health and faults there.
 pub const METRICS_PORT: u16 = 9090;

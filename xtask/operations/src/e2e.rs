@@ -5,17 +5,19 @@ use base::interrupts::Interrupts;
 use base::run::Run;
 use base::run::event::StageResult;
 use environments::environment::EnvironmentName;
+use loadtests::closed;
 use machine::images::Supply;
 
 use crate::instructions::with_how_to_use;
-use crate::invocation::{Context, Invocation, RunningEnvironment};
+use crate::invocation::{self, Context, Invocation, RunningEnvironment};
 use crate::outcome::CommandOutcome;
 use crate::problem::Problem;
 use crate::remote;
 use crate::reuse::{self, Found, Purpose};
+use crate::stages::load::{ProfileLoad, stage};
 use crate::stages::preflight;
 use crate::stages::verify::{Selection, prove};
-use crate::supervised::{Afterwards, use_environment};
+use crate::supervised::{Afterwards, Ending, use_environment};
 
 /// The options of `e2e`.
 pub struct Options {
@@ -39,9 +41,10 @@ pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome,
     if let Some(site) = invocation.remote_site() {
         return remote::e2e(&invocation, site, options.provision, &selection).await;
     }
+    let load = load_afterwards(&invocation, &options.scenarios)?;
     let found = reuse::find(&invocation, name).await;
     if let Found::Usable(usable) = &found {
-        let purpose = Purpose::Prove(&selection);
+        let purpose = Purpose::Prove(&selection, load.as_ref());
         return reuse::run(&invocation, options.supply, usable, purpose).await;
     }
     if options.provision {
@@ -58,7 +61,14 @@ pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome,
         let order = invocation.order(run, name, options.supply);
         let work = async |run: &mut Run, running: &RunningEnvironment| {
             prove(run, &invocation, running, &selection).await?;
-            run.end_stages(StageResult::of_checks(run.checks()))
+            run.end_stages(StageResult::of_checks(run.checks()))?;
+            let Some(load) = load.as_ref().filter(|_| all_held(run)) else {
+                return Ok(());
+            };
+            // `use_environment` listens as well: a signal ends this work.
+            let interrupts = &mut invocation::interrupts().map_err(Ending::of)?;
+            let loaded = stage(run, &invocation, &load.order(), running, interrupts).await;
+            loaded.map_err(Ending::of)
         };
         use_environment(run, order, &variables, interrupts, afterwards, work).await
     };
@@ -71,4 +81,24 @@ pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome,
         true => with_how_to_use(outcome, &invocation, name),
         false => outcome,
     })
+}
+
+/// Returns the load that `load.e2e` names. A run of chosen scenarios has none.
+fn load_afterwards<'a>(
+    invocation: &'a Invocation,
+    scenarios: &[String],
+) -> Result<Option<ProfileLoad<'a>>, Problem> {
+    let Some(profile) = invocation.config.load.e2e.as_ref() else {
+        return Ok(None);
+    };
+    if !scenarios.is_empty() {
+        return Ok(None);
+    }
+    closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;
+    ProfileLoad::read(invocation, profile).map(Some)
+}
+
+/// Load on a platform that fails its checks would only repeat that.
+fn all_held(run: &Run) -> bool {
+    ExitCode::of_checks(run.checks()) == ExitCode::Held
 }

@@ -6,16 +6,15 @@ use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::Run;
 use environments::environment::EnvironmentName;
-use loadtests::journeys::JourneyFiles;
 use loadtests::regression::{Comparison, ComparisonVerdict, Settings};
-use loadtests::{closed, compare, profile, show};
+use loadtests::{closed, compare, show};
 use serde::Serialize;
 
 use crate::invocation::{Context, Invocation};
 use crate::outcome::CommandOutcome;
 use crate::problem::Problem;
 use crate::remote::{self, Then};
-use crate::stages::load::{LoadOrder, check, check_environment, check_remote, stage};
+use crate::stages::load::{LoadOrder, ProfileLoad, check, check_environment, check_remote, stage};
 
 /// The options of `load run`.
 pub struct Options {
@@ -42,20 +41,12 @@ struct ComparisonJson<'a> {
 /// Runs a profile against an environment that is up.
 pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome, Problem> {
     let invocation = Invocation::find(context).await?;
-    let profile = invocation.config.profile(&options.profile);
-    let (profile_name, profile) = profile.map_err(Problem::usage)?;
-    let thresholds = profile::thresholds(&invocation.config, profile).map_err(Problem::usage)?;
-    let journeys = JourneyFiles::read(&invocation.config, &invocation.context.workspace);
-    let journeys = journeys.map_err(Problem::usage)?;
+    let load = ProfileLoad::read(&invocation, &options.profile)?;
     let order = LoadOrder {
-        name: profile_name,
-        profile,
-        thresholds: &thresholds,
-        journeys: &journeys,
         out: options.out.as_deref(),
         summary_export: options.summary_export.as_deref(),
         generators: options.generators,
-        turn: None,
+        ..load.order()
     };
     check(&order)?;
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;

@@ -10,8 +10,7 @@ use environments::config::{PlatformService, Target};
 use environments::environment::EnvironmentName;
 use environments::supervisor::{Order, OtherVersion};
 use loadtests::baseline::{self, Baseline};
-use loadtests::journeys::JourneyFiles;
-use loadtests::{closed, profile};
+use loadtests::closed;
 use machine::images::Supply;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -22,7 +21,7 @@ use crate::invocation::{Context, Invocation, RunningEnvironment};
 use crate::outcome::CommandOutcome;
 use crate::problem::Problem;
 use crate::remote;
-use crate::stages::load::LoadOrder;
+use crate::stages::load::ProfileLoad;
 use crate::stages::preflight;
 use crate::stages::redeploy::KindDeployment;
 
@@ -77,22 +76,9 @@ struct NoPrograms {
 /// Makes the runs, and compares them.
 pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome, Problem> {
     let invocation = Invocation::find(context).await?;
-    let profile = invocation.config.profile(&options.profile);
-    let (profile_name, profile) = profile.map_err(Problem::usage)?;
-    let thresholds = profile::thresholds(&invocation.config, profile).map_err(Problem::usage)?;
-    let journeys = JourneyFiles::read(&invocation.config, &invocation.context.workspace);
-    let journeys = journeys.map_err(Problem::usage)?;
+    let load = ProfileLoad::read(&invocation, &options.profile)?;
     let order = ComparisonOrder {
-        load: LoadOrder {
-            name: profile_name,
-            profile,
-            thresholds: &thresholds,
-            journeys: &journeys,
-            out: None,
-            summary_export: None,
-            generators: None,
-            turn: None,
-        },
+        load: load.order(),
         purpose: purpose(options, &invocation)?,
     };
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;

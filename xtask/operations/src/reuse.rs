@@ -12,6 +12,7 @@ use crate::invocation::Invocation;
 use crate::outcome::CommandOutcome;
 use crate::output::OutputMessage;
 use crate::problem::Problem;
+use crate::stages::load::{self, ProfileLoad};
 use crate::stages::redeploy::KindDeployment;
 use crate::stages::verify::{self, Selection};
 
@@ -35,7 +36,8 @@ pub struct Usable {
 /// Why the environment is reused. Both deploy the checkout.
 #[derive(Clone, Copy)]
 pub enum Purpose<'a> {
-    Prove(&'a Selection),
+    /// And the load afterwards, if there is one.
+    Prove(&'a Selection, Option<&'a ProfileLoad<'a>>),
     Repair,
 }
 
@@ -86,7 +88,7 @@ pub async fn run(
     let environment = &usable.environment;
     let deployment = KindDeployment::find(invocation, environment).await?;
     let verb = match purpose {
-        Purpose::Prove(_) => "e2e",
+        Purpose::Prove(..) => "e2e",
         Purpose::Repair => "up",
     };
     let there = (environment.target.as_str(), &environment.name);
@@ -94,12 +96,16 @@ pub async fn run(
         preflight(run, &usable.unwell)?;
         let version = &invocation.config.platform.version;
         deployment.deploy(run, version, supply, interrupts).await?;
-        let Purpose::Prove(selection) = purpose else {
+        let Purpose::Prove(selection, load) = purpose else {
             return Ok(());
         };
         let environment = invocation.environment(&environment.name)?;
         let running = invocation.with_credentials(environment)?;
-        verify::stage(run, invocation, &running, selection, interrupts).await
+        verify::stage(run, invocation, &running, selection, interrupts).await?;
+        match load {
+            Some(load) => load::stage(run, invocation, &load.order(), &running, interrupts).await,
+            None => Ok(()),
+        }
     };
     let why = "which is up and stays";
     invocation.perform_on(verb, there, why, stages).await

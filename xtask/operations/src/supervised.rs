@@ -68,7 +68,7 @@ pub async fn use_environment(
     variables: &[(String, String)],
     interrupts: &mut Interrupts,
     afterwards: Afterwards,
-    work: impl AsyncFnOnce(&mut Run, &RunningEnvironment) -> Result<(), RunFolderError>,
+    work: impl AsyncFnOnce(&mut Run, &RunningEnvironment) -> Result<(), Ending>,
 ) -> Result<(), Problem> {
     let mut supervised = Supervised::start(run, order, variables, interrupts).await?;
     let mut used = supervised.bring_up_and_use(afterwards, work).await;
@@ -91,6 +91,16 @@ pub enum Ending {
     Interrupted(ExitCode),
     /// The run folder cannot be written.
     RunFolder(RunFolderError),
+}
+
+impl Ending {
+    /// The end of work whose problem is recorded.
+    pub fn of(problem: Problem) -> Ending {
+        match problem.exit_code() {
+            code @ (ExitCode::Interrupted | ExitCode::Terminated) => Ending::Interrupted(code),
+            code => Ending::Failed(code),
+        }
+    }
 }
 
 impl From<RunFolderError> for Ending {
@@ -193,7 +203,7 @@ impl<'a> Supervised<'a> {
     async fn bring_up_and_use(
         &mut self,
         afterwards: Afterwards,
-        work: impl AsyncFnOnce(&mut Run, &RunningEnvironment) -> Result<(), RunFolderError>,
+        work: impl AsyncFnOnce(&mut Run, &RunningEnvironment) -> Result<(), Ending>,
     ) -> Result<(), Ending> {
         let running = self.until_up().await?;
         self.while_up(async |run| work(run, &running).await).await?;
@@ -215,7 +225,7 @@ impl<'a> Supervised<'a> {
     /// Does `work` with the environment, until an interruption.
     async fn while_up(
         &mut self,
-        work: impl AsyncFnOnce(&mut Run) -> Result<(), RunFolderError>,
+        work: impl AsyncFnOnce(&mut Run) -> Result<(), Ending>,
     ) -> Result<(), Ending> {
         let interruption = tokio::select! {
             biased;

@@ -77,7 +77,7 @@ impl Tier {
             // The platform can be compiled for containers only on Linux.
             Tier::Containers if cfg!(target_os = "linux") => &["postgres", "redis", "platform"],
             Tier::Containers => &["postgres", "redis"],
-            Tier::Cluster => &["generator", "prober", "prometheus"],
+            Tier::Cluster => &["generator", "podinfo", "prober", "prometheus"],
         }
     }
 
@@ -265,7 +265,7 @@ impl TestPlan {
         self.tiers
             .iter()
             .filter(has_engine)
-            .flat_map(|tier| tier.images())
+            .flat_map(|tier| tier.images().iter().copied())
     }
 
     /// Returns why tests of the tier that need an engine are not run, if they are not.

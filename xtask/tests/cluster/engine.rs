@@ -3,6 +3,7 @@
 mod faults;
 mod load;
 mod outages;
+mod podinfo;
 mod remote;
 mod scenarios;
 mod socket;

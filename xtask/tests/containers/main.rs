@@ -35,3 +35,4 @@ mod soak;
 mod stages;
 mod surroundings;
 mod way_in;
+mod your_platform;

@@ -79,6 +79,17 @@ impl Ended {
 impl Rig {
     /// Backing services run from binaries, and deadlines are short.
     pub fn new() -> Rig {
+        Rig::of(include_str!("../../../harness.toml"))
+            .change("default_target = \"auto\"", "default_target = \"local\"")
+            .change(
+                "backing_services = \"auto\"",
+                "backing_services = \"binaries\"",
+            )
+            .change("stop = 15", "stop = 3")
+    }
+
+    /// The platform that `config` describes.
+    pub fn of(config: &str) -> Rig {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::tempdir().unwrap();
@@ -89,13 +100,8 @@ impl Rig {
             shares_environment: false,
             variables: Vec::new(),
         };
-        fs::write(rig.config(), include_str!("../../../harness.toml")).unwrap();
-        rig.change("default_target = \"auto\"", "default_target = \"local\"")
-            .change(
-                "backing_services = \"auto\"",
-                "backing_services = \"binaries\"",
-            )
-            .change("stop = 15", "stop = 3")
+        fs::write(rig.config(), config).unwrap();
+        rig
     }
 
     /// Replaces the first `old` in the configuration.

@@ -11,6 +11,7 @@ use toml::Spanned;
 pub use super::schema::DataRows;
 use super::shared_rules::{fault, validate_deadline};
 use super::{Fault, schema};
+use base::text::nearest;
 
 /// More would exceed the sockets of one machine.
 const MOST_USERS: u32 = 20_000;
@@ -27,6 +28,8 @@ pub struct LoadConfig {
     pub request_timeout: Duration,
     /// The time for requests in flight when a run is cancelled.
     pub drain: Duration,
+    /// The profile that `e2e` runs after its scenarios.
+    pub e2e: Option<String>,
 }
 
 /// The requests that a simulated user repeats, and its pace.
@@ -210,7 +213,29 @@ pub(super) fn validate(
         journeys: used,
         request_timeout: validate_deadline(&load.request_timeout)?,
         drain: validate_deadline(&load.drain)?,
+        e2e: load
+            .e2e
+            .as_ref()
+            .map(|name| validate_e2e(name, profiles))
+            .transpose()?,
     })
+}
+
+fn validate_e2e(
+    name: &Spanned<String>,
+    profiles: &BTreeMap<Spanned<String>, schema::ProfileTable>,
+) -> Result<String, Fault> {
+    match profiles.contains_key(name.get_ref().as_str()) {
+        true => Ok(name.get_ref().clone()),
+        false => Err(Fault {
+            span: name.span(),
+            message: format!("no profile is called {:?}", name.get_ref()),
+            help: nearest(
+                name.get_ref(),
+                profiles.keys().map(|it| it.get_ref().as_str()),
+            ),
+        }),
+    }
 }
 
 fn validate_journey(

@@ -47,6 +47,8 @@ pub(super) struct File {
     #[serde(default)]
     pub blue_green: BlueGreenTable,
     #[serde(default)]
+    pub rolling: RollingTable,
+    #[serde(default)]
     pub load: LoadTable,
     #[serde(default)]
     pub profiles: BTreeMap<Spanned<String>, ProfileTable>,
@@ -190,6 +192,14 @@ pub(super) struct PlatformTable {
     pub ready: Option<Spanned<PathBuf>>,
     #[serde(default)]
     pub local: LocalPlatformTable,
+}
+
+impl PlatformTable {
+    /// The hosts of the platform.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        let hosts = [Some(&self.site_host), self.api_host.as_ref()];
+        hosts.into_iter().flatten().map(|it| it.get_ref().as_str())
+    }
 }
 
 /// What the platform needs beside it. Each table has no keys yet.
@@ -343,6 +353,15 @@ impl Default for DeadlinesTable {
     }
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RollingTable {
+    pub probes: Vec<Spanned<String>>,
+    pub slow_probes: Vec<Spanned<String>>,
+    pub unready: Option<Map<String, Value>>,
+    pub second_release: Option<Map<String, Value>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct BlueGreenTable {
@@ -406,6 +425,7 @@ pub(super) struct LoadTable {
     pub request_timeout: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub journeys: Spanned<BTreeMap<Spanned<String>, JourneyTable>>,
+    pub e2e: Option<Spanned<String>>,
 }
 
 impl Default for LoadTable {
@@ -414,6 +434,7 @@ impl Default for LoadTable {
             request_timeout: unwritten(10),
             drain: unwritten(5),
             journeys: unwritten(BTreeMap::new()),
+            e2e: None,
         }
     }
 }

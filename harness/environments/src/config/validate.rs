@@ -11,7 +11,8 @@ use super::shared_rules::{
 };
 use super::{
     AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, PlatformBackingServices,
-    ReadyFile, Route, Target, Written, blue_green, checks, load, local, releases, remote, services,
+    ReadyFile, Route, Target, Written, blue_green, checks, load, local, releases, remote, rolling,
+    services,
 };
 use base::text::nearest;
 
@@ -48,6 +49,7 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         platform: &file.platform.local,
         needed: targets.values().any(|it| matches!(it, Target::Local(_))),
     };
+    let rolling = rolling::validate(&file)?;
     Ok(Config {
         platform: validate_platform(&file.platform)?,
         backing_services: PlatformBackingServices {
@@ -66,6 +68,7 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         tokens: checks::validate_tokens(file.tokens)?,
         deadlines: validate_deadlines(&file.deadlines)?,
         blue_green: blue_green::validate(&file.blue_green, &file.services)?,
+        rolling,
         load: load::validate(&file.load, &file.profiles)?,
         profiles: load::validate_profiles(file.profiles)?,
         written,

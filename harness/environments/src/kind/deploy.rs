@@ -140,11 +140,23 @@ impl Deploy<'_> {
         Ok(releases::joined(differences))
     }
 
-    fn releases(&self) -> Vec<Release> {
-        let (config, target, workspace) = (self.config, self.target, self.workspace);
-        let backing_services = self.place.backing_services.as_deref();
-        let values = TargetValues::of_kind(target, backing_services);
-        releases::all(config, &values, workspace, self.version)
+    /// Returns the releases of the version, in the order of their installation.
+    pub fn releases(&self) -> Vec<Release> {
+        releases::all(self.config, &self.values(), self.workspace, self.version)
+    }
+
+    /// See [`releases::unready`].
+    pub fn unready_releases(&self) -> Option<Vec<Release>> {
+        releases::unready(self.config, &self.values(), self.workspace, self.version)
+    }
+
+    /// See [`releases::second`].
+    pub fn second_release(&self) -> Option<Release> {
+        releases::second(self.config, &self.values(), self.workspace, self.version)
+    }
+
+    fn values(&self) -> TargetValues<'_> {
+        TargetValues::of_kind(self.target, self.place.backing_services.as_deref())
     }
 
     /// Loads the version's images into the nodes. Returns those that a node did not have. The

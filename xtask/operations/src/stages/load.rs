@@ -30,7 +30,7 @@ use crate::problem::Problem;
 use files::Files;
 
 pub use generators::{check, check_environment, check_remote};
-pub use order::LoadOrder;
+pub use order::{LoadOrder, ProfileLoad};
 
 /// Puts the load on, as the stage `load` of the run.
 pub async fn stage(

@@ -1,18 +1,20 @@
 //! The stage `deploy`: deploys a version of the platform.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::event::{Failure, Happening, Stage, StageResult};
 use base::run::{Run, millis};
-use environments::config::{Config, KindTarget, Target};
+use environments::config::{KindTarget, Target};
 use environments::environment::{ClusterPlace, CurrentRelease, Environment, EnvironmentName};
+use environments::kind;
 use environments::kind::deploy::{Deploy, NotDeployed};
-use helm::Deployed;
 use helm::live::Live;
-use kubernetes::Cluster;
+use helm::{Deployed, Release};
+use kubernetes::prober::PART;
+use kubernetes::{Cluster, ClusterError};
 use machine::engine::{Engine, TIMEOUT};
 use machine::images::{ImageError, Supply, Workshop, on_nodes};
 use miette::Diagnostic;
@@ -87,14 +89,43 @@ impl<'a> KindDeployment<'a> {
         }
     }
 
-    /// Returns the configuration.
-    pub fn config(&self) -> &Config {
-        &self.invocation.config
+    /// Opens the cluster.
+    pub async fn open(&self) -> Result<Cluster, ClusterError> {
+        self.cluster.open().await
     }
 
-    /// Returns the engine, what images are built with, and the cluster's name.
-    pub fn images(&self) -> (&Engine, &Workshop, &str) {
-        (&self.engine, &self.workshop, &self.cluster.name)
+    /// Returns the helm program.
+    pub fn helm(&self) -> &Path {
+        &self.helm
+    }
+
+    /// Returns the releases of a version, in the order of their installation.
+    pub fn releases(&self, version: &str) -> Vec<Release> {
+        self.release(version, Supply::Auto).releases()
+    }
+
+    /// Returns the releases of a version whose pods never become ready, if the platform file tells
+    /// how.
+    pub fn unready_releases(&self, version: &str) -> Option<Vec<Release>> {
+        self.release(version, Supply::Auto).unready_releases()
+    }
+
+    /// Returns a second release of the version beside the first, if the platform file tells how.
+    pub fn second_release(&self, version: &str) -> Option<Release> {
+        self.release(version, Supply::Auto).second_release()
+    }
+
+    /// Brings the checkout's images to the nodes under the names of these versions, and the
+    /// prober's image. Returns the prober's.
+    pub async fn bring_versions(
+        &self,
+        versions: &[String],
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<String, ImageError> {
+        let (engine, workshop, cluster) = (&self.engine, &self.workshop, &self.cluster.name);
+        let config = &self.invocation.config;
+        kind::versions::load(engine, workshop, cluster, config, versions, progress).await?;
+        self.bring_helper(PART, progress).await
     }
 
     /// Brings the image of this name to the nodes. Returns its reference.
@@ -103,7 +134,7 @@ impl<'a> KindDeployment<'a> {
         name: &str,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<String, ImageError> {
-        let (engine, workshop, cluster) = self.images();
+        let (engine, workshop, cluster) = (&self.engine, &self.workshop, &self.cluster.name);
         on_nodes(engine, workshop, cluster, name, Supply::Auto, progress).await
     }
 
@@ -144,6 +175,20 @@ impl<'a> KindDeployment<'a> {
         folder
             .write_release(&release)
             .map_err(Problem::no_environment)
+    }
+
+    /// Deploys the version that the environment has recorded, outside of any stage.
+    pub async fn deploy_again(
+        &self,
+        version: &str,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), Problem> {
+        let deadline = self.invocation.config.deadlines.release;
+        let deployed = self
+            .release(version, Supply::Auto)
+            .run(deadline, progress)
+            .await;
+        deployed.map(drop).map_err(Problem::no_environment)
     }
 
     /// Returns what deploying the version would change.

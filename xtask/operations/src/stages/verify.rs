@@ -2,6 +2,7 @@
 
 mod inside;
 mod releases;
+mod upgrades;
 
 use std::collections::BTreeMap;
 
@@ -22,13 +23,14 @@ use machine::engine::{Engine, TIMEOUT};
 use machine::tools;
 use scenarios::catalogue::{self, CatalogueEntry, Family};
 use scenarios::smoke::SmokeChecks;
-use scenarios::{Subject, blue_green, smoke};
+use scenarios::{Subject, blue_green, rolling, smoke};
 
 use crate::invocation::{Invocation, RunningEnvironment};
 use crate::outcome::{checked, interrupted};
 use crate::output::OutputMessage;
 use crate::problem::Problem;
 use releases::ReleaseSetup;
+use upgrades::UpgradeSetup;
 
 /// The scenarios to run.
 pub struct Selection {
@@ -149,7 +151,7 @@ async fn run_scenarios(
         check_deadline: invocation.config.deadlines.check,
         sabotage: selection.sabotage,
     };
-    let mut setup = None;
+    let (mut setup, mut upgrades) = (None, None);
     for scenario in &selection.scenarios {
         let mut needs = scenario.needs.iter();
         let lacking = needs.find_map(|need| environment.lacks(*need));
@@ -168,12 +170,25 @@ async fn run_scenarios(
                     None => {}
                 }
             }
+            (None, Family::Rolling(which)) => {
+                if upgrades.is_none() {
+                    upgrades = Some(UpgradeSetup::prepare(run, invocation, &subject).await);
+                }
+                match &upgrades {
+                    Some(Ok(setup)) => rolling::run(run, &setup.of(&subject), which).await?,
+                    Some(Err(why)) => scenario.failed(run, &subject, why.clone()).await?,
+                    None => {}
+                }
+            }
         }
     }
-    match &setup {
-        Some(Ok(setup)) => blue_green::put_back(run, &setup.of(&subject)).await,
-        _ => Ok(()),
+    if let Some(Ok(setup)) = &setup {
+        blue_green::put_back(run, &setup.of(&subject)).await?;
     }
+    if let Some(Ok(setup)) = &upgrades {
+        rolling::put_back(run, &setup.of(&subject)).await?;
+    }
+    Ok(())
 }
 
 /// Runs the smoke scenario as the environment's users, and from inside its cluster if it has one.
@@ -232,10 +247,11 @@ async fn cancel(
     selection: &Selection,
 ) {
     let can = |capability| environment.lacks(capability).is_none();
-    let is_release = |entry: &&'static CatalogueEntry| matches!(entry.family, Family::BlueGreen(_));
-    let releases = can(Capability::BlueGreen) && selection.scenarios.iter().any(is_release);
+    let selects = |is_of: fn(Family) -> bool| selection.scenarios.iter().any(|it| is_of(it.family));
+    let releases = can(Capability::BlueGreen) && selects(|it| matches!(it, Family::BlueGreen(_)));
+    let upgrades = can(Capability::Upgrades) && selects(|it| matches!(it, Family::Rolling(_)));
     let output = &invocation.context.output;
-    if releases {
+    if releases || upgrades {
         output.line(
             "cancelled: a release in progress is ended first; a second signal exits immediately",
         );
@@ -246,19 +262,20 @@ async fn cancel(
     let Ok(cluster) = place.open().await else {
         return;
     };
+    let client = || cluster.client().clone();
     // If this fails, the pods end by themselves.
     if environment.cluster.is_some() && can(Capability::Allowed(Action::Inside)) {
-        let _ = tunnel::close_all(cluster.client().clone(), INSIDE).await;
+        let _ = tunnel::close_all(client(), INSIDE).await;
     }
-    if !releases {
-        return;
+    if environment.cluster.is_some() && (releases || upgrades) {
+        let ours = Owner::this_process();
+        let _ = prober::close_all(client(), prober::MONITORING, &ours).await;
     }
-    if environment.cluster.is_some() {
-        let (client, ours) = (cluster.client().clone(), Owner::this_process());
-        let _ = prober::close_all(client, prober::MONITORING, &ours).await;
+    let show = |problem: Problem| output.send(OutputMessage::Problem(&problem));
+    if releases && let Err(error) = releases::end(invocation, &cluster, run.id()).await {
+        show(Problem::new(error.exit_code(), error));
     }
-    if let Err(error) = releases::end(invocation, &cluster, run.id()).await {
-        let problem = Problem::new(error.exit_code(), error);
-        output.send(OutputMessage::Problem(&problem));
+    if upgrades && let Err(problem) = upgrades::end(invocation, environment).await {
+        show(problem);
     }
 }

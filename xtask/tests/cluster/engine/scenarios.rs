@@ -102,17 +102,25 @@ const SABOTAGED: [(&str, &str); 18] = [
     ),
 ];
 
-/// The environment is left as it was.
-#[test]
-fn each_fails_when_it_is_sabotaged() {
-    let names = SABOTAGED.map(|(name, _)| name);
+/// The same of upgrades of any chart.
+const SABOTAGED_UPGRADES: [(&str, &str); 5] = [
+    ("rolling/upgrade", "no request fails meanwhile"),
+    ("rolling/bad-image", "the previous release is back"),
+    ("rolling/never-ready", "the previous release is back"),
+    ("rolling/failing-hook", "the upgrade fails, and its cause"),
+    ("rolling/kill", "the next deployment makes the release"),
+];
+
+/// Runs the scenarios with sabotage. Each must notice, and the environment is left as it was.
+fn notice_sabotage(sabotaged: &[(&str, &str)]) {
+    let names: Vec<&str> = sabotaged.iter().map(|(name, _)| *name).collect();
     let ended = run(&[&names[..], &["--sabotage", "--json"]].concat());
     ended.expect_code(1);
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     let scenarios = report["scenarios"].as_array().unwrap();
-    for (name, claim) in SABOTAGED {
+    for (name, claim) in sabotaged {
         let mut all = scenarios.iter();
-        let scenario = all.find(|scenario| scenario["scenario"] == name);
+        let scenario = all.find(|scenario| scenario["scenario"] == *name);
         let mut checks = scenario.unwrap()["checks"].as_array().unwrap().iter();
         let failed = checks.any(|check| {
             let is_claim = check["name"].as_str().unwrap().starts_with(claim);
@@ -120,10 +128,19 @@ fn each_fails_when_it_is_sabotaged() {
         });
         assert!(failed, "{name} does not notice:\n{}", ended.stderr);
     }
-    let mut put_back = scenarios
-        .iter()
-        .filter(|scenario| scenario["scenario"] == "blue-green/put-back");
+    let is_put_back = |it: &&Value| it["scenario"].as_str().unwrap().ends_with("/put-back");
+    let mut put_back = scenarios.iter().filter(is_put_back);
     assert!(put_back.all(passed), "{}", ended.stderr);
+}
+
+#[test]
+fn each_fails_when_it_is_sabotaged() {
+    notice_sabotage(&SABOTAGED);
+}
+
+#[test]
+fn upgrades_fail_when_they_are_sabotaged() {
+    notice_sabotage(&SABOTAGED_UPGRADES);
 }
 
 /// Whether every check of a scenario passed.
@@ -176,6 +193,12 @@ fn pass(names: &[&str]) {
 #[test]
 fn each_passes() {
     pass(&ALL);
+}
+
+/// The others pass on podinfo's cluster.
+#[test]
+fn an_upgrade_passes() {
+    pass(&["rolling/upgrade"]);
 }
 
 #[test]

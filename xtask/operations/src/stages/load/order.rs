@@ -6,7 +6,48 @@ use base::run::Run;
 use environments::config::load::Profile;
 use loadtests::journeys::JourneyFiles;
 use loadtests::perf::Turn;
+use loadtests::profile;
 use loadtests::threshold::Threshold;
+
+use crate::invocation::Invocation;
+use crate::problem::Problem;
+
+/// A profile of the configuration, with what it needs.
+pub struct ProfileLoad<'a> {
+    name: &'a str,
+    profile: &'a Profile,
+    thresholds: Vec<Threshold>,
+    journeys: JourneyFiles,
+}
+
+impl<'a> ProfileLoad<'a> {
+    /// Reads its thresholds and the files of its journeys.
+    pub fn read(invocation: &'a Invocation, name: &str) -> Result<ProfileLoad<'a>, Problem> {
+        let config = &invocation.config;
+        let (name, profile) = config.profile(name).map_err(Problem::usage)?;
+        let journeys = JourneyFiles::read(config, &invocation.context.workspace);
+        Ok(ProfileLoad {
+            name,
+            profile,
+            thresholds: profile::thresholds(config, profile).map_err(Problem::usage)?,
+            journeys: journeys.map_err(Problem::usage)?,
+        })
+    }
+
+    /// Returns the order for one load, sent by this process.
+    pub fn order(&self) -> LoadOrder<'_> {
+        LoadOrder {
+            name: self.name,
+            profile: self.profile,
+            thresholds: &self.thresholds,
+            journeys: &self.journeys,
+            out: None,
+            summary_export: None,
+            generators: None,
+            turn: None,
+        }
+    }
+}
 
 pub struct LoadOrder<'a> {
     pub name: &'a str,

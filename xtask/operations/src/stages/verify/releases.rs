@@ -9,11 +9,8 @@ use base::run::event::Stage;
 use blue_green::lock::DeployerIdentity;
 use blue_green::{BlueGreenError, Deployer, Operation, Policy, ProbeFrom, ReleaseEvent};
 use environments::environment::EnvironmentFolder;
-use environments::kind;
 use environments::local::colours;
 use kubernetes::Cluster;
-use kubernetes::prober::PART;
-use machine::images;
 use scenarios::blue_green::{SERVICE, Setup, XtaskProgram, release_of};
 use scenarios::{Mismatch, Subject};
 use tokio_util::sync::CancellationToken;
@@ -54,12 +51,8 @@ impl ReleaseSetup {
                 let deployment = KindDeployment::find(invocation, environment)
                     .await
                     .map_err(shown)?;
-                let brought = bring(
-                    &deployment,
-                    &versions,
-                    &run.progress_reporter(Stage::Verify),
-                )
-                .await;
+                let progress = run.progress_reporter(Stage::Verify);
+                let brought = deployment.bring_versions(&versions, &progress).await;
                 Some(brought.map_err(|error| unprepared(error.to_string()))?)
             }
             None => {
@@ -131,17 +124,6 @@ pub async fn end(
 /// The deployed version, and another name for the same image.
 fn versions(deployed: &str) -> [String; 2] {
     [deployed.to_owned(), format!("{deployed}-next")]
-}
-
-async fn bring(
-    deployment: &KindDeployment<'_>,
-    versions: &[String; 2],
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<String, images::ImageError> {
-    let (engine, workshop, cluster) = deployment.images();
-    let config = deployment.config();
-    kind::versions::load(engine, workshop, cluster, config, versions, progress).await?;
-    deployment.bring_helper(PART, progress).await
 }
 
 /// The policy with the configured thresholds, and times for many releases in minutes.

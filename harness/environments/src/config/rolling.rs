@@ -1,0 +1,160 @@
+//! What the scenarios of rolling upgrades need to know of a platform.
+
+use std::fmt;
+
+use hyper::Uri;
+use serde_json::{Map, Value};
+use toml::Spanned;
+
+use super::Fault;
+use super::schema::{File, RollingTable};
+use super::shared_rules::fault;
+use base::text::nearest;
+
+/// The table `[rolling]`.
+#[derive(Clone, Debug, Default)]
+pub struct RollingConfig {
+    /// What the probers request during an upgrade.
+    pub probes: Vec<ProbeUrl>,
+    /// What they request once a second, and what may take 20 s.
+    pub slow_probes: Vec<ProbeUrl>,
+    /// Values of the releases with which pods run and never become ready.
+    pub unready: Option<Map<String, Value>>,
+    /// Values of a second release of a chart beside the first.
+    pub second_release: Option<Map<String, Value>>,
+}
+
+/// The URL of a probe's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeUrl {
+    /// Through the ingress, to a host of the platform.
+    Ingress {
+        /// The host.
+        host: String,
+        /// The path, with its query.
+        path: String,
+    },
+    /// From inside the cluster, to a Service.
+    Service {
+        /// The name of the Service.
+        name: String,
+        /// Its port.
+        port: u16,
+        /// The path, with its query.
+        path: String,
+    },
+}
+
+impl fmt::Display for ProbeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeUrl::Ingress { host, path } => write!(f, "https://{host}{path}"),
+            ProbeUrl::Service { name, port, path } => write!(f, "http://{name}:{port}{path}"),
+        }
+    }
+}
+
+pub(super) fn validate(file: &File) -> Result<RollingConfig, Fault> {
+    let RollingTable {
+        probes,
+        slow_probes,
+        unready,
+        second_release,
+    } = &file.rolling;
+    let urls = |urls: &[Spanned<String>]| {
+        let urls = urls.iter().map(|url| validate_url(url, file));
+        urls.collect::<Result<Vec<_>, _>>()
+    };
+    Ok(RollingConfig {
+        probes: urls(probes)?,
+        slow_probes: urls(slow_probes)?,
+        unready: unready.clone(),
+        second_release: second_release.clone(),
+    })
+}
+
+fn validate_url(url: &Spanned<String>, file: &File) -> Result<ProbeUrl, Fault> {
+    let text = url.get_ref();
+    let parsed = text.parse::<Uri>().ok();
+    let parts = parsed.as_ref().and_then(|uri| {
+        let path = uri.path_and_query().map_or("/", |it| it.as_str());
+        Some((
+            uri.scheme_str()?,
+            uri.host()?,
+            uri.port_u16(),
+            path.to_owned(),
+        ))
+    });
+    let hosts: Vec<&str> = file.platform.hosts().collect();
+    match parts {
+        Some(("https", host, None, path)) if hosts.contains(&host) => Ok(ProbeUrl::Ingress {
+            host: host.to_owned(),
+            path,
+        }),
+        Some(("http", name, Some(port), path)) if file.services.contains_key(name) => {
+            Ok(ProbeUrl::Service {
+                name: name.to_owned(),
+                port,
+                path,
+            })
+        }
+        Some((_, host, ..)) => {
+            let services = file.services.keys().map(|it| it.get_ref().as_str());
+            let known = hosts.iter().copied().chain(services);
+            Err(fault(
+                url,
+                format!("no prober can request {text:?}"),
+                format!("{EXPECTED}; {}", nearest(host, known).unwrap_or_default()),
+            ))
+        }
+        None => Err(fault(url, format!("{text:?} is not a URL"), EXPECTED)),
+    }
+}
+
+const EXPECTED: &str =
+    "\"https://HOST/PATH\" with a host of the platform, or \"http://SERVICE:PORT/PATH\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    fn parse(rolling: &str) -> Result<RollingConfig, String> {
+        let text = format!(
+            "schema = 1\n[targets.local]\nkind = \"local\"\n[platform]\nname = \"shop\"\n\
+             version = \"1\"\nsite_host = \"shop.example\"\n[platform.local]\nrun = [\"serve\"]\n\
+             [services.cart]\n[rolling]\n{rolling}\n"
+        );
+        let parsed = Config::parse(Path::new("shop.toml"), &text);
+        parsed.map(|it| it.rolling).map_err(|error| {
+            let help = miette::Diagnostic::help(&error);
+            format!(
+                "{error}\n  {}",
+                help.map(|it| it.to_string()).unwrap_or_default()
+            )
+        })
+    }
+
+    #[test]
+    fn a_url_leads_through_the_ingress_or_to_a_service() {
+        let probes = "probes = [\"https://shop.example/a?b=1\", \"http://cart:8080\"]";
+        let probes = parse(probes).unwrap().probes;
+        let shown: Vec<String> = probes.iter().map(ProbeUrl::to_string).collect();
+        assert_eq!(shown, ["https://shop.example/a?b=1", "http://cart:8080/"]);
+        assert!(matches!(&probes[1], ProbeUrl::Service { name, port: 8080, .. } if name == "cart"));
+    }
+
+    #[test]
+    fn what_no_prober_can_request_is_refused_with_its_line() {
+        let refused = [
+            "probes = [\"/a\"]",
+            "probes = [\"https://shop.exmple/a\"]",
+            "probes = [\"http://shop.example/a\"]",
+            "probes = [\"http://crat:80/a\"]",
+            "slow_probes = [\"http://cart/a\"]",
+        ];
+        let refused = refused.map(|it| parse(it).unwrap_err());
+        insta::assert_snapshot!(refused.join("\n"));
+    }
+}

@@ -1,0 +1,161 @@
+//! A copy of a chart with one more hook, which helm waits for before it applies anything.
+//! <https://helm.sh/docs/topics/charts_hooks/>
+
+use std::io;
+use std::path::Path;
+
+use helm::Release;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Setup;
+
+/// The name of the hook's Job.
+pub const NAME: &str = "rehearsal-hook";
+
+/// The behaviour of the hook.
+#[derive(Clone, Copy)]
+pub enum Hook<'a> {
+    /// Its container cannot start.
+    Fails {
+        /// An image on the nodes.
+        image: &'a str,
+    },
+    /// It is suspended, so helm waits for it until its timeout.
+    Waits,
+}
+
+/// A release with a hook that its chart does not have.
+pub struct ChartWithHook {
+    /// The release, with the copy of the chart.
+    pub release: Release,
+    _folder: TempDir,
+}
+
+impl ChartWithHook {
+    /// Copies the chart of `release`, a folder, and adds the hook.
+    ///
+    /// # Errors
+    /// The chart cannot be copied.
+    pub async fn of(release: &Release, hook: Hook<'_>) -> io::Result<ChartWithHook> {
+        let folder = tempfile::tempdir()?;
+        // helm's messages name the chart by its folder.
+        let name = release.chart.file_name().unwrap_or("chart".as_ref());
+        let (from, to) = (release.chart.clone(), folder.path().join(name));
+        let release = Release {
+            chart: to.clone(),
+            ..release.clone()
+        };
+        let manifest = manifest(hook).to_string();
+        let copied = tokio::task::spawn_blocking(move || {
+            copy(&from, &to)?;
+            std::fs::create_dir_all(to.join("templates"))?;
+            // YAML is a superset of JSON.
+            std::fs::write(to.join("templates/rehearsal-hook.yaml"), manifest)
+        });
+        copied.await.map_err(io::Error::other)??;
+        Ok(ChartWithHook {
+            release,
+            _folder: folder,
+        })
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to)?,
+            false => std::fs::copy(entry.path(), to).map(drop)?,
+        }
+    }
+    Ok(())
+}
+
+/// Its pod is admitted by the Pod Security Standard `restricted`, and by quotas.
+fn manifest(hook: Hook<'_>) -> Value {
+    let (image, suspend) = match hook {
+        Hook::Fails { image } => (image, false),
+        Hook::Waits => (NAME, true),
+    };
+    let resources = json!({"cpu": "10m", "memory": "32Mi"});
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": NAME, "annotations": {
+            "helm.sh/hook": "pre-upgrade",
+            "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
+        }},
+        "spec": {"backoffLimit": 0, "suspend": suspend, "template": {"spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "hook",
+                "image": image,
+                "command": ["/no-such-program"],
+                "resources": {"requests": resources, "limits": resources},
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }],
+        }}},
+    })
+}
+
+/// Deletes the hook's Job and its pods. A helm that was stopped has left it.
+pub async fn remove(setup: &Setup<'_>) {
+    let jobs = setup.cluster.api::<Job>();
+    // It is not there if helm has deleted it.
+    let _ = jobs.delete(NAME, &DeleteParams::background()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(chart: &Path) -> Release {
+        Release {
+            name: "shop".to_owned(),
+            version: "v1".to_owned(),
+            chart: chart.to_owned(),
+            values_files: Vec::new(),
+            overrides: json!({}),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_copy_has_the_whole_chart_and_the_hook() {
+        let folder = tempfile::tempdir().unwrap();
+        let chart = folder.path().join("shop");
+        std::fs::create_dir_all(chart.join("charts/redis/templates")).unwrap();
+        std::fs::write(chart.join("charts/redis/templates/a.yaml"), "a: 1").unwrap();
+        std::fs::write(chart.join("Chart.yaml"), "name: shop").unwrap();
+
+        let copy = ChartWithHook::of(&release(&chart), Hook::Waits)
+            .await
+            .unwrap();
+        let read = |file: &str| std::fs::read_to_string(copy.release.chart.join(file)).unwrap();
+        assert_eq!(read("Chart.yaml"), "name: shop");
+        assert_eq!(read("charts/redis/templates/a.yaml"), "a: 1");
+        let hook: Value = serde_json::from_str(&read("templates/rehearsal-hook.yaml")).unwrap();
+        assert_eq!(hook["spec"]["suspend"], true);
+        assert!(!chart.join("templates").exists());
+    }
+
+    #[tokio::test]
+    async fn a_chart_that_is_not_there_is_an_error() {
+        let copied = ChartWithHook::of(&release(Path::new("/nowhere")), Hook::Waits).await;
+        assert_eq!(copied.err().unwrap().kind(), io::ErrorKind::NotFound);
+    }
+}

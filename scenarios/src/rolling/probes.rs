@@ -1,0 +1,260 @@
+//! Requests during an upgrade: through the ingress, and from inside the cluster to Services.
+
+use std::time::Duration;
+
+use base::wait::{self, Observation};
+use environments::config::ProbeUrl;
+use kubernetes::prober::{
+    self, Answer, Figures, Inside, Lane, Outside, Owner, ProbeTarget, Recording, Spec,
+};
+
+use super::Setup;
+use crate::{Mismatch, RunResult, Scenario, Unmet};
+
+/// Requests a second from each vantage: a tenth of them on new connections, whose TLS handshakes
+/// are expensive on a machine that runs everything.
+const RATE: f64 = 100.0;
+const ON_NEW_CONNECTIONS: f64 = 0.1;
+const CONNECTIONS: usize = 4;
+/// For slow requests, in seconds.
+const SLOW_TIMEOUT: f64 = 30.0;
+/// The probers stop after this number of seconds, which is longer than any scenario.
+const MAX_SECONDS: f64 = 900.0;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_millis(200);
+
+/// Running probers.
+pub struct Probes {
+    outside: Option<Outside>,
+    inside: Option<Inside>,
+}
+
+impl Probes {
+    /// Starts the probers, and waits for their first answers.
+    ///
+    /// # Errors
+    /// A prober does not start.
+    pub async fn start(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
+        let through = |host: &str, path: &str| prober::through(setup.subject.entry, host, path);
+        let (mut outside, mut inside) = (Requests::default(), Requests::default());
+        let quick = setup.probes.probes.iter().map(|url| (url, false));
+        let slow = setup.probes.slow_probes.iter().map(|url| (url, true));
+        for (url, is_slow) in quick.chain(slow) {
+            match url {
+                ProbeUrl::Ingress { host, path } => {
+                    let target = through(host, path);
+                    let target = target.map_err(|error| setup.mismatch("a route", error))?;
+                    outside.add(target, is_slow);
+                }
+                ProbeUrl::Service { name, port, path } => {
+                    let namespace = &setup.cluster.namespace;
+                    inside.add(prober::service(name, namespace, *port, path), is_slow);
+                }
+            }
+        }
+        let outside = match outside.spec() {
+            None => None,
+            Some(spec) => {
+                let started = Outside::start(&spec).await;
+                let failed = |error| setup.mismatch("a prober on this machine", error);
+                Some(started.map_err(failed)?)
+            }
+        };
+        let inside = match inside.spec() {
+            None => None,
+            Some(spec) => {
+                let client = setup.cluster.client().clone();
+                let ours = (setup.prober_image, &Owner::this_process());
+                let namespace = prober::MONITORING;
+                let started = Inside::start(client, namespace, ours, &spec, START_TIMEOUT).await;
+                let failed = |error| setup.mismatch("a prober in the cluster", error);
+                Some(started.map_err(failed)?)
+            }
+        };
+        let probes = Probes { outside, inside };
+        probes.until(10).await;
+        Ok(probes)
+    }
+
+    /// Waits until there are this many more answers.
+    pub async fn until(&self, more: u64) {
+        let enough = self.so_far() + more;
+        let waiting = wait::until("answers", START_TIMEOUT, POLL_EVERY, async || {
+            match self.so_far() {
+                answers if answers >= enough => Observation::Ready(()),
+                answers => Observation::NotYet(format!("{answers} answers")),
+            }
+        });
+        // The checks count the answers themselves.
+        let _ = waiting.await;
+    }
+
+    fn so_far(&self) -> u64 {
+        let outside = self.outside.as_ref().map(|it| it.so_far());
+        let outside = outside.map_or(0, |it| it.good + it.failed);
+        outside + self.inside.as_ref().map_or(0, Inside::so_far)
+    }
+
+    /// Stops the probers, and waits for requests in flight.
+    ///
+    /// # Errors
+    /// The recording of the prober in the cluster cannot be read.
+    pub async fn end(self, setup: &Setup<'_>) -> Result<Vec<Recording>, Mismatch> {
+        let mut recordings = Vec::new();
+        if let Some(outside) = self.outside {
+            recordings.push(outside.end().await);
+        }
+        if let Some(inside) = self.inside {
+            let ended = inside.end().await;
+            recordings.push(ended.map_err(|error| setup.mismatch("a recording", error))?);
+        }
+        Ok(recordings)
+    }
+}
+
+/// The targets of one prober.
+#[derive(Default)]
+struct Requests {
+    quick: Vec<ProbeTarget>,
+    slow: Vec<ProbeTarget>,
+}
+
+impl Requests {
+    fn add(&mut self, target: ProbeTarget, is_slow: bool) {
+        match is_slow {
+            true => self.slow.push(target),
+            false => self.quick.push(target),
+        }
+    }
+
+    /// Returns the specification, if there are targets. The names of lanes are unique.
+    fn spec(self) -> Option<Spec> {
+        let rate = RATE / self.quick.len().max(1) as f64;
+        let quick = self.quick.into_iter().flat_map(|target| {
+            let on_new = Lane::new_connection(target.clone(), rate * ON_NEW_CONNECTIONS);
+            let pooled = rate * (1.0 - ON_NEW_CONNECTIONS);
+            [on_new, Lane::pooled(target, pooled, CONNECTIONS)]
+        });
+        let slow = self.slow.into_iter();
+        let slow = slow.map(|target| Lane::slow(target, 1.0, SLOW_TIMEOUT));
+        let lanes = quick.chain(slow).map(|lane| Lane {
+            name: format!("{} {}", lane.name, lane.target.url),
+            ..lane
+        });
+        let lanes: Vec<Lane> = lanes.collect();
+        (!lanes.is_empty()).then_some(Spec {
+            lanes,
+            seconds: MAX_SECONDS,
+        })
+    }
+}
+
+/// Checks that no request failed. If some did, says which, and when, counted from `since`.
+pub async fn check_nothing_failed(
+    setup: &Setup<'_>,
+    scenario: &mut Scenario<'_>,
+    recordings: Result<Vec<Recording>, Mismatch>,
+    since: u64,
+) -> RunResult {
+    let claim = "no request fails meanwhile";
+    scenario
+        .evaluate(claim, async { none_failed(setup, &recordings?, since) })
+        .await?;
+    Ok(())
+}
+
+fn none_failed(
+    setup: &Setup<'_>,
+    recordings: &[Recording],
+    since: u64,
+) -> Result<((), String), Unmet> {
+    let answers = recordings.iter().flat_map(|it| &it.answers);
+    let mut figures = Figures::default();
+    answers.clone().for_each(|answer| figures.add(answer));
+    if figures.failed() > 0 {
+        let seen = format!("{figures}: {}", losses(answers, since).join("; "));
+        let expected = format!("none of {} requests fails", figures.requests);
+        return Err(setup.mismatch(&expected, seen).into());
+    }
+    let inconclusive = recordings.iter().find_map(|it| {
+        let why = it.inconclusive()?;
+        Some(format!("{}: {why}", it.from))
+    });
+    match inconclusive {
+        Some(why) => Err(Unmet::Inconclusive(why)),
+        None => Ok(((), figures.to_string())),
+    }
+}
+
+/// Formats what each lane lost, and when it lost the first and the last.
+fn losses<'a>(answers: impl Iterator<Item = &'a Answer>, since: u64) -> Vec<String> {
+    let mut failed: Vec<&Answer> = answers.filter(|it| !it.good).collect();
+    failed.sort_by(|a, b| (&a.lane, a.intended).cmp(&(&b.lane, b.intended)));
+    let lanes = failed.chunk_by(|a, b| a.lane == b.lane);
+    lanes
+        .map(|lost| {
+            let seconds = |at: &Answer| (at.intended as f64 - since as f64) / 1e6;
+            let (first, last) = (lost[0], lost[lost.len() - 1]);
+            format!(
+                "{} of {} from {:.1} s to {:.1} s after the start of the upgrade, first: {}",
+                lost.len(),
+                first.lane,
+                seconds(first),
+                seconds(last),
+                first.outcome
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kubernetes::prober::RequestOutcome;
+
+    use super::*;
+
+    fn answer(lane: &str, intended: u64, outcome: RequestOutcome) -> Answer {
+        Answer {
+            lane: Arc::from(lane),
+            intended,
+            sent_after: 0,
+            took: 1000,
+            good: outcome == RequestOutcome::Status(200),
+            outcome,
+            by: None,
+            on: None,
+        }
+    }
+
+    #[test]
+    fn losses_are_told_by_lane_with_their_time() {
+        let (ok, refused) = (RequestOutcome::Status(200), RequestOutcome::Refused);
+        let answers = [
+            answer("pooled a", 4_500_000, refused.clone()),
+            answer("pooled b", 1_000_000, ok.clone()),
+            answer("pooled a", 2_000_000, RequestOutcome::Status(502)),
+            answer("pooled b", 7_000_000, refused),
+            answer("pooled a", 3_000_000, ok),
+        ];
+        let told = losses(answers.iter(), 1_000_000);
+        insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn each_target_is_requested_on_new_and_on_pooled_connections() {
+        let mut requests = Requests::default();
+        assert_eq!(Requests::default().spec(), None);
+        for path in ["a", "b"] {
+            requests.add(ProbeTarget::of(format!("http://x/{path}")), false);
+        }
+        requests.add(ProbeTarget::of("http://x/slow".to_owned()), true);
+        let spec = requests.spec().unwrap();
+        spec.check().unwrap();
+        let quick: f64 = spec.lanes.iter().map(|it| it.rate).sum::<f64>() - 1.0;
+        assert!((quick - RATE).abs() < 1e-6, "{quick}");
+        assert_eq!(spec.lanes.len(), 5);
+    }
+}
