@@ -112,6 +112,18 @@ impl Figures {
         (!self.latency.is_empty()).then(|| self.latency.value_at_quantile(quantile))
     }
 
+    /// Returns "0 of 31204 requests failed: at most 0.0097 % with 95 % confidence".
+    pub fn failed_share(&self) -> String {
+        let bound = self.error_rate_at_most().map_or_else(String::new, |it| {
+            format!(": at most {:.4} % with 95 % confidence", it * 100.0)
+        });
+        format!(
+            "{} of {} requests failed{bound}",
+            self.failed(),
+            self.requests
+        )
+    }
+
     /// See [`error_rate_at_most`].
     pub fn error_rate_at_most(&self) -> Option<f64> {
         error_rate_at_most(self.failed(), self.requests)

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::attempt::release;
 use super::setup::{self, SERVICE, Setup};
 use super::traffic::Lanes;
-use super::traffic_checks::{ObservedRelease, check_nothing_failed, failed_share};
+use super::traffic_checks::{ObservedRelease, check_nothing_failed};
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
 /// SCENARIOS 9: requests of 20 s.
@@ -27,7 +27,7 @@ pub async fn drain(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult 
             )),
             across => Ok(format!(
                 "{across} across the switch; {}",
-                failed_share(&cut.overall())
+                cut.overall().failed_share()
             )),
         }
     })

@@ -7,7 +7,7 @@ use blue_green::{EventKind, ReleaseStep};
 use super::attempt::attempt;
 use super::setup::{SERVICE, Setup};
 use super::traffic::Lanes;
-use super::traffic_checks::{ObservedRelease, check_nothing_failed, failed_share};
+use super::traffic_checks::{ObservedRelease, check_nothing_failed};
 use crate::{RunResult, Scenario, Unmet};
 
 /// Enough to bound the error rate at 0.01 % with 95 % confidence.
@@ -58,7 +58,7 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
         let overall = cut.overall();
         let requests = overall.requests;
         match requests >= REQUESTS {
-            true => Ok(failed_share(&overall)),
+            true => Ok(overall.failed_share()),
             false => Err(Unmet::Inconclusive(format!(
                 "{requests} requests are fewer than {REQUESTS}"
             ))),

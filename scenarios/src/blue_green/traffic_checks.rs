@@ -89,18 +89,6 @@ pub async fn check_nothing_failed(
     Ok(())
 }
 
-/// "0 of 31204 requests failed: at most 0.0097 % with 95 % confidence".
-pub fn failed_share(figures: &Figures) -> String {
-    let bound = figures.error_rate_at_most().map_or_else(String::new, |it| {
-        format!(": at most {:.4} % with 95 % confidence", it * 100.0)
-    });
-    format!(
-        "{} of {} requests failed{bound}",
-        figures.failed(),
-        figures.requests
-    )
-}
-
 fn failed(setup: &Setup<'_>, figures: &Figures, observed: &ObservedRelease) -> Mismatch {
     let kinds = figures.failures.iter().take(5);
     let kinds = kinds.map(|(kind, count)| format!("{count} x {kind}"));
@@ -110,7 +98,7 @@ fn failed(setup: &Setup<'_>, figures: &Figures, observed: &ObservedRelease) -> M
             "none of {} requests fails while {} becomes {}",
             figures.requests, observed.old, observed.new
         ),
-        seen: format!("{}: {}", failed_share(figures), kinds.join("; ")),
+        seen: format!("{}: {}", figures.failed_share(), kinds.join("; ")),
         look_at: "the phases above".into(),
         next: setup.next(),
     }

@@ -16,7 +16,7 @@ use super::attempt::{EventLog, attempt};
 use super::bad_releases::reverts;
 use super::setup::{SERVICE, Setup};
 use super::traffic::Lanes;
-use super::traffic_checks::{ObservedRelease, check_nothing_failed, failed_share, micros};
+use super::traffic_checks::{ObservedRelease, check_nothing_failed, micros};
 use crate::client::PlatformClient;
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
@@ -83,7 +83,7 @@ pub async fn weighted(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResu
     };
     check_shares(setup, scenario, &observed).await?;
     check_nothing_failed(scenario, setup, &observed, "no request failed", |cut| {
-        Ok(failed_share(&cut.overall()))
+        Ok(cut.overall().failed_share())
     })
     .await
 }

@@ -77,6 +77,31 @@ impl Probes {
         Ok(probes)
     }
 
+    /// Waits until all answers of a new prober are good. A new Service is reached only once the nodes
+    /// have its rules, and a pooled connection from before would lead elsewhere until its end.
+    ///
+    /// # Errors
+    /// A prober does not start, or answers are still bad after a minute.
+    pub async fn start_once_reached(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
+        let what = "every request is answered";
+        let reached = wait::until(what, START_TIMEOUT, POLL_EVERY, async || {
+            let trial = async { Probes::start(setup).await?.end(setup).await };
+            let recordings = match trial.await {
+                Ok(recordings) => recordings,
+                Err(mismatch) => return Observation::NotYet(mismatch.seen),
+            };
+            let mut answers = recordings.iter().flat_map(|it| &it.answers);
+            match answers.find(|it| !it.good) {
+                None => Observation::Ready(()),
+                Some(bad) => Observation::NotYet(format!("{}: {}", bad.lane, bad.outcome)),
+            }
+        });
+        reached
+            .await
+            .map_err(|error| setup.mismatch("a Service that is reached", error))?;
+        Probes::start(setup).await
+    }
+
     /// Waits until there are this many more answers.
     pub async fn until(&self, more: u64) {
         let enough = self.so_far() + more;
@@ -173,7 +198,11 @@ fn none_failed(
     let mut figures = Figures::default();
     answers.clone().for_each(|answer| figures.add(answer));
     if figures.failed() > 0 {
-        let seen = format!("{figures}: {}", losses(answers, since).join("; "));
+        let seen = format!(
+            "{}; {}",
+            figures.failed_share(),
+            losses(answers, since).join("; ")
+        );
         let expected = format!("none of {} requests fails", figures.requests);
         return Err(setup.mismatch(&expected, seen).into());
     }
@@ -183,7 +212,7 @@ fn none_failed(
     });
     match inconclusive {
         Some(why) => Err(Unmet::Inconclusive(why)),
-        None => Ok(((), figures.to_string())),
+        None => Ok(((), figures.failed_share())),
     }
 }
 

@@ -75,7 +75,7 @@ async fn switch_and_back(
     };
     let started = async {
         select(setup, &pair.first).await?;
-        Probes::start(&probed).await
+        Probes::start_once_reached(&probed).await
     };
     let probes = match started.await {
         Ok(probes) => probes,
