@@ -2,15 +2,21 @@
 
 /// Suggests the known name that is most similar to `wrong`. If none is similar, lists all of them.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    const SIMILAR: f64 = 0.6;
     let known: Vec<&str> = known.into_iter().collect();
+    match similar(wrong, known.iter().copied()) {
+        Some(name) => Some(format!("did you mean {name:?}?")),
+        None if known.is_empty() => None,
+        None => Some(format!("known: {}", known.join(", "))),
+    }
+}
+
+/// Returns the known name that is most similar to `wrong`, if one is similar.
+pub fn similar<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const SIMILAR: f64 = 0.6;
     let similarity = |name: &str| strsim::normalized_damerau_levenshtein(wrong, name);
-    let scored = known.iter().map(|&name| (similarity(name), name));
+    let scored = known.into_iter().map(|name| (similarity(name), name));
     let (score, name) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(match score >= SIMILAR {
-        true => format!("did you mean {name:?}?"),
-        false => format!("known: {}", known.join(", ")),
-    })
+    (score >= SIMILAR).then_some(name)
 }
 
 /// Returns an error with all its causes on one line: many libraries leave the cause out of the

@@ -30,7 +30,7 @@ use thiserror::Error;
 pub use checks::{CheckFile, CodedChecks, TokenClaims};
 use load::{LoadConfig, Profile};
 pub use local::{LocalPlatform, LocalService};
-pub use releases::{PlatformRelease, SecretTexts};
+pub use releases::{PlatformImage, PlatformRelease, SecretTexts};
 pub use remote::RemoteTarget;
 pub use rolling::{ProbeUrl, RollingConfig};
 pub use schema::{BackingServices, PathType};
@@ -53,9 +53,8 @@ pub struct Config {
     pub backing_services: PlatformBackingServices,
     /// Its helm releases, in the order of their installation.
     pub releases: Vec<PlatformRelease>,
-    /// The images of its pods by recipe of `fixtures/images`, each with the name that pods use.
-    /// `{version}` in it is the version.
-    pub images: BTreeMap<String, String>,
+    /// The images of its pods by recipe of `fixtures/images`.
+    pub images: BTreeMap<String, PlatformImage>,
     /// The Secrets of its namespace on a kind target.
     pub secrets: SecretTexts,
     /// Its services, each after those that it calls.
@@ -312,8 +311,7 @@ impl Config {
 
     /// Returns the name of an image on the nodes, if the platform has an image of this recipe.
     pub fn image(&self, recipe: &str, version: &str) -> Option<String> {
-        let name = self.images.get(recipe)?;
-        Some(name.replace("{version}", version))
+        Some(self.images.get(recipe)?.of_version(version))
     }
 
     /// Returns the load profile of this name.

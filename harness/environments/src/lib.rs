@@ -3,6 +3,7 @@
 pub mod bring_up;
 pub mod capability;
 pub mod certificates;
+pub mod chart_check;
 pub mod config;
 pub mod down;
 pub mod environment;

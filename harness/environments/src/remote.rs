@@ -19,6 +19,7 @@ use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::Capability;
+use crate::chart_check::{self, ClusterContents, Destination};
 use crate::config::{Config, RemoteTarget, SecretTexts};
 use crate::environment::{
     ClusterPlace, Credentials, Environment, EnvironmentFolder, EnvironmentLock, EnvironmentName,
@@ -148,8 +149,9 @@ impl<'a> Site<'a> {
 }
 
 impl Remote<'_> {
-    /// Deploys the version, one release after the other. Waits until the rollout of each is
-    /// complete, `deadlines.release` at most. After `cancellation`, it must still be awaited.
+    /// Compares the charts with the configuration, and then deploys the version, one release after
+    /// the other. Waits until the rollout of each is complete, `deadlines.release` at most. After
+    /// `cancellation`, it must still be awaited.
     ///
     /// # Errors
     /// The exit code, and the failure for the report; the old pods continue to serve.
@@ -162,8 +164,10 @@ impl Remote<'_> {
     ) -> Result<Vec<Deployed>, (ExitCode, Box<Failure>)> {
         let deadline = self.site.config.deadlines.release;
         let cluster = &self.cluster;
+        let releases = self.releases(version);
+        self.check_charts(helm, version, &releases).await?;
         let mut all = Vec::new();
-        for release in self.releases(version) {
+        for release in releases {
             let deploying =
                 helm::deploy_unless(cancellation, cluster, helm, &release, deadline, progress);
             all.push(deploying.await.map_err(|error| {
@@ -174,6 +178,28 @@ impl Remote<'_> {
             })?);
         }
         Ok(all)
+    }
+
+    async fn check_charts(
+        &self,
+        helm: &Path,
+        version: &str,
+        releases: &[Release],
+    ) -> Result<(), (ExitCode, Box<Failure>)> {
+        let (cluster, config) = (&self.cluster, self.site.config);
+        let contents = ClusterContents::of_existing(cluster, config, self.kubernetes.clone());
+        let contents = contents.await.map_err(|error| {
+            let error = RemoteError::from(error);
+            (error.exit_code(), Box::new(error.failure(self.site.name)))
+        })?;
+        let destination = Destination {
+            namespace: &cluster.namespace,
+            contents: &contents,
+        };
+        let checked = chart_check::check(helm, config, version, releases, &destination).await;
+        checked
+            .map(drop)
+            .map_err(|error| (error.exit_code(), Box::new(error.failure())))
     }
 
     /// Returns what a deployment of the version would change, as a difference of manifests.

@@ -19,13 +19,18 @@ use kubernetes::{Cluster, ClusterError};
 /// The timeout of a command that changes nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The program, with a home of its own.
+pub(super) struct Program {
+    path: PathBuf,
+    /// helm's cache, configuration and data, and our values; only our user can read it.
+    home: TempDir,
+}
+
 /// helm, configured for one cluster.
 pub(super) struct Helm<'a> {
-    program: PathBuf,
+    /// Its home is beside the kubeconfig: a cleanup of the environment finds it there.
+    pub program: Program,
     pub cluster: &'a Cluster,
-    /// helm's cache, configuration and data, and our values; only our user can read it.
-    /// It is beside the kubeconfig: a cleanup of the environment finds it there.
-    home: TempDir,
 }
 
 /// helm's output after an installation.
@@ -36,47 +41,23 @@ pub(super) struct HelmRelease {
     pub manifest: String,
 }
 
-impl<'a> Helm<'a> {
-    pub fn new(program: &Path, cluster: &'a Cluster) -> Result<Helm<'a>, DeployError> {
-        let parent = beside(&cluster.kubeconfig);
-        let home = tempfile::Builder::new()
-            .prefix("helm-")
-            .tempdir_in(&parent)
-            .map_err(|source| DeployError::Directory {
-                path: parent,
-                source,
-            })?;
-        Ok(Helm {
-            program: program.to_path_buf(),
-            cluster,
+impl Program {
+    /// Makes its home in the directory `parent`.
+    pub fn new(path: &Path, parent: &Path) -> Result<Program, DeployError> {
+        let home = tempfile::Builder::new().prefix("helm-").tempdir_in(parent);
+        let home = home.map_err(|source| DeployError::Directory {
+            path: parent.to_owned(),
+            source,
+        })?;
+        Ok(Program {
+            path: path.to_owned(),
             home,
         })
     }
 
-    /// Locked while a release of this kubeconfig is being changed.
-    pub fn lock_file(&self) -> PathBuf {
-        beside(&self.cluster.kubeconfig).join("helm.lock")
-    }
-
-    /// Returns the command for a change: `verb` and its arguments.
-    ///
-    /// # Errors
-    /// [`ClusterError::Denied`] if the cluster's permissions do not allow the change.
-    pub fn change<Argument: AsRef<str>>(
-        &self,
-        verb: &str,
-        arguments: &[Argument],
-    ) -> Result<Command, DeployError> {
-        let permissions = self.cluster.permissions();
-        permissions.to_release(verb).map_err(ClusterError::from)?;
-        let arguments = arguments.iter().map(AsRef::as_ref);
-        let all: Vec<&str> = [verb].into_iter().chain(arguments).collect();
-        Ok(self.command(&all))
-    }
-
     /// The process is killed when we die, or when it is dropped.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = run_bound::killed_with_us(&self.program);
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = run_bound::killed_with_us(&self.path);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HELM_") {
                 command.env_remove(name);
@@ -86,33 +67,21 @@ impl<'a> Helm<'a> {
             command.env(name, self.home.path());
         }
         command
-            .env("KUBECONFIG", &self.cluster.kubeconfig)
             .envs(Proxies::of_this_process().for_child(&[]))
             .args(arguments)
-            .args(["--kube-context", &self.cluster.context])
-            .args(["--namespace", &self.cluster.namespace])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
     }
 
-    /// `helm upgrade --install` of the release, which waits for hooks only.
-    pub fn upgrade(&self, release: &Release, timeout: Duration) -> Result<Command, DeployError> {
-        let timeout = seconds(timeout);
-        let upgrade = self.change("upgrade", &["--install", "--timeout", &timeout])?;
-        self.of_release(upgrade, release)
-    }
-
-    /// As [`Helm::upgrade`], but changes nothing.
-    pub fn dry_run(&self, release: &Release) -> Result<Command, DeployError> {
-        let dry_run = self.command(&["upgrade", "--install", "--dry-run=server"]);
-        self.of_release(dry_run, release)
-    }
-
-    fn of_release(&self, mut command: Command, release: &Release) -> Result<Command, DeployError> {
+    /// Adds the values, the name and the chart of a release.
+    pub fn of_release(
+        &self,
+        mut command: Command,
+        release: &Release,
+    ) -> Result<Command, DeployError> {
         let overrides = self.write_overrides(&release.overrides)?;
-        command.args(["--output", "json"]);
         for file in release.values_files.iter().chain([&overrides]) {
             command.arg("--values").arg(file);
         }
@@ -137,11 +106,7 @@ impl<'a> Helm<'a> {
         }
     }
 
-    /// Runs helm with these arguments, which change nothing, and returns its standard output.
-    pub async fn output(&self, arguments: &[&str]) -> Result<String, DeployError> {
-        self.output_of(self.command(arguments), READ_TIMEOUT).await
-    }
-
+    /// Runs a command, and returns its standard output.
     pub async fn output_of(
         &self,
         mut command: Command,
@@ -169,9 +134,69 @@ impl<'a> Helm<'a> {
 
     pub fn missing(&self, source: std::io::Error) -> DeployError {
         DeployError::NoHelm {
-            program: self.program.clone(),
+            program: self.path.clone(),
             source,
         }
+    }
+}
+
+impl<'a> Helm<'a> {
+    pub fn new(program: &Path, cluster: &'a Cluster) -> Result<Helm<'a>, DeployError> {
+        Ok(Helm {
+            program: Program::new(program, &beside(&cluster.kubeconfig))?,
+            cluster,
+        })
+    }
+
+    /// Locked while a release of this kubeconfig is being changed.
+    pub fn lock_file(&self) -> PathBuf {
+        beside(&self.cluster.kubeconfig).join("helm.lock")
+    }
+
+    /// Returns the command for a change: `verb` and its arguments.
+    ///
+    /// # Errors
+    /// [`ClusterError::Denied`] if the cluster's permissions do not allow the change.
+    pub fn change<Argument: AsRef<str>>(
+        &self,
+        verb: &str,
+        arguments: &[Argument],
+    ) -> Result<Command, DeployError> {
+        let permissions = self.cluster.permissions();
+        permissions.to_release(verb).map_err(ClusterError::from)?;
+        let arguments = arguments.iter().map(AsRef::as_ref);
+        let all: Vec<&str> = [verb].into_iter().chain(arguments).collect();
+        Ok(self.command(&all))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program.command(arguments);
+        command
+            .env("KUBECONFIG", &self.cluster.kubeconfig)
+            .args(["--kube-context", &self.cluster.context])
+            .args(["--namespace", &self.cluster.namespace]);
+        command
+    }
+
+    /// `helm upgrade --install` of the release, which waits for hooks only.
+    pub fn upgrade(&self, release: &Release, timeout: Duration) -> Result<Command, DeployError> {
+        let timeout = seconds(timeout);
+        let arguments = ["--install", "--output", "json", "--timeout", &timeout];
+        let upgrade = self.change("upgrade", &arguments)?;
+        self.program.of_release(upgrade, release)
+    }
+
+    /// As [`Helm::upgrade`], but changes nothing.
+    pub fn dry_run(&self, release: &Release) -> Result<Command, DeployError> {
+        let arguments = ["--install", "--output", "json", "--dry-run=server"];
+        let dry_run = self.command(&[&["upgrade"][..], &arguments].concat());
+        self.program.of_release(dry_run, release)
+    }
+
+    /// Runs helm with these arguments, which change nothing, and returns its standard output.
+    pub async fn output(&self, arguments: &[&str]) -> Result<String, DeployError> {
+        let command = self.command(arguments);
+        self.program.output_of(command, READ_TIMEOUT).await
     }
 
     /// Returns the manifest of the newest revision; none if there is no release.

@@ -36,7 +36,8 @@ pub async fn difference(
     let before = helm.manifest(&release.name).await?.unwrap_or_default();
     let live = live::of_release(cluster, &release.name).await?;
     let command = helm.dry_run(&release.around(&live))?;
-    let after = installed(&helm.output_of(command, RENDER_TIMEOUT).await?)?.manifest;
+    let output = helm.program.output_of(command, RENDER_TIMEOUT).await?;
+    let after = installed(&output)?.manifest;
     between(&before, &after)
 }
 

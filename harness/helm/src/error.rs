@@ -217,7 +217,7 @@ impl DeployError {
                 kubectl("get leases"),
             ),
             DeployError::Helm { .. } | DeployError::TooLong { .. } | DeployError::Cancelled => (
-                "every Deployment of the release complete",
+                "every workload of the release complete",
                 look_at("the events"),
                 kubectl("get events --sort-by .lastTimestamp"),
             ),

@@ -9,6 +9,7 @@ pub mod error;
 pub mod live;
 mod locks;
 mod pending_release;
+pub mod render;
 mod rollback;
 mod upgrade;
 
@@ -75,7 +76,7 @@ impl Release {
     }
 
     /// Returns the command that renders the chart with its values files.
-    pub(crate) fn template_command(&self) -> String {
+    pub fn template_command(&self) -> String {
         let files = self.values_files.iter();
         let files = files.map(|file| format!(" --values {}", file.display()));
         let chart = self.chart.display();

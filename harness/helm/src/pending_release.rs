@@ -79,7 +79,7 @@ pub(super) async fn repair(
     ));
     arguments.extend(["--timeout".to_owned(), seconds(deadline)]);
     let command = helm.change(verb, &arguments)?;
-    match (remedy, helm.output_of(command, deadline).await) {
+    match (remedy, helm.program.output_of(command, deadline).await) {
         // The rollback would have reset a later blue-green release. helm has recorded its failure,
         // and now permits an upgrade.
         (ReleaseRemedy::Rollback(_), Err(DeployError::Helm { words })) if words.contains(GUARD) => {

@@ -34,7 +34,7 @@ pub async fn roll_back(
     ));
     let (to, timeout) = (revision.to_string(), seconds(remaining()));
     let rollback = helm.change("rollback", &[&release.name, &to, "--timeout", &timeout])?;
-    helm.output_of(rollback, remaining()).await?;
+    helm.program.output_of(rollback, remaining()).await?;
     rollout::complete(cluster, release.workloads(), remaining(), progress).await?;
     Ok(())
 }
@@ -59,5 +59,5 @@ pub async fn uninstall(
         &seconds(deadline),
     ];
     let uninstall = helm.change("uninstall", &[&[name][..], &options].concat())?;
-    helm.output_of(uninstall, deadline).await.map(drop)
+    helm.program.output_of(uninstall, deadline).await.map(drop)
 }

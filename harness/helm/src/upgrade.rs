@@ -61,7 +61,9 @@ impl Upgrade<'_> {
             path: helm.lock_file(),
             source,
         })?);
-        let child = command.spawn().map_err(|error| helm.missing(error))?;
+        let child = command
+            .spawn()
+            .map_err(|error| helm.program.missing(error))?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let mut watch = HookWatch {
             cluster: helm.cluster,
@@ -170,7 +172,7 @@ impl HookWatch<'_> {
         helm: &Helm<'_>,
         output: std::io::Result<Output>,
     ) -> Result<HelmRelease, DeployError> {
-        let words = match helm.stdout_of(output) {
+        let words = match helm.program.stdout_of(output) {
             Ok(text) => return installed(&text),
             Err(DeployError::Helm { words }) => words,
             Err(error) => return Err(error),

@@ -1,12 +1,17 @@
 //! Whether a rollout is complete, or cannot complete.
+//!
+//! Deployments are judged more strictly than by `kubectl rollout status`: no old pod may remain.
 //! <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#deployment-status>
+
+mod daemon_set;
+mod stateful_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use miette::Diagnostic;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -18,7 +23,7 @@ use super::workloads::{Selection, WorkloadReader, Workloads};
 use super::{Cluster, ClusterError};
 use base::wait::{self, Observation, WaitError};
 
-/// Between two reads. Each is four lists of the namespace.
+/// Between two reads. Each is six lists of the namespace.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// How long a problem from before the rollout may last. The kubelet and the ReplicaSet controller
@@ -50,7 +55,7 @@ pub fn blocked_by(problem: Option<&WorkloadProblem>) -> String {
     problem.map_or_else(String::new, |problem| format!("; blocked by: {problem}"))
 }
 
-/// The state of one Deployment's rollout.
+/// The state of one workload's rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rollout {
     /// Every replica has the newest template, is ready and available, and no old pod remains.
@@ -82,11 +87,10 @@ impl Before {
             .jobs
             .iter()
             .filter_map(|it| it.metadata.uid.clone());
-        let stuck = workloads.deployments.iter().filter_map(|deployment| {
-            match state_of(workloads, deployment) {
-                Rollout::Stuck(problem) => Some(problem.object),
-                _ => None,
-            }
+        let rollouts = rollouts(workloads).into_iter();
+        let stuck = rollouts.filter_map(|it| match it.state {
+            Rollout::Stuck(problem) => Some(problem.object),
+            _ => None,
         });
         let pods = workloads.pods.iter().filter_map(pods::problem);
         Before {
@@ -104,13 +108,64 @@ impl Before {
     }
 }
 
+/// The strategy with which a controller replaces no pod by itself.
+const ON_DELETE: &str = "OnDelete";
+
+/// The status still describes the previous template.
+fn not_begun() -> Rollout {
+    Rollout::InProgress {
+        so_far: "not begun".to_owned(),
+        problem: None,
+    }
+}
+
+/// A workload of a release.
+struct WorkloadRollout {
+    /// `api-gateway`, or `statefulset/database`.
+    name: String,
+    /// The number of its pods.
+    wanted: i32,
+    state: Rollout,
+}
+
+/// The rollouts of all Deployments, StatefulSets and DaemonSets.
+fn rollouts(workloads: &Workloads) -> Vec<WorkloadRollout> {
+    let deployments = workloads.deployments.iter().map(|it| WorkloadRollout {
+        name: it.name_any(),
+        wanted: wanted(it),
+        state: state_of(workloads, it),
+    });
+    let stateful_sets = workloads.stateful_sets.iter().map(|it| WorkloadRollout {
+        name: format!("statefulset/{}", it.name_any()),
+        wanted: stateful_set::wanted(it),
+        state: stateful_set::state_of(workloads, it),
+    });
+    let daemon_sets = workloads.daemon_sets.iter().map(|it| WorkloadRollout {
+        name: format!("daemonset/{}", it.name_any()),
+        wanted: daemon_set::wanted(it),
+        state: daemon_set::state_of(workloads, it),
+    });
+    deployments
+        .chain(stateful_sets)
+        .chain(daemon_sets)
+        .collect()
+}
+
+/// The state of a StatefulSet or a DaemonSet that is not complete: its pods have the reason.
+fn incomplete(workloads: &Workloads, owner: &impl Resource, so_far: String) -> Rollout {
+    let problems = workloads.pods_of(owner).filter_map(pods::problem);
+    match problems.min_by_key(|it| !it.permanent) {
+        Some(problem) if problem.permanent => Rollout::Stuck(problem),
+        problem => Rollout::InProgress { so_far, problem },
+    }
+}
+
 /// Returns the state of a Deployment's rollout.
 pub fn state_of(workloads: &Workloads, deployment: &Deployment) -> Rollout {
     let under_way = |so_far: String, problem| Rollout::InProgress { so_far, problem };
     let status = deployment.status.clone().unwrap_or_default();
     if status.observed_generation < deployment.metadata.generation {
-        // Its status describes the previous template.
-        return under_way("not begun".to_owned(), None);
+        return not_begun();
     }
     let old = workloads.old_pods(deployment);
     let wanted = wanted(deployment);
@@ -191,7 +246,8 @@ fn failed_create(replica_set: &ReplicaSet) -> Option<WorkloadProblem> {
     ))
 }
 
-/// Waits until all selected Deployments are complete, and at least one exists. `progress` receives a line whenever one changes: `api-gateway 1/2 ready`.
+/// Waits until all selected Deployments, StatefulSets and DaemonSets are complete, and at least one
+/// exists. `progress` receives a line whenever one changes: `api-gateway 1/2 ready`.
 ///
 /// # Errors
 /// [`RolloutError`]: immediately if waiting does not help, or after `deadline`.
@@ -216,7 +272,7 @@ pub async fn complete_after(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), RolloutError> {
     let selection = selection.into();
-    let what = format!("all Deployments of {selection} are complete");
+    let what = format!("all workloads of {selection} are complete");
     let mut watch = RolloutWatch {
         before,
         progress,
@@ -250,7 +306,7 @@ struct RolloutWatch<'a> {
     progress: &'a (dyn Fn(&str) + Sync),
     lookout: WorkloadReader<'a>,
     since: Instant,
-    /// The last line about each Deployment.
+    /// The last line about each workload.
     reported: BTreeMap<String, String>,
     quota: FullQuota,
     /// What blocked it at the last read.
@@ -275,17 +331,22 @@ impl RolloutWatch<'_> {
     }
 
     fn evaluate(&mut self, workloads: &Workloads) -> Observation<()> {
-        if workloads.deployments.is_empty() {
-            return Observation::NotYet("no Deployment".to_owned());
+        let rollouts = rollouts(workloads);
+        if rollouts.is_empty() {
+            let none = "no Deployment, StatefulSet or DaemonSet";
+            return Observation::NotYet(none.to_owned());
         }
         self.problem = None;
         self.unready = workloads.staying_pods().find_map(pods::unready);
         let mut missing = Vec::new();
-        for deployment in &workloads.deployments {
-            let name = deployment.name_any();
-            let (so_far, problem) = match state_of(workloads, deployment) {
+        for WorkloadRollout {
+            name,
+            wanted,
+            state,
+        } in rollouts
+        {
+            let (so_far, problem) = match state {
                 Rollout::Complete => {
-                    let wanted = wanted(deployment);
                     self.report(&name, format!("{name} {wanted}/{wanted} ready"));
                     continue;
                 }

@@ -1,10 +1,11 @@
-//! The workloads of a release: its Deployments, ReplicaSets, Jobs and pods.
+//! The workloads of a release: its Deployments, StatefulSets, DaemonSets, Jobs, and their pods.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
@@ -30,6 +31,10 @@ const RELEASE: &str = "meta.helm.sh/release-name";
 /// The annotation of helm's hooks, which do not have [`RELEASE`].
 const HOOK: &str = "helm.sh/hook";
 
+/// The label that charts should give their objects, hooks included, with the release's name.
+/// <https://helm.sh/docs/chart_best_practices/labels/>
+const INSTANCE: &str = "app.kubernetes.io/instance";
+
 /// A choice of workloads in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -37,7 +42,7 @@ pub enum Selection {
     All,
     /// Those that a label selector selects.
     Labels(String),
-    /// Those of the helm release of this name, and hooks.
+    /// Those of the helm release of this name, and its hooks.
     Release(String),
 }
 
@@ -71,6 +76,14 @@ pub fn is_of_release(object: &impl Resource, name: &str) -> bool {
         .is_some_and(|it| it == name)
 }
 
+/// Returns whether a Job is a hook that may be of the release of this name: helm does not annotate
+/// hooks, so a hook without the recommended label can be of any release.
+fn is_hook_of_release(job: &Job, name: &str) -> bool {
+    let is_hook = job.annotations().contains_key(HOOK);
+    let instance = job.labels().get(INSTANCE);
+    is_hook && instance.is_none_or(|it| it == name)
+}
+
 /// The selected workloads in the cluster's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Workloads {
@@ -78,6 +91,10 @@ pub struct Workloads {
     pub deployments: Vec<Deployment>,
     /// Their ReplicaSets, old ones included.
     pub replica_sets: Vec<ReplicaSet>,
+    /// The StatefulSets. None if they may not be listed: nobody who installs some lacks that.
+    pub stateful_sets: Vec<StatefulSet>,
+    /// The DaemonSets, as the StatefulSets.
+    pub daemon_sets: Vec<DaemonSet>,
     /// The Jobs, hooks included.
     pub jobs: Vec<Job>,
     /// The pods of all of them.
@@ -101,14 +118,18 @@ impl Workloads {
         let parameters = &parameters;
         // First, so that the next list has the ReplicaSet that a Deployment reports.
         let deployments = list(cluster, parameters, "list Deployments").await?;
-        let (replica_sets, jobs, pods) = tokio::try_join!(
+        let (replica_sets, stateful_sets, daemon_sets, jobs, pods) = tokio::try_join!(
             list(cluster, parameters, "list ReplicaSets"),
+            list_if_permitted(cluster, parameters, "list StatefulSets"),
+            list_if_permitted(cluster, parameters, "list DaemonSets"),
             list(cluster, parameters, "list Jobs"),
             list(cluster, parameters, "list Pods"),
         )?;
         let all = Workloads {
             deployments,
             replica_sets,
+            stateful_sets,
+            daemon_sets,
             jobs,
             pods,
         };
@@ -118,19 +139,24 @@ impl Workloads {
         })
     }
 
-    /// Keeps what helm installed with a release, the pods of that, and hooks.
+    /// Keeps what helm installed with a release, the pods of that, and its hooks.
     fn of_release(mut self, name: &str) -> Workloads {
-        let is_hook = |job: &Job| job.annotations().contains_key(HOOK);
         self.deployments.retain(|it| is_of_release(it, name));
+        self.stateful_sets.retain(|it| is_of_release(it, name));
+        self.daemon_sets.retain(|it| is_of_release(it, name));
         self.jobs
-            .retain(|it| is_of_release(it, name) || is_hook(it));
+            .retain(|it| is_of_release(it, name) || is_hook_of_release(it, name));
         let deployments = &self.deployments;
         let of_deployment = |set: &ReplicaSet| deployments.iter().any(|it| is_owned_by(set, it));
         self.replica_sets.retain(of_deployment);
-        let (sets, jobs) = (&self.replica_sets, &self.jobs);
+        let owners: BTreeSet<String> = uids(&self.replica_sets)
+            .chain(uids(&self.stateful_sets))
+            .chain(uids(&self.daemon_sets))
+            .chain(uids(&self.jobs))
+            .collect();
         self.pods.retain(|pod| {
-            let of_set = sets.iter().any(|it| is_owned_by(pod, it));
-            of_set || jobs.iter().any(|it| is_owned_by(pod, it))
+            let mut references = pod.owner_references().iter();
+            references.any(|it| owners.contains(&it.uid))
         });
         self
     }
@@ -144,7 +170,8 @@ impl Workloads {
             .find(|it| it.annotations().get(REVISION) == Some(revision))
     }
 
-    /// Returns the pods of a ReplicaSet or a Job that are not terminating.
+    /// Returns the pods of a ReplicaSet, a StatefulSet, a DaemonSet or a Job that are not
+    /// terminating.
     pub fn pods_of(&self, owner: &impl Resource) -> impl Iterator<Item = &Pod> {
         self.staying_pods()
             .filter(move |pod| is_owned_by(*pod, owner))
@@ -188,6 +215,27 @@ fn is_starting(pod: &Pod) -> bool {
 fn is_owned_by(object: &impl Resource, owner: &impl Resource) -> bool {
     let uid = owner.meta().uid.as_ref();
     uid.is_some_and(|uid| object.owner_references().iter().any(|it| it.uid == *uid))
+}
+
+fn uids<K: Resource>(objects: &[K]) -> impl Iterator<Item = String> {
+    objects.iter().filter_map(|it| it.meta().uid.clone())
+}
+
+async fn list_if_permitted<K>(
+    cluster: &Cluster,
+    parameters: &ListParams,
+    what: &str,
+) -> Result<Vec<K>, ClusterError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    match list(cluster, parameters, what).await {
+        Err(ClusterError::Forbidden { .. }) => Ok(Vec::new()),
+        listed => listed,
+    }
 }
 
 async fn list<K>(
@@ -301,7 +349,7 @@ mod tests {
             json!({"kind": kind, "metadata": {"uid": uid, "name": uid,
                 "annotations": {annotation.0: annotation.1},
                 "ownerReferences": [{"apiVersion": "v1", "kind": "x", "name": owner, "uid": owner}]},
-                "spec": {"selector": {}, "template": {}}})
+                "spec": {"selector": {}, "serviceName": "x", "template": {}}})
         };
         fn read<K: DeserializeOwned>(objects: Vec<serde_json::Value>) -> Vec<K> {
             let objects = objects.into_iter();
@@ -310,6 +358,11 @@ mod tests {
                 .collect()
         }
         let none = ("x", "y");
+        let labelled = |uid: &str, release: &str| {
+            let mut hook = of("Job", uid, (HOOK, "pre-upgrade"), "");
+            hook["metadata"]["labels"] = json!({INSTANCE: release});
+            hook
+        };
         let all = Workloads {
             deployments: read(vec![
                 of("Deployment", "ours", (RELEASE, "a"), ""),
@@ -321,23 +374,53 @@ mod tests {
             ]),
             jobs: read(vec![
                 of("Job", "hook", (HOOK, "pre-upgrade"), ""),
+                labelled("our-hook", "a"),
+                labelled("their-hook", "b"),
                 of("Job", "cron", none, ""),
             ]),
+            stateful_sets: read(vec![
+                of("StatefulSet", "our-db", (RELEASE, "a"), ""),
+                of("StatefulSet", "their-db", (RELEASE, "b"), ""),
+            ]),
+            daemon_sets: read(vec![
+                of("DaemonSet", "our-agent", (RELEASE, "a"), ""),
+                of("DaemonSet", "their-agent", (RELEASE, "b"), ""),
+            ]),
             pods: read(
-                ["ours-1", "theirs-1", "hook", "cron"]
-                    .map(|owner| {
-                        let mut pod = of("Pod", &format!("pod-of-{owner}"), none, owner);
-                        pod.as_object_mut().unwrap().remove("spec");
-                        pod
-                    })
-                    .to_vec(),
+                [
+                    "ours-1",
+                    "theirs-1",
+                    "our-db",
+                    "their-db",
+                    "our-agent",
+                    "their-agent",
+                    "hook",
+                    "our-hook",
+                    "their-hook",
+                    "cron",
+                ]
+                .map(|owner| {
+                    let mut pod = of("Pod", &format!("pod-of-{owner}"), none, owner);
+                    pod.as_object_mut().unwrap().remove("spec");
+                    pod
+                })
+                .to_vec(),
             ),
         };
         let found = all.of_release("a");
         let names = |pods: &[Pod]| pods.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
         assert_eq!(found.deployments.len(), 1);
         assert_eq!(found.replica_sets.len(), 1);
-        assert_eq!(names(&found.pods), ["pod-of-ours-1", "pod-of-hook"]);
+        assert_eq!(
+            names(&found.pods),
+            [
+                "pod-of-ours-1",
+                "pod-of-our-db",
+                "pod-of-our-agent",
+                "pod-of-hook",
+                "pod-of-our-hook"
+            ]
+        );
     }
 
     #[tokio::test]

@@ -47,9 +47,7 @@ pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome,
         let purpose = Purpose::Prove(&selection, load.as_ref());
         return reuse::run(&invocation, options.supply, usable, purpose).await;
     }
-    if options.provision {
-        invocation.provision_target().await?;
-    }
+    invocation.prepare(options.provision).await?;
     // It replaces an environment that had to stay up.
     let stays = options.keep || matches!(found, Found::Unrepairable);
     let afterwards = match stays {

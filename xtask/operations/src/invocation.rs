@@ -6,10 +6,12 @@ use base::home::Home;
 use base::interrupts::Interrupts;
 use base::run::Run;
 use base::run::event::{Stage, StageResult};
-use environments::config::{Config, Target};
+use environments::chart_check::{self, ClusterContents, Destination};
+use environments::config::{Config, KindTarget, Target};
 use environments::environment::{Credentials, Environment, EnvironmentFolder, EnvironmentName};
 use environments::kind::input_check;
 use environments::preflight;
+use environments::releases::{self, TargetValues};
 use environments::remote::{RemoteError, Site};
 use environments::supervisor::Order;
 use machine::engine::{Engine, TIMEOUT};
@@ -22,6 +24,10 @@ use thiserror::Error;
 use crate::outcome::{CommandOutcome, conclude};
 use crate::output::{DoneAtEnd, Output, OutputMessage};
 use crate::problem::Problem;
+
+/// For the addresses of the backing services, which are known once they run. Reserved for
+/// documentation: RFC 5737.
+const SOME_ADDRESSES: &str = "192.0.2.0/24";
 
 /// The environment is not one of the target that was named.
 #[derive(Debug, Error, Diagnostic)]
@@ -291,15 +297,47 @@ impl Invocation {
         applied.await.map_err(Problem::no_environment)
     }
 
-    /// Installs what is missing to start an environment.
-    pub async fn provision_target(&self) -> Result<(), Problem> {
+    /// Prepares the start of an environment: installs what is missing, if `provision` is set, and
+    /// refuses charts that do not fit the configuration.
+    pub async fn prepare(&self, provision: bool) -> Result<(), Problem> {
         let mut interrupts = interrupts()?;
-        let needed = self.config.backing_services;
-        let needs = preflight::needs(self.target(), needed, &self.home.tools()).await;
+        let prepared = async {
+            if provision {
+                let needed = self.config.backing_services;
+                let needs = preflight::needs(self.target(), needed, &self.home.tools()).await;
+                self.provision(&needs).await?;
+            }
+            match self.target() {
+                Target::Kind(target) => self.check_charts(target).await,
+                // Without charts, and with what the cluster has at each deployment.
+                Target::Local(_) | Target::Remote(_) => Ok(()),
+            }
+        };
         tokio::select! {
-            done = self.provision(&needs) => done,
+            done = prepared => done,
             signal = interrupts.next() => Err(Problem::ended(signal)),
         }
+    }
+
+    /// Compares the charts with the configuration. Without helm, the preflight of the run fails.
+    async fn check_charts(&self, target: &KindTarget) -> Result<(), Problem> {
+        let Some(helm) = tools::own_or_on_path(&self.home.tools(), "helm") else {
+            return Ok(());
+        };
+        let (config, workspace) = (&self.config, &self.context.workspace);
+        let version = &config.platform.version;
+        let manifests = input_check::objects_of(&config.platform, workspace);
+        let manifests = manifests.map_err(Problem::usage)?;
+        let destination = Destination {
+            namespace: &target.namespace,
+            contents: &ClusterContents::of_new(config, target, &manifests),
+        };
+        let values = TargetValues::of_kind(target, Some(SOME_ADDRESSES));
+        let releases = releases::all(config, &values, workspace, version);
+        let checked = chart_check::check(&helm, config, version, &releases, &destination).await;
+        let notes = checked.map_err(|error| Problem::new(error.exit_code(), error))?;
+        notes.iter().for_each(|note| self.context.output.line(note));
+        Ok(())
     }
 }
 

@@ -115,9 +115,7 @@ pub async fn e2e(
     provision: bool,
     selection: &Selection,
 ) -> Result<CommandOutcome, Problem> {
-    if provision {
-        invocation.provision_target().await?;
-    }
+    invocation.prepare(provision).await?;
     let version = invocation.config.platform.version.as_str();
     let (why, deploy) = match site.permits(Action::Deploy) {
         Ok(()) => (

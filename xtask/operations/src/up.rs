@@ -39,9 +39,7 @@ pub async fn run(
             }
         }
     }
-    if provision {
-        invocation.provision_target().await?;
-    }
+    invocation.prepare(provision).await?;
     let stages = async |run: &mut Run, interrupts: &mut Interrupts| {
         let variables = preflight::stage(run, &invocation, interrupts).await?;
         let order = invocation.order(run, name, supply);

@@ -1,6 +1,7 @@
 //! What a cluster has of the platform: its helm releases, images and Secrets.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -32,6 +33,24 @@ pub struct PlatformRelease {
     pub values: Vec<PathBuf>,
     /// Values that override the files.
     pub set: Map<String, Value>,
+    /// Where harness.toml names the chart.
+    pub place: Range<usize>,
+}
+
+/// An image of the platform's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformImage {
+    /// What pods call it. `{version}` in it is the version.
+    pub name: String,
+    /// Where harness.toml has the name.
+    pub place: Range<usize>,
+}
+
+impl PlatformImage {
+    /// Returns what the pods of a version call it.
+    pub fn of_version(&self, version: &str) -> String {
+        self.name.replace("{version}", version)
+    }
 }
 
 /// Returns the values with their placeholders replaced. A text that is only a placeholder without a
@@ -91,6 +110,7 @@ fn validate_release(table: &ReleaseTable) -> Result<PlatformRelease, Fault> {
         chart: table.chart.get_ref().clone(),
         values: table.values.clone(),
         set: validate_set(table.set.as_ref())?,
+        place: table.chart.span(),
     })
 }
 
@@ -165,10 +185,10 @@ fn unknown_placeholder(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns the images by recipe, each with the name that pods use.
+/// Returns the images by recipe.
 pub(super) fn validate_images(
     tables: &BTreeMap<Spanned<String>, ImageTable>,
-) -> Result<BTreeMap<String, String>, Fault> {
+) -> Result<BTreeMap<String, PlatformImage>, Fault> {
     let images = tables.iter().map(|(recipe, table)| {
         let name = table.name.get_ref();
         let mut names = tables.values().filter(|it| it.name.get_ref() == name);
@@ -183,7 +203,11 @@ pub(super) fn validate_images(
         let unknown = names_in(name).find(|it| *it != "version");
         match (tag, unknown) {
             (Some((repository, tag)), None) if !repository.is_empty() && !tag.is_empty() => {
-                Ok((recipe.get_ref().clone(), name.clone()))
+                let image = PlatformImage {
+                    name: name.clone(),
+                    place: table.name.span(),
+                };
+                Ok((recipe.get_ref().clone(), image))
             }
             (_, None) => Err(fault(
                 &table.name,

@@ -1,6 +1,7 @@
 //! The services of the platform.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use toml::Spanned;
 
@@ -24,6 +25,8 @@ pub struct PlatformService {
     pub blue_green: bool,
     /// Its process on the local target.
     pub local: LocalService,
+    /// Where harness.toml has its name.
+    pub place: Range<usize>,
 }
 
 type Tables = BTreeMap<Spanned<String>, ServiceTable>;
@@ -92,6 +95,7 @@ fn service(
             .collect(),
         blue_green: table.blue_green,
         local: local_defaults.validate(name, table)?,
+        place: name.span(),
     })
 }
 

@@ -10,9 +10,11 @@ use miette::Diagnostic;
 use serde_json::json;
 use thiserror::Error;
 
+use crate::chart_check::{self, ChartCheckError, ClusterContents, Destination};
 use crate::config::{Config, KindTarget};
 use crate::environment::ClusterPlace;
 use crate::releases::{self, TargetValues};
+use base::exit::ExitCode;
 use base::run::event::Failure;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::apply::FIELD_MANAGER;
@@ -24,6 +26,9 @@ use machine::images::{self, ForNodes, ImageError, Supply, Workshop};
 
 /// The annotation on a Deployment's pods with the image that they were restarted for.
 const IMAGE_ANNOTATION: &str = "trii.rehearsal/image";
+
+/// How long the API server may take to say its version.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A version to deploy, and what the deployment needs.
 pub struct Deploy<'a> {
@@ -50,6 +55,10 @@ pub struct Deploy<'a> {
 /// Why the version is not deployed.
 #[derive(Debug, Error, Diagnostic)]
 pub enum NotDeployed {
+    /// The charts do not fit harness.toml. Nothing was changed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Charts(#[from] ChartCheckError),
     /// Its image is not available, or not on the nodes.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -64,12 +73,21 @@ pub enum NotDeployed {
 }
 
 impl NotDeployed {
+    /// Returns the exit code of a run that fails with this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            NotDeployed::Charts(error) => error.exit_code(),
+            _ => ExitCode::NoEnvironment,
+        }
+    }
+
     /// Returns the failure for the report.
     pub fn failure(self) -> Failure {
         let what = "the version is not deployed".to_owned();
         let seen = self.to_string();
         let (expected, look_at, next) = match self {
             NotDeployed::Release(failure) => return *failure,
+            NotDeployed::Charts(error) => return error.failure(),
             NotDeployed::Image(_) => (
                 "the platform's image on every node",
                 "fixtures/images",
@@ -92,8 +110,8 @@ impl NotDeployed {
 }
 
 impl Deploy<'_> {
-    /// Deploys the version, one release after the other. Waits until the rollout of each is
-    /// complete, `deadline` at most.
+    /// Compares the charts with the configuration, and then deploys the version, one release after
+    /// the other. Waits until the rollout of each is complete, `deadline` at most.
     ///
     /// # Errors
     /// [`NotDeployed`]; the old pods continue to serve.
@@ -103,9 +121,13 @@ impl Deploy<'_> {
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Vec<Deployed>, NotDeployed> {
         let cluster = self.place.open().await?;
+        let releases = self.releases();
+        for note in self.check_charts(&cluster, &releases).await? {
+            progress(&note);
+        }
         let loaded = self.images(progress).await?;
         let mut all = Vec::new();
-        for release in self.releases() {
+        for release in releases {
             let failure = |error: DeployError| {
                 NotDeployed::Release(Box::new(error.failure(&cluster, &release)))
             };
@@ -159,6 +181,21 @@ impl Deploy<'_> {
         TargetValues::of_kind(self.target, self.place.backing_services.as_deref())
     }
 
+    async fn check_charts(
+        &self,
+        cluster: &Cluster,
+        releases: &[Release],
+    ) -> Result<Vec<String>, NotDeployed> {
+        let kubernetes = cluster.version(TIMEOUT).await?;
+        let contents = ClusterContents::of_existing(cluster, self.config, kubernetes).await?;
+        let destination = Destination {
+            namespace: &cluster.namespace,
+            contents: &contents,
+        };
+        let (helm, config, version) = (self.helm, self.config, self.version);
+        Ok(chart_check::check(helm, config, version, releases, &destination).await?)
+    }
+
     /// Loads the version's images into the nodes. Returns those that a node did not have. The
     /// images of a version other than the checkout's come from the engine, or the nodes pull them.
     ///
@@ -169,8 +206,8 @@ impl Deploy<'_> {
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Vec<ForNodes>, ImageError> {
         let mut wanted = Vec::new();
-        for (recipe, name) in &self.config.images {
-            let known_as = name.replace("{version}", self.version);
+        for (recipe, image) in &self.config.images {
+            let known_as = image.of_version(self.version);
             let image = match self.version == self.config.platform.version {
                 true => {
                     let workshop = self.workshop;

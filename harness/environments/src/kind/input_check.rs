@@ -127,11 +127,26 @@ fn check_chart(release: &str, path: &Path) -> Result<(), BadInput> {
 /// # Errors
 /// A manifest cannot be read.
 pub fn namespaces_of(platform: &Platform, workspace: &Path) -> Result<Vec<String>, BadInput> {
+    let objects = objects_of(platform, workspace)?;
+    let namespaces = objects.iter().filter(|it| it["kind"] == "Namespace");
+    let names = namespaces.filter_map(|it| it["metadata"]["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Returns the objects of the platform's manifests.
+///
+/// # Errors
+/// A manifest cannot be read.
+pub fn objects_of(platform: &Platform, workspace: &Path) -> Result<Vec<Value>, BadInput> {
     let mut all = Vec::new();
     for file in &platform.manifests {
         let path = workspace.join(file);
-        let namespaces = namespaces(&read("platform.manifests", &path)?);
-        all.extend(namespaces.map_err(|reason| BadInput::Manifest { path, reason })?);
+        let text = read("platform.manifests", &path)?;
+        let objects: Result<Vec<Value>, _> = serde_saphyr::from_multiple(&text);
+        all.extend(objects.map_err(|error| {
+            let reason = error.to_string();
+            BadInput::Manifest { path, reason }
+        })?);
     }
     Ok(all)
 }
@@ -147,15 +162,6 @@ fn read_bytes(key: &str, path: &Path) -> Result<Vec<u8>, BadInput> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// The names of the Namespaces in a manifest.
-fn namespaces(manifest: &str) -> Result<Vec<String>, String> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(manifest).map_err(|error| error.to_string())?;
-    let namespaces = documents.iter().filter(|it| it["kind"] == "Namespace");
-    let names = namespaces.filter_map(|it| it["metadata"]["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
 }
 
 #[cfg(test)]

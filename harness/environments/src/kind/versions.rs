@@ -17,15 +17,15 @@ pub async fn load(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<(), ImageError> {
     let mut named = Vec::new();
-    for (recipe, name) in config
+    for (recipe, platform_image) in config
         .images
         .iter()
-        .filter(|(_, name)| name.contains("{version}"))
+        .filter(|(_, it)| it.name.contains("{version}"))
     {
         let image = images::ensure(engine, workshop, recipe, Supply::Auto, progress).await?;
         named.extend(versions.iter().map(|version| ForNodes {
             image: image.to_string(),
-            known_as: name.replace("{version}", version),
+            known_as: platform_image.of_version(version),
         }));
     }
     images::load(engine, cluster, &named, progress)

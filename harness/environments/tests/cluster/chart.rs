@@ -9,6 +9,7 @@ mod manifests;
 mod addons;
 mod autoscaling;
 mod blue_green;
+mod fit;
 mod ingress;
 mod namespaces;
 mod network;

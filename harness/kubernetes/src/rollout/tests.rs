@@ -49,8 +49,8 @@ fn workloads(deployment: Value, replica_sets: Value, pods: Value) -> Workloads {
     Workloads {
         deployments: vec![serde_json::from_value(deployment).unwrap()],
         replica_sets: serde_json::from_value(replica_sets).unwrap(),
-        jobs: Vec::new(),
         pods: serde_json::from_value(pods).unwrap(),
+        ..Workloads::default()
     }
 }
 
@@ -308,7 +308,7 @@ async fn a_timeout_reports_the_last_state() {
     assert_eq!(
         error.to_string(),
         format!(
-            "all Deployments of {SELECTOR} are complete: not within 300s; last seen: api-gateway 1/2 ready"
+            "all workloads of {SELECTOR} are complete: not within 300s; last seen: api-gateway 1/2 ready"
         )
     );
 }
@@ -325,4 +325,166 @@ async fn a_quota_that_stays_full_ends_the_wait_long_before_the_deadline() {
     };
     assert_eq!(problem.cause, Cause::Quota);
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+/// A StatefulSet of `wanted` replicas at generation 2.
+fn stateful_set(wanted: i32, strategy: Value, status: Value) -> Value {
+    json!({
+        "metadata": {"name": "database", "uid": "s", "generation": 2},
+        "spec": {"replicas": wanted, "serviceName": "database", "selector": {}, "template": {},
+            "updateStrategy": strategy},
+        "status": status,
+    })
+}
+
+fn rolling_update(partition: i32) -> Value {
+    json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}})
+}
+
+fn set_status(observed: i64, ready: i32, updated: i32, current: &str) -> Value {
+    json!({"observedGeneration": observed, "replicas": ready, "readyReplicas": ready,
+        "updatedReplicas": updated, "currentRevision": current, "updateRevision": "2"})
+}
+
+fn state_of_set(set: Value) -> Rollout {
+    let set = serde_json::from_value(set).unwrap();
+    stateful_set::state_of(&Workloads::default(), &set)
+}
+
+proptest! {
+    #[test]
+    fn a_stateful_set_is_complete_once_it_is_ready_and_updated_down_to_its_partition(
+        wanted in 0..4i32, observed in 1..4i64, ready in 0..5i32, updated in 0..5i32, partition in 0..5i32
+    ) {
+        let set = stateful_set(wanted, rolling_update(partition), set_status(observed, ready, updated, "1"));
+        let complete = observed >= 2 && ready >= wanted && updated >= wanted - partition;
+        prop_assert_eq!(state_of_set(set) == Rollout::Complete, complete);
+    }
+
+    #[test]
+    fn a_daemon_set_is_complete_once_each_node_has_an_updated_pod_that_is_available(
+        wanted in 0..4i32, observed in 1..4i64, updated in 0..5i32, available in 0..5i32
+    ) {
+        let set = daemon_set(wanted, "RollingUpdate", observed, updated, available);
+        let set = serde_json::from_value(set).unwrap();
+        let complete = observed >= 2 && updated >= wanted && available >= wanted;
+        let state = daemon_set::state_of(&Workloads::default(), &set);
+        prop_assert_eq!(state == Rollout::Complete, complete);
+    }
+}
+
+fn daemon_set(wanted: i32, strategy: &str, observed: i64, updated: i32, available: i32) -> Value {
+    json!({
+        "metadata": {"name": "agent", "uid": "a", "generation": 2},
+        "spec": {"selector": {}, "template": {}, "updateStrategy": {"type": strategy}},
+        "status": {"observedGeneration": observed, "desiredNumberScheduled": wanted,
+            "currentNumberScheduled": wanted, "numberMisscheduled": 0, "numberReady": available,
+            "updatedNumberScheduled": updated, "numberAvailable": available},
+    })
+}
+
+#[test]
+fn pods_that_only_their_deletion_updates_need_not_be_updated() {
+    let on_delete = json!({"type": "OnDelete"});
+    let old = set_status(2, 2, 0, "1");
+    assert_eq!(
+        state_of_set(stateful_set(2, on_delete, old.clone())),
+        Rollout::Complete
+    );
+    let so_far = so_far(state_of_set(stateful_set(2, rolling_update(0), old)));
+    assert_eq!(so_far, "2/2 ready, 0 updated");
+    let set = serde_json::from_value(daemon_set(2, "OnDelete", 2, 0, 2)).unwrap();
+    let state = daemon_set::state_of(&Workloads::default(), &set);
+    assert_eq!(state, Rollout::Complete);
+}
+
+#[test]
+fn without_a_partition_the_revisions_tell() {
+    let strategy = json!({"type": "RollingUpdate"});
+    let at = |current: &str| stateful_set(1, strategy.clone(), set_status(2, 1, 1, current));
+    assert_eq!(so_far(state_of_set(at("1"))), "1/1 ready, 1 updated");
+    assert_eq!(state_of_set(at("2")), Rollout::Complete);
+}
+
+/// A server with a StatefulSet and a DaemonSet, which returns one of the states for each read, and
+/// then the last one again.
+fn sets(states: Vec<(Value, Value, Vec<Value>)>) -> MockServer {
+    let reads = AtomicUsize::new(0);
+    MockServer::new(move |request| {
+        let kind = request.path.rsplit('/').next().unwrap();
+        if kind == "deployments" {
+            reads.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = reads.load(Ordering::Relaxed).clamp(1, states.len()) - 1;
+        let (stateful_set, daemon_set, pods) = &states[now];
+        match kind {
+            "statefulsets" => items(vec![stateful_set.clone()]),
+            "daemonsets" => items(vec![daemon_set.clone()]),
+            "pods" => items(pods.clone()),
+            _ => items(Vec::new()),
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn stateful_sets_and_daemon_sets_are_waited_for() {
+    let database =
+        |ready, updated| stateful_set(2, rolling_update(0), set_status(2, ready, updated, "1"));
+    let agent = |updated| daemon_set(1, "RollingUpdate", 2, updated, 1);
+    let server = sets(vec![
+        (database(1, 1), agent(0), vec![]),
+        (database(2, 1), agent(1), vec![]),
+        (database(2, 2), agent(1), vec![]),
+    ]);
+    let reported = Mutex::new(Vec::new());
+    let progress = |line: &str| reported.lock().unwrap().push(line.to_owned());
+    complete(&server.cluster("trii"), SELECTOR, DEADLINE, &progress)
+        .await
+        .unwrap();
+    assert_eq!(
+        *reported.lock().unwrap(),
+        [
+            "statefulset/database 1/2 ready, 1 updated",
+            "daemonset/agent 1/1 available, 0 updated",
+            "statefulset/database 2/2 ready, 1 updated",
+            "daemonset/agent 1/1 ready",
+            "statefulset/database 2/2 ready",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_a_stateful_set_that_will_never_start_ends_the_wait() {
+    let mut pod = pod("database-0", "s", image_missing());
+    pod["metadata"]["ownerReferences"][0]["kind"] = json!("StatefulSet");
+    let database = stateful_set(1, rolling_update(0), set_status(2, 0, 1, "1"));
+    let server = sets(vec![(
+        database,
+        daemon_set(0, "RollingUpdate", 2, 0, 0),
+        vec![pod],
+    )]);
+    let started = Instant::now();
+    let error = complete(&server.cluster("trii"), SELECTOR, DEADLINE, &|_| ()).await;
+    let RolloutError::Problem(problem) = error.unwrap_err() else {
+        panic!("no problem");
+    };
+    assert_eq!(problem.object, "pod/database-0");
+    assert_eq!(problem.cause, Cause::Image);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_list_stateful_sets_waits_for_deployments() {
+    let refused = json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
+        "message": "statefulsets.apps is forbidden"});
+    let server = MockServer::new(
+        move |request| match request.path.rsplit('/').next().unwrap() {
+            "statefulsets" | "daemonsets" => (403, refused.clone()),
+            "deployments" => items(vec![deployment(1, counts(2, [1; 4]))]),
+            _ => items(Vec::new()),
+        },
+    );
+    complete(&server.cluster("trii"), SELECTOR, DEADLINE, &|_| ())
+        .await
+        .unwrap();
 }

@@ -160,7 +160,7 @@ impl<'a> KindDeployment<'a> {
         let deadline = self.invocation.config.deadlines.release;
         let deploying = async |progress: &(dyn Fn(&str) + Sync)| {
             let deployed = self.release(version, supply).run(deadline, progress).await;
-            deployed.map_err(|error| NotDone::Failed(ExitCode::NoEnvironment, error.failure()))
+            deployed.map_err(|error| NotDone::Failed(error.exit_code(), error.failure()))
         };
         tokio::select! {
             deployed = stage(run, version, deploying) => deployed?,

@@ -403,6 +403,17 @@ fn pending(namespace: &str) -> String {
     secret.to_string()
 }
 
+/// What the chart needs before it is installed.
+const SECRETS: &str = "\
+{apiVersion: v1, kind: Secret, metadata: {name: database-credentials}, stringData: {url: x}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: redis-credentials}, stringData: {url: x}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: jwt-credentials}, stringData: {secret: x, demo-password: x}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: trii-tls}, stringData: {tls.crt: x, tls.key: x}}
+";
+
 /// On a shared cluster it is unknown whether its helm was killed or runs elsewhere.
 #[tokio::test]
 async fn a_pending_release_is_named_and_not_changed() {
@@ -420,6 +431,7 @@ async fn a_pending_release_is_named_and_not_changed() {
     let manifest = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
     cluster.apply(&manifest).await.unwrap();
     cluster.apply(&pending(&namespace)).await.unwrap();
+    cluster.apply(SECRETS).await.unwrap();
     let secrets: Api<Secret> = Api::namespaced(cluster.client().clone(), &namespace);
     let objects = async || secrets.list(&ListParams::default()).await.unwrap().items;
     let before = objects().await;

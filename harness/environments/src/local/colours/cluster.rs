@@ -116,7 +116,11 @@ impl LocalCluster {
             }
             "events" => self.pods.iter().filter_map(Pod::event).collect(),
             // A release lists them.
-            "jobs" | "resourcequotas" | "horizontalpodautoscalers" => Vec::new(),
+            "statefulsets"
+            | "daemonsets"
+            | "jobs"
+            | "resourcequotas"
+            | "horizontalpodautoscalers" => Vec::new(),
             _ => return None,
         })
     }

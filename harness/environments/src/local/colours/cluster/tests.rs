@@ -75,8 +75,8 @@ fn workloads(cluster: &LocalCluster) -> Workloads {
     Workloads {
         deployments: serde_json::from_value(list("deployments")).unwrap(),
         replica_sets: serde_json::from_value(list("replicasets")).unwrap(),
-        jobs: Vec::new(),
         pods: serde_json::from_value(list("pods")).unwrap(),
+        ..Workloads::default()
     }
 }
 
