@@ -48,6 +48,7 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         platform: &file.platform.local,
         needed: targets.values().any(|it| matches!(it, Target::Local(_))),
     };
+    let load = load::validate(&file.load)?;
     Ok(Config {
         platform: validate_platform(&file.platform)?,
         backing_services: PlatformBackingServices {
@@ -66,8 +67,8 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         tokens: checks::validate_tokens(file.tokens)?,
         deadlines: validate_deadlines(&file.deadlines)?,
         blue_green: blue_green::validate(&file.blue_green, &file.services)?,
-        load: load::validate(&file.load, &file.profiles)?,
-        profiles: load::validate_profiles(file.profiles)?,
+        profiles: load::validate_profiles(file.profiles, &load)?,
+        load,
         written,
     })
 }
