@@ -265,7 +265,7 @@ impl TestPlan {
         self.tiers
             .iter()
             .filter(has_engine)
-            .flat_map(|tier| tier.images())
+            .flat_map(|tier| tier.images().iter().copied())
     }
 
     /// Returns why tests of the tier that need an engine are not run, if they are not.
