@@ -2,15 +2,17 @@
 //!
 //! For users who wait for each answer see [`closed`](crate::closed).
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use environments::config::load::{LoadConfig, LoadStage};
-use load_generator::order::LoadOrder;
+use environments::config::load::{JourneyConfig, LoadConfig, LoadStage};
+use load_generator::order::{LoadOrder, LoadStart};
 use miette::Diagnostic;
 use prober::ProbeTarget;
 use thiserror::Error;
 
 use crate::generators::{Generators, GeneratorsError};
+use crate::journeys::JourneyFiles;
 use crate::monitor::LoadMonitor;
 use crate::open::{self, OpenError};
 use crate::result::EngineKind;
@@ -24,6 +26,10 @@ pub struct OpenLoad<'a> {
     pub reach: &'a PlatformAccess<'a>,
     /// The timeouts of requests, and of the end of a run.
     pub load: &'a LoadConfig,
+    /// The journeys of the arrivals, with their weights. All are files.
+    pub journeys: &'a BTreeMap<String, JourneyConfig>,
+    /// Those files.
+    pub files: &'a JourneyFiles,
     /// The rate over time, in arrivals a second.
     pub stages: &'a [LoadStage],
     /// An arrival that is due while this many are in flight is dropped, and counted.
@@ -61,12 +67,13 @@ pub async fn run(
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<LoadRun, ArrivalsError> {
     let order = order(&load)?;
+    let start = start(&load);
     let mut monitor = LoadMonitor::of(EngineKind::Open, load.thresholds, progress);
     if let Some(generators) = load.generators {
-        let run = generators.run(&order, session, &mut monitor, progress);
+        let run = generators.run(&order, start, session, &mut monitor, progress);
         return Ok(Box::pin(run).await?);
     }
-    let plan = order.plan(0);
+    let plan = order.plan(0, start);
     let run = open::run(&plan, session, |progress| {
         monitor.update(progress.elapsed, progress.endpoints)
     });
@@ -75,9 +82,11 @@ pub async fn run(
 
 fn order(open: &OpenLoad<'_>) -> std::io::Result<LoadOrder> {
     let OpenLoad { reach, load, .. } = open;
-    let outside = kubernetes::prober::through(reach.entry, reach.api_host, "/market-data")?;
+    let outside = kubernetes::prober::through(reach.entry, reach.api_host, "")?;
     let inside = open.generators.map(|generators| generators.ingress.clone());
-    let most = reach.max_rate.map_or(u32::MAX, NonZeroU32::get);
+    let requests = open.files.most_requests(open.journeys) as f64;
+    let max_rate = reach.max_rate.map(NonZeroU32::get);
+    let most = max_rate.map_or(f64::INFINITY, |rate| f64::from(rate) / requests);
     Ok(LoadOrder {
         target: ProbeTarget {
             connect: inside.or(outside.connect),
@@ -91,13 +100,22 @@ fn order(open: &OpenLoad<'_>) -> std::io::Result<LoadOrder> {
     })
 }
 
+fn start(open: &OpenLoad<'_>) -> LoadStart {
+    let OpenLoad { reach, files, .. } = open;
+    LoadStart {
+        begin: None,
+        journeys: files.written(open.journeys),
+        users: files.variables(open.journeys, reach.credentials, reach.run),
+    }
+}
+
 /// Returns the stages as ramps. Each starts at the last rate of the previous one, the first at 0.
 /// No rate exceeds `most`.
-fn ramps(stages: &[LoadStage], most: u32) -> Vec<open::RateStage> {
+fn ramps(stages: &[LoadStage], most: f64) -> Vec<open::RateStage> {
     let mut from = 0.0;
     let mut ramps = Vec::new();
     for stage in stages {
-        let to = f64::from(stage.to.min(most));
+        let to = f64::from(stage.to).min(most);
         // A jump takes no time and has no arrivals.
         if !stage.lasts.is_zero() {
             ramps.push(open::RateStage::ramp(from, to, stage.lasts));
@@ -124,7 +142,7 @@ mod tests {
     fn a_stage_starts_at_the_last_rate_and_a_jump_takes_no_time() {
         let seconds = Duration::from_secs;
         assert_eq!(
-            ramps(&[stage(40, 0), stage(40, 10), stage(80, 5)], u32::MAX),
+            ramps(&[stage(40, 0), stage(40, 10), stage(80, 5)], f64::INFINITY),
             [
                 open::RateStage::constant(40.0, seconds(10)),
                 open::RateStage::ramp(40.0, 80.0, seconds(5)),
@@ -134,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_a_target_bounds_every_rate() {
-        let bounded = ramps(&[stage(500, 10), stage(500, 10)], 100);
+        let bounded = ramps(&[stage(500, 10), stage(500, 10)], 100.0);
         assert!(bounded.iter().all(|ramp| ramp.to.max(ramp.from) <= 100.0));
     }
 }

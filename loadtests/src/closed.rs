@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use environments::config::load::{LoadConfig, LoadStage};
+use environments::config::load::{JourneyConfig, LoadConfig, LoadStage};
 use goose::GooseAttack;
 use goose::config::GooseConfiguration;
 use jiff::Timestamp;
@@ -51,8 +51,10 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A closed-model load on the platform.
 pub struct ClosedLoad<'a> {
-    /// The journeys of the users, and the timeouts.
+    /// The timeouts.
     pub load: &'a LoadConfig,
+    /// The journeys of the users, with their weights.
+    pub journeys: &'a BTreeMap<String, JourneyConfig>,
     /// The journeys that files describe.
     pub files: &'a JourneyFiles,
     /// The number of users over time.
@@ -186,7 +188,7 @@ fn goose(
         .set_client_builder_without_cookies(
             goose::client::GooseClientBuilder::new().without_cookies(),
         )?;
-    for (name, journey) in &load.load.journeys {
+    for (name, journey) in load.journeys {
         let scenario = journeys::scenario(name, journey, load.files, users)?;
         goose = goose.register_scenario(scenario);
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kubernetes::Cluster;
 use kubernetes::indexed_job::{self, IndexedJob, IndexedJobError, JobSettings, PodOutput};
 use load_generator::message::GeneratorMessage;
-use load_generator::order::LoadOrder;
+use load_generator::order::{LoadOrder, LoadStart};
 use miette::Diagnostic;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +23,7 @@ pub const PART: &str = "generator";
 
 /// The time for the pods to be scheduled and started.
 const START: Duration = Duration::from_secs(120);
-/// From the message with the start time until the first arrival is due. Every generator receives
+/// From the message with the start until the first arrival is due. Every generator receives
 /// the message within this time.
 const LEAD: Duration = Duration::from_secs(3);
 /// The longest time without a message of a generator. It prints one every second, but its log is
@@ -91,6 +91,7 @@ impl Generators {
     pub async fn run(
         &self,
         order: &LoadOrder,
+        start: LoadStart,
         session: Session,
         monitor: &mut LoadMonitor<'_>,
         progress: &(dyn Fn(&str) + Sync),
@@ -111,7 +112,7 @@ impl Generators {
             is_ending: false,
             terminated: None,
         };
-        let loaded = reports.load(&session.stop, monitor).await;
+        let loaded = reports.load(start, &session.stop, monitor).await;
         // Also after an error, which is reported before an error of the removal.
         let ended = reports.job.end().await;
         let aborted = loaded?;
@@ -174,6 +175,7 @@ impl Reports {
     /// Starts the load when all are ready, and waits for the results.
     async fn load(
         &mut self,
+        start: LoadStart,
         stop: &CancellationToken,
         monitor: &mut LoadMonitor<'_>,
     ) -> Result<Option<String>, GeneratorsError> {
@@ -181,8 +183,12 @@ impl Reports {
             let message = stop.run_until_cancelled(self.next()).await;
             message.ok_or(GeneratorsError::Cancelled)??;
         }
-        let begin = Timestamp::now() + LEAD;
-        self.job.write_line(&begin.to_string()).await?;
+        let start = LoadStart {
+            begin: Some(Timestamp::now() + LEAD),
+            ..start
+        };
+        let line = serde_json::to_string(&start).expect("a start can be written as JSON");
+        self.job.write_line(&line).await?;
         self.wait_for_results(stop, monitor).await
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod checks;
 pub(crate) mod endpoint;
 mod file;
+mod money;
 mod order;
 mod portfolio;
 mod visitor;

@@ -13,7 +13,8 @@
 //!   generator's lag; k6 has no intended start. So `http_req_blocked` and `http_req_duration`
 //!   together are the latency that thresholds use.
 //! * `url` is the endpoint's name, as k6 writes it for a request with a `name` tag.
-//! * An arrival of the open model is an iteration of one request.
+//! * An arrival of the open model is an iteration; its `iteration_duration` is that of its first
+//!   request.
 //! * Without simulated users, `vus` are the requests in flight and `vus_max` their limit.
 //! * `data_received` counts the bodies of answers; k6 counts every byte on the wire.
 //! * Times are in UTC; k6 uses the local time zone. Numbers never have an exponent.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::outcome;
 use crate::raw_log::{RawLogError, RawLogReader, RawOutcome, RawRecord};
-use crate::result::{EndpointCounts, LoadResult, ReadError};
+use crate::result::{EndedRequest, EndpointCounts, LoadResult, ReadError};
 
 /// The file cannot be shown.
 #[derive(Debug, Error, Diagnostic)]
@@ -105,9 +105,15 @@ fn count(counts: &mut EndpointCounts, record: &RawRecord) {
     }
     let [lag, took] = [record.lag, record.took].map(|time| Duration::from_micros(time.into()));
     let good = matches!(record.outcome, RawOutcome::Status { good: true, .. });
-    let response = (None, record.received.into());
-    let failure = (!good).then_some("failed");
-    counts.ended(0, (lag + took, took), response, failure);
+    counts.ended(EndedRequest {
+        block: 0,
+        arrives: !record.follows,
+        latency: lag + took,
+        service_time: took,
+        status: None,
+        received: record.received.into(),
+        failure: (!good).then_some("failed"),
+    });
 }
 
 #[cfg(test)]

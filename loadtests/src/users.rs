@@ -7,8 +7,9 @@ use std::time::Duration;
 use base::entry_point::EntryPoint;
 use base::proxies::Proxies;
 use environments::environment::Credentials;
-use environments::tokens::Tokens;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use load_engine::journey::user_name;
+use tokens::Tokens;
 use tokio_util::sync::CancellationToken;
 
 mod recorder;
@@ -102,7 +103,7 @@ impl UserContext {
     /// Returns the name of a new investor.
     pub(crate) fn new_investor(&self) -> String {
         let number = self.users.fetch_add(1, Ordering::Relaxed) + 1;
-        format!("load-{}-{number}", self.run)
+        user_name(&self.run, number)
     }
 
     /// Waits until the next request may be sent. Returns false if no more may be sent.

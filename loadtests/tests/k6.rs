@@ -287,6 +287,7 @@ fn result() -> LoadResult {
                 block(name, &|it| it.latency.add(&took));
             }
             "data_received" => block(name, &|it| it.received += value),
+            "iterations" => block(name, &|it| it.arrivals += value),
             "dropped_iterations" => block(name, &|it| it.dropped += value),
             _ => {}
         }
@@ -350,10 +351,9 @@ fn pairs<'a>(ours: &'a Value, theirs: &'a Value) -> Vec<(&'a str, &'a Value, &'a
 }
 
 /// Some values are not compared: percentiles of few samples, between which k6 interpolates, and
-/// checks and iterations, which k6's script makes as it likes and which are requests here.
+/// checks, which k6's script makes as it likes and which are requests here.
 fn same(metric: &str, name: &str, ours: &Value, theirs: &Value) {
-    let otherwise = ["checks", "iterations"].contains(&metric);
-    if otherwise || name == "med" || name.starts_with("p(") {
+    if metric == "checks" || name == "med" || name.starts_with("p(") {
         return;
     }
     let (ours, theirs) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());

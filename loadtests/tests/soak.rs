@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use loadtests::open::{LoadPlan, Progress, RateStage, Session, Template, run};
+use load_engine::journey::WrittenJourney;
+use loadtests::open::{LoadPlan, Progress, RateStage, Session, run};
 use prober::ProbeTarget;
 
 /// Seconds in which connections are made and buffers grow to their size.
@@ -25,7 +26,8 @@ async fn memory_is_flat_whatever_was_sent() {
     let router = Router::new().route("/", get(async || "hello"));
     tokio::spawn(async { axum::serve(listener, router).await });
     let stage = RateStage::constant(2_000.0, Duration::from_secs(9));
-    let mut plan = LoadPlan::of(ProbeTarget::of(url), vec![stage], vec![Template::get("/")]);
+    let journeys = vec![WrittenJourney::get("/")];
+    let mut plan = LoadPlan::of(ProbeTarget::of(url), vec![stage], journeys);
     // So few that a machine which is busy with other things soon has them all.
     plan.max_in_flight = 50;
     let (mut answered, mut seen) = (0, Vec::new());

@@ -8,12 +8,12 @@ mod predictions;
 use base::run::Run;
 use environments::capability::Capability;
 use environments::config::CodedChecks;
+use tokens::Tokens;
 
 pub use checks::SmokeChecks;
 
 use crate::client::PlatformClient;
 use crate::{Mismatch, RunResult, Scenario, Subject};
-use environments::tokens::Tokens;
 
 /// The scenario's name when the requests come from outside, as users send them.
 pub const NAME: &str = "smoke";

@@ -26,8 +26,9 @@ use std::time::Duration;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde_json::{Map, Value};
 use thiserror::Error;
+use tokens::TokenClaims;
 
-pub use checks::{CheckFile, CodedChecks, TokenClaims};
+pub use checks::{CheckFile, CodedChecks};
 use load::{LoadConfig, Profile};
 pub use local::{LocalPlatform, LocalService};
 pub use releases::{PlatformImage, PlatformRelease, SecretTexts};
@@ -464,9 +465,10 @@ mod tests {
     #[test]
     fn every_profile_is_there_and_reads_as_what_it_does() {
         let config = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
-        let mut lines = vec![config.load.to_string()];
+        let mut lines = Vec::new();
         for (name, profile) in &config.profiles {
             lines.push(format!("{name}: {}", profile.traffic));
+            lines.push(format!("  {}", profile.mix()));
             let thresholds = profile.thresholds.iter();
             lines.extend(thresholds.map(|it| {
                 assert!(SHIPPED[it.place.clone()].contains(&it.expression));
@@ -769,6 +771,16 @@ mod tests {
                 "[load.journeys.order]\ndata = { file = \"a.csv\", each = \"user\" }",
             ),
             ("each = \"iteration\"", "each = \"round\""),
+            ("weight = 6", "weight = 1001"),
+            ("quotes = 6", "qoutes = 6"),
+            ("quotes = 6", "quotes = 0"),
+            ("{ quotes = 6, quote = 3, history = 1 }", "{}"),
+            (
+                "{ quotes = 6, quote = 3, history = 1 }",
+                "{ quotes = 6, portfolio = 1 }",
+            ),
+            ("{ quotes = 6, quote = 3, history = 1 }", "{ analysis = 1 }"),
+            ("journeys = { quotes = 6, quote = 3, history = 1 }\n", ""),
             ("think_ms = [500, 1500]", "think_ms = [1500, 500]"),
             ("think_ms = [500, 1500]", "think_ms = 500"),
             (

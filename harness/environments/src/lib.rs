@@ -17,4 +17,3 @@ pub mod router;
 pub mod status;
 pub mod supervisor;
 pub mod sweep;
-pub mod tokens;

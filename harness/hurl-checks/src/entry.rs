@@ -13,6 +13,7 @@ use crate::options::Options;
 use crate::request::Request;
 use crate::response::Response;
 use crate::scope::Scope;
+use crate::template::Part;
 use crate::variables::Variables;
 
 /// One request of a file, and what it expects of the answer.
@@ -68,10 +69,14 @@ impl Entry {
         self.request.options
     }
 
+    /// Returns the variables that must have a value before it, of its request and of its asserts.
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
+        self.reads.iter().map(String::as_str)
+    }
+
     /// Returns the variables that it reads and that have no value, because a capture failed.
     pub fn without_value<'a>(&'a self, variables: &Variables) -> impl Iterator<Item = &'a str> {
-        let reads = self.reads.iter().map(String::as_str);
-        reads.filter(|name| variables.get(name).is_none())
+        self.reads().filter(|name| variables.get(name).is_none())
     }
 
     /// Returns the variables that it captures.
@@ -82,6 +87,17 @@ impl Entry {
     /// Whether it has a response, from the line `HTTP` on: without one, any answer is good.
     pub fn has_response(&self) -> bool {
         self.expectation.is_some()
+    }
+
+    /// Whether the URL begins with `http://` or `https://`, and not with a variable.
+    pub fn names_host(&self) -> bool {
+        matches!(self.request.url.parts.first(), Some(Part::Text(_)))
+    }
+
+    /// Whether the status and HTTP's version decide alone: the headers and the body are not read.
+    pub fn needs_status_only(&self) -> bool {
+        let expectation = self.expectation.as_ref();
+        expectation.is_none_or(Expectation::needs_status_only)
     }
 
     /// Makes the request from the variables. JSON bodies escape them, and parameters encode them;

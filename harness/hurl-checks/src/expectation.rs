@@ -97,6 +97,11 @@ impl Expectation {
         })
     }
 
+    /// Whether it reads only the status and HTTP's version.
+    pub(crate) fn needs_status_only(&self) -> bool {
+        self.captures.is_empty() && self.asserts.is_empty()
+    }
+
     /// Returns the variables that it captures.
     pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
         self.captures.iter().map(|capture| capture.name.as_str())

@@ -3,6 +3,7 @@
 //! A separate crate and its dependencies are optimised in every profile, as `cargo xtask` itself
 //! generates load.
 
+pub mod journey;
 pub mod names;
 pub mod open;
 pub mod raw_log;

@@ -6,10 +6,10 @@
 //! would see one slow request ("coordinated omission"; Gil Tene, "How not to measure latency"). An
 //! arrival that is due while too many requests are in flight is dropped, and counted in its block.
 //!
-//! Each request is measured three ways: from when it was due to its end (a block's `latency`),
-//! from when it was started to its end (`service_time`, which includes opening a connection if
-//! there was none), and from when it was due to when it was started (the generator's `lag`). No
-//! request is retried.
+//! An arrival is one run of a journey. Its first request is measured three ways: from when it was
+//! due to its end (a block's `latency`), from when it was started to its end (`service_time`, which
+//! includes opening a connection if there was none), and from when it was due to when it was started
+//! (the generator's `lag`). A request that follows is due when it is sent. No request is retried.
 //!
 //! Time is monotonic: a change of the machine's clock has no effect.
 
@@ -38,24 +38,26 @@ mod busy;
 mod connection;
 pub mod files;
 mod health;
+mod journeys;
+mod origin;
 mod plan;
 mod recorder;
-mod requests;
 mod schedule;
 mod slots;
 mod threads;
 mod timer;
 mod totals;
+mod turns;
 mod worker;
 
 pub use files::TooFewFiles;
 pub use health::cores;
-pub use plan::{BodyCheck, ConnectionMode, GeneratorShare, Holds, LoadPlan, PlanError, Template};
+pub use plan::{ConnectionMode, GeneratorShare, LoadPlan, PlanError};
 pub use schedule::{RateStage, Schedule};
 
 use connection::Dial;
+use journeys::PreparedJourneys;
 use recorder::WorkerCounts;
-use requests::RequestTemplates;
 use threads::Threads;
 use totals::Totals;
 use worker::{Job, WorkerShare};
@@ -121,7 +123,7 @@ pub async fn run(
     let begin = monotonic(started);
     job.begin = begin;
     let writer = session.raw_log.as_deref();
-    let writer = writer.map(|path| RawLogWriter::create(path, started, job.requests.names()));
+    let writer = writer.map(|path| RawLogWriter::create(path, started, job.journeys.names()));
     let writer = writer.transpose()?;
     let job = Arc::new(job);
     let (counts, counted) = unbounded_channel();
@@ -130,7 +132,7 @@ pub async fn run(
     let threads = Threads::start(shares)?;
     let mut collector = Collector {
         counted,
-        totals: Totals::of(job.requests.names()),
+        totals: Totals::of(job.journeys.names()),
         begin,
         stop,
         aborted: None,
@@ -178,10 +180,10 @@ async fn job(plan: &LoadPlan, stop: CancellationToken) -> Result<Job, OpenError>
     plan.check()?;
     let schedule = Schedule::new(&plan.stages);
     let schedule = schedule.map_err(|reason| PlanError::new("stages", reason))?;
-    let requests = RequestTemplates::of(plan)?;
+    let journeys = PreparedJourneys::of(plan)?;
     files::allow(plan.connections_at_most())?;
     Ok(Job {
-        requests,
+        journeys,
         block: block_of(schedule.takes()),
         schedule,
         connections: plan.connections,

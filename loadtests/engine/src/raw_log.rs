@@ -21,7 +21,7 @@
 //! | took | 4 | from then to its end, in microseconds |
 //! | received | 4 | bytes of the answer's body |
 //! | name | 2 | the number of its name, from 0 |
-//! | outcome | 2 | a status below 1000, or another outcome ([`RawOutcome`]); 0x8000 is added to a status that is not good |
+//! | outcome | 2 | a status below 1000, or another outcome ([`RawOutcome`]); 0x8000 is added to a status that is not good, 0x4000 if it follows another request of its arrival |
 //!
 //! A value that does not fit its field is stored as the field's highest value. The first 8 bytes
 //! of the trailer are all ones, which no record has. Then follow the number of records (8), how

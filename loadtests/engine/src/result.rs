@@ -17,7 +17,7 @@ mod merge;
 
 use crate::names::OTHER;
 pub use distribution::{Distribution, count, growing};
-pub use endpoint_counts::EndpointCounts;
+pub use endpoint_counts::{EndedRequest, EndpointCounts};
 pub use file::{ReadError, Schema, WriteError};
 
 /// The version of the form. A file with another version is refused.
@@ -139,9 +139,13 @@ pub struct Endpoint {
 pub struct Block {
     /// Requests that were sent and have ended.
     pub requests: u64,
+    /// Requests among them that were the first of an arrival: iterations in k6. 0 in the closed
+    /// model, and in results that an earlier version wrote.
+    #[serde(default)]
+    pub arrivals: u64,
     /// Requests among them without a good answer.
     pub failed: u64,
-    /// Arrivals that were not sent, as too many requests were in flight.
+    /// Arrivals that were not sent, as too many were in flight.
     pub dropped: u64,
     /// Bytes of the answers' bodies.
     pub received: u64,
@@ -216,6 +220,7 @@ impl<'a> Sum<&'a Block> for Block {
         let mut latency = growing();
         for block in blocks {
             sum.requests += block.requests;
+            sum.arrivals += block.arrivals;
             sum.failed += block.failed;
             sum.dropped += block.dropped;
             sum.received += block.received;

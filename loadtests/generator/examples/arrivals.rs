@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
-use load_engine::open::{LoadPlan, RateStage, Session, Template, run};
+use load_engine::journey::WrittenJourney;
+use load_engine::open::{LoadPlan, RateStage, Session, run};
 use prober::ProbeTarget;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,7 +21,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let lasts = Duration::from_secs(seconds.parse()?);
     let stage = RateStage::constant(per_second.parse()?, lasts);
-    let mut plan = LoadPlan::of(ProbeTarget::of(url), vec![stage], vec![Template::get("/")]);
+    let journeys = vec![WrittenJourney::get("/")];
+    let mut plan = LoadPlan::of(ProbeTarget::of(url), vec![stage], journeys);
     plan.max_in_flight = in_flight.parse()?;
     let mut terminated = signal(SignalKind::terminate())?;
     let session = Session::default();

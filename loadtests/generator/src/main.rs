@@ -3,8 +3,8 @@
 //! Its [order](load_generator::order::LoadOrder) (JSON) is in `LOAD_ORDER`, and its number in
 //! `JOB_COMPLETION_INDEX`, which Kubernetes sets
 //! (<https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode>). It prints
-//! that it is ready, and waits on standard input for a line with the time (RFC 3339) at which the
-//! first arrival is due. SIGTERM stops the load: requests in flight drain, and the result is still
+//! that it is ready, and waits on standard input for a line with its
+//! [start](load_generator::order::LoadStart) (JSON). SIGTERM stops the load: requests in flight drain, and the result is still
 //! printed.
 //!
 //! Exit code 0: it generated the load, even if requests failed; 2: the order is invalid; 1: it
@@ -16,11 +16,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use load_engine::open;
 use load_engine::run::Session;
 use load_generator::message::GeneratorMessage;
-use load_generator::order::LoadOrder;
+use load_generator::order::{LoadOrder, LoadStart};
 use prober::{Lane, Spec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -73,16 +72,16 @@ async fn generate(order: &LoadOrder, number: usize) -> Result<(), String> {
     }));
     reach_target(order).await?;
     write(&GeneratorMessage::Ready).map_err(not_written)?;
-    let begin = tokio::select! {
-        begin = read_begin() => begin?,
+    let start = tokio::select! {
+        start = read_start() => start?,
         () = stop.cancelled() => return Err("ended before it got a time to begin".into()),
     };
     let session = Session {
-        begin: Some(begin),
+        begin: start.begin,
         stop: stop.clone(),
         ..Session::default()
     };
-    let plan = order.plan(number);
+    let plan = order.plan(number, start);
     let run = open::run(&plan, session, |progress| {
         let written = write(&GeneratorMessage::Progress {
             elapsed: progress.elapsed,
@@ -107,8 +106,8 @@ async fn reach_target(order: &LoadOrder) -> Result<(), String> {
     reachable.map_err(|error| error.to_string())
 }
 
-/// Reads the time to begin. A separate thread waits for the line: the process can exit without it.
-async fn read_begin() -> Result<Timestamp, String> {
+/// Reads the start. A separate thread waits for the line: the process can exit without it.
+async fn read_start() -> Result<LoadStart, String> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
         let mut line = String::new();
@@ -118,9 +117,11 @@ async fn read_begin() -> Result<Timestamp, String> {
     });
     let line = receiver.await.map_err(|error| error.to_string())?;
     let line = line.map_err(|error| format!("standard input: {error}"))?;
-    let line = line.trim();
-    line.parse()
-        .map_err(|error| format!("{line:?} on standard input is not a time to begin: {error}"))
+    // The line has secrets, and serde's message may quote it.
+    serde_json::from_str(&line).map_err(|error| {
+        let (at, of) = (error.column(), line.trim_end().len());
+        format!("standard input has no start of a load: byte {at} of {of} is wrong")
+    })
 }
 
 fn write(message: &GeneratorMessage) -> io::Result<()> {

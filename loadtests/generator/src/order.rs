@@ -2,33 +2,45 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use load_engine::journey::{UserVariables, WrittenJourney};
 use load_engine::open::{GeneratorShare, LoadPlan, RateStage};
 use prober::ProbeTarget;
 use serde::{Deserialize, Serialize};
 
-use crate::quotes;
-
-/// A load of quotes. It has no secrets.
+/// How a load is sent. It has no secrets, and is short: a pod has it as a variable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadOrder {
-    /// The platform's quotes.
+    /// Where requests go.
     pub target: ProbeTarget,
-    /// The rate over time, of all generators together.
+    /// The rate of arrivals over time, of all generators together.
     pub stages: Vec<RateStage>,
     /// From when a request was due to the last byte of its response.
     pub timeout: Duration,
-    /// How long an interrupted run waits for the requests in flight, at most.
+    /// As [`LoadPlan::drain`].
     pub drain: Duration,
-    /// The most requests in flight, of all generators together. Further arrivals are dropped.
+    /// The most arrivals in flight, of all generators together. Further ones are dropped.
     pub max_in_flight: usize,
     /// The number of generators.
     pub generators: usize,
 }
 
+/// What is sent. It may have secrets: a pod gets it on standard input, and it is never printed.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadStart {
+    /// When the first arrival is due; if none, immediately.
+    pub begin: Option<Timestamp>,
+    /// The journeys of the arrivals.
+    pub journeys: Vec<WrittenJourney>,
+    /// What they may read.
+    pub users: UserVariables,
+}
+
 impl LoadOrder {
     /// Returns the plan of generator `number`, from 0.
-    pub fn plan(&self, number: usize) -> LoadPlan {
+    pub fn plan(&self, number: usize, start: LoadStart) -> LoadPlan {
         let part = GeneratorShare {
             number,
             of: self.generators,
@@ -38,11 +50,8 @@ impl LoadOrder {
             drain: self.drain,
             max_in_flight: part.share(self.max_in_flight),
             part,
-            ..LoadPlan::of(
-                self.target.clone(),
-                self.stages.clone(),
-                quotes::templates(),
-            )
+            users: start.users,
+            ..LoadPlan::of(self.target.clone(), self.stages.clone(), start.journeys)
         }
     }
 }
@@ -66,8 +75,9 @@ mod tests {
                 max_in_flight,
                 generators,
             };
+            let plan = |number| order.plan(number, LoadStart::default());
             let shares: Vec<usize> =
-                (0..generators).map(|number| order.plan(number).max_in_flight).collect();
+                (0..generators).map(|number| plan(number).max_in_flight).collect();
             prop_assert_eq!(shares.iter().sum::<usize>(), max_in_flight);
             let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
             prop_assert!(most - least <= 1);

@@ -14,19 +14,18 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use jiff::Timestamp;
+use load_engine::journey::{Rows, WrittenJourney};
 use load_engine::open::RateStage;
 use load_engine::result::{Ended, LoadResult};
 use load_generator::message::GeneratorMessage;
-use load_generator::order::LoadOrder;
+use load_generator::order::{LoadOrder, LoadStart};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober::ProbeTarget;
+use tokens::TokenClaims;
 use tokio_util::task::AbortOnDropHandle;
 
-const QUOTES: &str = r#"[{"symbol": "ISA", "price": "118.80"}]"#;
-const QUOTE: &str = r#"{"symbol": "ISA", "price": "118.80"}"#;
-
-/// A platform with quotes that counts requests.
+/// A platform with quotes that counts requests, and answers any token.
 struct Platform {
     address: SocketAddr,
     requests: Arc<AtomicU64>,
@@ -43,9 +42,9 @@ impl Platform {
             })
         };
         let routes = Router::new()
-            .route("/market-data/quotes", counted(QUOTES))
-            .route("/market-data/quotes/{symbol}", counted(QUOTE))
-            .route("/market-data/quotes/{symbol}/history", counted(QUOTES))
+            .route("/api/quotes/{symbol}", counted(r#"{"price": "118.80"}"#))
+            .route("/api/accounts", counted(r#"{"account": 7}"#))
+            .route("/api/accounts/{account}", counted("{}"))
             .with_state(requests.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         Platform {
@@ -59,7 +58,7 @@ impl Platform {
 
     fn order(&self, seconds: u64, generators: usize) -> LoadOrder {
         LoadOrder {
-            target: ProbeTarget::of(format!("http://{}/market-data", self.address)),
+            target: ProbeTarget::of(format!("http://{}/api", self.address)),
             stages: vec![RateStage::constant(100.0, Duration::from_secs(seconds))],
             timeout: Duration::from_secs(60),
             drain: Duration::from_secs(60),
@@ -67,6 +66,49 @@ impl Platform {
             generators,
         }
     }
+}
+
+/// A start now, of a journey of one request.
+fn quotes() -> LoadStart {
+    let text = "
+        GET {{api}}/quotes/{{symbol}}
+        HTTP 200
+        [Asserts]
+        jsonpath \"$.price\" toFloat > 0
+    ";
+    let mut quotes = WrittenJourney::of("quotes", &text.replace("        ", ""));
+    quotes.rows = Some(Rows {
+        columns: vec!["symbol".into()],
+        values: vec![vec!["ISA".into()], vec!["GEB".into()]],
+    });
+    LoadStart {
+        begin: Some(Timestamp::now()),
+        journeys: vec![quotes],
+        ..LoadStart::default()
+    }
+}
+
+/// The same, and a journey with a capture and a token.
+fn quotes_and_accounts() -> LoadStart {
+    let text = "
+        GET {{api}}/accounts
+        Authorization: Bearer {{visitor}}
+        HTTP 200
+        [Captures]
+        account: jsonpath \"$.account\"
+
+        GET {{api}}/accounts/{{account}}
+        HTTP 200
+    ";
+    let mut start = quotes();
+    let accounts = WrittenJourney::of("accounts", &text.replace("        ", ""));
+    start.journeys.push(accounts);
+    let visitor = TokenClaims {
+        subject: "{unique}".into(),
+        role: "investor".into(),
+    };
+    start.users.tokens = [("visitor".to_owned(), visitor)].into();
+    start
 }
 
 /// A running generator. It is killed when it is dropped.
@@ -116,6 +158,10 @@ impl Generator {
         writeln!(self.stdin, "{line}").unwrap();
     }
 
+    fn begin(&mut self, start: &LoadStart) {
+        self.send(&serde_json::to_string(start).unwrap());
+    }
+
     fn result(&mut self) -> LoadResult {
         loop {
             if let GeneratorMessage::Ended(result) = self.next_message() {
@@ -148,8 +194,12 @@ async fn several_generators_send_every_arrival_once() {
         assert_eq!(generator.next_message(), GeneratorMessage::Ready);
     }
     let begin = Timestamp::now() + Duration::from_millis(300);
+    let start = LoadStart {
+        begin: Some(begin),
+        ..quotes()
+    };
     for generator in &mut generators {
-        generator.send(&begin.to_string());
+        generator.begin(&start);
     }
     let results = generators.each_mut().map(|generator| {
         let result = generator.result();
@@ -178,7 +228,7 @@ async fn several_generators_send_the_same_requests_as_one() {
         let results: Vec<LoadResult> = (0..count)
             .map(|number| {
                 let mut generator = Generator::start(&order, number);
-                generator.send(&Timestamp::now().to_string());
+                generator.begin(&quotes_and_accounts());
                 generator.result()
             })
             .collect();
@@ -186,15 +236,23 @@ async fn several_generators_send_the_same_requests_as_one() {
         let by_name = whole.endpoints.iter();
         let by_name = by_name.map(|(name, endpoint)| (name.clone(), endpoint.whole().requests));
         names.push(by_name.collect::<Vec<_>>());
+        assert_eq!(whole.whole().failed, 0);
     }
     assert_eq!(names[0], names[1]);
+    let expected = [
+        ("GET /accounts", 50),
+        ("GET /accounts/{account}", 50),
+        ("GET /quotes/{symbol}", 50),
+    ];
+    let expected = expected.map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(names[0], expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sigterm_stops_it_and_the_result_is_printed() {
     let platform = Platform::start().await;
     let mut generator = Generator::start(&platform.order(600, 1), 0);
-    generator.send(&Timestamp::now().to_string());
+    generator.begin(&quotes());
     assert_eq!(generator.next_message(), GeneratorMessage::Ready);
     let second = generator.next_message();
     assert!(
@@ -224,14 +282,22 @@ async fn a_run_cancelled_before_its_start_has_no_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_line_on_standard_input_is_quoted() {
+async fn an_invalid_line_on_standard_input_is_located_and_not_quoted() {
     let platform = Platform::start().await;
-    for (line, quoted) in [("soon", "\"soon\""), ("", "\"\"")] {
+    let secret = r#"{"users": {"jwt_secret": "hush"}, "hush": 1}"#;
+    for (line, place) in [
+        ("soon", "byte 1 of 4"),
+        ("", "byte 0 of 0"),
+        (secret, "of 44"),
+    ] {
         let mut generator = Generator::start(&platform.order(1, 1), 0);
         generator.send(line);
         assert_eq!(generator.code(), Some(1));
         let message = generator.stderr();
-        assert!(message.contains(quoted), "{message}");
+        assert!(
+            message.contains(place) && !message.contains("hush"),
+            "{message}"
+        );
     }
 }
 

@@ -4,16 +4,18 @@ mod data;
 mod user;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use environments::config::Config;
 use environments::config::hurl::NamedFileError;
-use environments::config::load::{JourneyFile, JourneySource};
-use environments::config::{Config, TokenClaims};
+use environments::config::load::{JourneyConfig, JourneyFile, JourneySource};
+use environments::environment::Credentials;
 use goose::goose::Transaction;
-use hurl_checks::{Entry, Options};
+use hurl_checks::{HurlFile, Options};
+use load_engine::journey::{self, JourneyStep, UserVariables, WrittenJourney};
 use sha2::{Digest, Sha256};
+use tokens::TokenClaims;
 
 use super::arrives;
 use crate::users::UserContext;
@@ -29,17 +31,10 @@ pub struct JourneyFiles(BTreeMap<String, Arc<FileJourney>>);
 struct FileJourney {
     /// Identifies the requests and the rows: with others, results are not comparable.
     digest: String,
-    steps: Vec<Step>,
+    file: HurlFile,
+    steps: Vec<JourneyStep>,
     data: Option<UserData>,
     tokens: BTreeMap<String, TokenClaims>,
-}
-
-/// A request of a journey.
-#[derive(Debug)]
-struct Step {
-    /// The name in results: the method, and the path with placeholders.
-    endpoint: Arc<str>,
-    entry: Entry,
 }
 
 impl JourneyFiles {
@@ -64,6 +59,76 @@ impl JourneyFiles {
         journey.map_or_else(Vec::new, |journey| steps(journey, users))
     }
 
+    /// Returns journeys as the open engine reads them. Those in code are left out.
+    pub(crate) fn written(
+        &self,
+        journeys: &BTreeMap<String, JourneyConfig>,
+    ) -> Vec<WrittenJourney> {
+        let written = self
+            .of(journeys)
+            .map(|(name, config, journey)| WrittenJourney {
+                name: name.to_owned(),
+                weight: config.weight,
+                path: journey.file.path().to_owned(),
+                text: journey.file.text().to_owned(),
+                rows: journey.data.as_ref().map(|data| data.rows.clone()),
+                thinks: config.thinks.clone(),
+            });
+        written.collect()
+    }
+
+    /// Returns what these journeys may read: only the secrets that they need.
+    pub(crate) fn variables(
+        &self,
+        journeys: &BTreeMap<String, JourneyConfig>,
+        credentials: &Credentials,
+        run: &str,
+    ) -> UserVariables {
+        let mut variables = UserVariables {
+            run: run.to_owned(),
+            ..UserVariables::default()
+        };
+        for (_, _, journey) in self.of(journeys) {
+            // Each is a variable of the file, also one that it does not read.
+            variables.tokens.clone_from(&journey.tokens);
+            for name in journey.steps.iter().flat_map(|step| step.entry.reads()) {
+                if journey.tokens.contains_key(name) {
+                    variables.jwt_secret.clone_from(&credentials.jwt_secret);
+                }
+                if name == "demo_password" {
+                    let password = &credentials.demo_password;
+                    variables.demo_password.clone_from(password);
+                }
+            }
+        }
+        variables
+    }
+
+    /// Returns the most requests of one arrival of these journeys, at least 1.
+    pub(crate) fn most_requests(&self, journeys: &BTreeMap<String, JourneyConfig>) -> usize {
+        let requests = self.of(journeys).map(|(_, _, journey)| journey.steps.len());
+        requests.max().unwrap_or(1)
+    }
+
+    /// Returns what identifies the requests and rows of these journeys, for the plan of a result:
+    /// `; browse 1f2e3d4c`.
+    pub fn digests(&self, journeys: &BTreeMap<String, JourneyConfig>) -> String {
+        let digests = self.of(journeys);
+        digests
+            .map(|(name, _, journey)| format!("; {name} {}", journey.digest))
+            .collect()
+    }
+
+    fn of<'a>(
+        &'a self,
+        journeys: &'a BTreeMap<String, JourneyConfig>,
+    ) -> impl Iterator<Item = (&'a str, &'a JourneyConfig, &'a FileJourney)> {
+        journeys.iter().filter_map(|(name, config)| {
+            let journey = self.0.get(name)?;
+            Some((name.as_str(), config, &**journey))
+        })
+    }
+
     /// Returns the names of all requests in results.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &str> {
         let steps = self.0.values().flat_map(|journey| &journey.steps);
@@ -80,26 +145,43 @@ impl FileJourney {
         let data = file.data.as_ref();
         let data = data.map(|data| UserData::read(config, workspace, data));
         let data = data.transpose()?;
-        let given = ["api", "unique", "demo_password"].map(str::to_owned);
-        let columns = data.iter().flat_map(UserData::columns);
-        let tokens = config.tokens.keys();
-        let known = columns.chain(tokens).cloned().chain(given).collect();
+        let columns = data.iter().flat_map(|data| &data.rows.columns);
+        let known = journey::known_variables(columns, &config.tokens);
         let parsed = config.read_hurl(workspace, &file.path, &file.place, &known)?;
-        let mut entries = parsed.entries().iter();
-        if let Some(entry) = entries.find(|entry| entry.options() != Options::default()) {
-            let at = format!("{}:{}", file.path.display(), entry.line());
-            let what = format!("{at}: a journey's request has no [Options]");
-            let help = "leave them out: think_ms is the pause, and a failed request counts";
+        if let Some((line, what, help)) = not_of_a_user(&parsed) {
+            let what = format!("{}:{line}: a journey's request {what}", file.path.display());
             let refused = config.refuse(file.place.clone(), what, Some(help.to_owned()));
             return Err(Box::new(refused).into());
         }
         Ok(FileJourney {
             digest: digest(parsed.text(), data.as_ref(), &config.tokens),
-            steps: parsed.entries().iter().cloned().map(Step::of).collect(),
+            steps: journey::steps(&parsed),
+            file: parsed,
             data,
             tokens: config.tokens.clone(),
         })
     }
+}
+
+/// Returns the first request that a check may have and a journey may not: its line, what is wrong,
+/// and what to do.
+fn not_of_a_user(file: &HurlFile) -> Option<(usize, &'static str, &'static str)> {
+    file.entries().iter().find_map(|entry| {
+        let (what, help) = if entry.options() != Options::default() {
+            (
+                "has no [Options]",
+                "leave them out: think_ms is the pause, and a failed request counts",
+            )
+        } else if entry.names_host() {
+            (
+                "names no host",
+                "begin its URL with {{api}}: load is for the platform alone",
+            )
+        } else {
+            return None;
+        };
+        Some((entry.line(), what, help))
+    })
 }
 
 /// The `Debug` texts have all that makes another load: columns, rows, who takes them, and tokens.
@@ -109,27 +191,6 @@ fn digest(text: &str, data: Option<&UserData>, tokens: &BTreeMap<String, TokenCl
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-/// For the plan of a result: `; browse 1f2e3d4c`.
-impl fmt::Display for JourneyFiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut journeys = self.0.iter();
-        journeys.try_for_each(|(name, journey)| write!(f, "; {name} {}", journey.digest))
-    }
-}
-
-impl Step {
-    fn of(entry: Entry) -> Step {
-        let name = entry
-            .method_and_path()
-            .replace("{{", "{")
-            .replace("}}", "}");
-        Step {
-            endpoint: name.into(),
-            entry,
-        }
-    }
 }
 
 fn steps(journey: &Arc<FileJourney>, users: &Arc<UserContext>) -> Vec<Transaction> {
@@ -179,7 +240,31 @@ mod tests {
         GET /api/market-data/quotes
         GET /api/market-data/quotes/{symbol}
         GET /api/market-data/quotes/{symbol}/history
+        GET /market-data/quotes/{symbol}/history
+        GET /market-data/quotes/{symbol}
+        GET /market-data/quotes
         ");
+    }
+
+    #[test]
+    fn generators_get_only_the_secrets_that_their_journeys_read() {
+        let config = shipped_but("", "");
+        let files = JourneyFiles::read(&config, workspace()).unwrap();
+        let credentials = Credentials {
+            jwt_secret: "key".into(),
+            demo_password: "open sesame".into(),
+        };
+        let steady = &config.profiles["steady"].journeys;
+        let variables = files.variables(steady, &credentials, "run");
+        assert_eq!(
+            (variables.jwt_secret, variables.demo_password),
+            Default::default()
+        );
+        let browse =
+            BTreeMap::from([("browse".to_owned(), config.load.journeys["browse"].clone())]);
+        let variables = files.variables(&browse, &credentials, "run");
+        assert_eq!(variables.jwt_secret, "key");
+        assert_eq!(variables.demo_password, "");
     }
 
     #[test]
@@ -189,7 +274,10 @@ mod tests {
         std::fs::write(&rows, "symbol\nISA\n").unwrap();
         let shipped = "fixtures/platform/journeys/symbols.csv\", each = \"iteration";
         let other = format!("{}\", each = \"iteration", rows.display());
-        let plan = |config: &Config| JourneyFiles::read(config, workspace()).unwrap().to_string();
+        let plan = |config: &Config| {
+            let files = JourneyFiles::read(config, workspace()).unwrap();
+            files.digests(&config.profiles["average"].journeys)
+        };
         let (shipped, other) = (shipped_but("", ""), shipped_but(shipped, &other));
         assert_eq!(plan(&shipped), plan(&shipped));
         assert_ne!(plan(&shipped), plan(&other));
@@ -219,6 +307,10 @@ mod tests {
                     "option.hurl",
                     "GET {{api}}/\n[Options]\nretry: 3\nHTTP 200\n",
                 ),
+            ),
+            (
+                requests,
+                path("host.hurl", "GET http://other.test/\nHTTP 200\n"),
             ),
             (rows, path("empty.csv", "symbol\n")),
             (rows, path("uneven.csv", "symbol\nISA\nGEB,1\n")),

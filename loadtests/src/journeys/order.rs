@@ -6,11 +6,11 @@ use std::sync::Arc;
 use environments::environment::SEEDED_SYMBOL;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
-use load_generator::money::{money, price};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::checks::{PRICED, Wrong, claim, shares_of};
+use super::money::{money, price};
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
 use crate::users::UserContext;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use environments::environment::DEMO_INVESTOR;
 use goose::goose::{GooseUser, Transaction, TransactionResult};
 use goose::transaction;
-use load_generator::money::money;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use super::checks::{Wrong, claim};
+use super::money::money;
 use super::visitor::Visitor;
 use super::{arrives, endpoint};
 use crate::users::UserContext;

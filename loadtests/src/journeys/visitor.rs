@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use environments::exchange::whole;
-use environments::tokens::INVESTOR;
 use hurl_checks::Response;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
+use tokens::{INVESTOR, Tokens};
 
 use super::checks::Wrong;
 use crate::result::CHECK;
@@ -50,9 +50,9 @@ impl Visitor {
         self.users.base()
     }
 
-    /// Returns a token that is valid for an hour.
-    pub(super) fn token(&self, subject: &str, role: &str) -> String {
-        self.users.tokens.token(subject, role)
+    /// Returns the signer of its tokens.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.users.tokens
     }
 
     pub(super) fn get(&self, endpoint: &'static str, path: &str) -> UserRequest<'_> {

@@ -144,12 +144,12 @@ impl<'a> StreamFromLog<'a> {
         let received = u64::from(record.received);
         self.stream.data(scenario, ended, None, received)?;
         match self.traffic {
-            Traffic::Closed { .. } => Ok(()),
-            Traffic::Open { .. } => self.stream.iteration(&Iteration {
+            Traffic::Open { .. } if !record.follows => self.stream.iteration(&Iteration {
                 scenario,
                 ended,
                 lasted: lag + took,
             }),
+            _ => Ok(()),
         }
     }
 }

@@ -184,7 +184,8 @@ fn values(metric: Metric, tally: &Tally, lasted: Duration) -> Vec<(&'static str,
             let value = |statistic| millis_of(&sum.latency, statistic).unwrap_or(0.0);
             TREND.map(|(name, it)| (name, value(it))).to_vec()
         }
-        Metric::Requests | Metric::Iterations => counted(sum.requests, lasted),
+        Metric::Requests => counted(sum.requests, lasted),
+        Metric::Iterations => counted(sum.arrivals, lasted),
         Metric::Received => counted(sum.received, lasted),
         Metric::Dropped => counted(sum.dropped, lasted),
         Metric::Failed => share(tally.unexpected(), sum.requests),

@@ -139,7 +139,8 @@ impl Threshold {
             Metric::Failed => Some(tally.unexpected() as f64 / requests),
             Metric::ErrorShare => Some(sum.failed as f64 / requests),
             Metric::Checks => Some(tally.good() as f64 / requests),
-            Metric::Requests | Metric::Iterations => self.counted(sum.requests, lasted),
+            Metric::Requests => self.counted(sum.requests, lasted),
+            Metric::Iterations => self.counted(sum.arrivals, lasted),
             Metric::Received => self.counted(sum.received, lasted),
             Metric::Dropped => self.counted(sum.dropped, lasted),
         }

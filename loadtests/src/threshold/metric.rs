@@ -11,7 +11,7 @@ pub enum Metric {
     Failed,
     /// `http_reqs`: requests sent.
     Requests,
-    /// `iterations`: the same in the open model.
+    /// `iterations`: arrivals that were sent, in the open model.
     Iterations,
     /// `dropped_iterations`: arrivals that were due and not sent.
     Dropped,

@@ -19,6 +19,7 @@ fn block(millis: impl IntoIterator<Item = u64>) -> Block {
     let micros: Vec<u64> = millis.into_iter().map(|millis| millis * 1000).collect();
     Block {
         requests: micros.len() as u64,
+        arrivals: micros.len() as u64,
         latency: micros.into_iter().collect(),
         ..Block::default()
     }

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::names::Names;
 use crate::raw_log::{RawOutcome, RawRecord, Sink};
-use crate::result::{Endpoint, EndpointCounts};
+use crate::result::{EndedRequest, Endpoint, EndpointCounts};
 use crate::versions::Versions;
 
 /// One request that has ended.
@@ -115,10 +115,16 @@ impl UserRecorder {
         let number = since.as_nanos() / state.block.as_nanos();
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let counted = state.endpoints.entry(sample.endpoint).or_default();
-        // The intended time of a user's request is the time at which it is sent.
-        let times = (sample.took, sample.took);
-        let response = (sample.status.ok(), sample.received);
-        counted.ended(number, times, response, sample.failure.as_deref());
+        counted.ended(EndedRequest {
+            block: number,
+            arrives: false,
+            // A user's request is due when it is sent.
+            latency: sample.took,
+            service_time: sample.took,
+            status: sample.status.ok(),
+            received: sample.received,
+            failure: sample.failure.as_deref(),
+        });
     }
 
     /// Records the version that answered.
@@ -159,6 +165,7 @@ impl RecorderLog {
             took: saturated(micros(sample.took)),
             received: saturated(sample.received),
             name: self.names.number(&sample.endpoint),
+            follows: false,
             outcome: match sample.status {
                 Ok(status) => RawOutcome::Status {
                     status,

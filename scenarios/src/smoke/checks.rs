@@ -6,9 +6,10 @@ use std::path::Path;
 
 use environments::capability::Capability;
 use environments::config::hurl::{GIVEN_VARIABLES, NamedFileError};
-use environments::config::{CodedChecks, Config, TokenClaims};
+use environments::config::{CodedChecks, Config};
 use hurl_checks::{Assertion, Entry, HurlFile, Response, Variables};
 use kubernetes::Action;
+use tokens::TokenClaims;
 
 use super::Smoke;
 use crate::{Mismatch, RunResult, Scenario};

@@ -6,11 +6,11 @@ use environments::capability::Capability;
 use futures::StreamExt;
 use kubernetes::Action;
 use reqwest::Method;
+use tokens::{INVESTOR, Tokens};
 
 use super::Smoke;
 use crate::client::Response;
 use crate::{Mismatch, RunResult, Scenario};
-use environments::tokens::{INVESTOR, Tokens};
 
 /// A path that needs a token.
 const GUARDED: &str = "/api/market-data/quotes";

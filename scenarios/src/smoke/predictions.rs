@@ -4,11 +4,11 @@ use environments::capability::Capability;
 use kubernetes::Action;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokens::{FEED, INVESTOR};
 
 use super::Smoke;
 use crate::client::Response;
 use crate::{Mismatch, RunResult, Scenario};
-use environments::tokens::{FEED, INVESTOR};
 
 const PREDICTS: &str = "a straight line is predicted to go on";
 const DAYS: u32 = 40;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use modules::Modules;
 
 /// The crates of `docs/architecture.md`, the lowest first: each may depend on those before it.
-const LAYERS: [(&str, &str); 15] = [
+const LAYERS: [(&str, &str); 16] = [
     ("base", "harness/base"),
     ("prober", "harness/prober"),
     ("report", "harness/report"),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &str); 15] = [
     ("kubernetes", "harness/kubernetes"),
     ("blue-green", "harness/blue-green"),
     ("helm", "harness/helm"),
+    ("tokens", "harness/tokens"),
     ("environments", "harness/environments"),
     ("load-engine", "loadtests/engine"),
     ("load-generator", "loadtests/generator"),
@@ -89,6 +90,38 @@ fn a_crate_depends_only_on_those_below_it() {
         let mut names = dependencies(&manifest).into_iter();
         let crate_of_ours = names.find(|name| below.contains_key(name));
         assert_eq!(crate_of_ours, None, "{folder} must not depend on it");
+    }
+}
+
+/// An image's tag follows its sources: a crate that is not among them could change without it.
+#[test]
+fn the_sources_of_an_image_name_every_crate_of_its_program() {
+    let folders = BTreeMap::from(LAYERS);
+    for image in ["generator", "prober"] {
+        let path = workspace().join(format!("fixtures/images/{image}/image.toml"));
+        let recipe: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+        let cargo = &recipe["build"]["cargo"];
+        let sources: Vec<&str> = cargo["sources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it.as_str().unwrap())
+            .collect();
+        let mut crates = vec![cargo["package"].as_str().unwrap().to_owned()];
+        while let Some(name) = crates.pop() {
+            let Some(folder) = folders.get(name.as_str()) else {
+                continue;
+            };
+            for part in ["Cargo.toml", "src"] {
+                let part = format!("{folder}/{part}");
+                assert!(sources.contains(&part.as_str()), "{image} lacks {part}");
+            }
+            crates.extend(
+                dependencies(&manifest(folder))
+                    .into_iter()
+                    .map(str::to_owned),
+            );
+        }
     }
 }
 

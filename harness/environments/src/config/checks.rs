@@ -12,6 +12,7 @@ pub use super::schema::CodedChecks;
 use super::schema::{ChecksTable, TokenTable};
 use super::shared_rules::fault;
 use kubernetes::Action;
+use tokens::TokenClaims;
 
 /// A file with smoke checks in Hurl's format. <https://hurl.dev>
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +23,6 @@ pub struct CheckFile {
     pub needs: Option<Action>,
     /// Where harness.toml names the file.
     pub place: Range<usize>,
-}
-
-/// A token that the harness signs with the platform's key (HS256, RFC 7519), for an hour.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenClaims {
-    /// The claim `sub`. `{unique}` is replaced by a text that is different in each run.
-    pub subject: String,
-    /// The claim `role`.
-    pub role: String,
 }
 
 /// Returns the files, and the checks in code.

@@ -6,23 +6,25 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base::text::nearest;
 use toml::Spanned;
 
 pub use super::schema::DataRows;
 use super::shared_rules::{fault, validate_deadline};
 use super::{Fault, schema};
-use base::text::nearest;
 
 /// More would exceed the sockets of one machine.
 const MOST_USERS: u32 = 20_000;
 const MOST_ARRIVALS: u32 = 200_000;
 const LONGEST_STAGE_SECONDS: u32 = 24 * 3600;
 const LONGEST_THINKING_MILLIS: u32 = 3_600_000;
+/// The open engine lists as many arrivals as the sum of the weights, to mix them exactly.
+const MOST_WEIGHT: u32 = 1000;
 
 /// The behaviour of users, in every profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadConfig {
-    /// The journeys that have a weight, by name.
+    /// The journeys by name, also those without a weight.
     pub journeys: BTreeMap<String, JourneyConfig>,
     /// The timeout of a request.
     pub request_timeout: Duration,
@@ -37,9 +39,9 @@ pub struct LoadConfig {
 pub struct JourneyConfig {
     /// The requests.
     pub source: JourneySource,
-    /// The share of users, of the sum of all weights; 1 or more.
+    /// The share of users or arrivals, of the sum of all weights.
     pub weight: u32,
-    /// The wait after each request: uniformly distributed, in whole milliseconds.
+    /// The wait between requests: uniformly distributed, in whole milliseconds.
     pub thinks: RangeInclusive<Duration>,
 }
 
@@ -94,6 +96,8 @@ impl Journey {
 pub struct Profile {
     /// The load.
     pub traffic: Traffic,
+    /// What its users or arrivals do, by name. Each weight is that in this profile, 1 or more.
+    pub journeys: BTreeMap<String, JourneyConfig>,
     /// The thresholds of its result.
     pub thresholds: Vec<ProfileThreshold>,
 }
@@ -157,6 +161,22 @@ impl fmt::Display for Traffic {
     }
 }
 
+impl Profile {
+    /// Returns the journeys for people, and to detect a change: `browse 6, thinking 500 to 1500 ms`.
+    pub fn mix(&self) -> String {
+        let journeys = self.journeys.iter().map(|(name, journey)| {
+            let (least, most) = (journey.thinks.start(), journey.thinks.end());
+            let (least, most) = (least.as_millis(), most.as_millis());
+            let thinking = match most {
+                0 => String::new(),
+                most => format!(", thinking {least} to {most} ms"),
+            };
+            format!("{name} {}{thinking}", journey.weight)
+        });
+        journeys.collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl Traffic {
     /// Returns the stages.
     pub fn stages(&self) -> &[LoadStage] {
@@ -171,53 +191,21 @@ impl Traffic {
     }
 }
 
-impl fmt::Display for LoadConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let journeys = self.journeys.iter().map(|(journey, habit)| {
-            let (least, most) = (habit.thinks.start(), habit.thinks.end());
-            let (least, most) = (least.as_millis(), most.as_millis());
-            let weight = habit.weight;
-            format!("{journey} {weight}, thinking {least} to {most} ms")
-        });
-        f.write_str(&journeys.collect::<Vec<_>>().join("; "))
-    }
-}
-
 pub(super) fn validate(
     load: &schema::LoadTable,
     profiles: &BTreeMap<Spanned<String>, schema::ProfileTable>,
 ) -> Result<LoadConfig, Fault> {
-    let journeys = &load.journeys;
-    if let (true, Some(profile)) = (journeys.get_ref().is_empty(), profiles.keys().next()) {
-        return Err(fault(
-            profile,
-            format!("{} is a load without a journey", profile.get_ref()),
-            "define one under [load.journeys]: docs/load.md",
-        ));
-    }
-    let used = journeys.get_ref().iter();
-    let used = used.filter(|(_, journey)| journey.weight > 0);
-    let used = used.map(|(name, journey)| {
+    let journeys = load.journeys.get_ref().iter();
+    let journeys = journeys.map(|(name, journey)| {
         let journey = validate_journey(name, journey)?;
         Ok((name.get_ref().clone(), journey))
     });
-    let used: BTreeMap<_, _> = used.collect::<Result<_, Fault>>()?;
-    if used.is_empty() && !journeys.get_ref().is_empty() {
-        return Err(fault(
-            journeys,
-            "every journey has the weight 0: there would be no load".into(),
-            "1 or more for one of them",
-        ));
-    }
+    let e2e = load.e2e.as_ref();
     Ok(LoadConfig {
-        journeys: used,
+        journeys: journeys.collect::<Result<_, Fault>>()?,
         request_timeout: validate_deadline(&load.request_timeout)?,
         drain: validate_deadline(&load.drain)?,
-        e2e: load
-            .e2e
-            .as_ref()
-            .map(|name| validate_e2e(name, profiles))
-            .transpose()?,
+        e2e: e2e.map(|name| validate_e2e(name, profiles)).transpose()?,
     })
 }
 
@@ -253,7 +241,7 @@ fn validate_journey(
     let millis = |millis: u32| Duration::from_millis(millis.into());
     Ok(JourneyConfig {
         source: validate_source(name, journey)?,
-        weight: journey.weight,
+        weight: validate_amount(&journey.weight, 0, MOST_WEIGHT, "shares of the load")?,
         thinks: millis(least)..=millis(most),
     })
 }
@@ -290,9 +278,24 @@ fn validate_source(
 
 pub(super) fn validate_profiles(
     profiles: BTreeMap<Spanned<String>, schema::ProfileTable>,
+    load: &LoadConfig,
 ) -> Result<BTreeMap<String, Profile>, Fault> {
     let validated = profiles.into_iter().map(|(name, profile)| {
         let traffic = validate_traffic(&profile)?;
+        let journeys = match &profile.journeys {
+            Some(named) => named_journeys(named, load)?,
+            None => weighted_journeys(&name, load)?,
+        };
+        if let Traffic::Open { .. } = traffic {
+            let named = profile
+                .journeys
+                .iter()
+                .flat_map(|named| named.get_ref().keys());
+            let place = |journey: &str| named.clone().find(|name| name.get_ref() == journey);
+            for (journey, config) in &journeys {
+                runs_without_users(place(journey).unwrap_or(&name), journey, config)?;
+            }
+        }
         let thresholds = profile.thresholds.into_iter();
         let thresholds = thresholds.flat_map(|(metric, all)| {
             let metric = metric.into_inner();
@@ -301,11 +304,98 @@ pub(super) fn validate_profiles(
         let thresholds = thresholds.collect();
         let profile = Profile {
             traffic,
+            journeys,
             thresholds,
         };
         Ok((validate_name(&name)?, profile))
     });
     validated.collect()
+}
+
+/// Returns the journeys that a profile names, with its weights.
+fn named_journeys(
+    named: &Spanned<BTreeMap<Spanned<String>, Spanned<u32>>>,
+    load: &LoadConfig,
+) -> Result<BTreeMap<String, JourneyConfig>, Fault> {
+    if named.get_ref().is_empty() {
+        return Err(fault(
+            named,
+            "a profile without a journey is no load".into(),
+            "name one with its weight, e.g. { browse = 1 }, or leave journeys out for all of [load.journeys]",
+        ));
+    }
+    let journeys = named.get_ref().iter().map(|(name, weight)| {
+        let known = load.journeys.keys().map(String::as_str);
+        let journey = load.journeys.get(name.get_ref()).ok_or_else(|| {
+            let message = format!("there is no journey {:?}", name.get_ref());
+            let define = || "define it under [load.journeys]: docs/load.md".to_owned();
+            fault(
+                name,
+                message,
+                nearest(name.get_ref(), known).unwrap_or_else(define),
+            )
+        })?;
+        let weight = validate_amount(weight, 1, MOST_WEIGHT, "shares of the load")?;
+        let journey = JourneyConfig {
+            weight,
+            ..journey.clone()
+        };
+        Ok((name.get_ref().clone(), journey))
+    });
+    journeys.collect()
+}
+
+/// Returns the journeys of a profile that names none: all that have a weight.
+fn weighted_journeys(
+    profile: &Spanned<String>,
+    load: &LoadConfig,
+) -> Result<BTreeMap<String, JourneyConfig>, Fault> {
+    let mut journeys = load.journeys.clone();
+    journeys.retain(|_, journey| journey.weight > 0);
+    let name = profile.get_ref();
+    match (journeys.is_empty(), load.journeys.is_empty()) {
+        (false, _) => Ok(journeys),
+        (true, true) => Err(fault(
+            profile,
+            format!("{name} is a load without a journey"),
+            "define one under [load.journeys]: docs/load.md",
+        )),
+        (true, false) => Err(fault(
+            profile,
+            format!("{name} is a load without a journey: all have the weight 0"),
+            "a weight of 1 or more for one of them, or name them in the profile: journeys = { browse = 1 }",
+        )),
+    }
+}
+
+/// The open engine runs files, and each arrival is another user.
+fn runs_without_users(
+    place: &Spanned<String>,
+    name: &str,
+    journey: &JourneyConfig,
+) -> Result<(), Fault> {
+    let refuse = |why: &str, help: &str| {
+        let message = format!("an open profile cannot have the journey {name:?}: {why}");
+        Err(fault(place, message, help))
+    };
+    match &journey.source {
+        JourneySource::Code(_) => refuse(
+            "it is code, and arrivals run only files",
+            "name journeys of files, e.g. journeys = { browse = 1 }",
+        ),
+        JourneySource::File(JourneyFile {
+            data:
+                Some(JourneyData {
+                    each: DataRows::User,
+                    ..
+                }),
+            ..
+        }) => refuse(
+            "each of its users has a row, and an arrival is no such user",
+            "let each repetition take a row: data = { file = \"...csv\", each = \"iteration\" }",
+        ),
+        JourneySource::File(_) => Ok(()),
+    }
 }
 
 /// The name is part of a file's name.

@@ -444,8 +444,18 @@ impl Default for LoadTable {
 pub(super) struct JourneyTable {
     pub file: Option<Spanned<PathBuf>>,
     pub data: Option<JourneyDataTable>,
-    pub weight: u32,
+    #[serde(default = "no_weight")]
+    pub weight: Spanned<u32>,
+    #[serde(default = "no_thinking")]
     pub think_ms: Spanned<[u32; 2]>,
+}
+
+fn no_weight() -> Spanned<u32> {
+    unwritten(0)
+}
+
+fn no_thinking() -> Spanned<[u32; 2]> {
+    unwritten([0, 0])
 }
 
 #[derive(Debug, Deserialize)]
@@ -471,6 +481,7 @@ pub(super) struct ProfileTable {
     pub engine: Spanned<EngineName>,
     pub stages: Spanned<Vec<Spanned<StageTable>>>,
     pub max_in_flight: Option<Spanned<u32>>,
+    pub journeys: Option<Spanned<BTreeMap<Spanned<String>, Spanned<u32>>>>,
     #[serde(default)]
     pub thresholds: BTreeMap<Spanned<String>, Vec<Spanned<AsWritten>>>,
 }

@@ -50,6 +50,7 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         needed: targets.values().any(|it| matches!(it, Target::Local(_))),
     };
     let rolling = rolling::validate(&file)?;
+    let load = load::validate(&file.load, &file.profiles)?;
     Ok(Config {
         platform: validate_platform(&file.platform)?,
         backing_services: PlatformBackingServices {
@@ -69,8 +70,8 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         deadlines: validate_deadlines(&file.deadlines)?,
         blue_green: blue_green::validate(&file.blue_green, &file.services)?,
         rolling,
-        load: load::validate(&file.load, &file.profiles)?,
-        profiles: load::validate_profiles(file.profiles)?,
+        profiles: load::validate_profiles(file.profiles, &load)?,
+        load,
         written,
     })
 }

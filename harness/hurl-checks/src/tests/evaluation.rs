@@ -274,3 +274,24 @@ fn captures_are_set_only_after_the_expected_status() {
         "line 6: kept: header \"a\"\n  expected: a value to capture\n  seen:     nothing\n"
     );
 }
+
+#[test]
+fn only_a_line_with_the_status_needs_nothing_but_the_status() {
+    let needs = |response: &str| {
+        let read = entry(&format!("GET {{{{site}}}}\n{response}\n"));
+        assert!(!read.names_host());
+        read.needs_status_only()
+    };
+    assert!(needs("HTTP 200") && needs("HTTP/1.1 *"));
+    for more in [
+        "[Asserts]\nstatus < 300",
+        "[Captures]\nage: header \"Age\"",
+        "Age: 1",
+        "`body`",
+    ] {
+        assert!(!needs(&format!("HTTP *\n{more}")), "{more}");
+    }
+    let named = entry("GET http://{{site}}/\nHTTP 200\n");
+    assert!(named.names_host());
+    assert_eq!(named.reads().collect::<Vec<_>>(), ["site"]);
+}

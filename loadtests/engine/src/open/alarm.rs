@@ -7,7 +7,7 @@ use std::task::Poll;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer for one wait after the other. It is set again only when it fires, for the deadline of
-/// the current wait. Setting and cancelling a timer for each wait would cost more.
+/// the current wait, or if that is earlier than the one it is set for. Setting and cancelling a timer for each wait would cost more.
 pub struct Alarm(Pin<Box<Sleep>>);
 
 impl Default for Alarm {
@@ -17,13 +17,15 @@ impl Default for Alarm {
 }
 
 impl Alarm {
-    /// Waits for `future` until `deadline`, which must not be before the previous one. Returns
-    /// none if it times out. Taking the future by value would copy it, which costs more.
+    /// Waits for `future` until `deadline`. Returns none if it times out. Taking the future by value would copy it, which costs more.
     pub async fn within<T>(
         &mut self,
         deadline: Instant,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
+        if deadline < self.0.deadline() {
+            self.0.as_mut().reset(deadline);
+        }
         poll_fn(|context| {
             if let Poll::Ready(value) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(value));
@@ -66,5 +68,17 @@ mod tests {
             assert_eq!(waited, None);
             assert_eq!(begin.elapsed().as_secs(), 3);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_may_be_before_the_previous_one() {
+        let mut alarm = Alarm::default();
+        let begin = Instant::now();
+        let second = Duration::from_secs(1);
+        let long = pin!(sleep(second));
+        assert_eq!(alarm.within(begin + second * 10, long).await, Some(()));
+        let never = pin!(pending::<()>());
+        assert_eq!(alarm.within(begin + second * 4, never).await, None);
+        assert_eq!(begin.elapsed().as_secs(), 4);
     }
 }

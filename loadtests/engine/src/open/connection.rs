@@ -10,7 +10,7 @@ use hyper::{Request, Response};
 use prober::RequestOutcome;
 use prober::transport::Stream;
 
-use super::requests::Body;
+use super::origin::Body;
 
 mod http1;
 mod http2;

@@ -1,33 +1,35 @@
 //! The plan of a load: which requests, how often, and how.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Bytes;
-use hyper::{HeaderMap, Method};
 use miette::Diagnostic;
 use prober::ProbeTarget;
 use thiserror::Error;
 
 use super::schedule::RateStage;
+use crate::journey::{UserVariables, WrittenJourney};
 
-/// The load to generate.
+/// The load to generate. It may have secrets, and is never printed.
 #[derive(Clone)]
 pub struct LoadPlan {
-    /// Where requests go. The path of its URL is the prefix of every template's.
+    /// Where requests go. Its URL is `{{api}}`.
     pub target: ProbeTarget,
     /// Which connections they use.
     pub connections: ConnectionMode,
-    /// The rate over time, stage by stage.
+    /// The rate of arrivals over time, stage by stage.
     pub stages: Vec<RateStage>,
-    /// The kinds of requests. Each arrival picks one by weight.
-    pub templates: Vec<Template>,
+    /// The journeys. Each arrival is one of them, by weight.
+    pub journeys: Vec<WrittenJourney>,
+    /// What they may read.
+    pub users: UserVariables,
     /// From when a request was due to the last byte of its response. A request that takes longer
     /// fails, and counts with this time.
     pub timeout: Duration,
-    /// An arrival that is due while this many are in flight is dropped, and counted.
+    /// An arrival that is due while this many are in flight is dropped, and counted. An arrival is
+    /// in flight until its last request has ended.
     pub max_in_flight: usize,
-    /// How long an interrupted run waits for the requests in flight, at most.
+    /// How long an interrupted run waits for the requests in flight, at most. After the last stage,
+    /// arrivals in flight send no request later than this.
     pub drain: Duration,
     /// The number of threads. Each has its share of the arrivals and of `max_in_flight`.
     pub workers: usize,
@@ -66,45 +68,12 @@ pub enum ConnectionMode {
     },
 }
 
-/// A kind of request. Its headers may hold secrets: it is never printed.
-#[derive(Clone)]
-pub struct Template {
-    /// The name in results, such as `GET /quotes/{symbol}`.
-    pub name: String,
-    /// How often it is picked, relative to the other weights.
-    pub weight: u32,
-    /// The method.
-    pub method: Method,
-    /// Paths with queries. Each request picks one.
-    pub paths: Vec<String>,
-    /// Headers beside `Host` and `User-Agent`.
-    pub headers: HeaderMap,
-    /// The body; may be empty.
-    pub body: Bytes,
-    /// The statuses that count as good; if empty, all below 400.
-    pub good: Vec<u16>,
-    /// A condition on the body of a good answer.
-    pub check: Option<BodyCheck>,
-}
-
-/// A condition on the body of an answer.
-#[derive(Clone)]
-pub struct BodyCheck {
-    /// The condition for people: `a price that is a number`.
-    pub claim: String,
-    /// Returns whether it holds for a body.
-    pub holds: Arc<Holds>,
-}
-
-/// Returns whether a condition holds for a body.
-pub type Holds = dyn Fn(&[u8]) -> bool + Send + Sync;
-
 /// An invalid plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error("{what} {why}")]
 #[diagnostic(
     code(loadtests::plan),
-    help("the documentation of `loadtests::open::Plan` explains every field")
+    help("the documentation of `loadtests::open::LoadPlan` explains every field")
 )]
 pub struct PlanError {
     /// The field.
@@ -123,10 +92,14 @@ impl PlanError {
 }
 
 impl LoadPlan {
-    /// A plan that sends `templates` to `target` on connections that are kept alive, with one
+    /// A plan that sends `journeys` to `target` on connections that are kept alive, with one
     /// worker, a timeout of five seconds, and ten seconds to drain. The limit of requests in flight
     /// is the number that is due within one timeout, at most 10,000.
-    pub fn of(target: ProbeTarget, stages: Vec<RateStage>, templates: Vec<Template>) -> LoadPlan {
+    pub fn of(
+        target: ProbeTarget,
+        stages: Vec<RateStage>,
+        journeys: Vec<WrittenJourney>,
+    ) -> LoadPlan {
         let timeout = Duration::from_secs(5);
         let peak = stages.iter().map(|stage| stage.from.max(stage.to));
         let unanswered = peak.fold(0.0, f64::max) * timeout.as_secs_f64();
@@ -134,7 +107,8 @@ impl LoadPlan {
             target,
             connections: ConnectionMode::KeepAlive,
             stages,
-            templates,
+            journeys,
+            users: UserVariables::default(),
             timeout,
             max_in_flight: (unanswered.ceil() as usize + 16).min(10_000),
             drain: Duration::from_secs(10),
@@ -154,7 +128,7 @@ impl LoadPlan {
         }
     }
 
-    /// Validates everything but the stages and templates.
+    /// Validates everything but the stages and journeys.
     pub(super) fn check(&self) -> Result<(), PlanError> {
         let wrong = |what: &str, why: &str| Err(PlanError::new(what, why));
         if self.timeout.is_zero() {
@@ -173,29 +147,5 @@ impl LoadPlan {
             return wrong("streams", "is 0: nothing could ever be sent");
         }
         Ok(())
-    }
-}
-
-impl Template {
-    /// `GET` of one path, which also is its name.
-    pub fn get(path: &str) -> Template {
-        Template {
-            name: format!("GET {path}"),
-            weight: 1,
-            method: Method::GET,
-            paths: vec![path.to_owned()],
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            good: Vec::new(),
-            check: None,
-        }
-    }
-
-    /// Returns whether this status counts as good.
-    pub fn is_good(&self, status: u16) -> bool {
-        match self.good.is_empty() {
-            true => status < 400,
-            false => self.good.contains(&status),
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Records what happens to a worker's arrivals.
 
+use std::borrow::Cow;
 use std::mem;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use hyper::HeaderMap;
 use prober::{RequestOutcome, micros};
 use tokio::time::Instant;
 
-use super::requests::RequestTemplates;
+use super::journeys::DueRequest;
 use crate::raw_log::{RawOutcome, RawRecord, Sink};
-use crate::result::{CHECK, EndpointCounts, count, growing};
+use crate::result::{EndedRequest, EndpointCounts, count, growing};
 use crate::versions::Versions;
 
 /// How a request ended.
@@ -25,10 +26,12 @@ pub struct RequestResult {
 
 /// Why a request counts as failed.
 pub enum FailureReason {
-    /// No complete response, or a bad status.
+    /// No complete response.
     Outcome(RequestOutcome),
-    /// A good status, with a wrong body.
-    Check,
+    /// A response that is not good, by the name of the failure.
+    Answer(String),
+    /// It could not be made.
+    Unsendable(String),
     /// In flight when the run's time to drain was over.
     Unanswered,
 }
@@ -43,26 +46,13 @@ impl RequestResult {
     }
 }
 
-/// A request that is due at a certain time.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// Its number among all arrivals, from 0.
-    pub number: u64,
-    /// The index of its request in the plan.
-    pub request: usize,
-    /// When it is due, after the start.
-    pub after: Duration,
-    /// The same, as a moment.
-    pub due: Instant,
-}
-
 /// What a worker counted since its last report.
 pub struct WorkerCounts {
     /// By the number of their name.
     pub endpoints: Vec<EndpointCounts>,
     /// Of all arrivals, including dropped ones.
     pub lag: Histogram<u32>,
-    /// Dropped arrivals for which there was no port or file.
+    /// Dropped requests for which there was no port or file.
     pub without_port: u64,
     /// The versions that answered.
     pub versions: Versions,
@@ -94,77 +84,70 @@ impl ArrivalRecorder {
         self.counts.versions.note(headers);
     }
 
-    /// Records an arrival that was not sent.
-    pub fn dropped(&mut self, requests: &RequestTemplates, arrival: Arrival) {
-        let name = requests.prepared(arrival.request).name;
-        let lag = arrival.due.elapsed();
+    /// Records an arrival that was not sent, by its first request.
+    pub fn dropped(&mut self, request: DueRequest) {
+        let lag = request.due.elapsed();
         count(&mut self.counts.lag, lag);
-        let block = self.block_of(arrival);
-        self.counts.of(name).dropped(block);
-        self.log(arrival, name, (lag, Duration::ZERO), 0, RawOutcome::Dropped);
+        let block = self.block_of(request);
+        self.counts.of(request.name).dropped(block);
+        self.log(request, (lag, Duration::ZERO), 0, RawOutcome::Dropped);
     }
 
-    /// Records an arrival for which there was no port or file.
-    pub fn without_port(&mut self, requests: &RequestTemplates, arrival: Arrival) {
+    /// Records a request for which there was no port or file.
+    pub fn without_port(&mut self, request: DueRequest) {
         self.counts.without_port += 1;
-        self.dropped(requests, arrival);
+        self.dropped(request);
     }
 
-    /// Records an arrival that was `sent`, and has ended now.
-    pub fn ended(
-        &mut self,
-        requests: &RequestTemplates,
-        arrival: Arrival,
-        sent: Instant,
-        ending: RequestResult,
-    ) {
+    /// Records a request that was `sent`, and has ended now.
+    pub fn ended(&mut self, request: DueRequest, sent: Instant, ending: RequestResult) {
         let now = Instant::now();
-        let prepared = requests.prepared(arrival.request);
-        let (lag, took) = (sent - arrival.due, now - sent);
-        count(&mut self.counts.lag, lag);
-        let block = self.block_of(arrival);
+        let (lag, took) = (sent - request.due, now - sent);
+        if !request.follows {
+            count(&mut self.counts.lag, lag);
+        }
+        let block = self.block_of(request);
         let failure = ending.failure.as_ref().map(|failure| match failure {
-            FailureReason::Outcome(outcome) => outcome.to_string(),
-            FailureReason::Unanswered => "not answered before the end".to_owned(),
-            FailureReason::Check => {
-                let check = prepared.template.check.as_ref();
-                format!("{CHECK}{}", check.map_or("", |check| &check.claim))
+            FailureReason::Outcome(outcome) => Cow::Owned(outcome.to_string()),
+            FailureReason::Answer(name) => Cow::Borrowed(name.as_str()),
+            FailureReason::Unsendable(why) => {
+                Cow::Owned(format!("a request that cannot be sent: {why}"))
             }
+            FailureReason::Unanswered => Cow::Borrowed("not answered before the end"),
         });
-        let response = (ending.status, ending.received);
-        let times = (now - arrival.due, took);
-        let counted = self.counts.of(prepared.name);
-        counted.ended(block, times, response, failure.as_deref());
+        self.counts.of(request.name).ended(EndedRequest {
+            block,
+            arrives: !request.follows,
+            latency: now - request.due,
+            service_time: took,
+            status: ending.status,
+            received: ending.received,
+            failure: failure.as_deref(),
+        });
         let outcome = raw_outcome(&ending);
-        self.log(
-            arrival,
-            prepared.name,
-            (lag, took),
-            ending.received,
-            outcome,
-        );
+        self.log(request, (lag, took), ending.received, outcome);
     }
 
-    fn block_of(&self, arrival: Arrival) -> u32 {
-        let block = arrival.after.as_nanos() / self.block.as_nanos();
+    fn block_of(&self, request: DueRequest) -> u32 {
+        let block = request.after.as_nanos() / self.block.as_nanos();
         u32::try_from(block).expect("a run has fewer blocks than there are numbers")
     }
 
     fn log(
         &mut self,
-        arrival: Arrival,
-        name: u16,
+        request: DueRequest,
         (lag, took): (Duration, Duration),
         received: u64,
         outcome: RawOutcome,
     ) {
         if let Some(log) = &mut self.log {
             log.put(RawRecord {
-                intended: micros(arrival.after),
+                intended: micros(request.after),
                 lag: saturated(micros(lag)),
                 took: saturated(micros(took)),
                 received: saturated(received),
-                name,
+                name: request.name,
+                follows: request.follows,
                 outcome,
             });
         }

@@ -1,4 +1,4 @@
-//! The slots of a worker: each has a task and at most one request in flight. An arrival goes to
+//! The slots of a worker: each has a task and at most one arrival in flight. An arrival goes to
 //! the slot that has been idle for the shortest time, whose memory is still cached. Connections
 //! that only a burst needed stay unused.
 
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
-use super::recorder::Arrival;
+use super::journeys::{Arrival, DueRequest};
 
 #[derive(Default)]
 pub struct Slots {
@@ -18,8 +18,8 @@ pub struct Slots {
 #[derive(Default)]
 struct Slot {
     arrival: Option<Arrival>,
-    /// When it was started.
-    sent: Option<Instant>,
+    /// Its current request, and when it was started. None while the user thinks.
+    request: Option<(DueRequest, Option<Instant>)>,
     waker: Option<Waker>,
 }
 
@@ -30,11 +30,10 @@ impl Slots {
 
     /// Adds a slot with this arrival. Returns its number.
     pub fn add(&mut self, arrival: Arrival) -> usize {
-        self.all.push(Slot {
-            arrival: Some(arrival),
-            ..Slot::default()
-        });
-        self.all.len() - 1
+        self.all.push(Slot::default());
+        let number = self.all.len() - 1;
+        self.all[number].take(arrival);
+        number
     }
 
     /// Gives this arrival to an idle slot. Returns false if no slot is idle.
@@ -43,7 +42,7 @@ impl Slots {
             return false;
         };
         let slot = &mut self.all[number];
-        slot.arrival = Some(arrival);
+        slot.take(arrival);
         if let Some(waker) = &slot.waker {
             waker.wake_by_ref();
         }
@@ -61,16 +60,30 @@ impl Slots {
             return Poll::Pending;
         };
         let now = Instant::now();
-        slot.sent = Some(now);
+        slot.request = Some((arrival.first, Some(now)));
         Poll::Ready((arrival, now))
+    }
+
+    /// The slot's arrival sends a further request now.
+    pub fn sends(&mut self, number: usize, request: DueRequest) {
+        self.all[number].request = Some((request, Some(request.due)));
+    }
+
+    /// The slot's arrival has no request in flight.
+    pub fn thinks(&mut self, number: usize) {
+        self.all[number].request = None;
     }
 
     /// Ends a slot's arrival. The slot gets the next one, or becomes idle.
     pub fn free(&mut self, number: usize, next: Option<Arrival>) {
         let slot = &mut self.all[number];
-        slot.arrival = next;
-        if next.is_none() {
-            self.idle.push(number);
+        match next {
+            Some(next) => slot.take(next),
+            None => {
+                slot.arrival = None;
+                slot.request = None;
+                self.idle.push(number);
+            }
         }
     }
 
@@ -78,9 +91,15 @@ impl Slots {
         self.idle.len() == self.count()
     }
 
-    /// Returns the arrivals in flight, and when they were started, if they were.
-    pub fn in_flight(&self) -> impl Iterator<Item = (Arrival, Option<Instant>)> {
-        let slots = self.all.iter();
-        slots.filter_map(|slot| Some((slot.arrival?, slot.sent)))
+    /// Returns the requests in flight, and when they were started, if they were.
+    pub fn in_flight(&self) -> impl Iterator<Item = (DueRequest, Option<Instant>)> {
+        self.all.iter().filter_map(|slot| slot.request)
+    }
+}
+
+impl Slot {
+    fn take(&mut self, arrival: Arrival) {
+        self.arrival = Some(arrival);
+        self.request = Some((arrival.first, None));
     }
 }

@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 use super::Progress;
 
 mod faults;
+mod late;
 mod over_the_wire;
 mod simulated;
 mod test_server;

@@ -4,7 +4,7 @@
 //! is idle, each turn of the thread's loop adds one, after it has handled the responses so far. A
 //! full thread adds none: opening a connection costs as much as several requests, and a thread that
 //! opens connections instead of reading the responses that free its slots never catches up. At the
-//! limit of requests in flight an arrival is dropped.
+//! limit of arrivals in flight an arrival is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::Response;
-use hyper::body::Incoming;
+use hurl_checks::Response;
+use hyper::HeaderMap;
+use hyper::body::{Bytes, Incoming};
 use prober::RequestOutcome;
 use prober::answer::of_http;
 use tokio::sync::Notify;
@@ -28,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 use super::alarm::Alarm;
 use super::busy::Busy;
 use super::connection::{Connection, Dial, Http1Connection, Http2Connection};
+use super::journeys::{Arrival, DueRequest, PreparedJourneys, RunningJourney};
 use super::plan::ConnectionMode;
-use super::recorder::{Arrival, ArrivalRecorder, FailureReason, RequestResult, WorkerCounts};
-use super::requests::RequestTemplates;
+use super::recorder::{ArrivalRecorder, FailureReason, RequestResult, WorkerCounts};
 use super::schedule::Schedule;
 use super::slots::Slots;
 use super::timer::Timer;
@@ -47,7 +48,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 pub struct Job {
-    pub requests: RequestTemplates,
+    pub journeys: PreparedJourneys,
     pub schedule: Schedule,
     pub connections: ConnectionMode,
     pub timeout: Duration,
@@ -67,7 +68,7 @@ pub struct WorkerShare {
     pub job: Arc<Job>,
     /// The worker's number among all workers, from 0. It sends every `workers`-th arrival.
     pub number: usize,
-    /// The most requests in flight.
+    /// The most arrivals in flight.
     pub bound: usize,
     pub log: Option<Sink>,
     /// Receives the worker's counts once a second, and at its end.
@@ -156,12 +157,7 @@ impl Worker {
                 timer.until(due.max(now + together)).await;
                 now = Instant::now();
             }
-            self.start(Arrival {
-                number,
-                request: self.job.requests.picked(number),
-                after,
-                due,
-            });
+            self.start(self.job.journeys.arrival(number, after, due));
         }
     }
 
@@ -180,8 +176,7 @@ impl Worker {
             waiting.push_back(arrival);
             self.too_few_slots.notify_one();
         } else {
-            let mut recorder = self.recorder.borrow_mut();
-            recorder.dropped(&self.job.requests, arrival);
+            self.recorder.borrow_mut().dropped(arrival.first);
         }
     }
 
@@ -210,22 +205,76 @@ impl Worker {
         loop {
             let given = poll_fn(|context| self.slots.borrow_mut().poll_given(slot, context));
             let (arrival, sent) = given.await;
-            let deadline = arrival.due + self.job.timeout;
-            let sending = pin!(send(
-                &mut connection,
-                &self.job.requests,
-                arrival,
-                &self.recorder
-            ));
-            let ending = alarm.within(deadline, sending).await;
-            let ending = ending.unwrap_or(Err(RequestOutcome::TimedOut));
-            self.ended(arrival, sent, ending);
+            self.journey(slot, arrival, sent, &mut connection, &mut alarm)
+                .await;
             let next = self.waiting.borrow_mut().pop_front();
             self.slots.borrow_mut().free(slot, next);
             if self.all_sent.get() && self.all_idle() {
                 self.all_ended.notify_one();
             }
         }
+    }
+
+    /// Sends the requests of an arrival, one after the other.
+    async fn journey(
+        &self,
+        slot: usize,
+        arrival: Arrival,
+        sent: Instant,
+        connection: &mut Connection,
+        alarm: &mut Alarm,
+    ) {
+        let mut journey = self.job.journeys.begin(arrival);
+        let (mut request, mut sent) = (arrival.first, sent);
+        for step in 0..journey.steps() {
+            if step > 0 {
+                self.slots.borrow_mut().thinks(slot);
+                if !journey.can_send(step) {
+                    continue;
+                }
+                if !self.think(journey.thinks(step)).await {
+                    return;
+                }
+                (request, sent) = self.follow(slot, journey.name(step));
+            }
+            let deadline = request.due + self.job.timeout;
+            let sending = pin!(send(connection, &mut journey, step, sent, &self.recorder));
+            let ending = alarm.within(deadline, sending).await;
+            let ending = ending.unwrap_or(Err(RequestOutcome::TimedOut));
+            self.ended(request, sent, ending);
+        }
+    }
+
+    /// Waits. Returns false if the run ends before.
+    async fn think(&self, time: Duration) -> bool {
+        let Job {
+            begin,
+            schedule,
+            drain,
+            stop,
+            ..
+        } = &*self.job;
+        let at = Instant::now() + time;
+        if at > *begin + schedule.takes() + *drain {
+            return false;
+        }
+        match time.is_zero() {
+            true => !stop.is_cancelled(),
+            false => stop.run_until_cancelled(sleep_until(at)).await.is_some(),
+        }
+    }
+
+    /// Returns a further request of the slot's arrival, which is due now, and sent now.
+    fn follow(&self, slot: usize, name: u16) -> (DueRequest, Instant) {
+        let now = Instant::now();
+        let request = DueRequest {
+            name,
+            after: now - self.job.begin,
+            due: now,
+            follows: true,
+        };
+        self.slots.borrow_mut().sends(slot, request);
+        (request, now)
     }
 
     /// Returns the connection of a slot. With HTTP/2 several slots share one.
@@ -248,18 +297,17 @@ impl Worker {
 
     fn ended(
         &self,
-        arrival: Arrival,
+        request: DueRequest,
         sent: Instant,
         ending: Result<RequestResult, RequestOutcome>,
     ) {
         let mut recorder = self.recorder.borrow_mut();
-        let requests = &self.job.requests;
         match ending {
-            Ok(ending) => recorder.ended(requests, arrival, sent, ending),
-            Err(RequestOutcome::Dropped) => recorder.without_port(requests, arrival),
+            Ok(ending) => recorder.ended(request, sent, ending),
+            Err(RequestOutcome::Dropped) => recorder.without_port(request),
             Err(outcome) => {
                 let ending = RequestResult::failed(FailureReason::Outcome(outcome));
-                recorder.ended(requests, arrival, sent, ending);
+                recorder.ended(request, sent, ending);
             }
         }
     }
@@ -274,11 +322,11 @@ impl Worker {
         let mut recorder = self.recorder.borrow_mut();
         let slots = self.slots.borrow();
         let waiting = self.waiting.borrow();
-        let waiting = waiting.iter().map(|arrival| (*arrival, None));
-        for (arrival, sent) in slots.in_flight().chain(waiting) {
+        let waiting = waiting.iter().map(|arrival| (arrival.first, None));
+        for (request, sent) in slots.in_flight().chain(waiting) {
             let ending = RequestResult::failed(FailureReason::Unanswered);
-            let sent = sent.unwrap_or(now).max(arrival.due);
-            recorder.ended(&self.job.requests, arrival, sent, ending);
+            let sent = sent.unwrap_or(now).max(request.due);
+            recorder.ended(request, sent, ending);
         }
     }
 
@@ -298,39 +346,49 @@ impl Worker {
     }
 }
 
-/// Sends one request, once, and reads the whole response.
+/// Sends one request, once, reads the whole response and evaluates it.
 async fn send(
     connection: &mut Connection,
-    requests: &RequestTemplates,
-    arrival: Arrival,
+    journey: &mut RunningJourney<'_>,
+    step: usize,
+    sent: Instant,
     recorder: &RefCell<ArrivalRecorder>,
 ) -> Result<RequestResult, RequestOutcome> {
-    let prepared = requests.prepared(arrival.request);
-    let evaluate = async |response: Response<Incoming>| {
-        recorder.borrow_mut().answered(response.headers());
-        let status = response.status().as_u16();
-        let (received, holds) = match &prepared.template.check {
-            None => (read(response.into_body()).await?, true),
-            Some(check) => {
-                let body = response.into_body().collect().await;
-                let body = body.map_err(|error| of_http(&error))?.to_bytes();
-                (body.len() as u64, (check.holds)(&body))
-            }
-        };
-        let failure = match (prepared.template.is_good(status), holds) {
-            (false, _) => Some(FailureReason::Outcome(RequestOutcome::Status(status))),
-            (true, false) => Some(FailureReason::Check),
-            (true, true) => None,
-        };
-        Ok(RequestResult {
-            status: Some(status),
-            received,
-            failure,
-        })
+    let request = match journey.request(step) {
+        Ok(request) => request,
+        Err(why) => return Ok(RequestResult::failed(FailureReason::Unsendable(why))),
     };
-    connection
-        .exchange(|| prepared.request(arrival.number), evaluate)
-        .await
+    let needs_status_only = journey.needs_status_only(step);
+    let receive = async |response: hyper::Response<Incoming>| {
+        recorder.borrow_mut().answered(response.headers());
+        let (head, body) = response.into_parts();
+        let mut answer = Response {
+            url: String::new(),
+            version: head.version,
+            status: head.status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            duration: Duration::ZERO,
+        };
+        if needs_status_only {
+            return Ok((answer, read(body).await?));
+        }
+        let body = body.collect().await;
+        answer.body = body.map_err(|error| of_http(&error))?.to_bytes();
+        answer.headers = head.headers;
+        answer.url = journey.url(&request);
+        answer.duration = sent.elapsed();
+        let received = answer.body.len() as u64;
+        Ok((answer, received))
+    };
+    let exchanged = connection.exchange(|| request.as_ref().clone(), receive);
+    let (answer, received) = exchanged.await?;
+    let evaluated = journey.evaluate(step, &answer);
+    Ok(RequestResult {
+        status: Some(answer.status.as_u16()),
+        received,
+        failure: evaluated.err().map(FailureReason::Answer),
+    })
 }
 
 /// Reads a body to its end. Returns the number of its bytes.

@@ -20,6 +20,8 @@ pub struct RawRecord {
     pub received: u32,
     /// The number of its name.
     pub name: u16,
+    /// Whether it follows another request of its arrival.
+    pub follows: bool,
     /// How it ended.
     pub outcome: RawOutcome,
 }
@@ -53,6 +55,8 @@ pub enum RawOutcome {
 }
 
 const NOT_GOOD: u16 = 0x8000;
+/// Beside the outcome, whose codes are below it but for [`NOT_GOOD`].
+const FOLLOWS: u16 = 0x4000;
 
 impl RawOutcome {
     fn code(self) -> u16 {
@@ -99,19 +103,22 @@ impl RawRecord {
         bytes[12..16].copy_from_slice(&self.took.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.received.to_le_bytes());
         bytes[20..22].copy_from_slice(&self.name.to_le_bytes());
-        bytes[22..24].copy_from_slice(&self.outcome.code().to_le_bytes());
+        let follows = if self.follows { FOLLOWS } else { 0 };
+        bytes[22..24].copy_from_slice(&(self.outcome.code() | follows).to_le_bytes());
         bytes
     }
 
     /// Parses a record. None if the outcome is invalid.
     pub(super) fn of(bytes: &[u8; RECORD]) -> Option<RawRecord> {
+        let code = u16::from_le_bytes(part(bytes, 22));
         Some(RawRecord {
             intended: u64::from_le_bytes(part(bytes, 0)),
             lag: u32::from_le_bytes(part(bytes, 8)),
             took: u32::from_le_bytes(part(bytes, 12)),
             received: u32::from_le_bytes(part(bytes, 16)),
             name: u16::from_le_bytes(part(bytes, 20)),
-            outcome: RawOutcome::of(u16::from_le_bytes(part(bytes, 22)))?,
+            follows: code & FOLLOWS != 0,
+            outcome: RawOutcome::of(code & !FOLLOWS)?,
         })
     }
 }

@@ -23,14 +23,16 @@ fn outcomes() -> impl Strategy<Value = RawOutcome> {
 }
 
 fn records() -> impl Strategy<Value = Vec<RawRecord>> {
-    let record = (0..u64::MAX, any::<(u32, u32, u32)>(), 0u16..2, outcomes());
+    let numbers = any::<(u32, u32, u32)>();
+    let record = (0..u64::MAX, numbers, 0u16..2, any::<bool>(), outcomes());
     let record = record.prop_map(
-        |(intended, (lag, took, received), name, outcome)| RawRecord {
+        |(intended, (lag, took, received), name, follows, outcome)| RawRecord {
             intended,
             lag,
             took,
             received,
             name,
+            follows,
             outcome,
         },
     );
@@ -65,6 +67,7 @@ fn five_records() -> Vec<RawRecord> {
         took: 20 * number,
         received: 5,
         name: 1,
+        follows: false,
         outcome: RawOutcome::Status {
             status: 200,
             good: true,

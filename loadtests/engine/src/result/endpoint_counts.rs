@@ -17,6 +17,25 @@ pub struct EndpointCounts {
     service_time: Histogram<u32>,
 }
 
+/// A request that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedRequest<'a> {
+    /// The block in which it was due.
+    pub block: u32,
+    /// Whether it is the first one of an arrival.
+    pub arrives: bool,
+    /// From when it was due to its end.
+    pub latency: Duration,
+    /// From its start to its end.
+    pub service_time: Duration,
+    /// The status of its answer.
+    pub status: Option<u16>,
+    /// Bytes of the answer's body.
+    pub received: u64,
+    /// The reason if it counts as failed.
+    pub failure: Option<&'a str>,
+}
+
 impl Default for EndpointCounts {
     fn default() -> EndpointCounts {
         EndpointCounts {
@@ -28,24 +47,20 @@ impl Default for EndpointCounts {
 }
 
 impl EndpointCounts {
-    /// Counts a request that has ended, with its response's status and bytes, and its failure.
-    pub fn ended(
-        &mut self,
-        block: u32,
-        (latency, service_time): (Duration, Duration),
-        (status, received): (Option<u16>, u64),
-        failure: Option<&str>,
-    ) {
-        count(self.latency.entry(block).or_insert_with(growing), latency);
-        count(&mut self.service_time, service_time);
-        let block = self.endpoint.blocks.entry(block).or_default();
+    /// Counts a request that has ended.
+    pub fn ended(&mut self, request: EndedRequest<'_>) {
+        let latency = self.latency.entry(request.block).or_insert_with(growing);
+        count(latency, request.latency);
+        count(&mut self.service_time, request.service_time);
+        let block = self.endpoint.blocks.entry(request.block).or_default();
         block.requests += 1;
-        block.failed += u64::from(failure.is_some());
-        block.received += received;
-        if let Some(status) = status {
+        block.arrivals += u64::from(request.arrives);
+        block.failed += u64::from(request.failure.is_some());
+        block.received += request.received;
+        if let Some(status) = request.status {
             *self.endpoint.statuses.entry(status).or_default() += 1;
         }
-        if let Some(failure) = failure {
+        if let Some(failure) = request.failure {
             self.endpoint.failed(failure, 1);
         }
     }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use environments::config::hurl::{GIVEN_VARIABLES, is_variable_name};
 use environments::config::load::{DataRows, JourneyData};
 use environments::config::{Config, ConfigError};
+use load_engine::journey::Rows;
 
 /// The rows, which users take in turn.
 #[derive(Debug)]
 pub(super) struct UserData {
-    columns: Vec<String>,
-    rows: Vec<Vec<String>>,
+    pub rows: Rows,
     /// Who takes the next row.
     pub each: DataRows,
 }
@@ -41,8 +41,8 @@ impl UserData {
             let help = "a CSV file with a line of column names, and a row or more";
             Box::new(config.refuse(data.place.clone(), what, Some(help.to_owned())))
         };
-        let (columns, rows) =
-            parsed(&workspace.join(&data.path)).map_err(|it| refuse(it.to_string()))?;
+        let rows = parsed(&workspace.join(&data.path)).map_err(|it| refuse(it.to_string()))?;
+        let columns = &rows.columns;
         for (number, name) in columns.iter().enumerate() {
             if !is_variable_name(name) {
                 return Err(refuse(format!("{name:?} cannot name a variable")));
@@ -52,34 +52,25 @@ impl UserData {
                 return Err(refuse(format!("{{{{{name}}}}} is a variable already")));
             }
         }
-        if rows.is_empty() {
+        if rows.values.is_empty() {
             return Err(refuse("it has no rows".to_owned()));
         }
         Ok(UserData {
-            columns,
             rows,
             each: data.each,
         })
     }
-
-    pub fn columns(&self) -> impl Iterator<Item = &String> {
-        self.columns.iter()
-    }
-
-    /// Returns the columns of a row with their values. After the last row, the first is next.
-    pub fn row(&self, number: usize) -> impl Iterator<Item = (&String, &String)> {
-        self.columns
-            .iter()
-            .zip(&self.rows[number % self.rows.len()])
-    }
 }
 
-fn parsed(path: &Path) -> Result<(Vec<String>, Vec<Vec<String>>), csv::Error> {
+fn parsed(path: &Path) -> Result<Rows, csv::Error> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .from_path(path)?;
     let texts = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect();
     let columns = texts(reader.headers()?);
     let rows = reader.records().map(|record| record.map(|it| texts(&it)));
-    Ok((columns, rows.collect::<Result<_, _>>()?))
+    Ok(Rows {
+        columns,
+        values: rows.collect::<Result<_, _>>()?,
+    })
 }

@@ -1,12 +1,12 @@
 //! A user of a journey that a file describes.
 
 use environments::config::load::DataRows;
-use hurl_checks::{Entry, Response, Variables};
+use hurl_checks::{Response, Variables};
+use load_engine::journey::{Rows, given_variables};
 
 use super::FileJourney;
-use super::data::{RowCounter, UserData};
+use super::data::RowCounter;
 use crate::journeys::visitor::Visitor;
-use crate::result::CHECK;
 use crate::users::Unanswered;
 
 /// A user, with the variables that its requests read and capture.
@@ -20,14 +20,11 @@ pub(super) struct FileUser {
 
 impl FileUser {
     pub fn new(journey: &FileJourney, rows: &RowCounter, visitor: Visitor) -> FileUser {
-        let mut given = Variables::new();
-        given.insert("api", visitor.base());
-        given.insert("unique", visitor.investor.as_str());
-        given.insert_secret("demo_password", visitor.password());
+        let mut given = given_variables(visitor.base(), &visitor.investor, visitor.password());
         if let Some(data) = &journey.data
             && data.each == DataRows::User
         {
-            take_row(&mut given, data, rows);
+            take_row(&mut given, &data.rows, rows);
         }
         FileUser {
             visitor,
@@ -41,8 +38,9 @@ impl FileUser {
         if number == 0 {
             self.begin_repetition(journey, rows);
         }
-        self.sign(journey);
         let step = &journey.steps[number];
+        let (tokens, investor) = (self.visitor.tokens(), &self.visitor.investor);
+        step.sign(&mut self.variables, investor, &journey.tokens, tokens);
         // The request that captures it has failed in this repetition, and is counted.
         if step.entry.without_value(&self.variables).next().is_some() {
             return;
@@ -54,7 +52,7 @@ impl FileUser {
             Err(error) => Err(format!("{}: {error}", Unanswered::Unsendable)),
         };
         let variables = &mut self.variables;
-        let check = |response: &Response| evaluate(&step.entry, response, variables);
+        let check = |response: &Response| step.evaluate(response, variables);
         self.visitor
             .send(step.endpoint.clone(), request, check)
             .await;
@@ -66,35 +64,14 @@ impl FileUser {
         if let Some(data) = &journey.data
             && data.each == DataRows::Iteration
         {
-            take_row(&mut self.variables, data, rows);
-        }
-    }
-
-    /// Signs new tokens for each request, so that none has expired.
-    fn sign(&mut self, journey: &FileJourney) {
-        for (name, claims) in &journey.tokens {
-            let subject = claims.subject.replace("{unique}", &self.visitor.investor);
-            let token = self.visitor.token(&subject, &claims.role);
-            self.variables.insert_secret(name, token);
+            take_row(&mut self.variables, &data.rows, rows);
         }
     }
 }
 
-fn take_row(variables: &mut Variables, data: &UserData, rows: &RowCounter) {
-    for (name, value) in data.row(rows.next()) {
+fn take_row(variables: &mut Variables, rows: &Rows, taken: &RowCounter) {
+    for (name, value) in rows.row(taken.next()) {
         variables.insert(name, value.as_str());
-    }
-}
-
-/// Returns the name of the failure: failures are counted by it.
-fn evaluate(entry: &Entry, response: &Response, variables: &mut Variables) -> Result<(), String> {
-    let assertions = entry.evaluate(response, variables);
-    match assertions.iter().find(|it| it.failure.is_some()) {
-        None => Ok(()),
-        Some(status) if assertions.len() == 1 && status.text.starts_with("HTTP ") => {
-            Err(format!("status {}", response.status.as_u16()))
-        }
-        Some(assertion) => Err(format!("{CHECK}{}", assertion.text.trim())),
     }
 }
 

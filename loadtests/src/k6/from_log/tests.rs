@@ -31,6 +31,7 @@ fn record(intended: u64, took: u32, outcome: RawOutcome) -> RawRecord {
         took,
         received: 7,
         name: 1,
+        follows: false,
         outcome,
     }
 }
@@ -108,6 +109,18 @@ async fn an_arrival_is_a_request_a_check_and_an_iteration() {
     assert_eq!(tags["scenario"], "stress");
     assert_eq!(of_requests[0]["data"]["time"], "1970-01-01T00:00:00.002Z");
     assert_eq!(of_requests[2]["data"]["tags"]["error_code"], "1212");
+}
+
+#[tokio::test]
+async fn a_request_that_follows_is_no_iteration() {
+    let follows = RawRecord {
+        follows: true,
+        ..record(10, 2_500, good())
+    };
+    let lines = written(&open(), &[record(0, 1_500, good()), follows]).await;
+    let values = values(&lines);
+    assert_eq!(values["http_reqs"], [1.0, 1.0]);
+    assert_eq!(values["iterations"], [1.0]);
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ pub async fn stage(
     }
     let session = Session {
         run: order.id(run),
-        fingerprint: fingerprint(invocation, order, running),
+        fingerprint: fingerprint(order, running),
         stop: CancellationToken::new(),
         // Several generators would each have a separate one.
         raw_log: order.generators.is_none().then(|| files.raw_log.clone()),
@@ -174,17 +174,15 @@ async fn load(
 }
 
 /// The properties that comparable results share. The load adds the versions that answer.
-fn fingerprint(
-    invocation: &Invocation,
-    order: &LoadOrder<'_>,
-    running: &RunningEnvironment,
-) -> Fingerprint {
+fn fingerprint(order: &LoadOrder<'_>, running: &RunningEnvironment) -> Fingerprint {
     Fingerprint {
         target: running.environment.target.clone(),
         profile: order.name.to_owned(),
         plan: format!(
             "{}; {}{}",
-            order.profile.traffic, invocation.config.load, order.journeys
+            order.profile.traffic,
+            order.profile.mix(),
+            order.journeys.digests(&order.profile.journeys)
         ),
         machine: this_host().to_string(),
         ..Fingerprint::default()
@@ -205,6 +203,7 @@ async fn put_on(
         Traffic::Closed { stages } => {
             let load = ClosedLoad {
                 load,
+                journeys: &order.profile.journeys,
                 files: order.journeys,
                 stages,
                 thresholds: order.thresholds,
@@ -232,6 +231,8 @@ async fn put_on(
             let load = OpenLoad {
                 reach: &access(&run, invocation, running),
                 load,
+                journeys: &order.profile.journeys,
+                files: order.journeys,
                 stages,
                 max_in_flight: *max_in_flight,
                 thresholds: order.thresholds,

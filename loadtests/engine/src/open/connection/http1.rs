@@ -13,7 +13,7 @@ use prober::transport::Stream;
 use prober::{RequestOutcome, sent};
 
 use super::Dial;
-use crate::open::requests::Body;
+use crate::open::origin::Body;
 
 /// A connection for one request at a time, kept alive or not.
 pub struct Http1Connection {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_local;
 
 use super::Dial;
-use crate::open::requests::Body;
+use crate::open::origin::Body;
 
 /// A connection for several requests at a time.
 pub struct Http2Connection {

@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::keep_running;
 use super::test_server::Server;
-use crate::open::{LoadPlan, LoadRun, OpenError, Progress, RateStage, Session, Template, run};
+use crate::journey::WrittenJourney;
+use crate::open::{LoadPlan, LoadRun, OpenError, Progress, RateStage, Session, run};
 use crate::result::{Ended, LoadResult};
 
 fn plan(url: String, path: &str, rate: f64, takes: Duration) -> LoadPlan {
     let stage = RateStage::constant(rate, takes);
-    LoadPlan::of(ProbeTarget::of(url), vec![stage], vec![Template::get(path)])
+    let journey = WrittenJourney::get(path);
+    LoadPlan::of(ProbeTarget::of(url), vec![stage], vec![journey])
 }
 
 fn short_plan(server: &Server, path: &str) -> LoadPlan {
@@ -203,8 +205,8 @@ async fn a_bound_beyond_the_file_limit_is_refused() {
 async fn names_beyond_the_limit_are_counted_as_other() {
     let server = Server::plain().await;
     let mut plan = short_plan(&server, "/");
-    let named = (0..1000).map(|number| Template::get(&format!("/quotes/{number}")));
-    plan.templates = named.collect();
+    let named = (0..1000).map(|number| WrittenJourney::get(&format!("/quotes/{number}")));
+    plan.journeys = named.collect();
     plan.stages = vec![RateStage::constant(4000.0, Duration::from_millis(500))];
     plan.max_in_flight = 200;
     let endpoints = run_to_the_end(&plan).await.result.endpoints;

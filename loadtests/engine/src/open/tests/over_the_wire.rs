@@ -1,9 +1,6 @@
 //! Runs against a server on this machine.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use prober::ProbeTarget;
@@ -14,9 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::keep_running;
 use super::test_server::Server;
-use crate::open::{
-    BodyCheck, ConnectionMode, LoadPlan, Progress, RateStage, Session, Template, run,
-};
+use crate::journey::WrittenJourney;
+use crate::open::{ConnectionMode, LoadPlan, Progress, RateStage, Session, run};
 use crate::raw_log::{RawLogReader, RawOutcome, RawRecord};
 use crate::result::{Ended, Endpoint};
 
@@ -24,9 +20,9 @@ use crate::result::{Ended, Endpoint};
 const ARRIVALS: u64 = 40;
 
 /// The timeout is long, as the machine may be busy.
-fn plan(target: ProbeTarget, templates: Vec<Template>) -> LoadPlan {
+fn plan(target: ProbeTarget, journeys: Vec<WrittenJourney>) -> LoadPlan {
     let stage = RateStage::constant(100.0, Duration::from_millis(400));
-    let mut plan = LoadPlan::of(target, vec![stage], templates);
+    let mut plan = LoadPlan::of(target, vec![stage], journeys);
     plan.timeout = Duration::from_secs(60);
     plan
 }
@@ -43,7 +39,7 @@ fn target(server: &Server) -> ProbeTarget {
 }
 
 async fn send(server: &Server, connections: ConnectionMode) -> Endpoint {
-    let mut plan = plan(target(server), vec![Template::get("/quotes")]);
+    let mut plan = plan(target(server), vec![WrittenJourney::get("/quotes")]);
     plan.connections = connections;
     let mut run = run(&plan, Session::default(), keep_running).await.unwrap();
     assert_eq!(run.result.ended, Ended::Whole);
@@ -82,38 +78,12 @@ async fn a_connection_that_the_server_closes_between_requests_fails_no_request()
     let _closing = AbortOnDropHandle::new(closing);
     let plan = plan(
         ProbeTarget::of(format!("http://{address}")),
-        vec![Template::get("/quotes")],
+        vec![WrittenJourney::get("/quotes")],
     );
     let run = run(&plan, Session::default(), keep_running).await.unwrap();
     let endpoint = &run.result.endpoints["GET /quotes"];
     assert_eq!(endpoint.failures, Default::default());
     assert_eq!(endpoint.whole().requests, ARRIVALS);
-}
-
-/// The thread blocks for 200 ms. Requests that are due in that time use existing connections.
-#[tokio::test]
-async fn a_generator_that_is_late_opens_no_connections() {
-    let server = Server::plain().await;
-    let answered = AtomicU64::new(0);
-    let slow_once = BodyCheck {
-        claim: "anything".into(),
-        holds: Arc::new(move |_| {
-            if answered.fetch_add(1, Relaxed) == 50 {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            true
-        }),
-    };
-    let template = Template {
-        check: Some(slow_once),
-        ..Template::get("/quotes")
-    };
-    let mut plan = plan(target(&server), vec![template]);
-    plan.stages = vec![RateStage::constant(1000.0, Duration::from_millis(500))];
-    let run = run(&plan, Session::default(), keep_running).await.unwrap();
-    let whole = run.result.whole();
-    assert_eq!((whole.requests, whole.failed, whole.dropped), (500, 0, 0));
-    assert!(server.connections() < 100, "{}", server.connections());
 }
 
 #[tokio::test]
@@ -135,7 +105,7 @@ async fn requests_share_connections_of_http_2() {
 #[tokio::test]
 async fn workers_divide_the_arrivals() {
     let server = Server::plain().await;
-    let mut plan = plan(target(&server), vec![Template::get("/quotes")]);
+    let mut plan = plan(target(&server), vec![WrittenJourney::get("/quotes")]);
     plan.workers = 3;
     plan.max_in_flight = 400;
     let mut reported = 0;
@@ -154,27 +124,26 @@ async fn workers_divide_the_arrivals() {
 #[tokio::test]
 async fn answers_are_checked() {
     let server = Server::plain().await;
-    let checked = |path: &str, good: &[u16], body: &'static [u8]| Template {
-        good: good.to_vec(),
-        check: Some(BodyCheck {
-            claim: "a greeting".into(),
-            holds: Arc::new(move |received| received == body),
-        }),
-        ..Template::get(path)
+    let checked = |path: &str, status: u16, body: &str| {
+        let text = format!("GET {{{{api}}}}{path}\nHTTP {status}\n[Asserts]\nbody == \"{body}\"\n");
+        WrittenJourney::of(path, &text)
     };
-    let templates = vec![
-        checked("/200", &[], b"hello"),
-        checked("/201", &[], b"hola"),
-        checked("/404", &[404], b"hello"),
-        checked("/503", &[], b"hello"),
+    let journeys = vec![
+        checked("/200", 200, "hello"),
+        checked("/201", 201, "hola"),
+        checked("/404", 404, "hello"),
+        checked("/503", 200, "hello"),
     ];
-    let plan = plan(target(&server), templates);
+    let plan = plan(target(&server), journeys);
     let run = run(&plan, Session::default(), keep_running).await.unwrap();
     let endpoints = &run.result.endpoints;
     let failed = |name: &str| endpoints[name].whole().failed;
     assert_eq!((failed("GET /200"), failed("GET /404")), (0, 0));
     let wrong = &endpoints["GET /201"];
-    assert_eq!(wrong.failures["check: a greeting"], wrong.whole().requests);
+    assert_eq!(
+        wrong.failures["check: body == \"hola\""],
+        wrong.whole().requests
+    );
     assert_eq!(wrong.statuses[&201], wrong.whole().requests);
     let refused = &endpoints["GET /503"];
     assert_eq!(refused.failures["status 503"], refused.whole().requests);
@@ -188,8 +157,8 @@ async fn the_raw_log_has_every_request() {
         raw_log: Some(path.clone()),
         ..Session::default()
     };
-    let templates = vec![Template::get("/quotes"), Template::get("/500")];
-    let run = run(&plan(target(&server), templates), session, keep_running).await;
+    let journeys = vec![WrittenJourney::get("/quotes"), WrittenJourney::get("/500")];
+    let run = run(&plan(target(&server), journeys), session, keep_running).await;
     let run = run.unwrap();
     assert_eq!(run.raw_log.unwrap().unwrap().records, ARRIVALS);
     let mut reader = RawLogReader::open(&path).unwrap();
@@ -212,4 +181,48 @@ async fn the_raw_log_has_every_request() {
     intended.sort_unstable();
     let due: Vec<u64> = (0..ARRIVALS).map(|number| number * 10_000).collect();
     assert_eq!(intended, due);
+}
+
+#[tokio::test]
+async fn the_requests_of_an_arrival_are_sent_one_after_the_other() {
+    let server = Server::plain().await;
+    let text = "
+POST {{api}}/201
+`{{unique}}`
+HTTP 201
+[Captures]
+greeting: body
+
+GET {{api}}/quotes
+HTTP 200
+[Asserts]
+body == \"{{greeting}}\"
+
+GET {{api}}/503
+HTTP 200
+[Captures]
+never: body
+
+GET {{api}}/{{never}}
+HTTP 200
+";
+    for connections in [
+        ConnectionMode::KeepAlive,
+        ConnectionMode::Http2 { streams: 9 },
+    ] {
+        let mut plan = plan(target(&server), vec![WrittenJourney::of("greets", text)]);
+        plan.connections = connections;
+        let endpoints = run(&plan, Session::default(), keep_running).await.unwrap();
+        let endpoints = endpoints.result.endpoints;
+        let counts = endpoints.iter().map(|(name, endpoint)| {
+            let whole = endpoint.whole();
+            (name.as_str(), whole.requests, whole.failed, whole.arrivals)
+        });
+        let expected = [
+            ("GET /503", ARRIVALS, ARRIVALS, 0),
+            ("GET /quotes", ARRIVALS, 0, 0),
+            ("POST /201", ARRIVALS, 0, ARRIVALS),
+        ];
+        assert_eq!(counts.collect::<Vec<_>>(), expected);
+    }
 }

@@ -18,13 +18,15 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::journey::WrittenJourney;
 use crate::open::busy::Busy;
 use crate::open::connection::Dial;
-use crate::open::requests::RequestTemplates;
+use crate::open::journeys::PreparedJourneys;
 use crate::open::timer::Timer;
 use crate::open::totals::Totals;
 use crate::open::worker::{Job, WorkerShare};
-use crate::open::{LoadPlan, RateStage, Schedule, Template};
+use crate::open::{LoadPlan, RateStage, Schedule};
+use crate::result::Block;
 
 const NAME: &str = "GET /quotes";
 
@@ -56,13 +58,25 @@ fn stalling(from: Instant, until: Instant) -> Dial {
 
 /// Sends 1,000 requests/s for 10 s to a server that stalls from second 4 to second 6.
 async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Totals {
+    let quotes = WrittenJourney::get("/quotes");
+    sent(quotes, 1000.0, bound, stop, drain).await
+}
+
+/// Runs a journey for 10 s at this rate, on a server that stalls from second 4 to second 6.
+async fn sent(
+    journey: WrittenJourney,
+    rate: f64,
+    bound: usize,
+    stop: CancellationToken,
+    drain: Duration,
+) -> Totals {
     let begin = Instant::now();
-    let stage = RateStage::constant(1000.0, Duration::from_secs(10));
+    let stage = RateStage::constant(rate, Duration::from_secs(10));
     let target = ProbeTarget::of("http://quotes.test");
-    let plan = LoadPlan::of(target, vec![stage], vec![Template::get("/quotes")]);
+    let plan = LoadPlan::of(target, vec![stage], vec![journey]);
     let (from, until) = (Duration::from_secs(4), Duration::from_secs(6));
     let job = Arc::new(Job {
-        requests: RequestTemplates::of(&plan).unwrap(),
+        journeys: PreparedJourneys::of(&plan).unwrap(),
         schedule: Schedule::new(&plan.stages).unwrap(),
         connections: plan.connections,
         timeout: plan.timeout,
@@ -73,7 +87,7 @@ async fn stalled(bound: usize, stop: CancellationToken, drain: Duration) -> Tota
         begin,
         stop,
     });
-    let mut totals = Totals::of(job.requests.names());
+    let mut totals = Totals::of(job.journeys.names());
     let (counts, mut counted) = unbounded_channel();
     let share = WorkerShare {
         job,
@@ -168,5 +182,82 @@ fn requests_that_do_not_drain_in_time_are_counted_as_failed() {
         );
         assert_eq!(whole.latency.count(), whole.requests);
         assert!((5_249..5_300).contains(&begin.elapsed().as_millis()));
+    });
+}
+
+/// Two requests, and a second between them.
+fn pair() -> WrittenJourney {
+    let text = "GET {{api}}/quotes\nHTTP 200\n\nGET {{api}}/history\nHTTP 200\n";
+    let mut pair = WrittenJourney::of("pair", text);
+    pair.thinks = Duration::from_secs(1)..=Duration::from_secs(1);
+    pair
+}
+
+#[test]
+fn a_request_that_follows_is_due_when_it_is_sent() {
+    with_paused_clock(async {
+        let drain = Duration::from_secs(5);
+        let totals = sent(pair(), 10.0, 5000, CancellationToken::new(), drain).await;
+        let [first, second] = [NAME, "GET /history"].map(|name| totals.endpoints[name].whole());
+        assert_eq!((first.requests, second.requests), (100, 100));
+        assert_eq!((first.arrivals, second.arrivals), (100, 0));
+        assert_eq!(first.failed + first.dropped + second.failed, 0);
+        assert_eq!(totals.lag.count(), 100, "only arrivals have a lag");
+        // Of the arrivals of seconds 4 and 5, the first request waits. Those of second 3 think until
+        // then, and their second request waits.
+        let is_slow = |block: &Block, q| block.latency.quantile(q).unwrap() > 50_000;
+        assert!(!is_slow(&first, 0.75) && is_slow(&first, 0.85));
+        assert!(!is_slow(&second, 0.85) && is_slow(&second, 0.95));
+    });
+}
+
+#[test]
+fn an_arrival_is_in_flight_while_its_user_thinks() {
+    with_paused_clock(async {
+        let drain = Duration::from_secs(5);
+        let totals = sent(pair(), 10.0, 5, CancellationToken::new(), drain).await;
+        let first = totals.endpoints[NAME].whole();
+        assert!(first.dropped > 40, "{}", first.dropped);
+        assert_eq!(first.requests + first.dropped, 100);
+        let second = totals.endpoints["GET /history"].whole();
+        assert_eq!((second.requests, second.dropped), (first.requests, 0));
+    });
+}
+
+#[test]
+fn after_the_end_no_request_follows_later_than_the_drain() {
+    with_paused_clock(async {
+        let mut patient = pair();
+        patient.thinks = Duration::from_secs(3600)..=Duration::from_secs(3600);
+        let begin = Instant::now();
+        let drain = Duration::from_secs(5);
+        let totals = sent(patient, 10.0, 5000, CancellationToken::new(), drain).await;
+        assert!(
+            begin.elapsed() < Duration::from_secs(16),
+            "{:?}",
+            begin.elapsed()
+        );
+        assert_eq!(totals.endpoints[NAME].whole().requests, 100);
+        assert!(!totals.endpoints.contains_key("GET /history"));
+    });
+}
+
+#[test]
+fn an_interrupted_run_does_not_wait_for_those_who_think() {
+    with_paused_clock(async {
+        let mut patient = pair();
+        patient.thinks = Duration::from_secs(8)..=Duration::from_secs(8);
+        let stop = CancellationToken::new();
+        let begin = Instant::now();
+        let drained = sent(patient, 10.0, 5000, stop.clone(), Duration::from_secs(3));
+        let (totals, ()) = tokio::join!(drained, stop_after_5_seconds(&stop));
+        assert!(
+            begin.elapsed() < Duration::from_secs(9),
+            "{:?}",
+            begin.elapsed()
+        );
+        assert!(totals.endpoints[NAME].whole().requests.abs_diff(50) <= 1);
+        assert_eq!(totals.endpoints[NAME].whole().failed, 0);
+        assert!(!totals.endpoints.contains_key("GET /history"));
     });
 }

@@ -1,9 +1,4 @@
-//! The closed engine against a test platform, which can answer wrong,
-//! late or not at all.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
-
-mod platform;
+//! The closed engine.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base::entry_point::EntryPoint;
 use environments::config::Config;
-use environments::config::load::{LoadConfig, LoadStage};
+use environments::config::load::{JourneyConfig, LoadConfig, LoadStage};
 use environments::environment::Credentials;
 use loadtests::closed::{self, ClosedLoad};
 use loadtests::journeys::JourneyFiles;
@@ -24,21 +19,24 @@ use loadtests::threshold::Threshold;
 use loadtests::users::{PlatformAccess, UserContext};
 use tokio_util::sync::CancellationToken;
 
-use platform::{Fault, Platform};
+use crate::platform::{self, Fault, Platform};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The shipped journeys, each with the same weight and pace.
-fn shipped(thinks: Duration) -> (LoadConfig, JourneyFiles) {
+type Journeys = BTreeMap<String, JourneyConfig>;
+
+/// The journeys of users, each with the same weight and pace.
+fn shipped(thinks: Duration) -> (LoadConfig, Journeys, JourneyFiles) {
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let mut config = Config::read(&workspace.join("harness.toml")).unwrap();
-    for journey in config.load.journeys.values_mut() {
+    let mut journeys = config.profiles["smoke"].journeys.clone();
+    for journey in journeys.values_mut() {
         journey.weight = 1;
         journey.thinks = thinks..=thinks;
     }
     config.load.drain = Duration::from_millis(300);
     let files = JourneyFiles::read(&config, workspace).unwrap();
-    (config.load, files)
+    (config.load, journeys, files)
 }
 
 /// Four users, one for each journey, for this many seconds.
@@ -86,9 +84,10 @@ async fn run_of(
     session: Session,
     users: &Arc<UserContext>,
 ) -> LoadRun {
-    let (load, files) = shipped(Duration::from_millis(20));
+    let (load, journeys, files) = shipped(Duration::from_millis(20));
     let load = ClosedLoad {
         load: &load,
+        journeys: &journeys,
         files: &files,
         stages: &stages(seconds),
         thresholds,

@@ -1,12 +1,22 @@
 //! Tokens as the gateway issues them (HS256, RFC 7519), valid and expired.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The role that may trade.
 pub const INVESTOR: &str = "investor";
 /// The role that may send ticks.
 pub const FEED: &str = "feed";
+
+/// The claims of a token (RFC 7519) that a platform's file names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenClaims {
+    /// The claim `sub`. `{unique}` is replaced by a text that is different in each run.
+    pub subject: String,
+    /// The claim `role`.
+    pub role: String,
+}
 
 #[derive(Serialize)]
 struct Claims<'a> {

@@ -6,12 +6,12 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 /// Parses a sum of money. It is a string in JSON, as it must be exact.
-pub fn money(json: &Value) -> Option<Decimal> {
+pub(super) fn money(json: &Value) -> Option<Decimal> {
     Decimal::from_str(json.as_str()?).ok()
 }
 
 /// Parses a price: a sum above 0.
-pub fn price(json: &Value) -> Option<Decimal> {
+pub(super) fn price(json: &Value) -> Option<Decimal> {
     money(json).filter(|price| *price > Decimal::ZERO)
 }
 
