@@ -17,7 +17,7 @@ use base::proxies::Proxies;
 use kubernetes::{Cluster, ClusterError};
 
 /// The timeout of a command that changes nothing.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// helm, configured for one cluster.
 pub(super) struct Helm<'a> {
@@ -76,24 +76,12 @@ impl<'a> Helm<'a> {
 
     /// The process is killed when we die, or when it is dropped.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = run_bound::killed_with_us(&self.program);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HELM_") {
-                command.env_remove(name);
-            }
-        }
-        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(name, self.home.path());
-        }
+        let mut command = private(&self.program, self.home.path());
         command
             .env("KUBECONFIG", &self.cluster.kubeconfig)
-            .envs(Proxies::of_this_process().for_child(&[]))
             .args(arguments)
             .args(["--kube-context", &self.cluster.context])
-            .args(["--namespace", &self.cluster.namespace])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .args(["--namespace", &self.cluster.namespace]);
         command
     }
 
@@ -189,6 +177,26 @@ pub(super) fn found(output: Result<String, DeployError>) -> Result<Option<String
     }
 }
 
+/// Returns a command of helm, which keeps its cache, configuration and data in `home` and has none of
+/// the user's. The process is killed when we die, or when it is dropped.
+pub(super) fn private(program: &Path, home: &Path) -> Command {
+    let mut command = run_bound::killed_with_us(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HELM_") {
+            command.env_remove(name);
+        }
+    }
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(name, home);
+    }
+    command
+        .envs(Proxies::of_this_process().for_child(&[]))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 /// Formats a duration for helm: whole seconds, at least one.
 pub(super) fn seconds(time: Duration) -> String {
     format!("{}s", time.as_secs().max(1))
@@ -207,7 +215,7 @@ pub(super) fn installed(text: &str) -> Result<HelmRelease, DeployError> {
 }
 
 /// Returns helm's error, without the warnings before it.
-fn error_message(output: &Output) -> String {
+pub(super) fn error_message(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let text = text.trim();
     match text.rsplit_once("Error: ").map_or(text, |(_, error)| error) {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod live;
 mod locks;
 mod pending_release;
+pub mod render;
 mod upgrade;
 
 use std::fs::File;
@@ -30,6 +31,10 @@ use locks::HeldLocks;
 
 /// The chart's `metricsPort`: each pod serves its metrics, health and faults there.
 pub const METRICS_PORT: u16 = 9090;
+
+/// The minor version of Kubernetes that charts are rendered for without a cluster. helm's own default
+/// may be much older than charts accept.
+pub const KUBERNETES: &str = "1.37";
 
 /// The desired state of a release.
 #[derive(Clone, Debug)]
@@ -78,8 +83,7 @@ impl Release {
         let files = files.map(|file| format!(" --values {}", file.display()));
         let chart = self.chart.display();
         let files: String = files.collect();
-        // Without a version, helm may assume a much older one than charts accept.
-        format!("helm template {chart}{files} --kube-version 1.37")
+        format!("helm template {chart}{files} --kube-version {KUBERNETES}")
     }
 
     /// Returns the selection of its workloads.
