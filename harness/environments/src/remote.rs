@@ -4,6 +4,7 @@
 
 mod error;
 mod kubeconfig;
+mod read_only;
 mod same_cluster;
 mod site_check;
 
@@ -32,6 +33,7 @@ use base::process::identity::ProcessIdentity;
 use base::run::event::Failure;
 use blue_green::colour::TRACK;
 pub use error::RemoteError;
+pub use read_only::ReadOnlyCluster;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::Action;
 use kubernetes::{Cluster, ClusterError, Permissions};
