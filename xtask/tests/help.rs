@@ -37,7 +37,7 @@ fn every_command_has_help() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
     let top =
-        "e2e up down status smoke scenario blue-green load perf doctor test images bench report";
+        "e2e up down status smoke scenario blue-green load perf init doctor test images bench report";
     for (parent, commands) in [
         ("", top),
         ("scenario", "list run"),

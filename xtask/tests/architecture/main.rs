@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use modules::Modules;
 
 /// The crates of `docs/architecture.md`, the lowest first: each may depend on those before it.
-const LAYERS: [(&str, &str); 15] = [
+const LAYERS: [(&str, &str); 16] = [
     ("base", "harness/base"),
     ("prober", "harness/prober"),
     ("report", "harness/report"),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &str); 15] = [
     ("blue-green", "harness/blue-green"),
     ("helm", "harness/helm"),
     ("environments", "harness/environments"),
+    ("init", "harness/init"),
     ("load-engine", "loadtests/engine"),
     ("load-generator", "loadtests/generator"),
     ("scenarios", "scenarios"),
