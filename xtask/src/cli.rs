@@ -92,6 +92,14 @@ pub enum Command {
     /// run, 1 when answers were not good, 5 when there is not enough evidence. docs/perf.md says
     /// more.
     Perf(PerfArgs),
+    /// Write a first harness.toml for a platform, from its chart or from what runs in a cluster
+    ///
+    /// Renders the chart of --chart, or reads the namespace of --from-cluster, and writes what it
+    /// sees: services with their ports, probes and images, routes and hosts, and the Secrets that
+    /// nothing supplies. What cannot be seen is a comment `TO DO` in the file; the output lists
+    /// them. Beside the file it writes a first smoke check for each route, and a first journey. No
+    /// file is overwritten. Of a cluster it only reads, and of Secrets only their names.
+    Init(InitArgs),
     /// Report what this machine has and lacks, with the fix for each
     Doctor(DoctorArgs),
     /// Run the project's tests, in tiers
@@ -164,6 +172,13 @@ impl Command {
                     | ImagesCommand::Load(ImagesLoad { place, .. }),
             })
             | Command::Bench(BenchArgs { place, .. }) => without_target(place.json, &place.places),
+            Command::Init(init) => {
+                let places = PlacesArgs {
+                    config: None,
+                    home: init.home.clone(),
+                };
+                without_target(init.json, &places)
+            }
             Command::Report(report) => without_target(report.json, &report.places),
             Command::Supervise | Command::RunBound(_) => Common::default(),
         }
@@ -498,6 +513,38 @@ pub struct BlueGreenService {
     pub service: String,
     #[command(flatten)]
     pub named: NamedArgs,
+}
+
+#[derive(Args)]
+#[command(group(ArgGroup::new("source").args(["chart", "from_cluster"]).required(true)))]
+pub struct InitArgs {
+    /// The chart: a folder, or a packaged chart (.tgz)
+    #[arg(long, value_name = "CHART")]
+    pub chart: Option<PathBuf>,
+    /// Values for the chart, as for helm; may be given several times, and the last one wins
+    #[arg(long, value_name = "FILE", requires = "chart")]
+    pub values: Vec<PathBuf>,
+    /// The helm release of the chart [default: the chart's name]
+    #[arg(long, value_name = "RELEASE", requires = "chart")]
+    pub release: Option<String>,
+    /// Read a running namespace instead: --context and --namespace
+    #[arg(long, requires_all = ["context", "namespace"])]
+    pub from_cluster: bool,
+    /// The context of your kubeconfig
+    #[arg(long, value_name = "CONTEXT", requires = "from_cluster")]
+    pub context: Option<String>,
+    /// The namespace of the platform [default for a chart: the release's name]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The file to write [default: RELEASE.toml in the working directory]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON document on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Where helm is looked for, before PATH [default: target of the repository]
+    #[arg(long, value_name = "DIR", env = "TRII_HARNESS_HOME")]
+    pub home: Option<PathBuf>,
 }
 
 #[derive(Args)]

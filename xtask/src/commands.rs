@@ -9,12 +9,12 @@ use operations::outcome::CommandOutcome;
 use operations::output::Output;
 use operations::problem::Problem;
 use operations::{
-    bench, blue_green, deploy, doctor, down, e2e, images, load, perf, report, scenario, status,
-    test, tiers, up,
+    bench, blue_green, deploy, doctor, down, e2e, images, init, load, perf, report, scenario,
+    status, test, tiers, up,
 };
 
 use crate::cli::{
-    self, BlueGreenCommand, Command, Common, ImagesCommand, LoadCommand, ScenarioCommand,
+    self, BlueGreenCommand, Command, Common, ImagesCommand, InitArgs, LoadCommand, ScenarioCommand,
 };
 use crate::console::Console;
 use crate::output;
@@ -116,6 +116,10 @@ async fn carry_out(context: &Context, command: Command) -> Result<CommandOutcome
             };
             perf::run(context, &options).await
         }
+        Command::Init(args) => {
+            let output = args.output.clone();
+            init::run(context, &args.into(), output.as_deref()).await
+        }
         Command::Doctor(args) => doctor::run(context, args.provision).await,
         Command::Test(args) => {
             let tiers = args.tier.into_iter().map(tier).collect();
@@ -184,6 +188,23 @@ impl From<BlueGreenCommand> for blue_green::Options {
         blue_green::Options {
             name: named.name,
             command,
+        }
+    }
+}
+
+impl From<InitArgs> for init::Source {
+    fn from(args: InitArgs) -> Self {
+        match (args.chart, args.context) {
+            (Some(chart), _) => Self::Chart(init::ChartSource {
+                chart,
+                values: args.values,
+                release: args.release,
+                namespace: args.namespace,
+            }),
+            (None, context) => Self::Cluster {
+                context: context.unwrap_or_default(),
+                namespace: args.namespace.unwrap_or_default(),
+            },
         }
     }
 }

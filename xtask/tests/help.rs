@@ -36,8 +36,7 @@ fn refuses(folder: &Path, prefix: &str, command: &[&str], cases: &[(&str, &[&str
 fn every_command_has_help() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!("help", xtask(folder.path(), &["--help"]));
-    let top =
-        "e2e up down status smoke scenario blue-green load perf doctor test images bench report";
+    let top = "e2e up down status smoke scenario blue-green load perf init doctor test images bench report";
     for (parent, commands) in [
         ("", top),
         ("scenario", "list run"),

@@ -4,6 +4,7 @@
 
 mod error;
 mod kubeconfig;
+mod read_only;
 mod same_cluster;
 mod site_check;
 
@@ -36,6 +37,7 @@ pub use error::RemoteError;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::Action;
 use kubernetes::{Cluster, ClusterError, Permissions};
+pub use read_only::ReadOnlyCluster;
 
 /// The deadline of the API server's and the site's answers, which may be far away.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 //! helm's own `--wait` is not used. It ignores pods that may be unavailable, and waits until its
 //! timeout for a pod that will never start (helm#8660, helm#7429).
 
+pub mod chart;
 mod command;
 pub mod difference;
 pub mod error;
@@ -33,6 +34,10 @@ pub use rollback::{roll_back, uninstall};
 
 /// The chart's `metricsPort`: each pod serves its metrics, health and faults there.
 pub const METRICS_PORT: u16 = 9090;
+
+/// The minor version of Kubernetes that charts are rendered for without a cluster. helm's own default
+/// may be much older than charts accept.
+pub const KUBERNETES: &str = "1.37";
 
 /// The desired state of a release.
 #[derive(Clone, Debug)]
@@ -81,8 +86,7 @@ impl Release {
         let files = files.map(|file| format!(" --values {}", file.display()));
         let chart = self.chart.display();
         let files: String = files.collect();
-        // Without a version, helm may assume a much older one than charts accept.
-        format!("helm template {chart}{files} --kube-version 1.37")
+        format!("helm template {chart}{files} --kube-version {KUBERNETES}")
     }
 
     /// Returns the selection of its workloads.

@@ -53,6 +53,22 @@ pub async fn render(
     namespace: &str,
     api: &TargetApi<'_>,
 ) -> Result<Vec<RenderedObject>, DeployError> {
+    let text = manifests(program, release, namespace, api).await?;
+    objects(&text).map_err(|reason| DeployError::Helm {
+        words: format!("what the chart renders is not YAML: {reason}"),
+    })
+}
+
+/// As [`render`], but returns the manifests as helm prints them.
+///
+/// # Errors
+/// As [`render`].
+pub async fn manifests(
+    program: &Path,
+    release: &Release,
+    namespace: &str,
+    api: &TargetApi<'_>,
+) -> Result<String, DeployError> {
     let helm = Program::new(program, &std::env::temp_dir())?;
     let mut command = helm.command(&["template", "--include-crds", "--skip-tests"]);
     command.args(["--namespace", namespace, "--kube-version", api.kubernetes]);
@@ -60,10 +76,7 @@ pub async fn render(
         command.args(["--api-versions", version]);
     }
     let command = helm.of_release(command, release)?;
-    let text = helm.output_of(command, DEADLINE).await?;
-    objects(&text).map_err(|reason| DeployError::Helm {
-        words: format!("what the chart renders is not YAML: {reason}"),
-    })
+    helm.output_of(command, DEADLINE).await
 }
 
 /// Reads the output of `helm template`. The items of a List are objects of their own.

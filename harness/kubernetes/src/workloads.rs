@@ -68,12 +68,14 @@ impl fmt::Display for Selection {
     }
 }
 
+/// Returns the name of the release that helm installed the object with.
+pub fn release_of(object: &impl Resource) -> Option<&str> {
+    object.annotations().get(RELEASE).map(String::as_str)
+}
+
 /// Returns whether helm installed the object with the release of this name.
 pub fn is_of_release(object: &impl Resource, name: &str) -> bool {
-    object
-        .annotations()
-        .get(RELEASE)
-        .is_some_and(|it| it == name)
+    release_of(object) == Some(name)
 }
 
 /// Returns whether a Job is a hook that may be of the release of this name: helm does not annotate

@@ -88,6 +88,12 @@ impl Context {
         std::path::absolute(&path).map_err(|error| Problem::system("find the configuration", error))
     }
 
+    /// The path of helm.
+    pub fn helm(&self) -> Result<PathBuf, Problem> {
+        let helm = tools::own_or_on_path(&self.home()?.tools(), "helm");
+        helm.ok_or_else(|| Problem::no_environment(Missing("helm")))
+    }
+
     /// What images are built with.
     pub fn workshop(&self) -> Result<Workshop, Problem> {
         Ok(Workshop::of(&self.workspace, &self.home()?))
@@ -270,12 +276,6 @@ impl Invocation {
             supply,
             version: None,
         }
-    }
-
-    /// The path of helm.
-    pub fn helm(&self) -> Result<PathBuf, Problem> {
-        let helm = tools::own_or_on_path(&self.home.tools(), "helm");
-        helm.ok_or_else(|| Problem::no_environment(Missing("helm")))
     }
 
     /// Installs what is missing of `needs`, after printing the plan.

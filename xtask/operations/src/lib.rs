@@ -14,6 +14,7 @@ pub mod down;
 pub mod e2e;
 mod ephemeral;
 pub mod images;
+pub mod init;
 mod instructions;
 pub mod invocation;
 pub mod load;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use modules::Modules;
 
 /// The crates of `docs/architecture.md`, the lowest first: each may depend on those before it.
-const LAYERS: [(&str, &str); 16] = [
+const LAYERS: [(&str, &str); 17] = [
     ("base", "harness/base"),
     ("prober", "harness/prober"),
     ("report", "harness/report"),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &str); 16] = [
     ("helm", "harness/helm"),
     ("tokens", "harness/tokens"),
     ("environments", "harness/environments"),
+    ("init", "harness/init"),
     ("load-engine", "loadtests/engine"),
     ("load-generator", "loadtests/generator"),
     ("scenarios", "scenarios"),

@@ -19,7 +19,7 @@ use kubernetes::ClusterError;
 /// A kubeconfig, and how messages name it.
 pub(super) struct Read {
     kubeconfig: Kubeconfig,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 /// One context of it, with its cluster and its user.
@@ -27,7 +27,7 @@ pub(super) struct Read {
 pub(super) struct Minified {
     kubeconfig: Kubeconfig,
     context: String,
-    server: String,
+    pub server: String,
 }
 
 impl Read {

@@ -70,7 +70,7 @@ impl<'a> KindDeployment<'a> {
             target,
             cluster,
             engine: engine.map_err(Problem::no_environment)?,
-            helm: invocation.helm()?,
+            helm: invocation.context.helm()?,
             workshop: Workshop::of(&invocation.context.workspace, &invocation.home),
         })
     }
