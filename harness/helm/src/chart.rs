@@ -27,6 +27,9 @@ impl ChartMetadata {
     /// # Errors
     /// [`DeployError::Refused`] if there is no valid chart; [`DeployError::NoHelm`].
     pub async fn of(helm: &Path, chart: &Path) -> Result<ChartMetadata, DeployError> {
+        std::fs::metadata(chart).map_err(|error| DeployError::Refused {
+            words: format!("cannot read the chart {}: {error}", chart.display()),
+        })?;
         let program = Program::new(helm, &std::env::temp_dir())?;
         let mut show = program.command(&["show", "chart", "--"]);
         show.arg(chart);

@@ -108,7 +108,12 @@ async fn an_arrival_is_one_run_of_a_journey() {
             endpoint.failures
         )
     });
-    insta::assert_snapshot!(counts.collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(counts.collect::<Vec<_>>().join("\n"), @"
+    GET /api/analysis-engine/analysis/symbols/ISA: 20 requests, 20 arrivals, {}
+    GET /api/market-data/quotes/{symbol}: 20 requests, 0 arrivals, {}
+    GET /api/portfolio-manager/portfolios/me: 20 requests, 0 arrivals, {}
+    POST /api/login: 20 requests, 20 arrivals, {}
+    ");
     assert_eq!(result.whole().requests, received);
     assert_eq!(result.fingerprint.versions["stand-in"], "v1");
 }

@@ -186,7 +186,10 @@ fn answer(
     lines.push(format!("found: {}", counts(inventory)));
     let file = written.first().map(|it| it.display().to_string());
     let file = file.unwrap_or_default();
-    lines.push(format!("{} to say by a person:", configuration.to_do.len()));
+    lines.push(format!(
+        "{} things that only you can say:",
+        configuration.to_do.len()
+    ));
     let to_do = configuration.to_do.iter();
     lines.extend(to_do.map(|it| format!("  {file}:{}: {}", it.line, it.what)));
     let verb = match origin.place {

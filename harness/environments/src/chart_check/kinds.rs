@@ -35,7 +35,7 @@ pub(super) fn check(comparison: &Comparison<'_>) -> Vec<ConfigError> {
 fn refuse(comparison: &Comparison<'_>, object: ChartObject<'_>, served: &Kinds) -> ConfigError {
     let (api_version, kind) = (object.api_version(), object.kind());
     let message = format!(
-        "{} is a {kind} of {api_version}, which Kubernetes {} does not serve, and no chart or manifest defines",
+        "{} is of the kind {kind} of {api_version}, which Kubernetes {} does not serve, and no chart or manifest defines",
         object.title(),
         comparison.contents.kubernetes
     );

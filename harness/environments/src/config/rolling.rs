@@ -123,7 +123,7 @@ mod tests {
     fn parse(rolling: &str) -> Result<RollingConfig, String> {
         let text = format!(
             "schema = 1\n[targets.local]\nkind = \"local\"\n[platform]\nname = \"shop\"\n\
-             version = \"1\"\nsite_host = \"shop.example\"\n[platform.local]\nrun = [\"serve\"]\n\
+             version = \"1\"\nsite_host = \"shop.example\"\n[platform.local]\nrun = [\"serve\", \"{{port}}\"]\n\
              [services.cart]\n[rolling]\n{rolling}\n"
         );
         let parsed = Config::parse(Path::new("shop.toml"), &text);

@@ -49,10 +49,11 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         platform: &file.platform.local,
         needed: targets.values().any(|it| matches!(it, Target::Local(_))),
     };
+    let platform = validate_platform(&file.platform)?;
     let rolling = rolling::validate(&file)?;
     let load = load::validate(&file.load, &file.profiles)?;
     Ok(Config {
-        platform: validate_platform(&file.platform)?,
+        platform,
         backing_services: PlatformBackingServices {
             postgres: file.backing_services.postgres.is_some(),
             redis: file.backing_services.redis.is_some(),

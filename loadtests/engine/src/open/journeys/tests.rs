@@ -159,7 +159,13 @@ fn an_invalid_journey_is_refused() {
         elsewhere,
         unknown,
     ];
-    insta::assert_snapshot!(refusals.map(refusal).join("\n"), @"");
+    insta::assert_snapshot!(refusals.map(refusal).join("\n"), @r#"
+    journeys have no weight
+    the journey "GET /a" has data without rows
+    the journey "GET /a b" line 1: the URL "http://quotes.test/a b" is not valid: invalid uri character
+    the journey "elsewhere" line 2: http://other.test is not at {{api}}
+    the journey "unknown" cannot be read: unknown.hurl:1: reads {{name}}, which no earlier request captures; known: api, demo_password, unique, visitor
+    "#);
     assert!(PreparedJourneys::of(&plan(vec![])).is_err());
 }
 
