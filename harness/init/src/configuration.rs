@@ -116,7 +116,7 @@ impl Writer<'_> {
             ..
         } = &self.origin.place
         {
-            draft.to_do(&format!(
+            draft.add_to_do(&format!(
                 "leave out the Secrets that the chart makes; the API server did not list them: {reason}"
             ));
         }
@@ -141,7 +141,7 @@ impl Writer<'_> {
             draft.raw(&format!("ready = {}\n", path(&self.files.checks)));
         }
         if !self.inventory.custom_kinds.is_empty() {
-            draft.to_do(&format!(
+            draft.add_to_do(&format!(
                 "turn off by values what a kind cluster lacks, or add its definitions to \
                  platform.manifests: {}",
                 self.inventory.custom_kinds.join(", ")
@@ -152,12 +152,12 @@ impl Writer<'_> {
     fn hosts(&self, draft: &mut Draft) {
         let found = self.inventory.hosts();
         if found.is_empty() {
-            draft.to_do("the host of the platform: no Ingress names one");
+            draft.add_to_do("the host of the platform: no Ingress names one");
         }
         let is_other = |host: &&&str| **host != self.hosts.site && **host != self.hosts.api;
         let others: Vec<&str> = found.iter().filter(is_other).copied().collect();
         if !others.is_empty() {
-            draft.to_do(&format!(
+            draft.add_to_do(&format!(
                 "which hosts are those of the site and the API? The Ingresses also have {}",
                 others.join(", ")
             ));
@@ -200,7 +200,7 @@ impl Writer<'_> {
             }
             Place::Cluster { releases, .. } => self.running_releases(draft, releases),
         }
-        draft.to_do("which values of the chart are the tag of its images? For example:");
+        draft.add_to_do("which values of the chart are the tag of its images?");
         draft.example("[releases.set]\nimage = { tag = \"{version}\" }\n");
     }
 
@@ -211,18 +211,18 @@ impl Writer<'_> {
     ) {
         let mut names: Vec<&str> = releases.into_iter().map(String::as_str).collect();
         if names.is_empty() {
-            draft.to_do("the helm releases: no object is annotated with one");
+            draft.add_to_do("the helm releases: no object is annotated with one");
             names.push(&self.origin.namespace);
         }
         if names.len() > 1 {
-            draft.to_do("the order of the releases is that of their installation");
+            draft.add_to_do("the order of the releases is that of their installation");
         }
         for (at, name) in names.into_iter().enumerate() {
             if at > 0 {
                 draft.blank();
             }
             draft.raw(&format!("[[releases]]\nname = {}\n", quoted(name)));
-            draft.to_do("the chart of this release, and its values files");
+            draft.add_to_do("the chart of this release, and its values files");
             draft.raw("chart = \"TO-DO/chart\"\n");
             draft.example("values = [\"TO-DO/values.yaml\"]");
         }
@@ -234,7 +234,7 @@ impl Writer<'_> {
         let others = classes.iter().filter(|it| *it != INGRESS_CLASS);
         let others: Vec<String> = others.map(|it| format!("{it:?}")).collect();
         if self.inventory.routes.is_empty() {
-            draft.to_do(
+            draft.add_to_do(
                 "the routes: there is no Ingress with a Service, so nothing reaches the platform on a \
                  kind target. Values of the chart may enable one: name them with --values",
             );
@@ -242,7 +242,7 @@ impl Writer<'_> {
         }
         draft.comment("As the Ingresses have them.");
         if !others.is_empty() {
-            draft.to_do(&format!(
+            draft.add_to_do(&format!(
                 "the kind target serves Ingresses of the class {INGRESS_CLASS:?}, and these have {}: \
                  set it by values",
                 others.join(", ")
@@ -274,11 +274,11 @@ impl Writer<'_> {
     fn checks(&self, draft: &mut Draft) {
         draft.blank();
         if self.requests.is_empty() {
-            draft.to_do("smoke checks: docs/checks.md");
+            draft.add_to_do("smoke checks: docs/checks.md");
             draft.example("[[checks]]\nfile = \"checks.hurl\"\n");
             return;
         }
-        draft.to_do("what the platform must answer: these checks only ask whether it does");
+        draft.add_to_do("what the platform must answer: these checks only ask whether it does");
         draft.table(&format!(
             "[[checks]]\nfile = {}\n",
             path(&self.files.checks)
@@ -297,11 +297,11 @@ impl Writer<'_> {
         );
         match self.journey {
             Some(_) => {
-                draft.to_do("what users do, and how much of it: docs/load.md");
+                draft.add_to_do("what users do, and how much of it: docs/load.md");
                 draft.table(&load);
             }
             None => {
-                draft.to_do("a journey of users, and its load: docs/load.md");
+                draft.add_to_do("a journey of users, and its load: docs/load.md");
                 draft.example(&load);
             }
         }

@@ -63,7 +63,7 @@ impl Draft {
     }
 
     /// Adds a comment that a person must act on.
-    pub fn to_do(&mut self, what: &str) {
+    pub fn add_to_do(&mut self, what: &str) {
         self.to_do.push(ToDo {
             line: self.text.lines().count() + 1,
             what: what.to_owned(),
@@ -84,7 +84,7 @@ impl Draft {
         match Config::parse(&self.path, &format!("{}{table}", self.text)) {
             Ok(_) => self.raw(table),
             Err(error) => {
-                self.to_do(&reason(&error));
+                self.add_to_do(&reason(&error));
                 self.example(table);
             }
         }

@@ -70,7 +70,7 @@ pub(super) fn write(draft: &mut Draft, inventory: &Inventory, tls_secret: Option
                 "It opens an image registry. The harness does not make such Secrets: the nodes of a \
                  kind target have the images of [images], and pull the others without a password.",
             ),
-            [SecretUse::Certificate] => draft.to_do(&format!(
+            [SecretUse::Certificate] => draft.add_to_do(&format!(
                 "the harness makes one certificate: platform.tls_secret = {}",
                 tls_secret.unwrap_or_default()
             )),
@@ -86,7 +86,7 @@ fn table(draft: &mut Draft, secret: &FoundSecret) {
             SecretUse::Files => "files",
             _ => "environment variables",
         };
-        draft.to_do(&format!(
+        draft.add_to_do(&format!(
             "the keys of the Secret {}, which are {what}",
             secret.name
         ));
@@ -100,7 +100,7 @@ fn table(draft: &mut Draft, secret: &FoundSecret) {
     if !unknown.is_empty() {
         let names = unknown.iter().map(|(it, _)| it.key.as_str());
         let names: Vec<&str> = names.collect();
-        draft.to_do(&format!(
+        draft.add_to_do(&format!(
             "which secret of the harness is {} of the Secret {}? {{database_url}}, {{redis_url}}, \
              {{jwt_secret}} (a random text) or {{demo_password}}",
             names.join(", "),
@@ -139,8 +139,6 @@ fn meaning(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_alphanumeric()).collect();
     let has = |of: &&[&str]| of.iter().any(|word| words.contains(word));
-    let found = MEANINGS
-        .iter()
-        .find(|(_, needed)| needed.iter().all(|it| has(it)));
+    let found = MEANINGS.iter().find(|(_, needed)| needed.iter().all(has));
     found.map(|(meaning, _)| *meaning)
 }

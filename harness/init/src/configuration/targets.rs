@@ -41,7 +41,9 @@ pub(super) fn remote(draft: &mut Draft, origin: &Origin, hosts: &Hosts, tls: boo
     let scheme = if tls { "https" } else { "http" };
     draft.blank();
     draft.comment("The cluster that this was read from: docs/remote.md.");
-    draft.to_do("if no real users use it: production = false, and what may be done there in allow");
+    draft.add_to_do(
+        "if no real users use it: production = false, and what may be done there in allow",
+    );
     draft.table(&format!(
         "[targets.{name}]\nkind = \"remote\"\ncontext = {}\nserver = {}\nnamespace = {}\nvalues = []\n\
          site_url = {}\napi_url = {}\nproduction = true\nallow = []\n",
