@@ -411,8 +411,8 @@ async fn without_users_a_prober_is_the_evidence_and_a_slow_version_is_rolled_bac
             assert_eq!(released, expected);
             assert_eq!(probers(cluster).await, Vec::<String>::new());
 
-            // It is healthy, and too slow.
-            let slow = json!({"WORKER_THREADS": "2", "FAULTS": "{\"latency_ms\": 300}"});
+            // It is healthy, and too slow: also for twice the latency of a busy machine.
+            let slow = json!({"WORKER_THREADS": "2", "FAULTS": "{\"latency_ms\": 1500}"});
             deploy(cluster, &with(slow)).await.unwrap();
             let mut breached = false;
             let concluded = release_by(cluster, &version, (&policy, from), |event| {
