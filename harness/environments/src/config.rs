@@ -33,7 +33,7 @@ use load::{LoadConfig, Profile};
 pub use local::{LocalPlatform, LocalService};
 pub use releases::{PlatformImage, PlatformRelease, SecretTexts};
 pub use remote::RemoteTarget;
-pub use rolling::{ProbeUrl, RollingConfig};
+pub use rolling::{Probe, ProbeUrl, RollingConfig};
 pub use schema::{BackingServices, PathType};
 pub use services::PlatformService;
 pub use validate::names_environment;

@@ -157,7 +157,7 @@ pub async fn deploy_unless(
             before: &before,
             cancellation,
         };
-        Ok((upgrading.run(remaining(), progress).await?, live))
+        Ok((Box::pin(upgrading.run(remaining(), progress)).await?, live))
     };
     let applied: Result<_, DeployError> = applied.await;
     locks.release().await;
@@ -169,7 +169,7 @@ pub async fn deploy_unless(
     unless(cancellation, async {
         let workloads = release.workloads();
         let complete = rollout::complete_after(&before, cluster, workloads, remaining(), progress);
-        Ok(complete.await?)
+        Ok(Box::pin(complete).await?)
     })
     .await?;
     let is_same = |before: &String| difference::is_same(before, &installed.manifest);

@@ -118,14 +118,15 @@ impl Workloads {
             Selection::All | Selection::Release(_) => ListParams::default(),
         };
         let parameters = &parameters;
-        // First, so that the next list has the ReplicaSet that a Deployment reports.
-        let deployments = list(cluster, parameters, "list Deployments").await?;
+        // First, so that the next list has the ReplicaSet that a Deployment reports. The lists are
+        // boxed: debug builds copy futures, and those of callers would overflow a thread's stack.
+        let deployments = Box::pin(list(cluster, parameters, "list Deployments")).await?;
         let (replica_sets, stateful_sets, daemon_sets, jobs, pods) = tokio::try_join!(
-            list(cluster, parameters, "list ReplicaSets"),
-            list_if_permitted(cluster, parameters, "list StatefulSets"),
-            list_if_permitted(cluster, parameters, "list DaemonSets"),
-            list(cluster, parameters, "list Jobs"),
-            list(cluster, parameters, "list Pods"),
+            Box::pin(list(cluster, parameters, "list ReplicaSets")),
+            Box::pin(list_if_permitted(cluster, parameters, "list StatefulSets")),
+            Box::pin(list_if_permitted(cluster, parameters, "list DaemonSets")),
+            Box::pin(list(cluster, parameters, "list Jobs")),
+            Box::pin(list(cluster, parameters, "list Pods")),
         )?;
         let all = Workloads {
             deployments,

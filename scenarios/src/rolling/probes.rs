@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::wait::{self, Observation};
-use environments::config::ProbeUrl;
+use environments::config::{Probe, ProbeUrl};
 use kubernetes::prober::{
     self, Answer, Figures, Inside, Lane, Outside, Owner, ProbeTarget, Recording, Spec,
 };
@@ -38,18 +38,19 @@ impl Probes {
     pub async fn start(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
         let through = |host: &str, path: &str| prober::through(setup.subject.entry, host, path);
         let (mut outside, mut inside) = (Requests::default(), Requests::default());
-        let quick = setup.probes.probes.iter().map(|url| (url, false));
-        let slow = setup.probes.slow_probes.iter().map(|url| (url, true));
-        for (url, is_slow) in quick.chain(slow) {
+        let quick = setup.probes.probes.iter().map(|probe| (probe, false));
+        let slow = setup.probes.slow_probes.iter().map(|probe| (probe, true));
+        for (Probe { status, url }, is_slow) in quick.chain(slow) {
             match url {
                 ProbeUrl::Ingress { host, path } => {
                     let target = through(host, path);
                     let target = target.map_err(|error| setup.mismatch("a route", error))?;
-                    outside.add(target, is_slow);
+                    outside.add((target, *status), is_slow);
                 }
                 ProbeUrl::Service { name, port, path } => {
                     let namespace = &setup.cluster.namespace;
-                    inside.add(prober::service(name, namespace, *port, path), is_slow);
+                    let target = prober::service(name, namespace, *port, path);
+                    inside.add((target, *status), is_slow);
                 }
             }
         }
@@ -138,33 +139,37 @@ impl Probes {
     }
 }
 
-/// The targets of one prober.
+/// A target, and the status of a good answer if it is not any below 400.
+type Request = (ProbeTarget, Option<u16>);
+
+/// The requests of one prober.
 #[derive(Default)]
 struct Requests {
-    quick: Vec<ProbeTarget>,
-    slow: Vec<ProbeTarget>,
+    quick: Vec<Request>,
+    slow: Vec<Request>,
 }
 
 impl Requests {
-    fn add(&mut self, target: ProbeTarget, is_slow: bool) {
+    fn add(&mut self, request: Request, is_slow: bool) {
         match is_slow {
-            true => self.slow.push(target),
-            false => self.quick.push(target),
+            true => self.slow.push(request),
+            false => self.quick.push(request),
         }
     }
 
     /// Returns the specification, if there are targets. The names of lanes are unique.
     fn spec(self) -> Option<Spec> {
         let rate = RATE / self.quick.len().max(1) as f64;
-        let quick = self.quick.into_iter().flat_map(|target| {
+        let quick = self.quick.into_iter().flat_map(|(target, status)| {
             let on_new = Lane::new_connection(target.clone(), rate * ON_NEW_CONNECTIONS);
             let pooled = rate * (1.0 - ON_NEW_CONNECTIONS);
-            [on_new, Lane::pooled(target, pooled, CONNECTIONS)]
+            [on_new, Lane::pooled(target, pooled, CONNECTIONS)].map(|lane| (lane, status))
         });
         let slow = self.slow.into_iter();
-        let slow = slow.map(|target| Lane::slow(target, 1.0, SLOW_TIMEOUT));
-        let lanes = quick.chain(slow).map(|lane| Lane {
+        let slow = slow.map(|(target, status)| (Lane::slow(target, 1.0, SLOW_TIMEOUT), status));
+        let lanes = quick.chain(slow).map(|(lane, status)| Lane {
             name: format!("{} {}", lane.name, lane.target.url),
+            good: status.into_iter().collect(),
             ..lane
         });
         let lanes: Vec<Lane> = lanes.collect();
@@ -277,13 +282,18 @@ mod tests {
         let mut requests = Requests::default();
         assert_eq!(Requests::default().spec(), None);
         for path in ["a", "b"] {
-            requests.add(ProbeTarget::of(format!("http://x/{path}")), false);
+            requests.add((ProbeTarget::of(format!("http://x/{path}")), None), false);
         }
-        requests.add(ProbeTarget::of("http://x/slow".to_owned()), true);
+        requests.add(
+            (ProbeTarget::of("http://x/slow".to_owned()), Some(401)),
+            true,
+        );
         let spec = requests.spec().unwrap();
         spec.check().unwrap();
         let quick: f64 = spec.lanes.iter().map(|it| it.rate).sum::<f64>() - 1.0;
         assert!((quick - RATE).abs() < 1e-6, "{quick}");
         assert_eq!(spec.lanes.len(), 5);
+        assert_eq!(spec.lanes[4].good, [401]);
+        assert_eq!(spec.lanes[0].good, [0; 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! Blue-green for a chart that knows nothing of it: two releases of the chart behind one Service,
 //! which is ours.
 
-use environments::config::{ProbeUrl, RollingConfig};
+use environments::config::{Probe, ProbeUrl, RollingConfig};
 use helm::{DeployError, Release};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -66,7 +66,7 @@ async fn switch_and_back(
     pair: &ServicePair,
 ) -> RunResult {
     let own = RollingConfig {
-        probes: vec![pair.url.clone()],
+        probes: vec![pair.probe.clone()],
         ..RollingConfig::default()
     };
     let probed = Setup {
@@ -132,8 +132,8 @@ async fn uninstalled(
 struct ServicePair {
     first: Service,
     second: Service,
-    /// The probe's URL, to [`ACTIVE`].
-    url: ProbeUrl,
+    /// The probe, to [`ACTIVE`].
+    probe: Probe,
 }
 
 impl ServicePair {
@@ -144,8 +144,8 @@ impl ServicePair {
             .map_err(|error| setup.mismatch("Services", error))?
             .items;
         let release = &setup.next[setup.versioned().unwrap_or(0)];
-        let pairs = setup.probes.probes.iter().filter_map(|url| {
-            let ProbeUrl::Service { name, port, path } = url else {
+        let pairs = setup.probes.probes.iter().filter_map(|probe| {
+            let ProbeUrl::Service { name, port, path } = &probe.url else {
                 return None;
             };
             let of_first =
@@ -157,10 +157,13 @@ impl ServicePair {
             Some(ServicePair {
                 first: first.clone(),
                 second: all.iter().find(of_second)?.clone(),
-                url: ProbeUrl::Service {
-                    name: ACTIVE.to_owned(),
-                    port: *port,
-                    path: path.clone(),
+                probe: Probe {
+                    status: probe.status,
+                    url: ProbeUrl::Service {
+                        name: ACTIVE.to_owned(),
+                        port: *port,
+                        path: path.clone(),
+                    },
                 },
             })
         });

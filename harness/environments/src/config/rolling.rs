@@ -15,13 +15,22 @@ use base::text::nearest;
 #[derive(Clone, Debug, Default)]
 pub struct RollingConfig {
     /// What the probers request during an upgrade.
-    pub probes: Vec<ProbeUrl>,
+    pub probes: Vec<Probe>,
     /// What they request once a second, and what may take 20 s.
-    pub slow_probes: Vec<ProbeUrl>,
+    pub slow_probes: Vec<Probe>,
     /// Values of the releases with which pods run and never become ready.
     pub unready: Option<Map<String, Value>>,
     /// Values of a second release of a chart beside the first.
     pub second_release: Option<Map<String, Value>>,
+}
+
+/// GET requests of a prober.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The status of a good answer; none for any below 400.
+    pub status: Option<u16>,
+    /// The URL.
+    pub url: ProbeUrl,
 }
 
 /// The URL of a probe's requests.
@@ -61,20 +70,38 @@ pub(super) fn validate(file: &File) -> Result<RollingConfig, Fault> {
         unready,
         second_release,
     } = &file.rolling;
-    let urls = |urls: &[Spanned<String>]| {
-        let urls = urls.iter().map(|url| validate_url(url, file));
-        urls.collect::<Result<Vec<_>, _>>()
+    let all = |probes: &[Spanned<String>]| {
+        let probes = probes.iter().map(|probe| validate_probe(probe, file));
+        probes.collect::<Result<Vec<_>, _>>()
     };
     Ok(RollingConfig {
-        probes: urls(probes)?,
-        slow_probes: urls(slow_probes)?,
+        probes: all(probes)?,
+        slow_probes: all(slow_probes)?,
         unready: unready.clone(),
         second_release: second_release.clone(),
     })
 }
 
-fn validate_url(url: &Spanned<String>, file: &File) -> Result<ProbeUrl, Fault> {
-    let text = url.get_ref();
+/// As a service's `smoke`: a URL, or a status and a URL.
+fn validate_probe(probe: &Spanned<String>, file: &File) -> Result<Probe, Fault> {
+    let (status, url) = match probe.get_ref().split_once(' ') {
+        None => (None, probe.get_ref().as_str()),
+        Some((status, url)) => match status.parse::<u16>() {
+            Ok(status) if (100..600).contains(&status) => (Some(status), url),
+            _ => {
+                return Err(fault(
+                    probe,
+                    format!("{status:?} is no HTTP status"),
+                    "e.g. \"401 https://HOST/PATH\"",
+                ));
+            }
+        },
+    };
+    let url = validate_url(probe, url, file)?;
+    Ok(Probe { status, url })
+}
+
+fn validate_url(probe: &Spanned<String>, text: &str, file: &File) -> Result<ProbeUrl, Fault> {
     let parsed = text.parse::<Uri>().ok();
     let parts = parsed.as_ref().and_then(|uri| {
         let path = uri.path_and_query().map_or("/", |it| it.as_str());
@@ -102,12 +129,12 @@ fn validate_url(url: &Spanned<String>, file: &File) -> Result<ProbeUrl, Fault> {
             let services = file.services.keys().map(|it| it.get_ref().as_str());
             let known = hosts.iter().copied().chain(services);
             Err(fault(
-                url,
+                probe,
                 format!("no prober can request {text:?}"),
                 format!("{EXPECTED}; {}", nearest(host, known).unwrap_or_default()),
             ))
         }
-        None => Err(fault(url, format!("{text:?} is not a URL"), EXPECTED)),
+        None => Err(fault(probe, format!("{text:?} is not a URL"), EXPECTED)),
     }
 }
 
@@ -138,11 +165,12 @@ mod tests {
 
     #[test]
     fn a_url_leads_through_the_ingress_or_to_a_service() {
-        let probes = "probes = [\"https://shop.example/a?b=1\", \"http://cart:8080\"]";
+        let probes = "probes = [\"https://shop.example/a?b=1\", \"401 http://cart:8080\"]";
         let probes = parse(probes).unwrap().probes;
-        let shown: Vec<String> = probes.iter().map(ProbeUrl::to_string).collect();
+        let shown: Vec<String> = probes.iter().map(|it| it.url.to_string()).collect();
         assert_eq!(shown, ["https://shop.example/a?b=1", "http://cart:8080/"]);
-        assert!(matches!(&probes[1], ProbeUrl::Service { name, port: 8080, .. } if name == "cart"));
+        assert_eq!(probes[0].status, None);
+        assert_eq!(probes[1].status, Some(401));
     }
 
     #[test]
@@ -153,6 +181,8 @@ mod tests {
             "probes = [\"http://shop.example/a\"]",
             "probes = [\"http://crat:80/a\"]",
             "slow_probes = [\"http://cart/a\"]",
+            "probes = [\"GET http://cart:80/a\"]",
+            "probes = [\"999 http://cart:80/a\"]",
         ];
         let refused = refused.map(|it| parse(it).unwrap_err());
         insta::assert_snapshot!(refused.join("\n"));

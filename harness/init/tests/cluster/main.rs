@@ -73,17 +73,27 @@ async fn of_chart(path: &str, values: &[&str]) -> (Inventory, Configuration) {
     (inventory, written)
 }
 
+/// Replaces the host of the registry that podinfo's chart names: no file of this project names one.
+fn without_registry(text: &str) -> String {
+    let Some((before, _)) = text.split_once("/stefanprodan/") else {
+        panic!("no image of podinfo:\n{text}");
+    };
+    let ends_word = |c: char| c.is_whitespace() || c == '"' || c == '`';
+    let host = before.rsplit(ends_word).next().unwrap();
+    text.replace(&format!("{host}/"), "REGISTRY/")
+}
+
 #[tokio::test]
 async fn podinfo_without_values() {
     let (_, written) = of_chart("fixtures/podinfo/chart", &[]).await;
-    insta::assert_snapshot!(written.text);
+    insta::assert_snapshot!(without_registry(&written.text));
 }
 
 #[tokio::test]
 async fn podinfo_with_an_ingress_and_its_redis() {
     let values = "fixtures/podinfo/values-backend.yaml";
     let (_, written) = of_chart("fixtures/podinfo/chart", &[values]).await;
-    insta::assert_snapshot!(written.text);
+    insta::assert_snapshot!(without_registry(&written.text));
 }
 
 #[tokio::test]
