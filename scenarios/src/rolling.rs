@@ -66,7 +66,7 @@ impl Rolling {
             Rolling::BadImage => (
                 "rolling/bad-image",
                 "an image that is not there is named, and the previous release is back",
-                "nobody rolls back",
+                "the image is there",
             ),
             Rolling::NeverReady => (
                 "rolling/never-ready",

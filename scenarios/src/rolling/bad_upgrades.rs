@@ -18,9 +18,13 @@ pub async fn bad_image(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunRes
     let Some(at) = setup.versioned() else {
         return Ok(());
     };
-    let (good, bad) = (&setup.releases[at], &setup.absent[at]);
-    let expected = format!("an image of {}", bad.version);
-    let names_it = |words: &str| words.contains(&bad.version);
+    let (good, absent) = (&setup.releases[at], &setup.absent[at]);
+    let bad = match setup.subject.sabotage {
+        true => &setup.next[at],
+        false => absent,
+    };
+    let expected = format!("an image of {}", absent.version);
+    let names_it = |words: &str| words.contains(&absent.version);
     refused(
         setup,
         scenario,

@@ -40,7 +40,7 @@ impl Probes {
         let (mut outside, mut inside) = (Requests::default(), Requests::default());
         let quick = setup.probes.probes.iter().map(|probe| (probe, false));
         let slow = setup.probes.slow_probes.iter().map(|probe| (probe, true));
-        for (Probe { status, url }, is_slow) in quick.chain(slow) {
+        for (Probe { status, url, .. }, is_slow) in quick.chain(slow) {
             match url {
                 ProbeUrl::Ingress { host, path } => {
                     let target = through(host, path);

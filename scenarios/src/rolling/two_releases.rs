@@ -158,12 +158,12 @@ impl ServicePair {
                 first: first.clone(),
                 second: all.iter().find(of_second)?.clone(),
                 probe: Probe {
-                    status: probe.status,
                     url: ProbeUrl::Service {
                         name: ACTIVE.to_owned(),
                         port: *port,
                         path: path.clone(),
                     },
+                    ..probe.clone()
                 },
             })
         });

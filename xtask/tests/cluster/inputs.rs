@@ -29,9 +29,10 @@ fn a_namespace_that_no_manifest_makes_is_named() {
 
 #[test]
 fn a_service_that_no_chart_renders_is_named_with_its_line() {
-    let rig = Rig::new()
-        .change("[services.frontend-app]", "[services.frontend-ap]")
-        .change("service = \"frontend-app\"", "service = \"frontend-ap\"");
+    let rig = Rig::new().change(
+        "[services.frontend-app]",
+        "[services.frontend-ap]\n\n[services.frontend-app]",
+    );
     refused(
         &rig,
         "no release renders a Service called \"frontend-ap\"; their Services: analysis-engine-service, ",

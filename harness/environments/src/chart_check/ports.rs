@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::fields::{found, list, matches, port_names, text};
 use super::objects::{ChartObject, Comparison, Pods};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Probe, ProbeUrl};
 use base::text::similar;
 
 /// The port of an Ingress that an annotation defines, with the AWS controller.
@@ -21,7 +21,30 @@ pub(super) fn check(comparison: &Comparison<'_>) -> Vec<ConfigError> {
     refused.extend(monitors.flat_map(|it| of_service_monitor(comparison, it)));
     let monitors = comparison.of_kind("PodMonitor");
     refused.extend(monitors.flat_map(|it| of_pod_monitor(comparison, it)));
+    let rolling = &comparison.config.rolling;
+    let probes = rolling.probes.iter().chain(&rolling.slow_probes);
+    refused.extend(probes.filter_map(|it| of_rolling_probe(comparison, it)));
     refused
+}
+
+/// Refuses a probe of a port that its Service does not have: a request there reaches nobody, or
+/// somebody else. A Service that no release renders has been refused.
+fn of_rolling_probe(comparison: &Comparison<'_>, probe: &Probe) -> Option<ConfigError> {
+    let ProbeUrl::Service { name, port, .. } = &probe.url else {
+        return None;
+    };
+    let mut services = comparison.of_kind("Service");
+    let service = services.find(|it| it.name() == name)?;
+    let ports = list(service.at("/spec/ports")).iter();
+    let ports: Vec<u64> = ports.filter_map(|it| it["port"].as_u64()).collect();
+    if ports.contains(&u64::from(*port)) {
+        return None;
+    }
+    let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
+    let there = found(ports.iter().map(String::as_str));
+    let message = format!("the Service {name:?} has no port {port}; it has: {there}");
+    let help = Some("use the Service's port, not that of its pods".to_owned());
+    Some(comparison.config.refuse(probe.place.clone(), message, help))
 }
 
 /// Refuses a port that does not exist. `owner`, such as "its pods have", has the ports `there`.

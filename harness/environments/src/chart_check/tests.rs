@@ -194,6 +194,10 @@ fn every_fault_names_its_line_and_what_was_found_instead() {
         ("[secrets.database]", "[secrets.databases]"),
         ("url = \"", "uri = \""),
         ("tls_secret = \"shop-tls\"", ""),
+        (
+            "[services.api]",
+            "[services.api]\n[rolling]\nprobes = [\"http://web:80/\", \"http://web:8080/\"]",
+        ),
     ];
     let of_chart = [
         ("selector: {app: web}", "selector: {app: site}"),

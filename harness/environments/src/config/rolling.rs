@@ -1,6 +1,7 @@
 //! What the scenarios of rolling upgrades need to know of a platform.
 
 use std::fmt;
+use std::ops::Range;
 
 use hyper::Uri;
 use serde_json::{Map, Value};
@@ -31,6 +32,8 @@ pub struct Probe {
     pub status: Option<u16>,
     /// The URL.
     pub url: ProbeUrl,
+    /// Where harness.toml names it.
+    pub place: Range<usize>,
 }
 
 /// The URL of a probe's requests.
@@ -98,7 +101,8 @@ fn validate_probe(probe: &Spanned<String>, file: &File) -> Result<Probe, Fault> 
         },
     };
     let url = validate_url(probe, url, file)?;
-    Ok(Probe { status, url })
+    let place = probe.span();
+    Ok(Probe { status, url, place })
 }
 
 fn validate_url(probe: &Spanned<String>, text: &str, file: &File) -> Result<ProbeUrl, Fault> {

@@ -105,7 +105,7 @@ const SABOTAGED: [(&str, &str); 18] = [
 /// The same of upgrades of any chart.
 const SABOTAGED_UPGRADES: [(&str, &str); 5] = [
     ("rolling/upgrade", "no request fails meanwhile"),
-    ("rolling/bad-image", "the previous release is back"),
+    ("rolling/bad-image", "the upgrade fails, and its cause"),
     ("rolling/never-ready", "the previous release is back"),
     ("rolling/failing-hook", "the upgrade fails, and its cause"),
     ("rolling/kill", "the next deployment makes the release"),

@@ -63,7 +63,7 @@ async fn what_a_chart_does_not_have_is_refused_by_name() {
     let monitor = format!("{from_chart}serviceMonitor = {{ enabled = true }}\n");
     let messages = [
         refused(PODINFO, &[("frontend-podinfo", "frontend-podinf")]).await,
-        refused(PODINFO, &[("redis:podinfo\"", "redis:podinf\"")]).await,
+        refused(PODINFO, &[("redis:podinfo\"", "redis:podinfos\"")]).await,
         refused(PODINFO, &[(from_chart, &monitor)]).await,
         refused(SHIPPED, &[("demo-password = \"{demo_password}\"", "")]).await,
     ];
