@@ -13,7 +13,7 @@ use crate::{Mismatch, RunResult, Scenario, Unmet};
 
 /// Requests a second from each vantage: a tenth of them on new connections, whose TLS handshakes
 /// are expensive on a machine that runs everything.
-const RATE: f64 = 100.0;
+const RATE: f64 = 60.0;
 const ON_NEW_CONNECTIONS: f64 = 0.1;
 const CONNECTIONS: usize = 4;
 /// For slow requests, in seconds.
