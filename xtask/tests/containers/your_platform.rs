@@ -45,8 +45,7 @@ fn the_page_leads_from_an_empty_folder_to_a_rehearsal() {
         }
     }
     let rig = Rig::of(&config.unwrap());
-    rig.run(&["e2e", "--target", "local"])
-        .expect(0, "3 of ");
+    rig.run(&["e2e", "--target", "local"]).expect(0, "3 of ");
     let events = rig.events("e2e");
     let judged = events.iter().filter(|it| it["event"] == "threshold-judged");
     assert_eq!(judged.filter(|it| it["holds"] == true).count(), 2);
