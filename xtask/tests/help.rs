@@ -2,25 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::path::Path;
 
-use assert_cmd::Command;
-
-/// Returns the exit code and the output, with the test's folder written as `[folder]`.
-fn xtask(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(arguments)
-        .env("TRII_HARNESS_HOME", folder.join("home"))
-        .env("NO_COLOR", "1")
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-    let output = format!("exit code {code}\n{stdout}{stderr}");
-    output.replace(folder.to_str().unwrap(), "[folder]")
-}
+use command_line::xtask;
 
 /// Runs `command` with the arguments of each case. Each must end with 2, and its output is the
 /// snapshot `PREFIX-CASE`.

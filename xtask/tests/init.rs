@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
+#[path = "support/command_line.rs"]
+mod command_line;
+
 use std::path::Path;
 use std::process::Command;
 
+use command_line::xtask;
 use tempfile::TempDir;
 
 const SHOP: &str = include_str!("../../harness/init/src/tests/shop.yaml");
@@ -33,22 +37,8 @@ fn folder() -> TempDir {
     folder
 }
 
-/// Returns the exit code and the output, with the test's folder written as `[folder]`.
 fn init(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .arg("init")
-        .args(arguments)
-        .env("TRII_HARNESS_HOME", folder.join("home"))
-        .env("KUBECONFIG", folder.join("kubeconfig"))
-        .env("NO_COLOR", "1")
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-    let output = format!("exit code {code}\n{stdout}{stderr}");
-    output.replace(folder.to_str().unwrap(), "[folder]")
+    xtask(folder, &[&["init"], arguments].concat())
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use crate::helper_pod::Owner;
 pub use crate::permissions::MONITORING;
 pub use ::prober::*;
-pub use inside::{Inside, InsideError, PART, close_all, service};
+pub use inside::{Inside, InsideError, PART, close_all, now, service};
 pub use outside::{Outside, through};
 
 /// The answers received so far, for readers while the prober runs.

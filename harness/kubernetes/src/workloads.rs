@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -123,8 +124,8 @@ impl Workloads {
         let deployments = Box::pin(list(cluster, parameters, "list Deployments")).await?;
         let (replica_sets, stateful_sets, daemon_sets, jobs, pods) = tokio::try_join!(
             Box::pin(list(cluster, parameters, "list ReplicaSets")),
-            Box::pin(list_if_permitted(cluster, parameters, "list StatefulSets")),
-            Box::pin(list_if_permitted(cluster, parameters, "list DaemonSets")),
+            Box::pin(list(cluster, parameters, "list StatefulSets").map(if_permitted)),
+            Box::pin(list(cluster, parameters, "list DaemonSets").map(if_permitted)),
             Box::pin(list(cluster, parameters, "list Jobs")),
             Box::pin(list(cluster, parameters, "list Pods")),
         )?;
@@ -224,18 +225,9 @@ fn uids<K: Resource>(objects: &[K]) -> impl Iterator<Item = String> {
     objects.iter().filter_map(|it| it.meta().uid.clone())
 }
 
-async fn list_if_permitted<K>(
-    cluster: &Cluster,
-    parameters: &ListParams,
-    what: &str,
-) -> Result<Vec<K>, ClusterError>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned,
-{
-    match list(cluster, parameters, what).await {
+/// Returns none of a kind that the role may not list.
+fn if_permitted<K>(listed: Result<Vec<K>, ClusterError>) -> Result<Vec<K>, ClusterError> {
+    match listed {
         Err(ClusterError::Forbidden { .. }) => Ok(Vec::new()),
         listed => listed,
     }

@@ -93,7 +93,7 @@ impl LogState {
 }
 
 /// Microseconds since the Unix epoch, by this machine's clock.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     ::prober::micros(since.unwrap_or_default())
 }

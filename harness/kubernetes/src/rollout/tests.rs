@@ -207,8 +207,11 @@ fn items(items: Vec<Value>) -> (u16, Value) {
     )
 }
 
-/// A server that returns one of the states for each read, and then the last one again.
-fn rolling(states: Vec<(Value, Vec<Value>, Vec<Value>)>) -> MockServer {
+/// A server that returns `answer` of one of the states for each read, and then of the last one again.
+fn in_turn<S: Send + Sync + 'static>(
+    states: Vec<S>,
+    answer: impl Fn(&S, &str) -> (u16, Value) + Send + Sync + 'static,
+) -> MockServer {
     let reads = AtomicUsize::new(0);
     MockServer::new(move |request| {
         let kind = request.path.rsplit('/').next().unwrap();
@@ -216,15 +219,22 @@ fn rolling(states: Vec<(Value, Vec<Value>, Vec<Value>)>) -> MockServer {
             reads.fetch_add(1, Ordering::Relaxed);
         }
         let now = reads.load(Ordering::Relaxed).clamp(1, states.len()) - 1;
-        let (deployment, replica_sets, pods) = &states[now];
-        match kind {
+        answer(&states[now], kind)
+    })
+}
+
+/// A server with a Deployment, which returns one of the states for each read.
+fn rolling(states: Vec<(Value, Vec<Value>, Vec<Value>)>) -> MockServer {
+    in_turn(
+        states,
+        |(deployment, replica_sets, pods), kind| match kind {
             "deployments" => items(vec![deployment.clone()]),
             "replicasets" => items(replica_sets.clone()),
             "pods" => items(pods.clone()),
             "log" => (200, json!("no database")),
             _ => items(Vec::new()),
-        }
-    })
+        },
+    )
 }
 
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -406,24 +416,17 @@ fn without_a_partition_the_revisions_tell() {
     assert_eq!(state_of_set(at("2")), Rollout::Complete);
 }
 
-/// A server with a StatefulSet and a DaemonSet, which returns one of the states for each read, and
-/// then the last one again.
+/// A server with a StatefulSet and a DaemonSet, which returns one of the states for each read.
 fn sets(states: Vec<(Value, Value, Vec<Value>)>) -> MockServer {
-    let reads = AtomicUsize::new(0);
-    MockServer::new(move |request| {
-        let kind = request.path.rsplit('/').next().unwrap();
-        if kind == "deployments" {
-            reads.fetch_add(1, Ordering::Relaxed);
-        }
-        let now = reads.load(Ordering::Relaxed).clamp(1, states.len()) - 1;
-        let (stateful_set, daemon_set, pods) = &states[now];
-        match kind {
+    in_turn(
+        states,
+        |(stateful_set, daemon_set, pods), kind| match kind {
             "statefulsets" => items(vec![stateful_set.clone()]),
             "daemonsets" => items(vec![daemon_set.clone()]),
             "pods" => items(pods.clone()),
             _ => items(Vec::new()),
-        }
-    })
+        },
+    )
 }
 
 #[tokio::test(start_paused = true)]
