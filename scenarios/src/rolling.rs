@@ -10,8 +10,13 @@ pub mod setup;
 mod two_releases;
 mod upgrade;
 
+use std::path::Path;
+use std::time::Duration;
+
 use base::run::Run;
 use environments::capability::Capability;
+use helm::{DeployError, Release};
+use kubernetes::Cluster;
 
 pub use setup::Setup;
 
@@ -111,6 +116,23 @@ pub async fn run(run: &mut Run, setup: &Setup<'_>, which: Rolling) -> RunResult 
         },
     }
     scenario.finish()
+}
+
+/// Removes what cancelled scenarios have made, other than a version of the releases.
+///
+/// # Errors
+/// The second release is not uninstalled.
+pub async fn remove_leftovers(
+    cluster: &Cluster,
+    helm: &Path,
+    second: Option<&Release>,
+    deadline: Duration,
+) -> Result<(), DeployError> {
+    hook::remove(cluster).await;
+    match second {
+        Some(second) => two_releases::remove(cluster, helm, second, deadline).await,
+        None => Ok(()),
+    }
 }
 
 /// Deploys the version that was deployed before the scenarios, so that the environment is as before.

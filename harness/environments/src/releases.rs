@@ -97,6 +97,13 @@ pub fn unready(
     Some(releases)
 }
 
+/// Returns the position of the first release whose values have the version, from those of two
+/// versions.
+pub fn versioned(one: &[Release], other: &[Release]) -> Option<usize> {
+    let mut pairs = one.iter().zip(other);
+    pairs.position(|(one, other)| one.overrides != other.overrides)
+}
+
 /// Returns a second release beside the first one whose values have the version, if the platform file
 /// has values for it.
 pub fn second(
@@ -106,11 +113,9 @@ pub fn second(
     version: &str,
 ) -> Option<Release> {
     let set = config.rolling.second_release.as_ref()?;
-    let releases = |version: &str| all(config, target, workspace, version);
-    // A version that no release is deployed with.
-    let others = releases(&format!("{version}-other"));
-    let mut pairs = releases(version).into_iter().zip(others);
-    let (mut second, _) = pairs.find(|(one, other)| one.overrides != other.overrides)?;
+    let mut releases = all(config, target, workspace, version);
+    let others = all(config, target, workspace, &format!("{version}-other"));
+    let mut second = releases.swap_remove(versioned(&releases, &others)?);
     second.name = format!("{}-second", second.name);
     merge(&mut second.overrides, Value::Object(set.clone()));
     Some(second)

@@ -21,6 +21,13 @@ pub struct RequestCounts {
     pub dropped: u64,
 }
 
+impl RequestCounts {
+    /// Those that were sent, and have ended.
+    pub fn ended(&self) -> u64 {
+        self.good + self.failed
+    }
+}
+
 /// Shared by all lanes.
 pub(crate) struct AnswerRecorder {
     pub clock: Clock,

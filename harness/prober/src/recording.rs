@@ -33,6 +33,14 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Returns the first of the recordings' reasons, with its vantage, if one is inconclusive.
+    pub fn any_inconclusive(recordings: &[Recording]) -> Option<String> {
+        recordings.iter().find_map(|it| {
+            let why = it.inconclusive()?;
+            Some(format!("{}: {why}", it.from))
+        })
+    }
+
     /// Returns the reason if it is inconclusive.
     pub fn inconclusive(&self) -> Option<String> {
         let Some(lag) = self.lag else {

@@ -141,8 +141,7 @@ impl InsideProber {
 }
 
 fn answered(outside: &Outside) -> u64 {
-    let counted = outside.so_far();
-    counted.good + counted.failed
+    outside.so_far().ended()
 }
 
 impl Traffic {

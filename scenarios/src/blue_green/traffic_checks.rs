@@ -46,11 +46,7 @@ impl ObservedRelease {
         if overall.failed() > 0 {
             return Err(failed(setup, &overall, self).into());
         }
-        let inconclusive = self.recordings.iter().find_map(|it| {
-            let why = it.inconclusive()?;
-            Some(format!("{}: {why}", it.from))
-        });
-        match inconclusive {
+        match Recording::any_inconclusive(&self.recordings) {
             Some(why) => Err(Unmet::Inconclusive(why)),
             None => Ok(cut),
         }

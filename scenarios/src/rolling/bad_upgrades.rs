@@ -1,12 +1,13 @@
 //! Upgrades that must fail, and leave the previous release.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use helm::{DeployError, Deployed, Release};
+use kubernetes::prober::now;
 
 use super::Setup;
 use super::hook::{self, ChartWithHook, Hook};
-use super::probes::{Probes, check_nothing_failed};
+use super::probes::{self, check_nothing_failed};
 use super::setup::Images;
 use crate::{Mismatch, RunResult, Scenario};
 
@@ -55,8 +56,7 @@ pub async fn failing_hook(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> Run
         let images = setup.images(good).await?;
         let image = images.into_values().flatten().next();
         let image = image.ok_or_else(|| setup.mismatch("a container of the release", "none"))?;
-        let chart = ChartWithHook::of(next, Hook::Fails { image: &image }).await;
-        chart.map_err(|error| setup.mismatch("a copy of the chart", error))
+        ChartWithHook::of(setup, next, Hook::Fails { image: &image }).await
     };
     let chart = match added.await {
         Ok(chart) => chart,
@@ -79,7 +79,7 @@ pub async fn failing_hook(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> Run
     )
     .await?;
     // If this fails, the next upgrade with a hook deletes it first.
-    hook::remove(setup).await;
+    hook::remove(setup.cluster).await;
     Ok(())
 }
 
@@ -97,13 +97,8 @@ async fn refused(
     let Some((deployed, images)) = start(setup, scenario, good).await? else {
         return Ok(());
     };
-    let probes = match Probes::start(setup).await {
-        Ok(probes) => probes,
-        Err(mismatch) => {
-            return scenario
-                .record_failure("requests are answered", mismatch)
-                .await;
-        }
+    let Some(probes) = probes::start(setup, scenario).await? else {
+        return Ok(());
     };
     let (since, started) = (now(), Instant::now());
     let upgraded = setup.deploy_within(scenario, bad, deadline).await;
@@ -125,8 +120,7 @@ async fn refused(
         false => roll_back(setup, scenario, good, deployed.revision).await,
     };
     check_back(setup, scenario, good, rolled_back, &images).await?;
-    let recordings = probes.end(setup).await;
-    check_nothing_failed(setup, scenario, recordings, since).await
+    check_nothing_failed(setup, scenario, probes, (1, since)).await
 }
 
 /// Deploys the release, so that its newest revision is what is live. Returns it with its images.
@@ -190,12 +184,4 @@ pub async fn check_back(
         })
         .await?;
     Ok(())
-}
-
-/// Microseconds since the Unix epoch.
-pub fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

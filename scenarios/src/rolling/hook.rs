@@ -7,10 +7,12 @@ use std::path::Path;
 use helm::Release;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::DeleteParams;
+use kubernetes::Cluster;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Setup;
+use crate::Mismatch;
 
 /// The name of the hook's Job.
 pub const NAME: &str = "rehearsal-hook";
@@ -35,12 +37,30 @@ pub struct ChartWithHook {
 }
 
 impl ChartWithHook {
-    /// Copies the chart of `release`, a folder, and adds the hook.
+    /// Copies the chart of `release`, a folder, and adds the hook. The copy is beside the kubeconfig:
+    /// after a kill, a cleanup of the environment finds it there.
     ///
     /// # Errors
     /// The chart cannot be copied.
-    pub async fn of(release: &Release, hook: Hook<'_>) -> io::Result<ChartWithHook> {
-        let folder = tempfile::tempdir()?;
+    pub async fn of(
+        setup: &Setup<'_>,
+        release: &Release,
+        hook: Hook<'_>,
+    ) -> Result<ChartWithHook, Mismatch> {
+        let beside = setup.cluster.kubeconfig.parent();
+        let copied = ChartWithHook::in_folder(beside.unwrap_or(Path::new(".")), release, hook);
+        let failed = |error| setup.mismatch("a copy of the chart", error);
+        copied.await.map_err(failed)
+    }
+
+    async fn in_folder(
+        folder: &Path,
+        release: &Release,
+        hook: Hook<'_>,
+    ) -> io::Result<ChartWithHook> {
+        let folder = tempfile::Builder::new()
+            .prefix("chart-")
+            .tempdir_in(folder)?;
         // helm's messages name the chart by its folder.
         let name = release.chart.file_name().unwrap_or("chart".as_ref());
         let (from, to) = (release.chart.clone(), folder.path().join(name));
@@ -114,8 +134,8 @@ fn manifest(hook: Hook<'_>) -> Value {
 }
 
 /// Deletes the hook's Job and its pods. A helm that was stopped has left it.
-pub async fn remove(setup: &Setup<'_>) {
-    let jobs = setup.cluster.api::<Job>();
+pub async fn remove(cluster: &Cluster) {
+    let jobs = cluster.api::<Job>();
     // It is not there if helm has deleted it.
     let _ = jobs.delete(NAME, &DeleteParams::background()).await;
 }
@@ -142,7 +162,7 @@ mod tests {
         std::fs::write(chart.join("charts/redis/templates/a.yaml"), "a: 1").unwrap();
         std::fs::write(chart.join("Chart.yaml"), "name: shop").unwrap();
 
-        let copy = ChartWithHook::of(&release(&chart), Hook::Waits)
+        let copy = ChartWithHook::in_folder(folder.path(), &release(&chart), Hook::Waits)
             .await
             .unwrap();
         let read = |file: &str| std::fs::read_to_string(copy.release.chart.join(file)).unwrap();
@@ -155,7 +175,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_chart_that_is_not_there_is_an_error() {
-        let copied = ChartWithHook::of(&release(Path::new("/nowhere")), Hook::Waits).await;
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = release(&folder.path().join("nowhere"));
+        let copied = ChartWithHook::in_folder(folder.path(), &nowhere, Hook::Waits).await;
         assert_eq!(copied.err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 }

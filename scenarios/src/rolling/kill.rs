@@ -1,18 +1,18 @@
 //! SIGKILL of helm during an upgrade: helm leaves the release pending (helm#10599).
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base::wait::{self, Observation};
 use helm::Release;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
+use kubernetes::prober::now;
 
 use super::Setup;
-use super::bad_upgrades::{check_back, now, start};
+use super::bad_upgrades::{check_back, start};
 use super::hook::{self, ChartWithHook, Hook};
-use super::probes::{Probes, check_nothing_failed};
+use super::probes::{self, check_nothing_failed};
 use crate::{Mismatch, RunResult, Scenario};
 
 /// From helm's start until it has recorded that it upgrades.
@@ -24,18 +24,12 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     let Some((_, images)) = start(setup, scenario, good).await? else {
         return Ok(());
     };
-    let prepared = async {
-        let chart = ChartWithHook::of(next, Hook::Waits).await;
-        let chart = chart.map_err(|error| setup.mismatch("a copy of the chart", error))?;
-        Ok::<_, Mismatch>((chart, Probes::start(setup).await?))
+    let chart = match ChartWithHook::of(setup, next, Hook::Waits).await {
+        Ok(chart) => chart,
+        Err(mismatch) => return scenario.record_failure("a hook is added", mismatch).await,
     };
-    let (chart, probes) = match prepared.await {
-        Ok(prepared) => prepared,
-        Err(mismatch) => {
-            return scenario
-                .record_failure("requests are answered", mismatch)
-                .await;
-        }
+    let Some(probes) = probes::start(setup, scenario).await? else {
+        return Ok(());
     };
     let since = now();
     let pending = killed_while_pending(setup, scenario, &chart.release).await;
@@ -43,34 +37,24 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     scenario
         .check(claim, async { pending.map(|seen| ((), seen)) })
         .await?;
-    hook::remove(setup).await;
-    if setup.subject.sabotage {
-        is_repaired(setup, scenario, Ok(None)).await?;
-    } else {
-        let lines = Mutex::default();
-        let deployed = {
-            let shown = scenario.progress_reporter();
-            let progress = |text: &str| {
-                shown(text);
-                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-                Vec::push(&mut lines, text.to_owned());
-            };
-            let deadline = setup.deadline;
-            helm::deploy(setup.cluster, setup.helm, good, deadline, &progress).await
-        };
-        let lines: Vec<String> = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let repaired = lines
-            .into_iter()
-            .find(|it| it.contains("by a helm that was killed"));
-        let repaired = match &deployed {
-            Ok(_) => Ok(repaired),
-            Err(error) => Err(setup.mismatch("a deployment", error)),
-        };
-        is_repaired(setup, scenario, repaired).await?;
-    }
+    hook::remove(setup.cluster).await;
+    let repaired = match setup.subject.sabotage {
+        true => Ok(None),
+        false => repair(setup, scenario, good).await,
+    };
+    scenario
+        .check(
+            "the next deployment makes the release usable again",
+            async {
+                match repaired? {
+                    Some(line) => Ok(((), line)),
+                    None => Err(setup.mismatch("a deployment that reports a repair", "none did")),
+                }
+            },
+        )
+        .await?;
     check_back(setup, scenario, good, Ok(()), &images).await?;
-    let recordings = probes.end(setup).await;
-    check_nothing_failed(setup, scenario, recordings, since).await
+    check_nothing_failed(setup, scenario, probes, (1, since)).await
 }
 
 /// Upgrades the release, and kills helm once the release is pending.
@@ -122,22 +106,24 @@ async fn until_pending(setup: &Setup<'_>, release: &Release) -> Result<String, M
         .map_err(|error| setup.mismatch("a release that is pending", error))
 }
 
-/// Checks that the next deployment has reported the repair.
-async fn is_repaired(
+/// Deploys the release. Returns the line of its progress that reports the repair.
+async fn repair(
     setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-    repaired: Result<Option<String>, Mismatch>,
-) -> RunResult {
-    scenario
-        .check(
-            "the next deployment makes the release usable again",
-            async {
-                match repaired? {
-                    Some(line) => Ok(((), line)),
-                    None => Err(setup.mismatch("a deployment that reports a repair", "none did")),
-                }
-            },
-        )
-        .await?;
-    Ok(())
+    release: &Release,
+) -> Result<Option<String>, Mismatch> {
+    let reported = Mutex::new(None);
+    let shown = scenario.progress_reporter();
+    let progress = |text: &str| {
+        shown(text);
+        if text.contains("by a helm that was killed") {
+            *reported.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+        }
+    };
+    let deadline = setup.deadline;
+    let deployed = helm::deploy(setup.cluster, setup.helm, release, deadline, &progress).await;
+    deployed.map_err(|error| setup.mismatch("a deployment", error))?;
+    Ok(reported
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
 }

@@ -21,7 +21,8 @@ const SLOW_TIMEOUT: f64 = 30.0;
 /// The probers stop after this number of seconds, which is longer than any scenario.
 const MAX_SECONDS: f64 = 900.0;
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// For a prober to start, and for the answers that a scenario waits for.
+const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
 /// Running probers.
@@ -30,12 +31,61 @@ pub struct Probes {
     inside: Option<Inside>,
 }
 
+/// Starts the probers. If they do not start, records that and returns none.
+pub async fn start(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult<Option<Probes>> {
+    started(scenario, Probes::start(setup).await).await
+}
+
+/// As [`start`], but waits until all answers of a new prober are good. A new Service is reached only
+/// once the nodes have its rules, and a pooled connection from before would lead elsewhere.
+pub async fn start_once_reached(
+    setup: &Setup<'_>,
+    scenario: &mut Scenario<'_>,
+) -> RunResult<Option<Probes>> {
+    let probes = match reached(setup).await {
+        Ok(()) => Probes::start(setup).await,
+        Err(mismatch) => Err(mismatch),
+    };
+    started(scenario, probes).await
+}
+
+async fn started(
+    scenario: &mut Scenario<'_>,
+    probes: Result<Probes, Mismatch>,
+) -> RunResult<Option<Probes>> {
+    match probes {
+        Ok(probes) => Ok(Some(probes)),
+        Err(mismatch) => {
+            let claim = "requests are answered";
+            scenario.record_failure(claim, mismatch).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn reached(setup: &Setup<'_>) -> Result<(), Mismatch> {
+    let what = "every request is answered";
+    let reached = wait::until(what, TIMEOUT, POLL_EVERY, async || {
+        let trial = async { Probes::start(setup).await?.end(setup).await };
+        let recordings = match trial.await {
+            Ok(recordings) => recordings,
+            Err(mismatch) => return Observation::NotYet(mismatch.seen),
+        };
+        let mut answers = recordings.iter().flat_map(|it| &it.answers);
+        match answers.find(|it| !it.good) {
+            None => Observation::Ready(()),
+            Some(bad) => Observation::NotYet(format!("{}: {}", bad.lane, bad.outcome)),
+        }
+    });
+    let expected = "a Service that is reached";
+    reached
+        .await
+        .map_err(|error| setup.mismatch(expected, error))
+}
+
 impl Probes {
     /// Starts the probers, and waits for their first answers.
-    ///
-    /// # Errors
-    /// A prober does not start.
-    pub async fn start(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
+    async fn start(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
         let through = |host: &str, path: &str| prober::through(setup.subject.entry, host, path);
         let (mut outside, mut inside) = (Requests::default(), Requests::default());
         let quick = setup.probes.probes.iter().map(|probe| (probe, false));
@@ -68,7 +118,7 @@ impl Probes {
                 let client = setup.cluster.client().clone();
                 let ours = (setup.prober_image, &Owner::this_process());
                 let namespace = prober::MONITORING;
-                let started = Inside::start(client, namespace, ours, &spec, START_TIMEOUT).await;
+                let started = Inside::start(client, namespace, ours, &spec, TIMEOUT).await;
                 let failed = |error| setup.mismatch("a prober in the cluster", error);
                 Some(started.map_err(failed)?)
             }
@@ -78,35 +128,10 @@ impl Probes {
         Ok(probes)
     }
 
-    /// Waits until all answers of a new prober are good. A new Service is reached only once the nodes
-    /// have its rules, and a pooled connection from before would lead elsewhere until its end.
-    ///
-    /// # Errors
-    /// A prober does not start, or answers are still bad after a minute.
-    pub async fn start_once_reached(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
-        let what = "every request is answered";
-        let reached = wait::until(what, START_TIMEOUT, POLL_EVERY, async || {
-            let trial = async { Probes::start(setup).await?.end(setup).await };
-            let recordings = match trial.await {
-                Ok(recordings) => recordings,
-                Err(mismatch) => return Observation::NotYet(mismatch.seen),
-            };
-            let mut answers = recordings.iter().flat_map(|it| &it.answers);
-            match answers.find(|it| !it.good) {
-                None => Observation::Ready(()),
-                Some(bad) => Observation::NotYet(format!("{}: {}", bad.lane, bad.outcome)),
-            }
-        });
-        reached
-            .await
-            .map_err(|error| setup.mismatch("a Service that is reached", error))?;
-        Probes::start(setup).await
-    }
-
     /// Waits until there are this many more answers.
     pub async fn until(&self, more: u64) {
         let enough = self.so_far() + more;
-        let waiting = wait::until("answers", START_TIMEOUT, POLL_EVERY, async || {
+        let waiting = wait::until("answers", TIMEOUT, POLL_EVERY, async || {
             match self.so_far() {
                 answers if answers >= enough => Observation::Ready(()),
                 answers => Observation::NotYet(format!("{answers} answers")),
@@ -117,16 +142,13 @@ impl Probes {
     }
 
     fn so_far(&self) -> u64 {
-        let outside = self.outside.as_ref().map(|it| it.so_far());
-        let outside = outside.map_or(0, |it| it.good + it.failed);
+        let outside = self.outside.as_ref();
+        let outside = outside.map_or(0, |it| it.so_far().ended());
         outside + self.inside.as_ref().map_or(0, Inside::so_far)
     }
 
     /// Stops the probers, and waits for requests in flight.
-    ///
-    /// # Errors
-    /// The recording of the prober in the cluster cannot be read.
-    pub async fn end(self, setup: &Setup<'_>) -> Result<Vec<Recording>, Mismatch> {
+    async fn end(self, setup: &Setup<'_>) -> Result<Vec<Recording>, Mismatch> {
         let mut recordings = Vec::new();
         if let Some(outside) = self.outside {
             recordings.push(outside.end().await);
@@ -180,25 +202,31 @@ impl Requests {
     }
 }
 
-/// Checks that no request failed. If some did, says which, and when, counted from `since`.
+/// Stops the probers. Checks that none of at least `least` requests failed. If some did, says which,
+/// and when, counted from `since`.
 pub async fn check_nothing_failed(
     setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
-    recordings: Result<Vec<Recording>, Mismatch>,
-    since: u64,
+    probes: Probes,
+    (least, since): (u64, u64),
 ) -> RunResult {
+    let recordings = probes.end(setup).await;
     let claim = "no request fails meanwhile";
     scenario
-        .evaluate(claim, async { none_failed(setup, &recordings?, since) })
+        .evaluate(claim, async {
+            let figures = none_failed(setup, &recordings?, since)?;
+            match figures.requests {
+                few if few < least => Err(Unmet::Inconclusive(format!(
+                    "{few} requests are fewer than {least}"
+                ))),
+                _ => Ok(((), figures.failed_share())),
+            }
+        })
         .await?;
     Ok(())
 }
 
-fn none_failed(
-    setup: &Setup<'_>,
-    recordings: &[Recording],
-    since: u64,
-) -> Result<((), String), Unmet> {
+fn none_failed(setup: &Setup<'_>, recordings: &[Recording], since: u64) -> Result<Figures, Unmet> {
     let answers = recordings.iter().flat_map(|it| &it.answers);
     let mut figures = Figures::default();
     answers.clone().for_each(|answer| figures.add(answer));
@@ -211,13 +239,9 @@ fn none_failed(
         let expected = format!("none of {} requests fails", figures.requests);
         return Err(setup.mismatch(&expected, seen).into());
     }
-    let inconclusive = recordings.iter().find_map(|it| {
-        let why = it.inconclusive()?;
-        Some(format!("{}: {why}", it.from))
-    });
-    match inconclusive {
+    match Recording::any_inconclusive(recordings) {
         Some(why) => Err(Unmet::Inconclusive(why)),
-        None => Ok(((), figures.failed_share())),
+        None => Ok(figures),
     }
 }
 

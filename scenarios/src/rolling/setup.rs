@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use environments::config::RollingConfig;
+use environments::releases;
 use helm::{DeployError, Deployed, Release};
 use kube::ResourceExt;
 use kubernetes::Cluster;
@@ -72,8 +73,7 @@ impl Setup<'_> {
 
     /// Returns the position of the first release whose values have the version.
     pub fn versioned(&self) -> Option<usize> {
-        let mut pairs = self.releases.iter().zip(self.next);
-        pairs.position(|(now, next)| now.overrides != next.overrides)
+        releases::versioned(self.releases, self.next)
     }
 
     /// Deploys a release, and waits until its rollout is complete.
@@ -102,13 +102,21 @@ impl Setup<'_> {
         helm::deploy(self.cluster, self.helm, release, deadline, &progress).await
     }
 
+    /// Returns what runs of a release.
+    ///
+    /// # Errors
+    /// The API server's error.
+    pub async fn workloads(&self, release: &Release) -> Result<Workloads, Mismatch> {
+        let workloads = Workloads::look(self.cluster, release.workloads()).await;
+        workloads.map_err(|error| self.mismatch("the workloads of the release", error))
+    }
+
     /// Returns the images of a release's Deployments.
     ///
     /// # Errors
     /// The API server's error.
     pub async fn images(&self, release: &Release) -> Result<Images, Mismatch> {
-        let workloads = Workloads::look(self.cluster, release.workloads()).await;
-        let workloads = workloads.map_err(|error| self.mismatch("Deployments", error))?;
+        let workloads = self.workloads(release).await?;
         let images = workloads.deployments.iter().map(|deployment| {
             let pod = deployment.spec.template.spec.iter();
             let containers = pod.flat_map(|it| &it.containers);
@@ -123,8 +131,7 @@ impl Setup<'_> {
     /// # Errors
     /// The API server's error.
     pub async fn incomplete(&self, release: &Release) -> Result<Vec<String>, Mismatch> {
-        let workloads = Workloads::look(self.cluster, release.workloads()).await;
-        let workloads = workloads.map_err(|error| self.mismatch("Deployments", error))?;
+        let workloads = self.workloads(release).await?;
         let states =
             workloads.deployments.iter().filter_map(|deployment| {
                 match rollout::state_of(&workloads, deployment) {

@@ -1,23 +1,26 @@
 //! Blue-green for a chart that knows nothing of it: two releases of the chart behind one Service,
 //! which is ours.
 
+use std::path::Path;
+use std::time::Duration;
+
 use environments::config::{Probe, ProbeUrl, RollingConfig};
 use helm::{DeployError, Release};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kubernetes::Cluster;
+use kubernetes::prober::now;
 use kubernetes::workloads::is_of_release;
 use serde_json::{Value, json};
 
 use super::Setup;
-use super::bad_upgrades::now;
-use super::probes::{Probes, check_nothing_failed};
+use super::probes::{self, check_nothing_failed};
 use crate::{Mismatch, RunResult, Scenario};
 
 /// The Service that users would have.
 const ACTIVE: &str = "rehearsal-active";
-const FIELD_MANAGER: &str = "trii-rehearsal";
 
 /// Requests before, between and after the switches.
 const REQUESTS: u64 = 500;
@@ -73,17 +76,13 @@ async fn switch_and_back(
         probes: &own,
         ..*setup
     };
-    let started = async {
-        select(setup, &pair.first).await?;
-        Probes::start_once_reached(&probed).await
-    };
-    let probes = match started.await {
-        Ok(probes) => probes,
-        Err(mismatch) => {
-            return scenario
-                .record_failure("requests are answered", mismatch)
-                .await;
-        }
+    if let Err(mismatch) = select(setup, &pair.first).await {
+        return scenario
+            .record_failure("requests are answered", mismatch)
+            .await;
+    }
+    let Some(probes) = probes::start_once_reached(&probed, scenario).await? else {
+        return Ok(());
     };
     probes.until(REQUESTS).await;
     let since = now();
@@ -104,21 +103,28 @@ async fn switch_and_back(
             moved.map(|()| ((), format!("{REQUESTS} requests and more each")))
         })
         .await?;
-    let recordings = probes.end(setup).await;
-    check_nothing_failed(setup, scenario, recordings, since).await
+    check_nothing_failed(setup, scenario, probes, (3 * REQUESTS, since)).await
 }
 
 /// Removes what the scenario has made.
+pub async fn remove(
+    cluster: &Cluster,
+    helm: &Path,
+    second: &Release,
+    deadline: Duration,
+) -> Result<(), DeployError> {
+    let services = cluster.api::<Service>();
+    // It is there only if traffic was moved.
+    let _ = services.delete(ACTIVE, &DeleteParams::default()).await;
+    helm::uninstall(cluster, helm, &second.name, deadline).await
+}
+
 async fn uninstalled(
     setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     second: &Release,
 ) -> RunResult {
-    let services = setup.cluster.api::<Service>();
-    // It is there only if traffic was moved.
-    let _ = services.delete(ACTIVE, &DeleteParams::default()).await;
-    let (cluster, helm) = (setup.cluster, setup.helm);
-    let removed = helm::uninstall(cluster, helm, &second.name, setup.deadline).await;
+    let removed = remove(setup.cluster, setup.helm, second, setup.deadline).await;
     scenario
         .check("the second release is removed", async {
             let removed = removed.map_err(|error| setup.mismatch("a release that is gone", error));
@@ -198,29 +204,20 @@ async fn select(setup: &Setup<'_>, service: &Service) -> Result<(), Mismatch> {
         "metadata": {"name": ACTIVE},
         "spec": {"ports": ports, "selector": spec.and_then(|it| it.selector.as_ref())},
     });
-    let services = setup.cluster.api::<Service>();
-    let apply = PatchParams::apply(FIELD_MANAGER).force();
-    let applied = services.patch(ACTIVE, &apply, &Patch::Apply(&active)).await;
-    applied
-        .map(drop)
-        .map_err(|error| setup.mismatch("a Service", error))
+    let applied = setup.cluster.apply(&active.to_string()).await;
+    applied.map_err(|error| setup.mismatch("a Service", error))
 }
 
 async fn scale_to_zero(setup: &Setup<'_>, release: &Release) -> Result<(), Mismatch> {
     let deployments = setup.cluster.api::<Deployment>();
-    let failed = |error| setup.mismatch("Deployments that can be scaled", error);
-    let listed = deployments
-        .list(&ListParams::default())
-        .await
-        .map_err(failed)?;
-    let theirs = listed.iter().filter(|it| is_of_release(*it, &release.name));
+    let workloads = setup.workloads(release).await?;
     let none = Patch::Merge(json!({"spec": {"replicas": 0}}));
-    for deployment in theirs {
+    for deployment in &workloads.deployments {
         let name = deployment.name_any();
         let scaled = deployments
             .patch(&name, &PatchParams::default(), &none)
             .await;
-        scaled.map_err(failed)?;
+        scaled.map_err(|error| setup.mismatch("Deployments that can be scaled", error))?;
     }
     Ok(())
 }

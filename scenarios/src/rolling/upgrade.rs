@@ -6,24 +6,18 @@ use helm::{DeployError, Deployed, Release};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use kubernetes::workloads::Workloads;
+use kubernetes::prober::now;
 
 use super::Setup;
-use super::bad_upgrades::now;
-use super::probes::{Probes, check_nothing_failed};
+use super::probes::{self, check_nothing_failed};
 use crate::{Mismatch, RunResult, Scenario};
 
 /// For a bound of the error rate: 0.1 % with 95 % confidence.
 const REQUESTS: u64 = 3_000;
 
 pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
-    let probes = match Probes::start(setup).await {
-        Ok(probes) => probes,
-        Err(mismatch) => {
-            return scenario
-                .record_failure("requests are answered", mismatch)
-                .await;
-        }
+    let Some(probes) = probes::start(setup, scenario).await? else {
+        return Ok(());
     };
     let since = now();
     for release in setup.next {
@@ -46,8 +40,7 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
         }
     }
     probes.until(REQUESTS).await;
-    let recordings = probes.end(setup).await;
-    check_nothing_failed(setup, scenario, recordings, since).await
+    check_nothing_failed(setup, scenario, probes, (REQUESTS, since)).await
 }
 
 /// Upgrades a release, and kills all its pods at once.
@@ -64,8 +57,7 @@ async fn killed_meanwhile(
 }
 
 async fn kill_all_pods(setup: &Setup<'_>, release: &Release) -> Result<(), Mismatch> {
-    let workloads = Workloads::look(setup.cluster, release.workloads()).await;
-    let workloads = workloads.map_err(|error| setup.mismatch("pods", error))?;
+    let workloads = setup.workloads(release).await?;
     let now = DeleteParams::default().grace_period(0);
     for pod in workloads.staying_pods() {
         let deleted = setup

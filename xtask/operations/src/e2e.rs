@@ -3,7 +3,7 @@
 use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::Run;
-use base::run::event::StageResult;
+use base::run::event::{Stage, StageResult};
 use environments::environment::EnvironmentName;
 use loadtests::closed;
 use machine::images::Supply;
@@ -18,6 +18,9 @@ use crate::stages::load::{ProfileLoad, stage};
 use crate::stages::preflight;
 use crate::stages::verify::{Selection, prove};
 use crate::supervised::{Afterwards, Ending, use_environment};
+
+/// Load on a platform that fails its checks would only repeat that.
+const NO_LOAD: &str = "the load is not run, because not every check passed";
 
 /// The options of `e2e`.
 pub struct Options {
@@ -59,8 +62,12 @@ pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome,
         let order = invocation.order(run, name, options.supply);
         let work = async |run: &mut Run, running: &RunningEnvironment| {
             prove(run, &invocation, running, &selection).await?;
+            let held = ExitCode::of_checks(run.checks()) == ExitCode::Held;
+            if load.is_some() && !held {
+                run.note(Stage::Verify, NO_LOAD)?;
+            }
             run.end_stages(StageResult::of_checks(run.checks()))?;
-            let Some(load) = load.as_ref().filter(|_| all_held(run)) else {
+            let Some(load) = load.as_ref().filter(|_| held) else {
                 return Ok(());
             };
             // `use_environment` listens as well: a signal ends this work.
@@ -94,9 +101,4 @@ fn load_afterwards<'a>(
     }
     closed::keep_sigint().map_err(|error| Problem::system("listen for signals", error))?;
     ProfileLoad::read(invocation, profile).map(Some)
-}
-
-/// Load on a platform that fails its checks would only repeat that.
-fn all_held(run: &Run) -> bool {
-    ExitCode::of_checks(run.checks()) == ExitCode::Held
 }

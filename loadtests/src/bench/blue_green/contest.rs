@@ -91,7 +91,7 @@ impl Contest<'_> {
             new: new.to_owned(),
             at_once,
             ended,
-            requests: so_far.good + so_far.failed,
+            requests: so_far.ended(),
             failed: so_far.failed,
         })
     }

@@ -56,10 +56,7 @@ impl BenchTraffic {
 
     /// Waits for this many seconds of answers.
     pub async fn for_seconds(&self, seconds: u64) -> Result<(), BenchError> {
-        let answers = || {
-            let counted = self.so_far();
-            counted.good + counted.failed
-        };
+        let answers = || self.so_far().ended();
         let enough = answers() + seconds * self.per_second;
         let what = format!("{seconds} s of traffic are answered");
         let answered = wait::until(what, TIMEOUT, POLL_EVERY, async || match answers() {

@@ -275,7 +275,7 @@ async fn cancel(
     if releases && let Err(error) = releases::end(invocation, &cluster, run.id()).await {
         show(Problem::new(error.exit_code(), error));
     }
-    if upgrades && let Err(problem) = upgrades::end(invocation, environment).await {
+    if upgrades && let Err(problem) = upgrades::end(invocation, environment, &cluster).await {
         show(problem);
     }
 }

@@ -10,7 +10,7 @@ use environments::config::RollingConfig;
 use environments::environment::Environment;
 use helm::Release;
 use kubernetes::Cluster;
-use scenarios::rolling::Setup;
+use scenarios::rolling::{Setup, remove_leftovers};
 use scenarios::{Mismatch, Subject};
 
 use crate::invocation::Invocation;
@@ -86,9 +86,17 @@ impl UpgradeSetup {
     }
 }
 
-/// Deploys the environment's version again after cancelled scenarios.
-pub async fn end(invocation: &Invocation, environment: &Environment) -> Result<(), Problem> {
+/// Removes what cancelled scenarios have made, and deploys the environment's version again.
+pub async fn end(
+    invocation: &Invocation,
+    environment: &Environment,
+    cluster: &Cluster,
+) -> Result<(), Problem> {
     let deployment = KindDeployment::find(invocation, environment).await?;
+    let second = deployment.second_release(&environment.version);
+    let (helm, deadline) = (deployment.helm(), invocation.config.deadlines.release);
+    let removed = remove_leftovers(cluster, helm, second.as_ref(), deadline).await;
+    removed.map_err(Problem::no_environment)?;
     let output = &invocation.context.output;
     let progress = |text: &str| output.progress(Stage::Verify, text);
     deployment
