@@ -6,6 +6,7 @@ use std::time::Duration;
 use base::wait::{self, Observation};
 use helm::Release;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::ListParams;
 use kubernetes::prober::now;
 
@@ -87,16 +88,17 @@ async fn killed_while_pending(
 }
 
 async fn until_pending(setup: &Setup<'_>, release: &Release) -> Result<String, Mismatch> {
-    // helm's records: https://helm.sh/docs/topics/advanced/#storage-backends
-    let labels = format!("owner=helm,name={},status=pending-upgrade", release.name);
-    let ours = ListParams::default().labels(&labels);
-    let records = setup.cluster.api::<Secret>();
-    let what = "the release is pending";
+    let labels = format!("owner=helm,name={}", release.name);
+    let of_release = ListParams::default().labels(&labels);
+    let secrets = setup.cluster.api::<Secret>();
+    let what = "the newest revision is pending";
     let pending = wait::until(what, PENDING_WITHIN, POLL_EVERY, async || {
-        match records.list_metadata(&ours).await {
-            Ok(listed) => match listed.items.first().and_then(|it| it.metadata.name.clone()) {
-                Some(name) => Observation::Ready(name),
-                None => Observation::NotYet("it is not".to_owned()),
+        match secrets.list_metadata(&of_release).await {
+            Ok(listed) => match newest_revision(&listed.items) {
+                Some((revision, "pending-upgrade")) => {
+                    Observation::Ready(format!("revision {revision} is pending"))
+                }
+                other => Observation::NotYet(format!("{other:?}")),
             },
             Err(error) => Observation::NotYet(error.to_string()),
         }
@@ -104,6 +106,16 @@ async fn until_pending(setup: &Setup<'_>, release: &Release) -> Result<String, M
     pending
         .await
         .map_err(|error| setup.mismatch("a release that is pending", error))
+}
+
+/// Returns the number and the status of the newest revision in helm's records. An older revision
+/// stays pending after a repair. <https://helm.sh/docs/topics/advanced/#storage-backends>
+fn newest_revision<K: ResourceExt>(records: &[K]) -> Option<(u32, &str)> {
+    let revisions = records.iter().filter_map(|record| {
+        let label = |key: &str| record.labels().get(key);
+        Some((label("version")?.parse().ok()?, label("status")?.as_str()))
+    });
+    revisions.max_by_key(|(revision, _)| *revision)
 }
 
 /// Deploys the release. Returns the line of its progress that reports the repair.
@@ -126,4 +138,28 @@ async fn repair(
     Ok(reported
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_revision_that_was_left_pending_before_does_not_count() {
+        let record = |version: &str, status: &str| -> Secret {
+            let labels = json!({"version": version, "status": status});
+            serde_json::from_value(json!({"metadata": {"labels": labels}})).unwrap()
+        };
+        let mut records = vec![
+            record("10", "deployed"),
+            record("9", "pending-upgrade"),
+            Secret::default(),
+        ];
+        assert_eq!(newest_revision(&records), Some((10, "deployed")));
+        records.push(record("11", "pending-upgrade"));
+        assert_eq!(newest_revision(&records), Some((11, "pending-upgrade")));
+        assert_eq!(newest_revision::<Secret>(&[]), None);
+    }
 }
