@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use environments::config::load::{JourneyConfig, LoadConfig, LoadStage};
 use load_generator::order::{LoadOrder, LoadStart};
@@ -84,9 +85,7 @@ fn order(open: &OpenLoad<'_>) -> std::io::Result<LoadOrder> {
     let OpenLoad { reach, load, .. } = open;
     let outside = kubernetes::prober::through(reach.entry, reach.api_host, "")?;
     let inside = open.generators.map(|generators| generators.ingress.clone());
-    let requests = open.files.most_requests(open.journeys) as f64;
-    let max_rate = reach.max_rate.map(NonZeroU32::get);
-    let most = max_rate.map_or(f64::INFINITY, |rate| f64::from(rate) / requests);
+    let most = highest_rate(open.files, open.journeys, reach.max_rate);
     Ok(LoadOrder {
         target: ProbeTarget {
             connect: inside.or(outside.connect),
@@ -97,7 +96,46 @@ fn order(open: &OpenLoad<'_>) -> std::io::Result<LoadOrder> {
         drain: load.drain,
         max_in_flight: open.max_in_flight as usize,
         generators: open.generators.map_or(1, |generators| generators.count),
+        headers: reach.headers.clone(),
     })
+}
+
+/// Returns the highest rate of arrivals, in arrivals a second, if the target allows `max_rate`
+/// requests a second.
+pub fn highest_rate(
+    files: &JourneyFiles,
+    journeys: &BTreeMap<String, JourneyConfig>,
+    max_rate: Option<NonZeroU32>,
+) -> f64 {
+    let requests = files.most_requests(journeys) as f64;
+    max_rate.map_or(f64::INFINITY, |rate| f64::from(rate.get()) / requests)
+}
+
+/// Returns the arrivals that `stages` ask for in each of the first `blocks`, with no rate above
+/// `most`.
+pub fn asked(stages: &[LoadStage], most: f64, block: Duration, blocks: u32) -> Vec<f64> {
+    let ramps = ramps(stages, most);
+    let numbers = 0..blocks;
+    numbers
+        .map(|number| {
+            let (from, to) = (block * number, block * (number + 1));
+            let mut begins = Duration::ZERO;
+            let of_each = ramps.iter().map(|ramp| {
+                let [from, to] = [from, to].map(|at| at.saturating_sub(begins));
+                begins += ramp.takes;
+                arrivals_between(ramp, from, to)
+            });
+            of_each.sum()
+        })
+        .collect()
+}
+
+/// Returns the integral of the rate between two times after the start of the stage.
+fn arrivals_between(stage: &open::RateStage, from: Duration, to: Duration) -> f64 {
+    let [from, to] = [from, to].map(|at| at.min(stage.takes).as_secs_f64());
+    let slope = (stage.to - stage.from) / stage.takes.as_secs_f64();
+    let middle = slope.mul_add((from + to) / 2.0, stage.from);
+    middle * (to - from)
 }
 
 fn start(open: &OpenLoad<'_>) -> LoadStart {
@@ -127,8 +165,6 @@ fn ramps(stages: &[LoadStage], most: f64) -> Vec<open::RateStage> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn stage(to: u32, seconds: u64) -> LoadStage {
@@ -147,6 +183,24 @@ mod tests {
                 open::RateStage::constant(40.0, seconds(10)),
                 open::RateStage::ramp(40.0, 80.0, seconds(5)),
             ]
+        );
+    }
+
+    #[test]
+    fn blocks_ask_for_the_integral_of_the_rate() {
+        let stages = [stage(40, 0), stage(40, 10), stage(80, 5)];
+        let second = Duration::from_secs(1);
+        let by_second = asked(&stages, f64::INFINITY, second, 16);
+        assert_eq!((by_second[0], by_second[9]), (40.0, 40.0));
+        // The ramp rises by 8 arrivals/s each second.
+        assert!((by_second[10] - 44.0).abs() < 1e-9, "{by_second:?}");
+        assert!(by_second[15].abs() < 1e-9, "the plan is over");
+        let in_fours = asked(&stages, f64::INFINITY, second * 4, 4);
+        assert!((in_fours.iter().sum::<f64>() - 700.0).abs() < 1e-9);
+        assert!(
+            asked(&stages, 20.0, second, 15)
+                .iter()
+                .all(|it| *it <= 20.0)
         );
     }
 

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod generators;
 pub mod journeys;
 pub mod k6;
+pub mod measurement;
 mod monitor;
 pub mod outcome;
 pub mod perf;

@@ -9,6 +9,7 @@ use base::proxies::Proxies;
 use environments::environment::Credentials;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use load_engine::journey::user_name;
+use prober::IdentityHeaders;
 use tokens::Tokens;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,8 @@ pub struct PlatformAccess<'a> {
     pub timeout: Duration,
     /// The run's id, which is part of its investors' names.
     pub run: &'a str,
+    /// The headers that name what answered.
+    pub headers: &'a IdentityHeaders,
 }
 
 /// What all users share.
@@ -65,7 +68,7 @@ impl UserContext {
             timeout: reach.timeout,
             tokens: Tokens::new(&reach.credentials.jwt_secret),
             password: reach.credentials.demo_password.clone(),
-            recorder: UserRecorder::default(),
+            recorder: UserRecorder::new(reach.headers.clone()),
             run: reach.run.to_owned(),
             users: AtomicU64::new(0),
             max_rate: reach.max_rate.map(spread).map(RateLimiter::direct),

@@ -10,6 +10,7 @@ mod kill;
 mod purity;
 mod race;
 mod re_apply;
+mod release_traffic;
 mod scaled_switch;
 mod service_watch;
 pub mod setup;
@@ -20,10 +21,10 @@ mod weights;
 use base::run::Run;
 use blue_green::{BlueGreenError, Conclusion, ServiceStatus};
 use environments::capability::Capability;
+use environments::config::{BlueGreenScenarios, PodFault};
 use kubernetes::prober::Recording;
-use serde_json::json;
 
-pub use setup::{SERVICE, Setup, XtaskProgram, release_of};
+pub use setup::{Setup, XtaskProgram, release_of};
 
 use crate::{Mismatch, RunResult, Scenario};
 use traffic::{Lanes, Traffic};
@@ -104,6 +105,24 @@ impl BlueGreen {
         }
     }
 
+    /// Returns the key of `[blue_green.scenarios]` that it needs and that is missing.
+    fn missing_key(self, config: &BlueGreenScenarios, sabotage: bool) -> Option<&'static str> {
+        let (key, is_there) = match self {
+            BlueGreen::NeverReady
+            | BlueGreen::BadHealth
+            | BlueGreen::BadSmoke
+            | BlueGreen::SlowGreen
+            | BlueGreen::SilentGreen
+            | BlueGreen::BadShare => ("faults", config.faults.is_some()),
+            // Only slow pods have requests in flight when they end.
+            BlueGreen::KeepAlive if sabotage => ("faults", config.faults.is_some()),
+            BlueGreen::Drain => ("slow_url", config.slow_request.is_some()),
+            BlueGreen::ReApply => ("policy_bindings", !config.policy_bindings.is_empty()),
+            _ => return None,
+        };
+        (!is_there).then_some(key)
+    }
+
     const fn about(self) -> (&'static str, u32, &'static str, &'static str) {
         match self {
             BlueGreen::Happy => (
@@ -145,13 +164,13 @@ impl BlueGreen {
             BlueGreen::SlowGreen => (
                 "blue-green/slow-green",
                 8,
-                "a version that is 300 ms slower is found by measured traffic, and rolled back",
+                "a version that answers later is found by measured traffic, and rolled back",
                 "the deployer does not check the traffic of users",
             ),
             BlueGreen::SilentGreen => (
                 "blue-green/silent-green",
                 8,
-                "a version that never answers three of ten requests is found, and rolled back",
+                "a version that never answers some requests is found, and rolled back",
                 "the deployer does not check the traffic of users",
             ),
             BlueGreen::UnreachedGreen => (
@@ -225,6 +244,10 @@ pub async fn run(run: &mut Run, setup: &Setup<'_>, which: BlueGreen) -> RunResul
         scenario.note(format!("sabotaged: {}", which.sabotage()))?;
     }
     let on = &mut scenario;
+    if let Some(key) = which.missing_key(setup.config, setup.subject.sabotage) {
+        on.skip(which.claim(), &setup::lacks_key(key)).await?;
+        return scenario.finish();
+    }
     match which {
         BlueGreen::Happy => happy::run(setup, on).await,
         BlueGreen::Purity => purity::run(setup, on).await,
@@ -232,16 +255,15 @@ pub async fn run(run: &mut Run, setup: &Setup<'_>, which: BlueGreen) -> RunResul
         BlueGreen::NeverReady => bad_releases::never_ready(setup, on).await,
         BlueGreen::BadHealth => bad_releases::bad_health(setup, on).await,
         BlueGreen::BadSmoke => {
-            let faults = json!({"error_share": 1.0});
-            bad_releases::faulty_green(setup, on, "after the switch", faults).await
+            let cause = "after the switch";
+            bad_releases::faulty_green(setup, on, cause, PodFault::Errors).await
         }
         BlueGreen::SlowGreen => {
-            let faults = json!({"latency_ms": 300});
-            bad_releases::faulty_green(setup, on, "latency", faults).await
+            bad_releases::faulty_green(setup, on, "latency", PodFault::Slow).await
         }
         BlueGreen::SilentGreen => {
-            let faults = json!({"silent_share": 0.3});
-            bad_releases::faulty_green(setup, on, "without an answer", faults).await
+            let cause = "without an answer";
+            bad_releases::faulty_green(setup, on, cause, PodFault::Silent).await
         }
         BlueGreen::UnreachedGreen => bad_releases::unreached_green(setup, on).await,
         BlueGreen::Drain => connections::drain(setup, on).await,
@@ -366,4 +388,54 @@ pub async fn put_back(run: &mut Run, setup: &Setup<'_>) -> RunResult {
         check_live(setup, &mut scenario, claim, attempt.conclusion).await?;
     }
     scenario.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use environments::config::Config;
+
+    use crate::catalogue::{self, Family};
+
+    /// The scenarios that lack a key of this configuration, each with the key.
+    fn skipped(scenarios: &str, sabotage: bool) -> Vec<String> {
+        let text = format!(
+            "schema = 1\n[targets.local]\nkind = \"local\"\n[platform]\nname = \"shop\"\n\
+             version = \"1\"\nsite_host = \"shop.example\"\n[platform.local]\nrun = [\"serve\", \"{{port}}\"]\n\
+             [services.cart]\n[blue_green.scenarios]\nservice = \"cart\"\n\
+             url = \"https://shop.example/\"\npath = \"/\"\n{scenarios}"
+        );
+        let config = Config::parse(Path::new("shop.toml"), &text).unwrap();
+        let config = config.blue_green_scenarios.unwrap();
+        let all = catalogue::ALL.iter().filter_map(|it| match it.family {
+            Family::BlueGreen(which) => Some(which),
+            _ => None,
+        });
+        let lacking = all.filter_map(|it| Some((it.name(), it.missing_key(&config, sabotage)?)));
+        let lacking = lacking.map(|(name, key)| format!("{name}: {key}"));
+        lacking.collect()
+    }
+
+    #[test]
+    fn a_scenario_is_skipped_without_what_it_needs() {
+        let least = skipped("", false).join("\n");
+        insta::assert_snapshot!(least, @r"
+        blue-green/never-ready: faults
+        blue-green/bad-health: faults
+        blue-green/bad-smoke: faults
+        blue-green/slow-green: faults
+        blue-green/silent-green: faults
+        blue-green/bad-share: faults
+        blue-green/drain: slow_url
+        blue-green/re-apply: policy_bindings
+        ");
+        let sabotaged = skipped("", true);
+        assert!(sabotaged.contains(&"blue-green/keep-alive: faults".to_owned()));
+        let all = "slow_url = \"https://shop.example/slow\"\nslow_path = \"/slow\"\n\
+            policy_bindings = [\"guard\"]\n[blue_green.scenarios.faults]\nvariable = \"F\"\n\
+            port = 1\npath = \"/\"\nnone = \"\"\nunready = \"\"\nerrors = \"\"\n\
+            some_errors = \"\"\nslow = \"\"\nsilent = \"\"\n";
+        assert_eq!(skipped(all, true), [""; 0]);
+    }
 }

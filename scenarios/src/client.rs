@@ -7,6 +7,7 @@ use base::proxies::Proxies;
 use bytes::Bytes;
 use environments::environment::Environment;
 use environments::exchange::exchange;
+use kubernetes::prober::IdentityHeaders;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -70,7 +71,8 @@ impl PlatformClient {
         self.to(&self.api, method, path)
     }
 
-    fn to(&self, host: &str, method: Method, path: &str) -> PlatformRequest<'_> {
+    /// Creates a request to one of the hosts.
+    pub fn to(&self, host: &str, method: Method, path: &str) -> PlatformRequest<'_> {
         PlatformRequest {
             client: self,
             method,
@@ -200,9 +202,10 @@ impl Response {
         }
     }
 
-    /// Returns the instance that answered; may be empty.
-    pub fn instance(&self) -> &str {
-        let instance = self.headers.get("x-trii-instance");
+    /// Returns the instance that answered, as `headers` name it; may be empty.
+    pub fn instance(&self, headers: &IdentityHeaders) -> &str {
+        let name = headers.instance.as_ref();
+        let instance = name.and_then(|name| self.headers.get(name.as_str()));
         instance.map_or("", String::as_str)
     }
 

@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::blue_green::VersionSources;
 use base::entry_point::EntryPoint;
 use base::home::Home;
 use base::run::event::{CheckOutcome, Failure, Happening, Stage};
+use base::run::release::ReleaseTraffic;
 use base::run::{Run, RunFolderError, millis};
 use environments::capability::Capability;
 use environments::environment::{Credentials, Environment};
@@ -34,6 +36,8 @@ pub struct Subject<'a> {
     pub entry: &'a EntryPoint,
     /// The credentials to log in and to sign tokens.
     pub credentials: &'a Credentials,
+    /// How the versions of services are known.
+    pub version_sources: &'a VersionSources,
     /// The smoke checks.
     pub checks: &'a SmokeChecks,
     /// The directory of the environment's state.
@@ -176,6 +180,15 @@ impl<'a> Scenario<'a> {
     /// Records a note for the report.
     pub fn note(&mut self, text: impl Into<String>) -> RunResult {
         self.run.note(Stage::Verify, text)
+    }
+
+    /// Records the traffic during a release, for the report's charts.
+    pub fn released(&mut self, traffic: ReleaseTraffic) -> RunResult {
+        let traffic = Box::new(ReleaseTraffic {
+            scenario: self.name.to_owned(),
+            ..traffic
+        });
+        self.run.record(Happening::ReleaseObserved { traffic })
     }
 
     /// Ends the scenario.

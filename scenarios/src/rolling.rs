@@ -9,6 +9,7 @@ mod probes;
 pub mod setup;
 mod two_releases;
 mod upgrade;
+mod versions;
 
 use std::path::Path;
 use std::time::Duration;
@@ -144,6 +145,7 @@ pub async fn put_back(run: &mut Run, setup: &Setup<'_>) -> RunResult {
         let back = setup.deploy(&mut scenario, release).await;
         deployed.push(back.map(|it| format!("revision {} of {}", it.revision, it.release)));
     }
+    let is_deployed = deployed.iter().all(Result::is_ok);
     scenario
         .check(claim, async {
             let deployed = deployed.into_iter().collect::<Result<Vec<_>, _>>();
@@ -151,5 +153,11 @@ pub async fn put_back(run: &mut Run, setup: &Setup<'_>) -> RunResult {
             Ok(((), deployed.join(" and ")))
         })
         .await?;
+    if is_deployed {
+        for release in setup.releases {
+            let sources = setup.subject.version_sources;
+            versions::check_served(setup, &mut scenario, release, sources).await?;
+        }
+    }
     scenario.finish()
 }

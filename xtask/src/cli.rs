@@ -518,9 +518,12 @@ pub struct BlueGreenService {
 #[derive(Args)]
 #[command(group(ArgGroup::new("source").args(["chart", "from_cluster"]).required(true)))]
 pub struct InitArgs {
-    /// The chart: a folder, or a packaged chart (.tgz)
+    /// The chart: a folder, a packaged chart (.tgz), or oci://HOST/PATH
     #[arg(long, value_name = "CHART")]
-    pub chart: Option<PathBuf>,
+    pub chart: Option<String>,
+    /// The version of a chart oci://HOST/PATH
+    #[arg(long, value_name = "VERSION", requires = "chart")]
+    pub chart_version: Option<String>,
     /// Values for the chart, as for helm; may be given several times, and the last one wins
     #[arg(long, value_name = "FILE", requires = "chart")]
     pub values: Vec<PathBuf>,
@@ -542,7 +545,8 @@ pub struct InitArgs {
     /// Print one JSON document on standard output
     #[arg(long)]
     pub json: bool,
-    /// Where helm is looked for, before PATH [default: target of the repository]
+    /// Where helm is looked for, before PATH, and where a pulled chart is kept [default: target of
+    /// the repository]
     #[arg(long, value_name = "DIR", env = "TRII_HARNESS_HOME")]
     pub home: Option<PathBuf>,
 }

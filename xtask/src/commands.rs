@@ -86,7 +86,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<CommandOutcome
                 dry_run: args.dry_run,
                 supply: args.images.into(),
             };
-            deploy::run(context, &options).await
+            Box::pin(deploy::run(context, &options)).await
         }
         Command::BlueGreen(args) => blue_green::run(context, &args.command.into()).await,
         Command::Load(args) => match args.command {
@@ -197,6 +197,7 @@ impl From<InitArgs> for init::Source {
         match (args.chart, args.context) {
             (Some(chart), _) => Self::Chart(init::ChartSource {
                 chart,
+                version: args.chart_version,
                 values: args.values,
                 release: args.release,
                 namespace: args.namespace,

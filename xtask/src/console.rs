@@ -242,9 +242,14 @@ impl Screen {
                 self.line(Stage::Load, &threshold.to_string());
             }
             Happening::Failed { failure } => self.failure(failure),
-            // A comparison is the command's answer, which is printed at its end.
+            // A comparison is the command's answer, which is printed at its end. The notes tell the
+            // measurements of a load and of a release.
             Happening::EnvironmentUp { .. }
+            | Happening::Checkout { .. }
             | Happening::Compared { .. }
+            | Happening::LoadMeasured { .. }
+            | Happening::PlatformVersion { .. }
+            | Happening::ReleaseObserved { .. }
             | Happening::ScenarioFinished { .. } => {}
         }
     }

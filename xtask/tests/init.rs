@@ -23,6 +23,8 @@ fn folder() -> TempDir {
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in\n\
          *broken.yaml*) echo 'Error: parse error at (shop/templates/web.yaml:3): unclosed action' >&2; exit 1 ;;\n\
+         pull*9.9.9*) echo 'Error: shop:9.9.9: not found' >&2; exit 1 ;;\n\
+         pull*) shift 3; [ \"$1\" = --destination ] && echo > \"$2/shop-1.2.3.tgz\" ;;\n\
          show*) echo 'name: shop' ;;\n\
          template*) cat {}/shop.yaml ;;\nesac\n",
         bin.display()
@@ -54,6 +56,25 @@ fn a_chart_becomes_files_and_what_is_missing_is_listed() {
 }
 
 #[test]
+fn a_chart_of_a_registry_is_pulled_once_and_named_with_its_version() {
+    let folder = folder();
+    let shop = "oci://charts.example/shop";
+    let init = |version: &str| {
+        let arguments = ["--chart", shop, "--chart-version", version];
+        init(folder.path(), &arguments)
+    };
+    let output = init("9.9.9");
+    insta::assert_snapshot!("init-oci-not-found", output);
+    let output = init("1.2.3");
+    assert!(output.starts_with("exit code 0"), "{output}");
+    let text = std::fs::read_to_string(folder.path().join("shop.toml")).unwrap();
+    let chart = format!("chart = \"{shop}\"\nversion = \"1.2.3\"\n");
+    assert!(text.contains(&chart), "{text}");
+    let kept = "home/harness/charts/charts.example/shop/1.2.3/shop-1.2.3.tgz";
+    assert!(folder.path().join(kept).is_file());
+}
+
+#[test]
 fn the_answer_can_be_one_document() {
     let folder = folder();
     let output = init(
@@ -76,7 +97,14 @@ fn a_chart_or_cluster_that_cannot_be_read_is_refused_with_a_remedy() {
          contexts: [{name: staging, context: {cluster: a, user: a}}]\n";
     std::fs::write(folder.path().join("kubeconfig"), kubeconfig).unwrap();
     let of_cluster = ["--from-cluster", "--namespace", "shop", "--context"];
-    let cases: [(&str, &[&str]); 7] = [
+    let oci = ["--chart", "oci://charts.example/shop"];
+    let tagged = [
+        "--chart",
+        "oci://charts.example/shop:1.2.3",
+        "--chart-version",
+        "1.2.3",
+    ];
+    let cases: [(&str, &[&str]); 10] = [
         ("no-source", &[]),
         ("two-sources", &["--chart", "shop", "--from-cluster"]),
         ("no-context", &["--from-cluster", "--namespace", "shop"]),
@@ -85,6 +113,12 @@ fn a_chart_or_cluster_that_cannot_be_read_is_refused_with_a_remedy() {
             &["--from-cluster", "--values", "a.yaml"],
         ),
         ("no-chart", &["--chart", "nowhere"]),
+        ("no-version", &oci),
+        ("tag", &tagged),
+        (
+            "version-of-folder",
+            &["--chart", "shop", "--chart-version", "1.2.3"],
+        ),
         (
             "not-rendered",
             &["--chart", "shop", "--values", "broken.yaml"],

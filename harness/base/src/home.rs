@@ -42,6 +42,11 @@ impl Home {
         self.state().join("versions")
     }
 
+    /// Charts that were pulled from registries, by reference and version.
+    pub fn charts(&self) -> PathBuf {
+        self.state().join("charts")
+    }
+
     /// Tools that `--provision` installs for this project alone.
     pub fn tools(&self) -> PathBuf {
         self.state().join("tools")

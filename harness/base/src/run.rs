@@ -3,6 +3,8 @@
 pub mod comparison;
 pub mod counts;
 pub mod event;
+pub mod load;
+pub mod release;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,9 +1,11 @@
 //! Checks whether a colour may get traffic: the health of each pod, and then smoke requests to its
 //! Service.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
+use hyper::header::HeaderName;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -16,6 +18,7 @@ use super::objects::ServiceObjects;
 use super::policy::expected;
 use super::proxy::{self, PodAnswer};
 use super::step_error::StepError;
+use super::version_source::VersionSource;
 use kubernetes::pods::is_ready;
 
 /// How long a request may go unanswered, or be answered by another version.
@@ -120,15 +123,16 @@ fn port_named(pod: &Pod, name: &str) -> String {
     port.map_or_else(|| name.to_owned(), |it| it.container_port.to_string())
 }
 
-/// Requests each of `paths` from a Service. `version` must answer each with the expected status.
-/// An answer of another version does not count. Time without an API server does not count.
+/// Requests each of `paths` from a Service. `version` must answer each with the expected status, and
+/// name itself: by the header of each answer, or before the requests by its source. An answer of
+/// another version does not count. Time without an API server does not count.
 ///
 /// # Errors
 /// The failed request, or the API server's error.
 pub(super) async fn smoke(
     objects: &ServiceObjects<'_>,
     service: &str,
-    version: &str,
+    (version, source): (&str, &VersionSource),
     paths: &[String],
 ) -> Result<EventKind, StepError> {
     if paths.is_empty() {
@@ -138,6 +142,13 @@ pub(super) async fn smoke(
     }
     let (client, namespace) = (objects.cluster.client(), &objects.cluster.namespace);
     let target = format!("services/{service}:http");
+    let header = match source {
+        VersionSource::Header(name) => Some(name),
+        VersionSource::Path(_) | VersionSource::Image => {
+            names_itself(objects, service, version, source).await?;
+            None
+        }
+    };
     for request in paths {
         let (path, status) = expected(request);
         let mut end = Instant::now() + SMOKE_TIMEOUT;
@@ -150,7 +161,7 @@ pub(super) async fn smoke(
                 objects.active().await?;
                 end += sent.elapsed();
             }
-            match evaluate(service, version, path, status, answer) {
+            match evaluate(service, (version, header), path, status, answer) {
                 SmokeResult::Good => break,
                 SmokeResult::Bad(why) => return Err(StepError::failed(why)),
                 SmokeResult::NotYet(why) if Instant::now() >= end => {
@@ -168,6 +179,38 @@ pub(super) async fn smoke(
     })
 }
 
+/// Waits until only `version` is behind a Service, by its source.
+///
+/// # Errors
+/// The other version, or the API server's error.
+async fn names_itself(
+    objects: &ServiceObjects<'_>,
+    service: &str,
+    version: &str,
+    source: &VersionSource,
+) -> Result<(), StepError> {
+    let wanted = BTreeSet::from([version.to_owned()]);
+    let mut end = Instant::now() + SMOKE_TIMEOUT;
+    loop {
+        let seen = match source.served(objects, service).await {
+            Ok(served) if served == wanted => return Ok(()),
+            Ok(served) => Vec::from_iter(served).join(" and "),
+            Err(why) => {
+                let sent = Instant::now();
+                objects.active().await?;
+                end += sent.elapsed();
+                why
+            }
+        };
+        if Instant::now() >= end {
+            return Err(StepError::failed(format!(
+                "{service} does not name version {version} by {source} after {SMOKE_TIMEOUT:?}: {seen}"
+            )));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
 #[derive(Debug)]
 enum SmokeResult {
     Good,
@@ -177,24 +220,27 @@ enum SmokeResult {
 
 fn evaluate(
     service: &str,
-    version: &str,
+    (version, header): (&str, Option<&HeaderName>),
     path: &str,
     expected: Option<u16>,
     answer: Result<PodAnswer, String>,
 ) -> SmokeResult {
-    let (status, answered_by) = match answer {
-        Ok(answer) => (answer.status, answer.version),
+    let answer = match answer {
+        Ok(answer) => answer,
         // One failure does not count: a connection may break.
         Err(why) => return SmokeResult::NotYet(why),
     };
+    let status = answer.status;
     let is_good = expected.map_or((200..300).contains(&status), |it| it == status);
+    let answered_by = header.and_then(|name| answer.header(name));
     match answered_by {
         Some(other) if other != version => {
             SmokeResult::NotYet(format!("version {other} answers with {status}"))
         }
+        None if header.is_none() && is_good => SmokeResult::Good,
         // The proxy found no pod, or did not reach it.
         None if matches!(status, 502..=504) => {
-            SmokeResult::NotYet(format!("the API server's proxy answers with {status}"))
+            SmokeResult::NotYet(format!("status {status}, as of the API server's proxy"))
         }
         _ if !is_good => SmokeResult::Bad(format!("{service} answers {path} with {status}")),
         Some(_) => SmokeResult::Good,
@@ -206,17 +252,36 @@ fn evaluate(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::objects::ROLE;
+    use super::super::version_source::VersionPath;
     use super::*;
+    use kubernetes::mock::{MockAnswer, MockServer};
+
+    const HEADER: HeaderName = HeaderName::from_static("x-app-version");
+
+    fn answer(status: u16, version: Option<&str>) -> Result<PodAnswer, String> {
+        let version = version.map(|it| (HEADER, it.parse().unwrap()));
+        let headers = version.into_iter().collect();
+        Ok(PodAnswer { status, headers })
+    }
 
     fn evaluated(status: u16, version: Option<&str>, expected: Option<u16>) -> SmokeResult {
-        let version = version.map(str::to_owned);
-        evaluate(
-            "quotes",
-            "v2",
-            "/",
-            expected,
-            Ok(PodAnswer { status, version }),
-        )
+        let answer = answer(status, version);
+        evaluate("quotes", ("v2", Some(&HEADER)), "/", expected, answer)
+    }
+
+    #[test]
+    fn without_a_header_the_status_alone_counts() {
+        let of = |status, expected| {
+            let answer = answer(status, None);
+            evaluate("quotes", ("v2", None), "/", expected, answer)
+        };
+        assert!(matches!(of(200, None), SmokeResult::Good));
+        assert!(matches!(of(503, Some(503)), SmokeResult::Good));
+        assert!(matches!(of(404, None), SmokeResult::Bad(_)));
+        assert!(matches!(of(503, None), SmokeResult::NotYet(_)));
     }
 
     #[test]
@@ -255,7 +320,39 @@ mod tests {
             matches!(unavailable, SmokeResult::NotYet(_)),
             "{unavailable:?}"
         );
-        let silent = evaluate("quotes", "v2", "/", None, Err("no answer".into()));
+        let silent = evaluate(
+            "quotes",
+            ("v2", Some(&HEADER)),
+            "/",
+            None,
+            Err("no answer".into()),
+        );
         assert!(matches!(silent, SmokeResult::NotYet(_)));
+    }
+
+    /// The path with the version is never answered, and the API server works.
+    #[tokio::test(start_paused = true)]
+    async fn a_version_that_is_not_told_is_not_waited_for_longer_than_the_timeout() {
+        let server = MockServer::new(|request| match request.path.contains("/proxy/") {
+            true => MockAnswer::Silence,
+            false => MockAnswer::Says(
+                200,
+                json!({"metadata": {"name": "quotes", "labels": {ROLE: "active"}},
+                    "spec": {"ports": [{"port": 80}]}}),
+            ),
+        });
+        let objects = ServiceObjects {
+            cluster: &server.cluster("shop"),
+            service: "quotes",
+        };
+        let source = VersionSource::Path(VersionPath {
+            path: "/version".to_owned(),
+            json: None,
+        });
+        let begun = Instant::now();
+        let named = names_itself(&objects, "quotes", "v2", &source).await;
+        assert!(named.is_err());
+        let took = begun.elapsed();
+        assert!(took < SMOKE_TIMEOUT + 2 * TIMEOUT, "{took:?}");
     }
 }

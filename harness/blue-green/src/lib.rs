@@ -31,6 +31,7 @@ mod retry;
 pub mod status;
 mod step_error;
 pub mod traffic;
+pub mod version_source;
 
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub use policy::Policy;
 pub use probe::ProbeFrom;
 pub use record::ReleaseStep;
 pub use status::ServiceStatus;
+pub use version_source::{VersionPath, VersionSource, VersionSources};
 
 use event::relayed;
 use group::Member;
@@ -79,6 +81,8 @@ pub struct Deployer<'a> {
     pub smoke: &'a [String],
     /// Where the deployer's own requests come from, if the policy's `analysis` is `"probe"`.
     pub probe_from: ProbeFrom<'a>,
+    /// The namespace of the prober's pod.
+    pub helpers_namespace: &'a str,
     /// This deployer, as the holder of the lock.
     pub holder: DeployerIdentity,
     /// The id of the release in the record and the audit.

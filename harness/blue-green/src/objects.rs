@@ -7,7 +7,9 @@ use std::fmt::Debug;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Container, EndpointAddress, Endpoints, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    Container, EndpointAddress, Endpoints, Pod, Service, ServicePort, ServiceSpec,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Resource, ResourceExt};
@@ -303,6 +305,13 @@ pub(super) fn colour_of(service: &Service) -> Option<Colour> {
 pub(super) fn selector_text(selector: &BTreeMap<String, String>) -> String {
     let pairs = selector.iter().map(|(key, value)| format!("{key}={value}"));
     pairs.collect::<Vec<_>>().join(",")
+}
+
+/// Returns the port of a Service for requests: `http`, else the first.
+pub fn request_port(spec: &ServiceSpec) -> Option<&ServicePort> {
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let http = ports.iter().find(|it| it.name.as_deref() == Some("http"));
+    http.or(ports.first())
 }
 
 /// Returns the repository and the tag of an image; none if it has a digest, or no tag.

@@ -10,6 +10,7 @@ use super::analysis::Thresholds;
 use super::ingress::IngressMetrics;
 use super::prometheus::Prometheus;
 use super::traffic::MetricNames;
+use super::version_source::VersionSources;
 
 /// What the analysis of a new version is based on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,8 @@ pub struct Policy {
     pub drain: Duration,
     /// The thresholds of the analysis.
     pub thresholds: Thresholds,
+    /// How a new version names itself.
+    pub versions: VersionSources,
     /// By service, the requests to the preview Service and, after the switch, to the active one.
     /// The new version must answer each with the status that [`expected`] returns.
     pub smoke: BTreeMap<String, Vec<String>>,

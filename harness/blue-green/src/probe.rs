@@ -7,14 +7,15 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ServiceSpec;
 use tokio::time::Instant;
 
-use super::objects::ServiceObjects;
-use super::policy::{Policy, expected};
+use super::Deployer;
+use super::objects::{ServiceObjects, request_port};
+use super::policy::expected;
 use super::retry::{RETRIED_FOR, retrying};
 use super::traffic::histogram::Histogram;
 use super::traffic::{Unread, Window};
 use kubernetes::prober::{
-    Answer, Answers, Inside, Lane, MONITORING, Outside, Owner, ProbeTarget, RequestOutcome, Spec,
-    close_all, micros,
+    Answer, Answers, Inside, Lane, Outside, Owner, ProbeTarget, RequestOutcome, Spec, close_all,
+    micros,
 };
 
 /// Requests per second to each Service, for all paths: 400 in the default time of an analysis.
@@ -63,26 +64,32 @@ enum Prober {
 }
 
 impl Probe {
-    /// Starts to send `requests` to the active and the preview Service.
+    /// Starts to send the deployer's smoke requests to the active and the preview Service.
     ///
     /// # Errors
     /// Why no requests are sent.
     pub async fn begin(
-        from: ProbeFrom<'_>,
+        deployer: &Deployer<'_>,
         objects: &ServiceObjects<'_>,
-        policy: &Policy,
-        requests: &[String],
     ) -> Result<Probe, String> {
+        let Deployer {
+            policy,
+            smoke,
+            probe_from: from,
+            helpers_namespace: namespace,
+            ..
+        } = *deployer;
         let longest = policy.baseline + policy.green_ready + policy.watch + policy.drain;
         let spec = Spec {
-            lanes: lanes(from, objects, requests).await?,
+            lanes: lanes(from, objects, smoke).await?,
             seconds: (longest + 2 * RETRIED_FOR).min(LONGEST).as_secs_f64(),
+            headers: policy.versions.headers.clone(),
         };
         let prober = match from {
             ProbeFrom::Pod { image } => {
-                sweep(objects).await?;
+                sweep(objects, namespace).await?;
                 let (client, owned) = (objects.cluster.client().clone(), (image, &owner(objects)));
-                let started = Inside::start(client, MONITORING, owned, &spec, START_TIMEOUT);
+                let started = Inside::start(client, namespace, owned, &spec, START_TIMEOUT);
                 let started = Box::pin(started).await;
                 Prober::Pod(Box::new(started.map_err(|error| error.to_string())?))
             }
@@ -146,13 +153,13 @@ impl Probe {
     }
 }
 
-/// Deletes the probers of dead deployers of this service: the lock is ours.
+/// Deletes the probers of dead deployers of this service in `namespace`: the lock is ours.
 ///
 /// # Errors
 /// Why they may still exist.
-pub(super) async fn sweep(objects: &ServiceObjects<'_>) -> Result<(), String> {
+pub(super) async fn sweep(objects: &ServiceObjects<'_>, namespace: &str) -> Result<(), String> {
     let client = objects.cluster.client().clone();
-    let swept = close_all(client, MONITORING, &owner(objects)).await;
+    let swept = close_all(client, namespace, &owner(objects)).await;
     swept.map_err(|error| error.to_string())
 }
 
@@ -196,9 +203,7 @@ fn target(
     name: &str,
     spec: &ServiceSpec,
 ) -> Option<impl Fn(&str) -> ProbeTarget + use<>> {
-    let ports = spec.ports.as_deref().unwrap_or_default();
-    let http = ports.iter().find(|it| it.name.as_deref() == Some("http"));
-    let port = u16::try_from(http.or(ports.first())?.port).ok()?;
+    let port = u16::try_from(request_port(spec)?.port).ok()?;
     let host = match from {
         ProbeFrom::Here => spec.cluster_ip.clone()?,
         _ => format!("{name}.{}", objects.cluster.namespace),

@@ -3,19 +3,24 @@
 
 use std::time::Duration;
 
-use hyper::Request;
+use hyper::header::HeaderName;
+use hyper::{HeaderMap, Request};
 use kube::Client;
 use kube::client::Body;
 use tokio::time::timeout;
-
-/// The header that names the version of the pod that answered.
-const VERSION: &str = "x-trii-version";
 
 /// The answer of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodAnswer {
     pub status: u16,
-    pub version: Option<String>,
+    pub headers: HeaderMap,
+}
+
+impl PodAnswer {
+    /// Returns the text of a header.
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// Sends a GET request to `target`, such as `pods/NAME:PORT` or `services/NAME:PORT`.
@@ -31,10 +36,10 @@ pub async fn get(
 ) -> Result<PodAnswer, String> {
     let request = request(namespace, target, path, Body::empty())?;
     let answer = in_time(within, client.send(request)).await?;
-    let version = answer.headers().get(VERSION);
+    let (head, _) = answer.into_parts();
     Ok(PodAnswer {
-        status: answer.status().as_u16(),
-        version: version.and_then(|it| Some(it.to_str().ok()?.to_owned())),
+        status: head.status.as_u16(),
+        headers: head.headers,
     })
 }
 

@@ -5,6 +5,7 @@ mod fake;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use hyper::header::HeaderName;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use super::record::ReleaseStep::{Analyse, BringUp, Check, Drain, Retire, Revert,
 use super::*;
 use fake::{Fake, LEASE, QUOTAS, SERVICE, SERVICES};
 use kubernetes::mock::Fault;
+use kubernetes::prober::IdentityHeaders;
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy {
     lease: Duration::from_secs(15),
@@ -37,6 +39,13 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| Policy {
         max_latency_ratio: 1.5,
         min_latency_increase: Duration::from_millis(50),
         max_latency: None,
+    },
+    versions: VersionSources {
+        headers: IdentityHeaders {
+            version: Some(HeaderName::from_static("x-trii-version")),
+            ..IdentityHeaders::default()
+        },
+        ..VersionSources::default()
     },
     smoke: std::collections::BTreeMap::new(),
 });
@@ -65,6 +74,7 @@ fn deployer<'a>(fake: &'a Fake, run: &str) -> Deployer<'a> {
         policy: &POLICY,
         smoke: &[],
         probe_from: ProbeFrom::Nowhere,
+        helpers_namespace: fake::HELPERS,
         holder: holder(run),
         release: run.to_owned(),
         cancellation: CancellationToken::new(),
@@ -982,6 +992,44 @@ async fn a_connection_that_breaks_once_is_no_failure() {
     let concluded = concluded.await.unwrap();
     assert!(released(&concluded), "{concluded:?}");
     assert_eq!(smoked, 2);
+}
+
+/// Releases v2 with one smoke request. Its version is known by `source`.
+async fn release_named_by(source: VersionSource) -> Conclusion {
+    let fake = Fake::new();
+    let policy = Policy {
+        versions: VersionSources {
+            services: [(SERVICE.to_owned(), source)].into(),
+            ..VersionSources::default()
+        },
+        ..POLICY.clone()
+    };
+    let paths = ["/quotes".to_owned()];
+    let deployer = Deployer {
+        policy: &policy,
+        smoke: &paths,
+        ..deployer(&fake, "first")
+    };
+    run(&deployer, deploy("v2", false)).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_may_name_itself_by_a_path_or_by_the_image_of_its_pods() {
+    let path = |json: &str| {
+        VersionSource::Path(VersionPath {
+            path: "/version".to_owned(),
+            json: Some(json.to_owned()),
+        })
+    };
+    for source in [path("/x-trii-version"), VersionSource::Image] {
+        let concluded = release_named_by(source).await;
+        assert!(released(&concluded), "{concluded:?}");
+    }
+    let why = why_rolled_back(release_named_by(path("/build")).await);
+    insta::assert_snapshot!(why, @r#"quotes-preview does not name version v2 by "/build" of GET /version after 10s: the answer to /version has no text at "/build""#);
+    let header = VersionSource::Header(HeaderName::from_static("x-other"));
+    let why = why_rolled_back(release_named_by(header).await);
+    insta::assert_snapshot!(why, @"the answer of quotes-preview to /quotes does not name its version");
 }
 
 #[tokio::test(start_paused = true)]

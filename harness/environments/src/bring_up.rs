@@ -1,12 +1,14 @@
 //! What the local and the kind target share: the context of every step, the resources that an
 //! environment owns, and the errors.
 
+pub(crate) mod backing_image;
 pub mod containers;
 pub mod directory;
 mod error;
 mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,10 +33,7 @@ use base::run::{LOGS, millis};
 use machine::containers::{ENGINE_TIMEOUT, NODE_TIMEOUT, labels};
 use machine::images::{Supply, Workshop};
 
-/// The part name of Postgres.
-pub const POSTGRES: &str = "postgres";
-/// The part name of Redis.
-pub const REDIS: &str = "redis";
+pub use crate::config::{POSTGRES, REDIS};
 
 /// Returns whether the part of this name is a backing service.
 pub fn is_backing(part: &str) -> bool {
@@ -61,6 +60,8 @@ pub struct Context<'a> {
     pub supply: Supply,
     /// The platform's program, if it is not built from this checkout.
     pub program: Option<&'a Path>,
+    /// PATH of the platform's commands on the local target, with the tools that they need.
+    pub path: Option<OsString>,
     /// The deadline of each wait.
     pub deadlines: Deadlines,
     /// The harness home.
@@ -137,10 +138,13 @@ impl Context<'_> {
         capabilities: &[Capability],
         parts: Vec<Part>,
     ) -> Environment {
+        let platform = &self.config.platform;
+        self.happened(Happening::PlatformVersion {
+            version: platform.version.clone(),
+        });
         self.happened(Happening::EnvironmentUp {
             parts: parts.clone(),
         });
-        let platform = &self.config.platform;
         let mut capabilities: BTreeSet<Capability> = capabilities.iter().copied().collect();
         if !self.config.services.iter().any(|it| it.blue_green) {
             capabilities.remove(&Capability::BlueGreen);

@@ -11,6 +11,7 @@ mod images;
 mod kinds;
 mod objects;
 mod ports;
+pub mod pulls;
 mod secrets;
 mod services;
 
@@ -27,6 +28,7 @@ pub use contents::{ClusterContents, SecretKeys};
 pub use definitions::Kinds;
 use helm::render::{TargetApi, render};
 use helm::{DeployError, Release};
+pub use images::PulledImage;
 use objects::Comparison;
 pub use objects::RenderedRelease;
 
@@ -37,6 +39,13 @@ pub enum ChartCheckError {
     #[error("harness.toml and its charts do not fit together: {}", in_words(.refusals))]
     Refused {
         /// Each with its line, and what was found instead.
+        #[related]
+        refusals: Vec<ConfigError>,
+    },
+    /// Nodes cannot pull images of pods. Nothing was changed.
+    #[error("the images of the charts cannot be pulled: {}", in_words(.refusals))]
+    Images {
+        /// Each with the line of its release, and the registry's words.
         #[related]
         refusals: Vec<ConfigError>,
     },
@@ -58,6 +67,7 @@ impl ChartCheckError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             ChartCheckError::Refused { .. } => ExitCode::Usage,
+            ChartCheckError::Images { .. } => ExitCode::NoEnvironment,
             ChartCheckError::Helm(error) => error.exit_code(),
         }
     }
@@ -65,7 +75,7 @@ impl ChartCheckError {
     /// Returns the failure for the report.
     pub fn failure(&self) -> Failure {
         let (seen, help) = match self {
-            ChartCheckError::Refused { refusals } => {
+            ChartCheckError::Refused { refusals } | ChartCheckError::Images { refusals } => {
                 let seen: Vec<String> = refusals.iter().map(ConfigError::to_string).collect();
                 let help = refusals.first().and_then(Diagnostic::help);
                 (seen.join("; "), help.map(|it| it.to_string()))
@@ -90,9 +100,17 @@ pub struct Destination<'a> {
     pub contents: &'a ClusterContents,
 }
 
+/// What is known of charts that fit the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ChartsFit {
+    /// What is seen only during the installation.
+    pub notes: Vec<String>,
+    /// What the nodes pull, on a cluster of ours: `[images]` does not have it.
+    pub pulled: Vec<PulledImage>,
+}
+
 /// Renders the charts of the releases with the program `helm`, and compares them with the
-/// configuration. `releases` are those of the configuration for `version`, in its order. Returns
-/// notes about what is seen only during the installation.
+/// configuration. `releases` are those of the configuration for `version`, in its order.
 ///
 /// # Errors
 /// [`ChartCheckError`].
@@ -102,7 +120,7 @@ pub async fn check(
     version: &str,
     releases: &[Release],
     destination: &Destination<'_>,
-) -> Result<Vec<String>, ChartCheckError> {
+) -> Result<ChartsFit, ChartCheckError> {
     let rendered = rendered(helm, config, releases, destination).await?;
     compare(config, version, &rendered, destination)
 }
@@ -149,7 +167,7 @@ fn api_versions(kinds: &Kinds) -> BTreeSet<String> {
 
 type Rule = fn(&Comparison<'_>) -> Vec<ConfigError>;
 
-/// Compares what is rendered with the configuration. Returns notes, as [`check`] does.
+/// Compares what is rendered with the configuration.
 ///
 /// # Errors
 /// [`ChartCheckError::Refused`].
@@ -158,7 +176,7 @@ pub fn compare(
     version: &str,
     releases: &[RenderedRelease<'_>],
     destination: &Destination<'_>,
-) -> Result<Vec<String>, ChartCheckError> {
+) -> Result<ChartsFit, ChartCheckError> {
     let comparison = Comparison {
         config,
         version,
@@ -175,7 +193,11 @@ pub fn compare(
     ];
     let refusals: Vec<ConfigError> = rules.iter().flat_map(|rule| rule(&comparison)).collect();
     match refusals.is_empty() {
-        true => Ok(images::notes(&comparison)),
+        true => {
+            let pulled = images::pulled(&comparison);
+            let notes = images::notes(&comparison, &pulled);
+            Ok(ChartsFit { notes, pulled })
+        }
         false => Err(ChartCheckError::Refused { refusals }),
     }
 }

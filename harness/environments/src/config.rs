@@ -3,8 +3,11 @@
 //! The file is parsed into the types of `schema`, then validated. An error names the file, the
 //! line, the wrong value and the remedy.
 
+mod backing_services;
 mod blue_green;
+mod blue_green_scenarios;
 mod checks;
+mod excerpt;
 pub mod hurl;
 pub mod load;
 mod local;
@@ -16,9 +19,9 @@ mod schema;
 mod services;
 mod shared_rules;
 mod validate;
+mod versions;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,16 +31,21 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use tokens::TokenClaims;
 
+pub use backing_services::{
+    MajorVersion, POSTGRES, PlatformBackingServices, PlatformPostgres, PlatformRedis, REDIS,
+};
+pub use blue_green_scenarios::{BlueGreenScenarios, PodFault, PodFaults, ScenarioRequest};
 pub use checks::{CheckFile, CodedChecks};
 use load::{LoadConfig, Profile};
 pub use local::{LocalPlatform, LocalService};
-pub use releases::{PlatformImage, PlatformRelease, SecretTexts};
+pub use releases::{PlatformChart, PlatformImage, PlatformRelease, SecretTexts};
 pub use remote::RemoteTarget;
 pub use rolling::{Probe, ProbeUrl, RollingConfig};
 pub use schema::{BackingServices, PathType};
 pub use services::PlatformService;
 pub use validate::names_environment;
 
+use ::blue_green::VersionSources;
 use ::blue_green::policy::Policy;
 use base::text::nearest;
 
@@ -72,6 +80,10 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How a service is released blue-green.
     pub blue_green: Policy,
+    /// How the versions of services are known.
+    pub versions: VersionSources,
+    /// How blue-green releases are rehearsed.
+    pub blue_green_scenarios: Option<BlueGreenScenarios>,
     /// How rolling upgrades are rehearsed.
     pub rolling: RollingConfig,
     /// The behaviour of simulated users.
@@ -135,7 +147,7 @@ pub struct KindTarget {
 pub struct Platform {
     /// Its name, for reports.
     pub name: String,
-    /// The version that is deployed: an image's tag, and the expected value of `x-trii-version`.
+    /// The version that is deployed: an image's tag, and how the services name their version.
     pub version: String,
     /// The host of the site.
     pub site_host: String,
@@ -147,35 +159,12 @@ pub struct Platform {
     pub tls_secret: Option<String>,
     /// The requests that succeed once it is up on a kind target.
     pub ready: Option<ReadyFile>,
+    /// The namespace of the prober's pods in a cluster. Network policies must admit it to every
+    /// service. In the release's namespace a prober would need a caller's labels, and that caller's
+    /// Service would send it requests.
+    pub helpers_namespace: String,
     /// What its services have in common on the local target.
     pub local: LocalPlatform,
-}
-
-/// Which backing services an environment has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlatformBackingServices {
-    /// Postgres.
-    pub postgres: bool,
-    /// Redis.
-    pub redis: bool,
-}
-
-impl PlatformBackingServices {
-    /// Returns whether it has none.
-    pub fn is_none(self) -> bool {
-        !self.postgres && !self.redis
-    }
-}
-
-impl fmt::Display for PlatformBackingServices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.postgres, self.redis) {
-            (true, true) => "Postgres and Redis",
-            (true, false) => "Postgres",
-            (false, true) => "Redis",
-            (false, false) => "no backing service",
-        })
-    }
 }
 
 /// A file in Hurl's format. <https://hurl.dev>
@@ -185,6 +174,15 @@ pub struct ReadyFile {
     pub path: PathBuf,
     /// Where harness.toml names it.
     pub place: Range<usize>,
+}
+
+/// The image of a service on the local target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceImage {
+    /// The image of this recipe of `fixtures/images`, pulled or built.
+    Recipe(String),
+    /// The engine has the image of this reference, or pulls it.
+    Reference(String),
 }
 
 /// One rule of the ingress.
@@ -315,6 +313,24 @@ impl Config {
         Some(self.images.get(recipe)?.of_version(version))
     }
 
+    /// Returns the image that a service is a container of on the local target, if it is one.
+    pub fn image_of(&self, service: &PlatformService) -> Option<ServiceImage> {
+        let text = service.local.image.as_ref()?;
+        let name = text.replace("{version}", &self.platform.version);
+        let mut recipes = self.images.iter();
+        let recipe = recipes.find(|(_, it)| it.of_version(&self.platform.version) == name);
+        Some(match recipe {
+            Some((recipe, _)) => ServiceImage::Recipe(recipe.clone()),
+            None => ServiceImage::Reference(name),
+        })
+    }
+
+    /// Returns the services that are containers on the local target, each with its image.
+    pub fn containers(&self) -> impl Iterator<Item = (&PlatformService, ServiceImage)> {
+        let services = self.services.iter();
+        services.filter_map(|it| Some((it, self.image_of(it)?)))
+    }
+
     /// Returns the load profile of this name.
     pub fn profile(&self, name: &str) -> Result<(&str, &Profile), UnknownProfile> {
         let found = self.profiles.get_key_value(name);
@@ -405,7 +421,7 @@ impl Fault {
             line: line_of(text, start),
             message: self.message,
             help: self.help,
-            text: NamedSource::new(path.display().to_string(), text.to_owned()),
+            text: NamedSource::new(path.display().to_string(), excerpt::without_secrets(text)),
             span: (start..end).into(),
         }
     }
@@ -413,6 +429,10 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
+    use ::blue_green::VersionSource;
+    use hyper::http::HeaderName;
+    use kubernetes::prober::IdentityHeaders;
+
     use super::*;
 
     const SHIPPED: &str = include_str!("../../../harness.toml");
@@ -452,6 +472,7 @@ mod tests {
         assert_eq!(deadlines[0], deadlines[1]);
         let policy = |config: &Config| Policy {
             smoke: BTreeMap::new(),
+            versions: VersionSources::default(),
             ingress: None,
             ..config.blue_green.clone()
         };
@@ -460,6 +481,26 @@ mod tests {
         assert_eq!(shipped.load.request_timeout, podinfo.load.request_timeout);
         assert_eq!(shipped.load.drain, podinfo.load.drain);
         assert_eq!(podinfo.platform.api_host, podinfo.platform.site_host);
+    }
+
+    #[test]
+    fn each_service_says_how_its_version_is_known() {
+        let shipped = Config::parse(Path::new("harness.toml"), SHIPPED).unwrap();
+        let header = |name| Some(HeaderName::from_static(name));
+        assert_eq!(
+            shipped.versions.headers,
+            IdentityHeaders {
+                service: header("x-trii-service"),
+                version: header("x-trii-version"),
+                instance: header("x-trii-instance"),
+            }
+        );
+        let podinfo = include_str!("../../../fixtures/podinfo/harness.toml");
+        let podinfo = Config::parse(Path::new("harness.toml"), podinfo).unwrap();
+        let of = podinfo.versions.of("frontend-podinfo");
+        assert_eq!(of.to_string(), "\"/version\" of GET /version");
+        assert_eq!(podinfo.versions.of("redis"), VersionSource::Image);
+        assert_eq!(podinfo.versions.headers, IdentityHeaders::default());
     }
 
     #[test]
@@ -743,13 +784,85 @@ mod tests {
             ("[blue_green]", "[blue_green]\nmax_latency_ms = 0"),
             ("{namespace}-{service}-*", "market-data"),
             ("port = 9000", "port = 0"),
+            (
+                "version = \"x-trii-version\"",
+                "version = \"x trii version\"",
+            ),
+            (
+                "instance = \"x-trii-instance\"",
+                "pod = \"x-trii-instance\"",
+            ),
+            ("smoke = [\"/quotes\"]", "version = { path = \"version\" }"),
+            (
+                "smoke = [\"/quotes\"]",
+                "version = { path = \"/version\", json = \"version\" }",
+            ),
+            (
+                "smoke = [\"/quotes\"]",
+                "version = { path = \"/version\", json = \"/a~b\" }",
+            ),
+            ("smoke = [\"/quotes\"]", "version = { json = \"/version\" }"),
+            ("smoke = [\"/quotes\"]", "version = \"imag\""),
+            ("smoke = [\"/quotes\"]", "version = 2"),
+            (
+                "helpers_namespace = \"trii-monitoring\"",
+                "helpers_namespace = \"Helpers\"",
+            ),
+            (
+                "helpers_namespace = \"trii-monitoring\"",
+                "helpers_namespace = \"trii-platform\"",
+            ),
             ("smoke = [\"/quotes\"]", "smoke = [\"quotes\"]"),
             ("smoke = [\"/quotes\"]", "smoke = [\"/quotes of all\"]"),
             ("[services.market-data-service]", "[services.market-data]"),
             ("name = \"TRII\"", "name = \" \""),
             ("[backing_services.redis]", "[backing_services.rediss]"),
             ("[backing_services.redis]", ""),
+            (
+                "[backing_services.redis]",
+                "[backing_services.redis]\nversion = \"7.0\"",
+            ),
+            (
+                "[backing_services.redis]",
+                "[backing_services.redis]\ndatabase = \"shop\"",
+            ),
+            (
+                "[backing_services.postgres]",
+                "[backing_services.postgres]\nversion = \"latest\"",
+            ),
+            (
+                "[backing_services.postgres]",
+                "[backing_services.postgres]\ndatabase = \"Shop DB\"",
+            ),
+            (
+                "[backing_services.postgres]",
+                "[backing_services.postgres]\ndatabase = \"template1\"",
+            ),
+            (
+                "[backing_services.postgres]",
+                "[backing_services.postgres]\nuser = \"pg_shop\"",
+            ),
             ("name = \"trii-platform\"", "name = \"TRII\""),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "chart = \"fixtures/helm/trii-platform\"\nversion = \"1.2.3\"",
+            ),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "chart = \"oci://charts.example/shop\"",
+            ),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "chart = \"oci://charts.example/shop\"\nversion = \"^1.2\"",
+            ),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "version = \"1.2.3\"\nchart = \"oci://charts.example/shop:1.2.3\"",
+            ),
+            (
+                "chart = \"fixtures/helm/trii-platform\"",
+                "version = \"1.2.3\"\nchart = \"oci://charts.example\"",
+            ),
             ("imageTag = \"{version}\"", "imageTag = \"{versoin}\""),
             ("site = \"{site_host}\"", "site = \"{sitehost}\""),
             ("services.{service}.env", "services.env"),
@@ -842,6 +955,92 @@ mod tests {
         );
         assert!(gateway.ready.is_some() && gateway.has_metrics);
         assert!(page.ready.is_none() && !page.has_metrics);
+    }
+
+    #[test]
+    fn a_service_may_be_a_container_of_its_image() {
+        let own = r#"
+            [services.api-gateway.local]
+            image = "trii-rehearsal/platform:{version}"
+            args = ["serve", "{service}"]
+            [services.frontend-app.local]
+            image = "registry.example:5000/pages:{version}"
+            [services.frontend-app]"#;
+        let text = shipped_but("[services.frontend-app]", own);
+        let config = Config::parse(Path::new("there/harness.toml"), &text).unwrap();
+        let containers = config.containers();
+        let containers: Vec<_> = containers.map(|(it, image)| (&*it.name, image)).collect();
+        let recipe = ServiceImage::Recipe("platform".into());
+        let page = ServiceImage::Reference("registry.example:5000/pages:v2.1.0".into());
+        assert_eq!(
+            containers,
+            [("api-gateway", recipe), ("frontend-app", page)]
+        );
+        let gateway = &config.service("api-gateway").unwrap().local;
+        assert_eq!(gateway.args, ["serve", "{service}"]);
+        assert!(gateway.run.is_empty() && gateway.ready.is_none() && !gateway.has_metrics);
+    }
+
+    #[test]
+    fn the_services_may_be_containers_of_one_image() {
+        let text = shipped_but(
+            "run = [\"{program}\", \"serve\", \"{service}\"]",
+            "image = \"trii-rehearsal/platform:{version}\"\nargs = [\"serve\", \"{service}\"]",
+        );
+        let text = text.replacen("blue_green = true", "", 1);
+        let own = "[services.frontend-app.local]\nargs = [\"pages\"]\n[services.frontend-app]";
+        let text = text.replacen("[services.frontend-app]", own, 1);
+        let config = Config::parse(Path::new("harness.toml"), &text).unwrap();
+        assert_eq!(config.containers().count(), config.services.len());
+        let local = |name| &config.service(name).unwrap().local;
+        assert_eq!(local("frontend-app").args, ["pages"]);
+        let gateway = local("api-gateway");
+        assert_eq!(gateway.args, ["serve", "{service}"]);
+        assert!(gateway.ready.is_some() && gateway.has_metrics);
+    }
+
+    #[test]
+    fn every_fault_of_an_image_names_line_value_and_remedy() {
+        let shop = |lines: &str| {
+            let table = format!("[services.shop.local]\n{lines}\n[services.frontend-app]");
+            shipped_but("[services.frontend-app]", &table)
+        };
+        let image = "image = \"example/shop:{version}\"";
+        let cases = [
+            shop(&format!("{image}\nrun = [\"sh\"]")),
+            shop("image = \"example/shop\""),
+            shop("image = \"example/shop:{verson}\""),
+            shop("args = [\"{port}\"]"),
+            shop(&format!("{image}\ndirectory = \"shop\"")),
+            shop(&format!("{image}\nargs = [\"{{jwt_secret}}\"]")),
+            shop(&format!("{image}\nargs = [\"{{prot}}\"]")),
+            shop(&format!("{image}\nargs = [\"{{program}}\"]")),
+            shipped_but(
+                "[services.market-data-service]",
+                &format!(
+                    "[services.market-data-service.local]\n{image}\n[services.market-data-service]"
+                ),
+            ),
+            include_str!("../../../fixtures/podinfo/harness.toml").replacen(
+                "[services.frontend-podinfo]",
+                &format!("[services.frontend-podinfo.local]\n{image}\n[services.frontend-podinfo]"),
+                1,
+            ),
+            shipped_but(
+                "cargo_package = \"platform\"",
+                "image = \"example/shop:1\"\ncargo_package = \"platform\"",
+            ),
+            shipped_but(
+                "cargo_package = \"platform\"",
+                "args = [\"serve\"]\ncargo_package = \"platform\"",
+            ),
+            shipped_but(
+                "cargo_package = \"platform\"",
+                "tools = [\"go\", \"node\"]\ncargo_package = \"platform\"",
+            ),
+        ];
+        let refusals: Vec<String> = cases.iter().map(|text| refusal(text)).collect();
+        insta::assert_snapshot!(refusals.join("\n\n"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::capability::Capability;
-use crate::config::names_environment;
+use crate::config::{PlatformPostgres, names_environment};
 use base::entry_point::EntryPoint;
 use base::home::Home;
 use base::owner;
@@ -148,7 +148,7 @@ pub struct Environment {
     pub site_host: String,
     /// The host of the API.
     pub api_host: String,
-    /// The value of `x-trii-version`.
+    /// The version that is deployed.
     pub version: String,
     /// The names of the platform's services.
     #[serde(default)]
@@ -219,7 +219,7 @@ pub const SEEDED_SYMBOL: &str = "ECOPETROL";
 /// The secrets of an environment. They are in a file of mode 0600 while it is up.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
-    /// Postgres' password for the user `trii`.
+    /// The password of Postgres' user.
     pub postgres_password: String,
     /// Redis' password.
     pub redis_password: String,
@@ -248,10 +248,11 @@ impl Secrets {
     }
 
     /// Returns the libpq connection URI of a Postgres at `address`, a host and a port.
-    pub fn database_url(&self, address: &str) -> String {
+    pub fn database_url(&self, postgres: &PlatformPostgres, address: &str) -> String {
+        let (user, password) = (&postgres.user, &self.postgres_password);
         format!(
-            "postgres://trii:{}@{address}/postgres",
-            self.postgres_password
+            "postgres://{user}:{password}@{address}/{}",
+            postgres.database
         )
     }
 

@@ -178,14 +178,14 @@ async fn backing(
     images: &Images,
     network: &Network,
 ) -> Result<Vec<Part>, UpError> {
-    let needed = context.config.backing_services;
+    let needed = &context.config.backing_services;
     let on = Some(network.name.as_str());
     let postgres = async {
-        if !needed.postgres {
+        let Some(needed) = &needed.postgres else {
             return Ok(None);
-        }
+        };
         let image = images[POSTGRES].to_string();
-        let started = containers::postgres(context, engine, &image, on);
+        let started = containers::postgres(context, engine, needed, &image, on);
         let step = "Postgres accepts connections";
         context
             .timed(Stage::Provision, step, started)
@@ -193,7 +193,7 @@ async fn backing(
             .map(Some)
     };
     let redis = async {
-        if !needed.redis {
+        if needed.redis.is_none() {
             return Ok(None);
         }
         let image = images[REDIS].to_string();
@@ -210,8 +210,11 @@ async fn backing(
 
 /// Returns the recipes of all images but the node's.
 fn recipes(config: &Config) -> BTreeSet<&str> {
-    let needed = config.backing_services;
-    let backing = [(needed.postgres, POSTGRES), (needed.redis, REDIS)];
+    let needed = &config.backing_services;
+    let backing = [
+        (needed.postgres.is_some(), POSTGRES),
+        (needed.redis.is_some(), REDIS),
+    ];
     let backing = backing.into_iter().filter(|(needed, _)| *needed);
     let backing = backing.map(|(_, recipe)| recipe);
     let platform = config.images.keys().map(String::as_str);

@@ -4,6 +4,7 @@ pub mod bring_up;
 pub mod capability;
 pub mod certificates;
 pub mod chart_check;
+pub mod charts;
 pub mod config;
 pub mod down;
 pub mod environment;

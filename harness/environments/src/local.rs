@@ -1,8 +1,9 @@
-//! The local target: the platform as processes of this machine, behind a router.
+//! The local target: the platform as processes and containers of this machine, behind a router.
 
 mod backing;
 mod build;
 pub mod colours;
+mod container;
 mod free_port;
 mod postgres;
 mod prepare;
@@ -27,13 +28,20 @@ pub async fn bring_up(
 ) -> Result<Environment, UpError> {
     // A port that is in use is reported before anything starts.
     let listener = Router::bind(target.router_port).await?;
-    let (program, backing) = context
+    let (program, images, backing) = context
         .stage(Stage::Provision, async {
             let backing = Box::pin(async {
                 let choice = backing::choose(context, target.backing_services).await?;
                 backing::start(context, &choice).await
             });
-            futures::try_join!(build::program(context), backing)
+            let built = Box::pin(async {
+                let program = build::program(context).await?;
+                // The build may make them.
+                let images = container::images(context).await?;
+                Ok((program, images))
+            });
+            let ((program, images), backing) = futures::try_join!(built, backing)?;
+            Ok((program, images, backing))
         })
         .await?;
     context
@@ -41,7 +49,7 @@ pub async fn bring_up(
             let program = program.as_deref();
             let values = process::values(context, program, &backing);
             prepare::prepare(context, &values).await?;
-            let services = services::start(context, program, &values).await?;
+            let services = services::start(context, program, images.as_ref(), &values).await?;
             let table = RouteTable::new(&context.config.routes).map_err(|error| {
                 UpError::system("compile the routes")(std::io::Error::other(error))
             })?;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::config::placeholders::Values;
 use crate::config::releases::rendered;
 use crate::config::{Config, KindTarget, PlatformRelease, PlatformService, RemoteTarget};
+use base::home::Home;
 use helm::Release;
 use helm::difference::NOTHING;
 
@@ -44,11 +45,12 @@ impl<'a> TargetValues<'a> {
     }
 }
 
-/// Returns the releases of `version`, in the order of their installation.
+/// Returns the releases of `version`, in the order of their installation. Their files are in the
+/// repository and, if they were pulled from a registry, in the home.
 pub fn all(
     config: &Config,
     target: &TargetValues<'_>,
-    workspace: &Path,
+    (workspace, home): (&Path, &Home),
     version: &str,
 ) -> Vec<Release> {
     let platform = &config.platform;
@@ -73,7 +75,7 @@ pub fn all(
         Release {
             name: release.name.clone(),
             version: version.to_owned(),
-            chart: workspace.join(&release.chart),
+            chart: release.chart.path(workspace, home),
             values_files: files.map(|file| workspace.join(file)).collect(),
             overrides,
         }
@@ -86,11 +88,11 @@ pub fn all(
 pub fn unready(
     config: &Config,
     target: &TargetValues<'_>,
-    workspace: &Path,
+    places: (&Path, &Home),
     version: &str,
 ) -> Option<Vec<Release>> {
     let set = config.rolling.unready.as_ref()?;
-    let mut releases = all(config, target, workspace, version);
+    let mut releases = all(config, target, places, version);
     for release in &mut releases {
         merge(&mut release.overrides, Value::Object(set.clone()));
     }
@@ -109,12 +111,12 @@ pub fn versioned(one: &[Release], other: &[Release]) -> Option<usize> {
 pub fn second(
     config: &Config,
     target: &TargetValues<'_>,
-    workspace: &Path,
+    places: (&Path, &Home),
     version: &str,
 ) -> Option<Release> {
     let set = config.rolling.second_release.as_ref()?;
-    let mut releases = all(config, target, workspace, version);
-    let others = all(config, target, workspace, &format!("{version}-other"));
+    let mut releases = all(config, target, places, version);
+    let others = all(config, target, places, &format!("{version}-other"));
     let mut second = releases.swap_remove(versioned(&releases, &others)?);
     second.name = format!("{}-second", second.name);
     merge(&mut second.overrides, Value::Object(set.clone()));
@@ -181,7 +183,8 @@ mod tests {
         };
         let release = |backing_services| {
             let target = TargetValues::of_kind(target, backing_services);
-            let mut releases = all(&config, &target, Path::new("/r"), "v2");
+            let places = (Path::new("/r"), &Home::new("/h"));
+            let mut releases = all(&config, &target, places, "v2");
             assert_eq!(releases.len(), 1);
             releases.remove(0)
         };

@@ -20,7 +20,7 @@ use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::capability::Capability;
-use crate::chart_check::{self, ClusterContents, Destination};
+use crate::chart_check::{self, ChartCheckError, ClusterContents, Destination};
 use crate::config::{Config, RemoteTarget, SecretTexts};
 use crate::environment::{
     ClusterPlace, Credentials, Environment, EnvironmentFolder, EnvironmentLock, EnvironmentName,
@@ -112,7 +112,13 @@ impl<'a> Site<'a> {
             self.permits(*action)?;
         }
         let (namespace, actions) = (&self.target.namespace, actions.iter().copied());
-        Ok(Permissions::granted(self.name, namespace, actions))
+        let helpers = self.config.platform.helpers_namespace.as_str();
+        Ok(Permissions::granted(
+            self.name,
+            namespace,
+            Some(helpers),
+            actions,
+        ))
     }
 
     /// Pins a copy of the context, which must lead to the target's server. Checks that the server
@@ -167,7 +173,12 @@ impl Remote<'_> {
         let deadline = self.site.config.deadlines.release;
         let cluster = &self.cluster;
         let releases = self.releases(version);
-        self.check_charts(helm, version, &releases).await?;
+        let contents = self.contents().await.map_err(|error| {
+            let error = RemoteError::from(error);
+            (error.exit_code(), Box::new(error.failure(self.site.name)))
+        })?;
+        let checked = self.check_charts(helm, version, &releases, &contents).await;
+        checked.map_err(|error| (error.exit_code(), Box::new(error.failure())))?;
         let mut all = Vec::new();
         for release in releases {
             let deploying =
@@ -182,35 +193,39 @@ impl Remote<'_> {
         Ok(all)
     }
 
+    async fn contents(&self) -> Result<ClusterContents, ClusterError> {
+        let (cluster, config) = (&self.cluster, self.site.config);
+        ClusterContents::of_existing(cluster, config, self.kubernetes.clone()).await
+    }
+
     async fn check_charts(
         &self,
         helm: &Path,
         version: &str,
         releases: &[Release],
-    ) -> Result<(), (ExitCode, Box<Failure>)> {
-        let (cluster, config) = (&self.cluster, self.site.config);
-        let contents = ClusterContents::of_existing(cluster, config, self.kubernetes.clone());
-        let contents = contents.await.map_err(|error| {
-            let error = RemoteError::from(error);
-            (error.exit_code(), Box::new(error.failure(self.site.name)))
-        })?;
+        contents: &ClusterContents,
+    ) -> Result<(), ChartCheckError> {
         let destination = Destination {
-            namespace: &cluster.namespace,
-            contents: &contents,
+            namespace: &self.cluster.namespace,
+            contents,
         };
-        let checked = chart_check::check(helm, config, version, releases, &destination).await;
-        checked
-            .map(drop)
-            .map_err(|error| (error.exit_code(), Box::new(error.failure())))
+        let config = self.site.config;
+        let checked = chart_check::check(helm, config, version, releases, &destination);
+        checked.await.map(drop)
     }
 
-    /// Returns what a deployment of the version would change, as a difference of manifests.
+    /// Compares the charts with the configuration, as a deployment does, and returns what it would
+    /// change, as a difference of manifests.
     ///
     /// # Errors
-    /// [`DeployError`].
-    pub async fn difference(&self, helm: &Path, version: &str) -> Result<String, DeployError> {
+    /// [`ChartCheckError`].
+    pub async fn difference(&self, helm: &Path, version: &str) -> Result<String, ChartCheckError> {
+        let releases = self.releases(version);
+        let contents = self.contents().await.map_err(DeployError::from)?;
+        self.check_charts(helm, version, &releases, &contents)
+            .await?;
         let mut differences = Vec::new();
-        for release in self.releases(version) {
+        for release in releases {
             differences.push(helm::difference(&self.cluster, helm, &release).await?);
         }
         Ok(releases::joined(differences))
@@ -223,7 +238,8 @@ impl Remote<'_> {
 
     fn releases(&self, version: &str) -> Vec<Release> {
         let values = TargetValues::of_remote(self.site.target);
-        releases::all(self.site.config, &values, self.site.workspace, version)
+        let places = (self.site.workspace, self.site.home);
+        releases::all(self.site.config, &values, places, version)
     }
 
     /// Returns the environment for scenarios.
@@ -298,7 +314,9 @@ impl Remote<'_> {
     pub async fn must_serve(&self, environment: &Environment) -> Result<(), RemoteError> {
         let hosts = [&environment.site_host, &environment.api_host];
         let hosts = hosts.map(String::as_str);
-        site_check::must_serve(&self.cluster, &environment.entry, hosts, TIMEOUT).await
+        let instance = self.site.config.versions.headers.instance.as_ref();
+        let entry = (&environment.entry, instance);
+        site_check::must_serve(&self.cluster, entry, hosts, TIMEOUT).await
     }
 
     /// The version of the services' Deployments, except colours, which have their own. Not of those

@@ -7,7 +7,7 @@
 
 mod backends;
 mod path;
-mod proxy;
+pub(crate) mod proxy;
 mod table;
 mod upgrades;
 
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use backends::Backends;
-pub use table::RouteTable;
+pub use table::{RouteTable, must_lead_to_their_service};
 
 use crate::config::Platform;
 use base::listener::accepted;

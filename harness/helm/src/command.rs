@@ -75,6 +75,22 @@ impl Program {
         command
     }
 
+    /// As [`Program::command`], but with the user's `helm registry login`.
+    pub fn with_logins(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command.env_remove("HELM_CONFIG_HOME");
+        for name in ["HELM_CONFIG_HOME", "HELM_REGISTRY_CONFIG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     /// Adds the values, the name and the chart of a release.
     pub fn of_release(
         &self,
@@ -232,7 +248,7 @@ pub(super) fn installed(text: &str) -> Result<HelmRelease, DeployError> {
 }
 
 /// Returns helm's error, without the warnings before it.
-fn error_message(output: &Output) -> String {
+pub(super) fn error_message(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let text = text.trim();
     match text.rsplit_once("Error: ").map_or(text, |(_, error)| error) {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod live;
 mod locks;
 mod pending_release;
+pub mod pull;
 pub mod render;
 mod rollback;
 mod upgrade;

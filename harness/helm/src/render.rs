@@ -80,7 +80,10 @@ pub async fn manifests(
 }
 
 /// Reads the output of `helm template`. The items of a List are objects of their own.
-fn objects(text: &str) -> Result<Vec<RenderedObject>, String> {
+///
+/// # Errors
+/// The reason, if it is not YAML.
+pub fn objects(text: &str) -> Result<Vec<RenderedObject>, String> {
     let mut objects = Vec::new();
     let mut file = "";
     for document in documents(text) {

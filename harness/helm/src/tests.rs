@@ -327,7 +327,8 @@ async fn a_rollback_that_would_move_a_live_colour_is_skipped() {
 }
 
 fn staging(helm: &Script, actions: &[Action]) -> Cluster {
-    let permissions = Permissions::granted("staging", "trii-platform", actions.iter().copied());
+    let permissions =
+        Permissions::granted("staging", "trii-platform", None, actions.iter().copied());
     helm.at(complete().cluster_with("trii-platform", permissions))
 }
 

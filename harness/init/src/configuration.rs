@@ -9,7 +9,7 @@ mod targets;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use environments::config::ConfigError;
+use environments::config::{ConfigError, PlatformChart};
 
 use crate::checks::{FirstRequest, checks, journey, requests};
 use crate::draft::{Draft, ToDo};
@@ -183,15 +183,20 @@ impl Writer<'_> {
         draft.blank();
         match &self.origin.place {
             Place::Chart {
-                path: chart,
+                chart,
                 values,
                 release,
             } => {
-                let mut table = format!(
-                    "[[releases]]\nname = {}\nchart = {}\n",
-                    quoted(release),
-                    path(chart)
-                );
+                let chart = match chart {
+                    PlatformChart::Path(chart) => path(chart),
+                    PlatformChart::Oci(chart) => format!(
+                        "{}\nversion = {}",
+                        quoted(&chart.reference()),
+                        quoted(chart.version())
+                    ),
+                };
+                let name = quoted(release);
+                let mut table = format!("[[releases]]\nname = {name}\nchart = {chart}\n");
                 if !values.is_empty() {
                     let values: Vec<String> = values.iter().map(|it| path(it)).collect();
                     let _ = writeln!(table, "values = [{}]", values.join(", "));

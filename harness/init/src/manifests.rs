@@ -15,11 +15,10 @@ use crate::objects::{PlatformObjects, Workload};
 /// # Errors
 /// [`InitError::Manifest`] and [`InitError::Object`].
 pub fn read(manifests: &str) -> Result<PlatformObjects, InitError> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(manifests)
-        .map_err(|error| InitError::Manifest(error.to_string()))?;
+    let documents = helm::render::objects(manifests).map_err(InitError::Manifest)?;
     let mut objects = PlatformObjects::default();
     let mut defined = BTreeSet::new();
-    for document in documents.into_iter().flat_map(items) {
+    for document in documents.into_iter().map(|it| it.object) {
         if document["kind"] == "CustomResourceDefinition" {
             defined.extend(document["spec"]["group"].as_str().map(str::to_owned));
         }
@@ -28,15 +27,6 @@ pub fn read(manifests: &str) -> Result<PlatformObjects, InitError> {
     let is_defined = |kind: &String| defined.iter().any(|it| kind.ends_with(&format!("({it})")));
     objects.custom_kinds.retain(|kind| !is_defined(kind));
     Ok(objects)
-}
-
-/// The objects of a `List`, or the document itself.
-fn items(mut document: Value) -> Vec<Value> {
-    let is_list = document["kind"] == "List";
-    match document.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) if is_list => items,
-        _ => vec![document],
-    }
 }
 
 fn add(objects: &mut PlatformObjects, document: Value) -> Result<(), InitError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use environments::config::{AUTO, names_environment};
+use environments::config::{AUTO, PlatformChart, names_environment};
 
 /// Names that a target of another kind has, or that no target may have.
 const RESERVED: [&str; 3] = [AUTO, "kind", "local"];
@@ -29,8 +29,8 @@ pub struct Origin {
 pub enum Place {
     /// A chart.
     Chart {
-        /// The chart, relative to the repository.
-        path: PathBuf,
+        /// The chart, relative to the repository or in a registry.
+        chart: PlatformChart,
         /// Its values files, relative to the repository.
         values: Vec<PathBuf>,
         /// The release.
@@ -65,7 +65,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Chart { path, .. } => write!(f, "the chart {}", path.display()),
+            Place::Chart { chart, .. } => write!(f, "the chart {chart}"),
             Place::Cluster { context, .. } => {
                 write!(
                     f,

@@ -14,7 +14,7 @@
 //! | a colour: its pod template, replicas and mark | patch a Deployment and its scale | `deploy` |
 //! | how many pods a colour keeps while it is released | patch its HorizontalPodAutoscaler | `deploy` |
 //! | traffic: the colour that a Service selects | patch a Service | `deploy` |
-//! | the prober of a release whose analysis is `probe` | create, delete a pod in the namespace `trii-monitoring` | `deploy` |
+//! | the prober of a release whose analysis is `probe` | create, delete a pod in `platform.helpers_namespace` | `deploy` |
 //! | the pod for checks from inside | create, delete, `exec`; in the namespace `default` | `inside` |
 //! | load generators | create, delete a Job, attach to its pods; in `default` | `inside` |
 //! | anything else: Secrets, manifests, faults, `helm rollback` and `uninstall` | | none, clusters of ours only |
@@ -37,11 +37,6 @@ use super::Action;
 /// The namespace of pods that check and generate load from inside.
 pub const INSIDE: &str = "default";
 
-/// The namespace of probers. The platform's network policies admit its scraper to every service,
-/// and so a prober. In the release's namespace a prober would need a caller's labels, and that
-/// caller's Service would send it requests.
-pub const MONITORING: &str = "trii-monitoring";
-
 /// The changes that a client may make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permissions(Option<Arc<Granted>>);
@@ -52,6 +47,8 @@ struct Granted {
     target: String,
     /// The release's namespace.
     namespace: String,
+    /// The namespace of probers.
+    helpers_namespace: Option<String>,
     actions: BTreeSet<Action>,
 }
 
@@ -78,15 +75,18 @@ impl Permissions {
         self.0.is_none()
     }
 
-    /// The changes of these actions, for an existing cluster. Only its guard rails may call this.
+    /// The changes of these actions, for an existing cluster, to a release in `namespace` and to
+    /// probers in `helpers_namespace`. Only its guard rails may call this.
     pub fn granted(
         target: &str,
         namespace: &str,
+        helpers_namespace: Option<&str>,
         actions: impl IntoIterator<Item = Action>,
     ) -> Permissions {
         Permissions(Some(Arc::new(Granted {
             target: target.to_owned(),
             namespace: namespace.to_owned(),
+            helpers_namespace: helpers_namespace.map(str::to_owned),
             actions: actions.into_iter().collect(),
         })))
     }
@@ -153,7 +153,9 @@ impl Granted {
             ("pods", "" | "exec" | "attach") | ("jobs", "") if namespace == INSIDE => {
                 Some(Action::Inside)
             }
-            ("pods", "") if namespace == MONITORING => Some(Action::Deploy),
+            ("pods", "") if self.helpers_namespace.as_deref() == Some(namespace) => {
+                Some(Action::Deploy)
+            }
             (
                 "leases" | "configmaps" | "deployments" | "horizontalpodautoscalers" | "services",
                 "",
@@ -240,7 +242,7 @@ mod tests {
     use crate::mock::MockServer;
 
     fn staging(actions: &[Action]) -> Permissions {
-        Permissions::granted("staging", "trii", actions.iter().copied())
+        Permissions::granted("staging", "trii", Some("helpers"), actions.iter().copied())
     }
 
     fn passes(access: &Permissions, method: &str, path: &str) -> bool {
@@ -267,8 +269,8 @@ mod tests {
             "PATCH /apis/apps/v1/namespaces/trii/deployments/a/scale",
             "PATCH /apis/autoscaling/v2/namespaces/trii/horizontalpodautoscalers/a",
             "PATCH /api/v1/namespaces/trii/services/a",
-            "POST /api/v1/namespaces/trii-monitoring/pods",
-            "DELETE /api/v1/namespaces/trii-monitoring/pods/a",
+            "POST /api/v1/namespaces/helpers/pods",
+            "DELETE /api/v1/namespaces/helpers/pods/a",
         ];
         let inside = [
             "POST /api/v1/namespaces/default/pods",
@@ -302,7 +304,8 @@ mod tests {
             ("PATCH", "/apis/apps/v1/namespaces/another/deployments/a"),
             ("POST", "/api/v1/namespaces/trii/pods"),
             ("GET", "/api/v1/namespaces/trii/pods/a/exec"),
-            ("GET", "/api/v1/namespaces/trii-monitoring/pods/a/exec"),
+            ("GET", "/api/v1/namespaces/helpers/pods/a/exec"),
+            ("POST", "/api/v1/namespaces/another/pods"),
             ("GET", "/api/v1/namespaces/default/pods/a/portforward"),
             ("PUT", "/api/v1/namespaces/trii/pods/a:8000/proxy/faults"),
             ("POST", "/api/v1/namespaces/trii/pods/a/eviction"),
@@ -332,6 +335,14 @@ mod tests {
         ] {
             assert!(passes(&staging(&[]), method, path), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn without_a_namespace_for_probers_there_is_no_prober() {
+        let deploys = [Action::Deploy];
+        let reads = Permissions::granted("staging", "trii", None, deploys);
+        assert!(!passes(&reads, "POST", "/api/v1/namespaces/helpers/pods"));
+        assert!(!passes(&reads, "POST", "/api/v1/pods"));
     }
 
     proptest! {

@@ -10,7 +10,6 @@ mod outside;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crate::helper_pod::Owner;
-pub use crate::permissions::MONITORING;
 pub use ::prober::*;
 pub use inside::{Inside, InsideError, PART, close_all, now, service};
 pub use outside::{Outside, through};

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::ContainerSummary;
-use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
 use tokio::time::timeout;
 
 use crate::engine::Engine;
@@ -143,6 +145,28 @@ pub async fn silence(engine: &Engine) {
             return;
         }
     }
+}
+
+/// Returns whether the container runs.
+///
+/// # Errors
+/// A message, if the engine does not describe it.
+pub async fn is_running(engine: &Engine, name: &str) -> Result<bool, String> {
+    let inspected = with_timeout(engine, engine.client().inspect_container(name, None)).await?;
+    let inspected = inspected.map_err(|error| base::chain(&error))?;
+    Ok(inspected
+        .state
+        .and_then(|it| it.running)
+        .unwrap_or_default())
+}
+
+/// Requests the container to stop, and lets the engine kill it after `grace`, in whole seconds. The
+/// caller removes it anyway, so an error does not matter.
+pub async fn stop(engine: &Engine, name: &str, grace: Duration) {
+    let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+    let options = StopContainerOptionsBuilder::new().t(seconds).build();
+    let stopped = engine.client().stop_container(name, Some(options));
+    let _ = within(grace + PONG, engine, stopped).await;
 }
 
 /// Returns the address on which the engine published the port. The engine chooses the port.

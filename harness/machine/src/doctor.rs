@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
+use crate::command_tools::CommandTool;
 use crate::engine::machine::{EngineMachine, missing_capabilities};
 use crate::engine::{Engine, NoEngine, TIMEOUT};
 use crate::provision::{inotify, oci_runtime};
@@ -83,11 +84,13 @@ impl Finding {
 }
 
 /// Checks everything, in a few seconds. `target_dir` is cargo's, for its disk. `tools_dir` has the
-/// project's own tools. `ports_of_targets` are the ports in the configuration, each with its key.
+/// project's own tools. `ports_of_targets` are the ports in the configuration, each with its key;
+/// `tools` are those that the platform's commands need.
 pub async fn examine(
     target_dir: &Path,
     tools_dir: &Path,
     ports_of_targets: &[(String, u16)],
+    tools: &[CommandTool],
 ) -> Vec<Finding> {
     let ((engine, machine), postgres, redis, nextest, mmdebstrap, go, docker, kind, helm) = tokio::join!(
         engine(),
@@ -106,7 +109,9 @@ pub async fn examine(
     let mut findings = vec![engine];
     findings.extend(machine.map(engines_machine));
     findings.extend([postgres, redis, nextest]);
-    findings.extend([mmdebstrap, go, docker, kind, helm]);
+    let of_commands = [go, docker, kind, helm].map(|it| needed_by_commands(it, tools));
+    findings.push(mmdebstrap);
+    findings.extend(of_commands);
     findings.extend(disk(target_dir));
     if let (Some(machine), None) = (machine, elsewhere) {
         findings.extend(engines_disk(machine, target_dir));
@@ -220,6 +225,21 @@ async fn go(tools_dir: &Path) -> Finding {
             "images of a cluster are pulled only, which needs a registry",
             SETUP_COMMAND,
         ),
+    }
+}
+
+/// Names the consequence of a missing tool for the platform's commands, if they need it.
+fn needed_by_commands(finding: Finding, tools: &[CommandTool]) -> Finding {
+    let subject = &finding.subject;
+    let is_needed = tools.iter().any(|it| it.name.eq_ignore_ascii_case(subject));
+    match finding.consequence {
+        Some(consequence) if is_needed => Finding {
+            consequence: Some(format!(
+                "the platform cannot be built or run here (platform.local.tools); {consequence}"
+            )),
+            ..finding
+        },
+        _ => finding,
     }
 }
 
@@ -571,7 +591,7 @@ mod tests {
     #[tokio::test]
     async fn findings_survive_json() {
         let dir = tempfile::TempDir::new().unwrap();
-        let findings = examine(dir.path(), dir.path(), &[]).await;
+        let findings = examine(dir.path(), dir.path(), &[], &[]).await;
         let text = serde_json::to_string(&findings).unwrap();
         let parsed: Vec<Finding> = serde_json::from_str(&text).unwrap();
         assert_eq!(findings, parsed);

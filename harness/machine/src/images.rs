@@ -25,6 +25,7 @@ mod pull;
 mod recipe;
 pub mod redis;
 mod reference;
+pub mod registry;
 mod schema;
 
 use std::fmt;
@@ -242,6 +243,15 @@ pub fn main_names(workshop: &Workshop) -> Result<Vec<String>, RecipeError> {
     Ok(listed.into_iter().filter(|name| !is_below(name)).collect())
 }
 
+/// Returns the reference that the recipe `name` pulls, and its tag; none if it is only built.
+///
+/// # Errors
+/// [`RecipeError`].
+pub fn pulled_as(recipes: &Path, name: &str) -> Result<Option<(String, String)>, RecipeError> {
+    let recipe = Recipe::read(recipes, name)?;
+    Ok(recipe.pull.map(|it| (it.to_string(), it.tag)))
+}
+
 /// Returns the name of the kind node's image for this minor version of Kubernetes. The recipe of a
 /// node has its version in a file `version`.
 ///
@@ -309,6 +319,26 @@ async fn pull(
     let wanted = wanted.ok_or_else(|| ImageError::InNoRegistry {
         name: recipe.name.clone(),
     })?;
+    let pulled = pull_reference(engine, workshop, wanted, progress).await;
+    pulled.map_err(|NotPulled { why, help }| ImageError::Pull {
+        reference: wanted.to_string(),
+        why,
+        help,
+    })
+}
+
+/// The engine's error, and the remedy.
+struct NotPulled {
+    why: String,
+    help: String,
+}
+
+async fn pull_reference(
+    engine: &Engine,
+    workshop: &Workshop,
+    wanted: &PullReference,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<ImageReference, NotPulled> {
     progress(&format!("pulling {wanted}"));
     let stored = credentials::of_pull(engine, workshop.docker_config.as_deref(), wanted).await;
     let (credentials, unread) = match stored {
@@ -317,8 +347,7 @@ async fn pull(
     };
     match pull::pull(engine, wanted, credentials, progress).await {
         Ok(()) => Ok(wanted.image(Obtained::Pulled)),
-        Err(why) => Err(ImageError::Pull {
-            reference: wanted.to_string(),
+        Err(why) => Err(NotPulled {
             help: pull::advice(wanted, &why),
             why: match unread {
                 Some(unread) => format!("{why}; the request had no credentials: {unread}"),
@@ -326,6 +355,43 @@ async fn pull(
             },
         }),
     }
+}
+
+/// Ensures that the engine has the image of a reference that no recipe makes, and returns its
+/// reference.
+///
+/// # Errors
+/// [`ImageError::NoImage`]: the engine neither has it nor can pull it.
+pub async fn present_or_pull_reference(
+    engine: &Engine,
+    workshop: &Workshop,
+    reference: &str,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<ImageReference, ImageError> {
+    let failed = |NotPulled { why, help }| ImageError::NoImage {
+        reference: reference.to_owned(),
+        why,
+        help,
+    };
+    let wanted = PullReference::parse(reference).map_err(|why| {
+        let help = "pin a tag".to_owned();
+        failed(NotPulled { why, help })
+    })?;
+    let image = wanted.image(Obtained::Present);
+    let found = inspect(engine, &image.to_string()).await?;
+    if found.is_some_and(|found| is_pinned(&found, &wanted)) {
+        return Ok(image);
+    }
+    let pulled = pull_reference(engine, workshop, &wanted, progress).await;
+    pulled.map_err(failed)
+}
+
+/// Checks that a text names an image with a tag: `repository:tag`, or `repository:tag@sha256:...`.
+///
+/// # Errors
+/// A message that says what is wrong.
+pub fn validate_reference(text: &str) -> Result<(), String> {
+    PullReference::parse(text).map(drop)
 }
 
 /// Returns the image if the engine has it or can pull it. Builds nothing.

@@ -21,15 +21,21 @@ pub const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_ctl"];
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns the directory with `initdb`, `postgres` and `pg_ctl`: the one on PATH, otherwise the
-/// newest of Debian's (`/usr/lib/postgresql/<major>/bin`) or Homebrew's
-/// (`opt/postgresql@<major>/bin`), which are not on PATH.
+/// Returns the directory with `initdb`, `postgres` and `pg_ctl`: the first of
+/// [`postgres_bin_dirs`].
 pub fn postgres_bin_dir() -> Option<PathBuf> {
+    postgres_bin_dirs().next()
+}
+
+/// Returns the directories with `initdb`, `postgres` and `pg_ctl`: the one on PATH, then Debian's
+/// (`/usr/lib/postgresql/<major>/bin`) and Homebrew's (`opt/postgresql@<major>/bin`), which are not
+/// on PATH, the newest first.
+pub fn postgres_bin_dirs() -> impl Iterator<Item = PathBuf> {
     on_path("initdb")
         .and_then(|initdb| initdb.parent().map(Path::to_path_buf))
         .into_iter()
         .chain(postgres_dirs(Path::new("/")))
-        .find(|dir| has_postgres(dir))
+        .filter(|dir| has_postgres(dir))
 }
 
 fn has_postgres(dir: &Path) -> bool {

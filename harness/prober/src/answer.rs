@@ -38,14 +38,14 @@ pub struct ConnectionUse {
     pub request: u32,
 }
 
-/// The instance that answered, by the `x-trii-*` headers; empty if there are none.
+/// What answered, as its [headers](crate::IdentityHeaders) name it; empty where none does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
-    /// `x-trii-service`.
+    /// The service.
     pub service: String,
-    /// `x-trii-version`.
+    /// Its version.
     pub version: String,
-    /// `x-trii-instance`: the pod.
+    /// The instance: the pod.
     pub instance: String,
 }
 

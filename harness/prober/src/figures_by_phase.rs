@@ -28,6 +28,8 @@ pub struct LaneFigures {
     pub by_phase: BTreeMap<Phase, Figures>,
     /// The figures of all phases together.
     pub overall: Figures,
+    /// When the longest gap of all phases began, in microseconds since the Unix epoch.
+    pub longest_gap_began: u64,
     /// When the old version's last answer came, after the patch; none if it answered no request
     /// that was due after the patch.
     pub last_old: Option<u64>,
@@ -105,14 +107,16 @@ impl LaneFigures {
             }
         }
         let mut overall = merged(by_phase.values());
-        let longest = gaps(answers).map(|(_, gap)| gap).max();
-        overall.longest_gap = longest.unwrap_or(0);
+        let longest = gaps(answers).max_by_key(|(_, gap)| *gap);
+        let (longest_gap_began, longest_gap) = longest.unwrap_or_default();
+        overall.longest_gap = longest_gap;
         let (last_old, pinned) = old_after_patch(answers, phases);
         LaneFigures {
             from,
             lane,
             by_phase,
             overall,
+            longest_gap_began,
             last_old,
             pinned,
         }

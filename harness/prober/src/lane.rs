@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{HeaderMap, Request, Uri};
+use hyper::{Request, Uri};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep_until, timeout_at};
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::{Answer, ConnectionUse, Identity, RequestOutcome};
 use crate::clock::micros;
 use crate::connection::{Connection, read};
+use crate::identity_headers::IdentityHeaders;
 use crate::recorder::AnswerRecorder;
 use crate::spec::{Connections, Lane, ProberError};
 use crate::transport::{HTTP_1_1, Transport};
@@ -33,6 +34,7 @@ pub struct LaneRunner {
     transport: Transport,
     path: Uri,
     host: HeaderValue,
+    headers: IdentityHeaders,
     in_flight: Arc<Semaphore>,
     idle: Mutex<VecDeque<Connection>>,
     /// Has one more reference for each open connection.
@@ -48,9 +50,10 @@ struct Trace {
 }
 
 impl LaneRunner {
-    /// Resolves the lane's target.
+    /// Resolves the lane's target. `headers` name what answers.
     pub async fn new(
         lane: &Lane,
+        headers: &IdentityHeaders,
         recorder: Arc<AnswerRecorder>,
     ) -> Result<LaneRunner, ProberError> {
         let wrong = |why| ProberError::Tls {
@@ -68,6 +71,7 @@ impl LaneRunner {
             idle: Mutex::default(),
             open: Arc::new(()),
             lane: lane.clone(),
+            headers: headers.clone(),
             recorder,
         })
     }
@@ -139,7 +143,8 @@ impl LaneRunner {
                     _ => continue,
                 }
             };
-            let by = identity(response.headers()).map(|by| self.recorder.interned(by));
+            let by = self.headers.identity(response.headers());
+            let by = by.map(|by| self.recorder.interned(by));
             (trace.by, connection.by) = (by.clone(), by);
             let status = response.status().as_u16();
             let is_good = self.lane.is_good(status);
@@ -228,20 +233,6 @@ fn bad(status: u16, body: &[u8]) -> RequestOutcome {
     }
 }
 
-/// Returns the identity in a response's headers, if any.
-fn identity(headers: &HeaderMap) -> Option<Identity> {
-    let text = |name| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
-    };
-    let identity = Identity {
-        service: text("x-trii-service"),
-        version: text("x-trii-version"),
-        instance: text("x-trii-instance"),
-    };
-    (identity != Identity::default()).then_some(identity)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +245,9 @@ mod tests {
         let target = ProbeTarget::of("http://127.0.0.1:1/");
         let (recorder, mut answers) = AnswerRecorder::new();
         let lane = Lane::new_connection(target, 1.0);
-        let runner = LaneRunner::new(&lane, recorder).await.unwrap();
+        let runner = LaneRunner::new(&lane, &IdentityHeaders::default(), recorder)
+            .await
+            .unwrap();
         runner.send(Instant::now() - LATE).await;
         let answer = answers.recv().await.unwrap();
         assert_eq!(answer.outcome, RequestOutcome::Refused);

@@ -19,6 +19,7 @@ mod connection;
 pub mod error_rate_bound;
 pub mod figures;
 pub mod figures_by_phase;
+pub mod identity_headers;
 pub mod lag;
 mod lane;
 pub mod output_line;
@@ -35,6 +36,7 @@ pub use clock::{ClockDifference, cpu_of_this_process, cpu_of_this_thread, micros
 pub use connection::sent;
 pub use figures::{AttributedFailure, Figures};
 pub use figures_by_phase::{FiguresByPhase, LaneFigures, Pinned};
+pub use identity_headers::IdentityHeaders;
 pub use lag::{FellBehind, Lag};
 pub use phase::{Moments, Phase, Phases};
 pub use probing::{Probing, start};

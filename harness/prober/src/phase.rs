@@ -96,6 +96,19 @@ impl Phases {
         }
     }
 
+    /// Returns when a phase begins, in microseconds since the Unix epoch; none for the first one,
+    /// and for a scale-down that did not happen.
+    pub fn begins(&self, phase: Phase) -> Option<u64> {
+        let begins = match phase {
+            Phase::Before => return None,
+            Phase::PatchToFirstGreen => self.moments.patch,
+            Phase::Mixed => self.first_green,
+            Phase::AfterLastBlue => self.after_last_blue,
+            Phase::ScaleDown => self.scale_down,
+        };
+        (begins < u64::MAX).then_some(begins)
+    }
+
     /// Returns the phase of a request that was due at this time.
     pub fn of(&self, intended: u64) -> Phase {
         match intended {

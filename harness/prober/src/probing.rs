@@ -39,7 +39,9 @@ pub async fn start(spec: &Spec) -> Result<(Probing, UnboundedReceiver<Answer>), 
     let (clock, counts) = (recorder.clock, recorder.counts.clone());
     let mut runners = Vec::new();
     for lane in &spec.lanes {
-        runners.push(Arc::new(LaneRunner::new(lane, recorder.clone()).await?));
+        runners.push(Arc::new(
+            LaneRunner::new(lane, &spec.headers, recorder.clone()).await?,
+        ));
     }
     let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
     let (send_lag, ended) = oneshot::channel();

@@ -12,6 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::identity_headers::IdentityHeaders;
+
 /// The highest rate of a lane, in requests a second: one thread cannot send more.
 const HIGHEST_RATE: f64 = 100_000.0;
 /// A day, in seconds. More is probably a wrong unit.
@@ -25,6 +27,9 @@ pub struct Spec {
     pub lanes: Vec<Lane>,
     /// The time in which requests are due. After it, the prober waits for those in flight.
     pub seconds: f64,
+    /// The headers that name what answered.
+    #[serde(default)]
+    pub headers: IdentityHeaders,
 }
 
 /// One stream of requests.
@@ -320,6 +325,7 @@ mod tests {
         Spec {
             lanes: vec![lane],
             seconds: 1.0,
+            headers: IdentityHeaders::default(),
         }
     }
 

@@ -153,6 +153,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::identity_headers::IdentityHeaders;
     use crate::spec::Lane;
 
     fn spec(address: &str) -> Spec {
@@ -160,6 +161,7 @@ mod tests {
         Spec {
             lanes: vec![Lane::new_connection(target, 1.0)],
             seconds: 1.0,
+            headers: IdentityHeaders::default(),
         }
     }
 

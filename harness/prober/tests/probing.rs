@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prober::{Answer, Lane, ProbeTarget, RequestOutcome, Spec};
-use support::{Manner, Server, certificate, closed_port, count, probe, probe_all, received};
+use support::{
+    Manner, Server, certificate, closed_port, count, headers, probe, probe_all, received,
+};
 use tokio::time::{Instant, timeout};
 
 const OK: RequestOutcome = RequestOutcome::Status(200);
@@ -258,6 +260,7 @@ async fn it_stops_after_the_requests_in_flight() {
     let spec = Spec {
         lanes: vec![Lane::slow(server.target(), 50.0, 0.5)],
         seconds: 600.0,
+        headers: headers(),
     };
     let (probing, mut answers) = prober::start(&spec).await.unwrap();
     let first = answers.recv().await.unwrap();
@@ -278,6 +281,7 @@ async fn it_stops_immediately_when_it_is_dropped() {
     let spec = Spec {
         lanes: vec![Lane::slow(server.target(), 50.0, 600.0)],
         seconds: 600.0,
+        headers: headers(),
     };
     let (probing, mut answers) = prober::start(&spec).await.unwrap();
     drop(probing);
@@ -325,6 +329,7 @@ async fn an_invalid_spec_fails_immediately() {
             1.0,
         )],
         seconds: 0.0,
+        headers: headers(),
     };
     let error = prober::start(&spec).await.err().unwrap().to_string();
     assert!(error.starts_with("seconds is 0"), "{error}");

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prober::output_line::{LineReader, ProberMessage};
 use prober::{Lane, RequestOutcome, Spec};
-use support::{Manner, Server};
+use support::{Manner, Server, headers};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Child;
@@ -38,7 +38,12 @@ fn spec(server: &Server, seconds: f64) -> String {
         Lane::new_connection(server.target(), 50.0),
         Lane::pooled(server.target(), 50.0, 1),
     ];
-    serde_json::to_string(&Spec { lanes, seconds }).unwrap()
+    let spec = Spec {
+        lanes,
+        seconds,
+        headers: headers(),
+    };
+    serde_json::to_string(&spec).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,8 @@
 use jiff::Timestamp;
 
 use super::model::{
-    LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport, StepReport,
+    Checkout, LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport,
+    StepReport,
 };
 use super::verdict;
 use base::run::counts::Counts;
@@ -67,6 +68,10 @@ impl Fold {
                 self.report.environment = environment;
                 self.report.host = Some(host);
             }
+            Happening::Checkout { commit, dirty } => {
+                self.report.checkout = Some(Checkout { commit, dirty });
+            }
+            Happening::PlatformVersion { version } => self.report.platform_version = version,
             Happening::StageStarted { stage } => self.begin_stage(stage, self.now),
             Happening::Step {
                 stage,
@@ -107,6 +112,8 @@ impl Fold {
                 scenario.millis = millis;
                 scenario.finished = true;
             }
+            Happening::ReleaseObserved { traffic } => self.report.releases.push(*traffic),
+            Happening::LoadMeasured { load } => self.report.loads.push(*load),
             Happening::ThresholdJudged { threshold } => self.report.thresholds.push(threshold),
             Happening::Compared { comparison } => self.report.comparisons.push(comparison),
             Happening::Failed { failure } => self.add_failure(failure),
@@ -204,6 +211,7 @@ impl Fold {
             scenario.result = scenario_result(scenario.counts, scenario.finished);
         }
         self.report.verdict = verdict::of(&self.report);
+        self.report.headline = self.report.sentences();
         self.report
     }
 

@@ -1,15 +1,23 @@
 //! `index.html`: the report for people, in one file without dependencies.
 //!
-//! It has no script, and its content security policy allows none.
+//! All that it says is there without scripts. Its only one sorts tables, and its content security
+//! policy allows no other.
 
+mod chart;
 mod elements;
 mod load;
+mod measurements;
+mod releases;
 mod scenarios;
 mod timeline;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::elements::{badge, icon, wide_table};
+use sha2::{Digest, Sha256};
+
 use super::links::inside_run_folder;
 use super::model::{Report, RunVerdict};
 use super::tone::Tone;
@@ -19,7 +27,15 @@ use base::run::counts::Counts;
 use base::run::event::{Failure, Part};
 
 const STYLE: &str = include_str!("html/style.css");
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+const SORT: &str = include_str!("html/sort.js");
+
+/// Allows the styles of this page, and the script that sorts.
+fn policy() -> String {
+    let hash = BASE64_STANDARD.encode(Sha256::digest(SORT));
+    format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+}
 
 /// Renders `index.html`.
 pub(super) fn render(report: &Report) -> String {
@@ -28,7 +44,7 @@ pub(super) fn render(report: &Report) -> String {
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(policy());
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (report.verdict) ": " (report.command) " on " (report.target) }
@@ -44,12 +60,15 @@ pub(super) fn render(report: &Report) -> String {
                     (scenarios::section(report))
                     (load::thresholds(report))
                     (load::comparisons(report))
+                    (measurements::section(report))
+                    (releases::section(report))
                     (timeline::section(report))
                     (parts(report))
                     (notes(report))
                     (again(report))
                 }
                 (footer(report))
+                @if !report.loads.is_empty() { script { (PreEscaped(SORT)) } }
             }
         }
     };
@@ -62,7 +81,8 @@ fn banner(report: &Report) -> Markup {
         header class={ "banner " (tone.class()) } {
             p.product { (report.product()) }
             h1 { (icon(tone)) (report.verdict) }
-            p.headline { (report.headline()) }
+            p.headline { (report.headline) }
+            (reasons(report))
             dl.facts {
                 @for (name, value) in facts(report) {
                     div { dt { (name) } dd { (value) } }
@@ -80,8 +100,15 @@ fn facts(report: &Report) -> Vec<(&'static str, Markup)> {
         ),
         ("Target", html! { (report.target) }),
         ("Environment", html! { (report.environment) }),
-        ("Run", html! { code { (report.run) } }),
     ];
+    let versions = report.versions();
+    if !versions.is_empty() {
+        facts.push(("Versions", html! { (versions.join(", ")) }));
+    }
+    if let Some(checkout) = &report.checkout {
+        facts.push(("Checkout", html! { (checkout) }));
+    }
+    facts.push(("Run", html! { code { (report.run) } }));
     if let Some(at) = report.started_at {
         let text = at.strftime("%Y-%m-%d %H:%M:%S UTC");
         facts.push(("Started", html! { time datetime=(at) { (text) } }));
@@ -178,20 +205,87 @@ fn rest_of_checks(report: &Report) -> String {
     text
 }
 
-/// All problems in one place, with links to the details of the checks.
+/// Something that failed or is open, on the first screen.
+struct Reason {
+    tone: Tone,
+    /// The id of its details.
+    details: String,
+    place: String,
+    why: String,
+}
+
+/// What failed or is open, and why, in a sentence each.
+fn reasons(report: &Report) -> Markup {
+    const MOST: usize = 8;
+    let failures = report
+        .failures
+        .iter()
+        .enumerate()
+        .map(|(number, it)| Reason {
+            tone: Tone::Bad,
+            details: format!("failure-{number}"),
+            place: it.stage.map_or("run".to_owned(), |stage| stage.to_string()),
+            why: in_a_sentence(&it.failure),
+        });
+    let lost = report
+        .lost_parts
+        .iter()
+        .enumerate()
+        .map(|(number, it)| Reason {
+            tone: Tone::Bad,
+            details: format!("lost-{number}"),
+            place: it.part.clone(),
+            why: format!("it exited unexpectedly: {}", it.how),
+        });
+    let reasons: Vec<Reason> = failures
+        .chain(lost)
+        .chain(scenarios::reasons(report))
+        .collect();
+    if reasons.is_empty() {
+        return html! {};
+    }
+    html! {
+        ul.reasons {
+            @for it in reasons.iter().take(MOST) {
+                li {
+                    (icon(it.tone))
+                    div { a href={ "#" (it.details) } { (it.place) } ": " (it.why) }
+                }
+            }
+            @if let more @ 1.. = reasons.len().saturating_sub(MOST) { li.aside { "and " (more) " more below" } }
+        }
+    }
+}
+
+/// Returns the problem and what was seen, on one line.
+fn in_a_sentence(failure: &Failure) -> String {
+    let what = failure.what.trim_end_matches('.');
+    format!("{what}: {}", first_line(&failure.seen))
+}
+
+/// Returns as much of the first line as fits the first screen.
+fn first_line(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let line = text.lines().next().unwrap_or_default();
+    let mut first: String = line.chars().take(LONGEST).collect();
+    if first.len() < text.trim_end().len() {
+        first.push('…');
+    }
+    first
+}
+
+/// The problems outside of checks, in full.
 fn what_went_wrong(report: &Report) -> Markup {
     let advice = report.cleanup_advice();
-    let failed =
-        !report.failures.is_empty() || report.checks.failed > 0 || !report.lost_parts.is_empty();
-    let inconclusive = report.checks.inconclusive > 0;
-    if !failed && !inconclusive && advice.is_none() && report.torn_line.is_none() {
+    let failed = !report.failures.is_empty() || !report.lost_parts.is_empty();
+    if !failed && advice.is_none() && report.torn_line.is_none() {
         return html! {};
     }
     html! {
         section aria-labelledby="wrong" {
             h2 #wrong { @if failed { "What went wrong" } @else { "What needs attention" } }
-            @for it in &report.failures {
-                article.card.bad {
+            @for (number, it) in report.failures.iter().enumerate() {
+                article.card.bad id={ "failure-" (number) } {
                     h3 {
                         (badge(Tone::Bad, "failed"))
                         @match it.stage { Some(stage) => (stage), None => "run" }
@@ -199,10 +293,8 @@ fn what_went_wrong(report: &Report) -> Markup {
                     (failure(report, &it.failure))
                 }
             }
-            @if report.checks.failed > 0 { (scenarios::failed_links(report)) }
-            @if inconclusive { (scenarios::inconclusive_links(report)) }
-            @for lost in &report.lost_parts {
-                article.card.bad {
+            @for (number, lost) in report.lost_parts.iter().enumerate() {
+                article.card.bad id={ "lost-" (number) } {
                     h3 { (badge(Tone::Bad, "lost")) (lost.part) }
                     p {
                         "Exited unexpectedly after " (human(lost.after_millis)) ": " (lost.how) "."

@@ -190,7 +190,7 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
             error(
                 &stage.stage.to_string(),
                 message,
-                &legible(&report.headline()),
+                &legible(&report.headline),
             )
         });
     let lost = report.lost_parts.iter().map(|lost| {
@@ -204,12 +204,12 @@ fn outside_of_checks(report: &Report) -> Vec<TestCase> {
     let mut cases: Vec<_> = failures.chain(stages).chain(lost).collect();
     let bad_checks = report.checks.failed + report.checks.inconclusive;
     if cases.is_empty() && bad_checks == 0 && report.verdict != RunVerdict::Held {
-        cases.push(error(RUN_SUITE, &report.headline(), ""));
+        cases.push(error(RUN_SUITE, &report.headline, ""));
     }
     let judged = !report.thresholds.is_empty() || !report.comparisons.is_empty();
     if report.verdict == RunVerdict::Held && report.checks.total() == 0 && !judged {
         let mut status = TestCaseStatus::skipped();
-        status.set_message(text::message(&report.headline()));
+        status.set_message(text::message(&report.headline));
         cases.push(case("checks", status));
     }
     cases

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use base::run::EVENTS;
 pub use model::{
-    LostPart, Report, RunFailure, RunVerdict, ScenarioReport, ScenarioResult, StageEnd,
+    Checkout, LostPart, Report, RunFailure, RunVerdict, ScenarioReport, ScenarioResult, StageEnd,
     StageReport, StepReport,
 };
 

@@ -1,7 +1,9 @@
 //! The report's data, as in `report.json`.
 //!
 //! A breaking change raises `version`. An added field or value does not. All durations are
-//! milliseconds.
+//! milliseconds, except where a field says otherwise.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use base::exit::ExitCode;
 use base::run::comparison::ComparisonSummary;
 use base::run::counts::Counts;
 use base::run::event::{Check, CheckOutcome, Failure, Host, Part, Stage, StageResult, Threshold};
+use base::run::load::LoadMeasurement;
+use base::run::release::ReleaseTraffic;
 
 /// The report of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +29,12 @@ pub struct Report {
     /// The platform's name in `harness.toml`; empty if the record is of an older version.
     #[serde(default)]
     pub platform: String,
+    /// The version of the platform; empty if it is not on record.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub platform_version: String,
+    /// The checkout; none if it was not one of Git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<Checkout>,
     /// The target's name in `harness.toml`.
     pub target: String,
     /// The environment's name.
@@ -37,6 +47,10 @@ pub struct Report {
     pub millis: u64,
     /// The verdict.
     pub verdict: RunVerdict,
+    /// The verdict's reason, in a sentence or two: the same in every form of the report, and on
+    /// the terminal.
+    #[serde(default)]
+    pub headline: String,
     /// The exit code; none if the run did not finish.
     pub exit_code: Option<ExitCode>,
     /// The checks of all scenarios.
@@ -51,6 +65,12 @@ pub struct Report {
     pub lost_parts: Vec<LostPart>,
     /// The scenarios, in the order in which they started.
     pub scenarios: Vec<ScenarioReport>,
+    /// The traffic during releases, in the order of the releases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<ReleaseTraffic>,
+    /// What loads measured, in the order of the loads. Their times are microseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<LoadMeasurement>,
     /// The rules for load results, in the order of their evaluation.
     #[serde(default)]
     pub thresholds: Vec<Threshold>,
@@ -61,6 +81,28 @@ pub struct Report {
     pub failures: Vec<RunFailure>,
     /// The number, from 1, of the record's line that a kill cut short.
     pub torn_line: Option<usize>,
+}
+
+/// A state of the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// Git's name of the commit.
+    pub commit: String,
+    /// Whether files differ from the commit.
+    pub dirty: bool,
+}
+
+/// On one line: `7161467a1b2c, with changes`.
+impl std::fmt::Display for Checkout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let commit: String = self.commit.chars().take(12).collect();
+        let state = if self.dirty {
+            "with changes"
+        } else {
+            "unchanged"
+        };
+        write!(f, "{commit}, {state}")
+    }
 }
 
 /// One stage of a run.
@@ -199,6 +241,19 @@ impl Report {
                 .inconclusive_checks()
                 .map(move |(check, because)| (scenario, check, because))
         })
+    }
+
+    /// Returns the versions that ran: of the platform, and those that answered a load.
+    pub fn versions(&self) -> Vec<String> {
+        let platform = match (self.platform.as_str(), self.platform_version.as_str()) {
+            (_, "") => None,
+            ("", version) => Some(version.to_owned()),
+            (platform, version) => Some(format!("{platform} {version}")),
+        };
+        let answered = self.loads.iter().flat_map(|load| &load.versions);
+        let answered = answered.map(|(service, version)| format!("{service} {version}"));
+        let answered: BTreeSet<String> = answered.collect();
+        platform.into_iter().chain(answered).collect()
     }
 
     /// Returns the counts of all results: `checks: 3 passed · thresholds: 2 hold`.

@@ -33,12 +33,15 @@ fn head(report: &Report) -> String {
         Tone::from(report.verdict).mark(),
         report.verdict,
         code(&format!("cargo xtask {}", report.command)),
-        escaped(&report.headline())
+        escaped(&report.headline)
     );
+    let (versions, checkout) = (report.versions(), report.checkout.as_ref());
     let facts = [
         (!report.platform.is_empty()).then(|| format!("platform {}", escaped(&report.platform))),
         Some(format!("target {}", escaped(&report.target))),
         Some(format!("environment {}", escaped(&report.environment))),
+        (!versions.is_empty()).then(|| format!("versions {}", escaped(&versions.join(", ")))),
+        checkout.map(|it| format!("checkout {}", escaped(&it.to_string()))),
         Some(report.judged()),
         Some(human(report.millis)),
         report.exit_code.map(|it| format!("exit code {}", it as u8)),

@@ -1,5 +1,7 @@
-//! Tests of the renderers, with eight sample records, which also fix the format of `events.jsonl`,
+//! Tests of the renderers, with ten sample records, which also fix the format of `events.jsonl`,
 //! and with generated records.
+
+mod charts;
 
 use std::path::Path;
 
@@ -7,12 +9,12 @@ use proptest::prelude::*;
 
 use super::*;
 use base::exit::ExitCode;
-use base::run::comparison::{self, ComparisonSummary, SummaryRow};
+use base::run::comparison::{self, ComparisonSummary, Interval, SummaryRow};
 use base::run::event::{
     Check, CheckOutcome, Event, Failure, Happening, Host, Part, Stage, StageResult, Threshold,
 };
 
-const SAMPLES: [(&str, RunVerdict); 8] = [
+const SAMPLES: [(&str, RunVerdict); 10] = [
     ("held", RunVerdict::Held),
     ("failed", RunVerdict::Failed),
     ("inconclusive", RunVerdict::Inconclusive),
@@ -20,6 +22,8 @@ const SAMPLES: [(&str, RunVerdict); 8] = [
     ("killed", RunVerdict::Unfinished),
     ("load", RunVerdict::Held),
     ("regressed", RunVerdict::Failed),
+    ("release", RunVerdict::Failed),
+    ("stress", RunVerdict::Failed),
     ("not-had", RunVerdict::NotHad),
 ];
 
@@ -63,16 +67,24 @@ fn each_sample_renders_with_its_verdict() {
         let mut lines = insta::Settings::clone_current();
         // One element on each line, so that a difference is readable.
         lines.add_filter("(<(?:/?(?:head|body|header|main|section|article|footer|table|thead|tbody|tr|ul|dl|details)|li|div|h1|h2|h3|p|meta|title|th|td|summary|pre)[ >])", "\n$1");
-        lines.add_filter("<style>(?s:.*)</style>", "<style>…</style>");
+        lines.add_filter("<(style|script)>(?s:.*?)</(?:style|script)>", "<$1>…</$1>");
+        // The tests of charts are about these, and about the lists of numbers that they show.
+        lines.add_filter(
+            "<figcaption>(.*?)</figcaption>(?s:.*?)</figure>",
+            "\n<figcaption>$1</figcaption>…</figure>",
+        );
         lines.bind(|| {
             insta::assert_snapshot!(
                 format!("{name}.index.html"),
                 read(folder.path(), "index.html")
             );
         });
-        for file in ["summary.md", "junit.xml", "report.json"] {
+        for file in ["summary.md", "junit.xml"] {
             insta::assert_snapshot!(format!("{name}.{file}"), read(folder.path(), file));
         }
+        let mut lists = insta::Settings::clone_current();
+        lists.add_filter(r"\[[-0-9.,\snul\[\]]*[0-9l][-0-9.,\snul\[\]]*\]", "[…]");
+        lists.bind(|| insta::assert_snapshot!(format!("{name}.report.json"), json));
     }
 }
 
@@ -103,7 +115,7 @@ fn a_run_killed_at_any_byte_renders_and_does_not_hold() {
     for (name, _) in SAMPLES {
         let record = record(name);
         let last_event = record.trim_end().rfind('\n').unwrap() + 1;
-        for cut in (0..last_event).step_by(97) {
+        for cut in (0..last_event).step_by(97.max(last_event / 60)) {
             let report = render(run_folder(&record.as_bytes()[..cut]).path()).unwrap();
             assert_eq!(
                 report.verdict,
@@ -154,7 +166,7 @@ fn a_failure_overrides_exit_code_0() {
     for what in failures {
         let report = held_with(what.clone());
         assert_eq!(report.verdict, RunVerdict::Failed, "{what:?}");
-        let headline = report.headline();
+        let headline = &report.headline;
         assert!(headline.contains("exit code is 0"), "{headline}");
         assert!(failures_in_junit(&report) > 0, "{what:?}");
     }
@@ -167,7 +179,7 @@ fn an_inconclusive_check_overrides_exit_code_0() {
     let report = held_with(checked("smoke", "a late one", outcome));
     assert_eq!(report.verdict, RunVerdict::Inconclusive);
     assert_eq!(report.scenarios[0].result, ScenarioResult::Inconclusive);
-    let headline = report.headline();
+    let headline = &report.headline;
     assert!(
         headline.contains("1 of 9 checks is inconclusive"),
         "{headline}"
@@ -193,7 +205,7 @@ fn missing_evidence_overrides_exit_code_0() {
         matches!(check.outcome, CheckOutcome::Skipped { .. })
     });
     for report in [no_check, no_end, no_stage_end, all_skipped] {
-        let headline = report.headline();
+        let headline = &report.headline;
         assert_eq!(report.verdict, RunVerdict::Inconclusive, "{headline}");
         assert!(failures_in_junit(&report) > 0);
     }
@@ -212,7 +224,7 @@ fn a_run_without_scenarios_holds_and_proves_nothing() {
     });
     let report = Report::from_events(&events);
     assert_eq!(report.verdict, RunVerdict::Held);
-    let headline = report.headline();
+    let headline = &report.headline;
     assert!(headline.contains("nothing is proven"), "{headline}");
     let xml = junit::render(&report).unwrap();
     let junit = quick_junit::Report::deserialize_from_str(&xml).unwrap();
@@ -514,6 +526,9 @@ fn any_happening() -> impl Strategy<Value = Happening> {
                 processor: None
             },
         }),
+        (any_text(), any::<bool>())
+            .prop_map(|(commit, dirty)| Happening::Checkout { commit, dirty }),
+        any_text().prop_map(|version| Happening::PlatformVersion { version }),
         stage().prop_map(|stage| Happening::StageStarted { stage }),
         (stage(), any_text(), any_millis()).prop_map(|(stage, step, millis)| Happening::Step {
             stage,
@@ -561,6 +576,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             }
         ),
         any_comparison().prop_map(|comparison| Happening::Compared { comparison }),
+        charts::any_measurement(),
         (prop::sample::select(ExitCode::ALL.to_vec()), any_millis())
             .prop_map(|(exit_code, millis)| Happening::RunFinished { exit_code, millis }),
     ]
@@ -575,6 +591,11 @@ fn any_comparison() -> impl Strategy<Value = ComparisonSummary> {
             a: "1.00 ms".into(),
             b: "1.10 ms".into(),
             change: "+10.0 %".into(),
+            worse_by: Some(Interval {
+                low: -0.5,
+                change: f64::MAX,
+                high: 1e30,
+            }),
             verdict,
             reason,
         });

@@ -56,8 +56,8 @@ fn lacks_evidence(report: &Report) -> bool {
 }
 
 impl Report {
-    /// Returns one sentence about the verdict, without its name.
-    pub fn headline(&self) -> String {
+    /// Returns the verdict's reason, without its name.
+    pub(super) fn sentences(&self) -> String {
         match self.verdict {
             RunVerdict::Held => self.what_held(),
             RunVerdict::Unfinished => format!(

@@ -191,6 +191,7 @@ async fn job(plan: &LoadPlan, stop: CancellationToken) -> Result<Job, OpenError>
         drain: plan.drain,
         workers: plan.workers * plan.part.of,
         dial: dial(plan).await?,
+        headers: plan.headers.clone(),
         begin: Instant::now(),
         stop,
     })

@@ -1,12 +1,9 @@
-//! The versions that answered, by the headers of each answer.
+//! The versions that answered, as the headers of each answer name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::HeaderMap;
-use hyper::header::HeaderName;
-
-static SERVICE: HeaderName = HeaderName::from_static("x-trii-service");
-static VERSION: HeaderName = HeaderName::from_static("x-trii-version");
+use prober::IdentityHeaders;
 
 /// The most versions. A target with a new version in each answer must not fill the memory.
 const AT_MOST: usize = 32;
@@ -18,11 +15,11 @@ const LONGEST: usize = 100;
 pub struct Versions(BTreeSet<(String, String)>);
 
 impl Versions {
-    /// Records the service (`x-trii-service`) and version (`x-trii-version`) of an answer.
-    pub fn note(&mut self, headers: &HeaderMap) {
-        let header = |name: &HeaderName| headers.get(name)?.to_str().ok();
-        if let (Some(service), Some(version)) = (header(&SERVICE), header(&VERSION)) {
-            self.answered(service, version);
+    /// Records the service and the version of an answer, if its headers name the version. Answers
+    /// that do not name their service are those of one.
+    pub fn note(&mut self, names: &IdentityHeaders, headers: &HeaderMap) {
+        if let Some(version) = names.version(headers) {
+            self.answered(names.service(headers).unwrap_or("platform"), version);
         }
     }
 
@@ -63,7 +60,17 @@ impl Versions {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderName;
+
     use super::*;
+
+    fn names() -> IdentityHeaders {
+        IdentityHeaders {
+            service: Some(HeaderName::from_static("x-trii-service")),
+            version: Some(HeaderName::from_static("x-trii-version")),
+            instance: None,
+        }
+    }
 
     fn answer(service: &str, version: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -76,11 +83,11 @@ mod tests {
     fn each_version_that_answered_is_listed_once() {
         let (mut one, mut other) = (Versions::default(), Versions::default());
         for version in ["v2.1.0", "v2.2.0", "v2.1.0"] {
-            one.note(&answer("api-gateway", version));
+            one.note(&names(), &answer("api-gateway", version));
         }
-        other.note(&answer("api-gateway", "v2.1.0"));
-        other.note(&answer("market-data-service", "v2.1.0"));
-        other.note(&HeaderMap::new());
+        other.note(&names(), &answer("api-gateway", "v2.1.0"));
+        other.note(&names(), &answer("market-data-service", "v2.1.0"));
+        other.note(&names(), &HeaderMap::new());
         one.add(&other);
         let versions = one.by_service();
         assert_eq!(versions["api-gateway"], "v2.1.0, v2.2.0");
@@ -89,11 +96,26 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_a_service_is_of_the_platform() {
+        let mut versions = Versions::default();
+        let names = IdentityHeaders {
+            service: None,
+            ..names()
+        };
+        versions.note(&names, &answer("api-gateway", "v2"));
+        versions.note(&IdentityHeaders::default(), &answer("api-gateway", "v3"));
+        assert_eq!(
+            versions.by_service(),
+            [("platform".into(), "v2".into())].into()
+        );
+    }
+
+    #[test]
     fn versions_beyond_the_limit_are_counted_as_others() {
         let mut versions = Versions::default();
-        versions.note(&answer("api-gateway", &"v".repeat(LONGEST + 1)));
+        versions.note(&names(), &answer("api-gateway", &"v".repeat(LONGEST + 1)));
         for number in 0..100_000 {
-            versions.note(&answer("api-gateway", &format!("v{number}")));
+            versions.note(&names(), &answer("api-gateway", &format!("v{number}")));
         }
         assert_eq!(versions.0.len(), AT_MOST);
         let versions = versions.by_service();

@@ -101,6 +101,7 @@ async fn reach_target(order: &LoadOrder) -> Result<(), String> {
     let spec = Spec {
         lanes: vec![Lane::new_connection(order.target.clone(), 1.0)],
         seconds: 1.0,
+        headers: order.headers.clone(),
     };
     let reachable = prober::reachable(&spec, REACHABLE).await;
     reachable.map_err(|error| error.to_string())

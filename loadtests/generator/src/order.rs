@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use load_engine::journey::{UserVariables, WrittenJourney};
 use load_engine::open::{GeneratorShare, LoadPlan, RateStage};
-use prober::ProbeTarget;
+use prober::{IdentityHeaders, ProbeTarget};
 use serde::{Deserialize, Serialize};
 
 /// How a load is sent. It has no secrets, and is short: a pod has it as a variable.
@@ -24,6 +24,9 @@ pub struct LoadOrder {
     pub max_in_flight: usize,
     /// The number of generators.
     pub generators: usize,
+    /// The headers that name what answered.
+    #[serde(default)]
+    pub headers: IdentityHeaders,
 }
 
 /// What is sent. It may have secrets: a pod gets it on standard input, and it is never printed.
@@ -50,6 +53,7 @@ impl LoadOrder {
             drain: self.drain,
             max_in_flight: part.share(self.max_in_flight),
             part,
+            headers: self.headers.clone(),
             users: start.users,
             ..LoadPlan::of(self.target.clone(), self.stages.clone(), start.journeys)
         }
@@ -74,6 +78,7 @@ mod tests {
                 drain: Duration::from_secs(1),
                 max_in_flight,
                 generators,
+                headers: IdentityHeaders::default(),
             };
             let plan = |number| order.plan(number, LoadStart::default());
             let shares: Vec<usize> =

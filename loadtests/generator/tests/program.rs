@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::HeaderName;
 use axum::routing::get;
 use jiff::Timestamp;
 use load_engine::journey::{Rows, WrittenJourney};
@@ -21,7 +22,7 @@ use load_generator::message::GeneratorMessage;
 use load_generator::order::{LoadOrder, LoadStart};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prober::ProbeTarget;
+use prober::{IdentityHeaders, ProbeTarget};
 use tokens::TokenClaims;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,7 +39,7 @@ impl Platform {
         let counted = |body: &'static str| {
             get(async move |State(requests): State<Arc<AtomicU64>>| {
                 requests.fetch_add(1, Relaxed);
-                body
+                ([("x-version", "v2")], body)
             })
         };
         let routes = Router::new()
@@ -64,6 +65,10 @@ impl Platform {
             drain: Duration::from_secs(60),
             max_in_flight: 500,
             generators,
+            headers: IdentityHeaders {
+                version: Some(HeaderName::from_static("x-version")),
+                ..IdentityHeaders::default()
+            },
         }
     }
 }
@@ -310,6 +315,7 @@ fn an_invalid_order_is_exit_code_2() {
         drain: Duration::from_secs(1),
         max_in_flight: 1,
         generators: 2,
+        headers: IdentityHeaders::default(),
     };
     let order = serde_json::to_string(&order).unwrap();
     for (order, number, message) in [

@@ -69,7 +69,7 @@ impl KindBench {
         };
         let tools_dir = plan.home.tools();
         let of_kind = Target::Kind(target.clone());
-        let found = preflight::look(&of_kind, config.backing_services, &tools_dir).await;
+        let found = preflight::look(&config, &of_kind, &tools_dir).await;
         let engine = found.map_err(|missing| missing.to_string())?.engine;
         let tool = |name| {
             own_or_on_path(&tools_dir, name).ok_or_else(|| format!("{name} is not installed"))

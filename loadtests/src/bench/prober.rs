@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base::process;
 use kubernetes::prober::output_line::{LineReader, ProberMessage};
-use kubernetes::prober::{Lag, Lane, ProbeTarget, Spec};
+use kubernetes::prober::{IdentityHeaders, Lag, Lane, ProbeTarget, Spec};
 
 use super::cargo_build::{self, RELEASE};
 use super::cores::{Core, Cores};
@@ -96,6 +96,7 @@ fn spec(url: &str) -> Spec {
             Lane::pooled(ProbeTarget::of(url), half, POOL),
         ],
         seconds: SECONDS,
+        headers: IdentityHeaders::default(),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use base::run::comparison::{ComparisonSummary as ReportedComparison, SummaryRow as ReportedRow};
+use base::run::comparison::{
+    ComparisonSummary as ReportedComparison, Interval, SummaryRow as ReportedRow,
+};
 
 use super::comparison::{Comparison, Numbers, Row};
 use super::metric::ComparedMetric;
@@ -27,9 +29,26 @@ fn report_row(row: &Row) -> ReportedRow {
         a,
         b,
         change: change.trim_start().to_owned(),
+        worse_by: row.numbers.as_ref().and_then(|it| worse_by(row.metric, it)),
         verdict: row.verdict,
         reason: row.reason.clone(),
     }
+}
+
+/// Returns how much worse B is, in floors. None if a value is not finite, which JSON cannot hold.
+fn worse_by(metric: ComparedMetric, numbers: &Numbers) -> Option<Interval> {
+    let [low, change, high] =
+        [numbers.low, numbers.change, numbers.high].map(|it| it / numbers.floor);
+    let interval = match metric.more_is_worse() {
+        true => Interval { low, change, high },
+        false => Interval {
+            low: -high,
+            change: -change,
+            high: -low,
+        },
+    };
+    let all = [interval.low, interval.change, interval.high];
+    all.into_iter().all(f64::is_finite).then_some(interval)
 }
 
 impl fmt::Display for Comparison {
@@ -83,4 +102,34 @@ fn change(metric: ComparedMetric, numbers: &Numbers) -> String {
     let [change, low, high] =
         [numbers.change, numbers.low, numbers.high].map(|change| metric.human_change(change));
     format!("{change:>9} ({low} to {high})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_throughput_is_worse_and_a_change_of_the_floor_is_1() {
+        let numbers = Numbers {
+            a: 100.0,
+            b: 90.0,
+            change: -0.1,
+            low: -0.15,
+            high: -0.05,
+            confidence: 0.95,
+            floor: 0.05,
+            smallest_visible: 0.08,
+        };
+        let rounded = |metric| {
+            let it = worse_by(metric, &numbers).unwrap();
+            [it.low, it.change, it.high].map(|it| (it * 100.0).round() / 100.0)
+        };
+        assert_eq!(rounded(ComparedMetric::Throughput), [1.0, 2.0, 3.0]);
+        assert_eq!(rounded(ComparedMetric::P95), [-3.0, -2.0, -1.0]);
+        let floor = Numbers {
+            floor: 0.0,
+            ..numbers
+        };
+        assert_eq!(worse_by(ComparedMetric::P95, &floor), None);
+    }
 }

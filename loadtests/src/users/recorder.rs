@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
 use jiff::Timestamp;
-use prober::micros;
+use prober::{IdentityHeaders, micros};
 use thiserror::Error;
 
 use crate::names::Names;
@@ -56,7 +56,11 @@ pub enum Unanswered {
 
 /// Adds up the results of all users.
 #[derive(Default)]
-pub struct UserRecorder(Mutex<RecorderState>);
+pub struct UserRecorder {
+    /// The headers that name what answered.
+    headers: IdentityHeaders,
+    state: Mutex<RecorderState>,
+}
 
 struct RecorderState {
     begun: Instant,
@@ -89,6 +93,14 @@ impl Default for RecorderState {
 }
 
 impl UserRecorder {
+    /// Records the versions that these headers name.
+    pub fn new(headers: IdentityHeaders) -> UserRecorder {
+        UserRecorder {
+            headers,
+            ..UserRecorder::default()
+        }
+    }
+
     /// Starts a run at `begun`, with blocks of this length.
     pub(crate) fn begin(
         &self,
@@ -129,7 +141,7 @@ impl UserRecorder {
 
     /// Records the version that answered.
     pub fn answered(&self, headers: &HeaderMap) {
-        self.state().versions.note(headers);
+        self.state().versions.note(&self.headers, headers);
     }
 
     /// Returns how long the run has lasted, and what was counted since the last call.
@@ -152,7 +164,7 @@ impl UserRecorder {
 
     /// Returns the state, which is valid even if a user's step panicked.
     fn state(&self) -> MutexGuard<'_, RecorderState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -59,6 +59,7 @@ fn users(entry: &EntryPoint, max_rate: Option<u32>) -> Arc<UserContext> {
         max_rate: max_rate.map(|rate| NonZeroU32::new(rate).unwrap()),
         timeout: Duration::from_secs(10),
         run: "run",
+        headers: &platform::headers(),
     };
     Arc::new(UserContext::new(&reach).unwrap())
 }

@@ -82,6 +82,7 @@ async fn run(fault: Fault, max_rate: Option<u32>) -> (LoadResult, u64) {
             max_rate: max_rate.and_then(NonZeroU32::new),
             timeout: Duration::from_secs(10),
             run: "run",
+            headers: &platform::headers(),
         },
         load: &config.load,
         journeys: &config.profiles["steady"].journeys,

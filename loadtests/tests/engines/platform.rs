@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -15,6 +15,7 @@ use base::entry_point::EntryPoint;
 use base::wait::{Observation, until};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use prober::IdentityHeaders;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +132,15 @@ fn routes(world: &Arc<World>) -> Router {
         .with_state(Arc::clone(world))
 }
 
+/// The headers with which it names itself.
+pub fn headers() -> IdentityHeaders {
+    IdentityHeaders {
+        service: Some(HeaderName::from_static("x-stand-in-service")),
+        version: Some(HeaderName::from_static("x-stand-in-version")),
+        instance: None,
+    }
+}
+
 async fn signed(State(world): State<Arc<World>>, request: Request, next: Next) -> Response {
     world.requests.fetch_add(1, Ordering::Relaxed);
     if world.fault == Fault::Silent {
@@ -138,8 +148,8 @@ async fn signed(State(world): State<Arc<World>>, request: Request, next: Next) -
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert("x-trii-service", "stand-in".parse().unwrap());
-    headers.insert("x-trii-version", "v1".parse().unwrap());
+    headers.insert("x-stand-in-service", "stand-in".parse().unwrap());
+    headers.insert("x-stand-in-version", "v1".parse().unwrap());
     if world.stopped.load(Ordering::Relaxed) {
         headers.insert("connection", "close".parse().unwrap());
     }

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use blue_green::{
     BlueGreenError, Colour, Conclusion, EventKind, ReleaseEvent, ReleaseStep, ServiceStatus,
 };
+use environments::config::PodFault;
 use k8s_openapi::api::core::v1::Event as ClusterEvent;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, ListParams};
 use kubernetes::prober::Recording;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, EventLog, attempt, attempt_until, release};
 use super::service_watch::{ObservedColours, ServiceWatch};
-use super::setup::{self, SERVICE, Setup};
+use super::setup::{self, Setup};
 use super::traffic::Lanes;
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
@@ -23,8 +25,8 @@ const REVERT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the kubelet's first failure until the release reports it.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// No container listens on this port.
-const CLOSED_PORT: u16 = 8001;
+/// No container listens on this port (tcpmux).
+const CLOSED_PORT: i32 = 1;
 
 /// SCENARIOS 4: a tag that does not exist.
 pub async fn bad_image(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
@@ -88,7 +90,7 @@ async fn first_failure(
     first.ok_or_else(|| Unmet::Inconclusive("the kubelet reported no failure".into()))
 }
 
-/// SCENARIOS 5: the new version's readiness probe returns 503.
+/// SCENARIOS 5: the new version's readiness probe gets an error.
 pub async fn never_ready(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     let Some((status, version)) = super::start(setup, scenario).await? else {
         return Ok(());
@@ -96,8 +98,7 @@ pub async fn never_ready(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunR
     let idle = status.colours[1].colour;
     let planted = async {
         let original = setup.deployment(idle).await?;
-        let faults = json!({"ready": false});
-        setup.start_with_faults(idle, faults).await?;
+        setup.start_with(idle, PodFault::Unready).await?;
         misplace_probe(setup, idle).await?;
         Ok(original)
     };
@@ -122,9 +123,9 @@ pub async fn never_ready(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunR
             let why = not_released(setup, &attempt.conclusion)?;
             // The pods terminate within their grace period.
             let late = deadline + Duration::from_secs(60);
-            match why.contains("503") && took < late {
+            match names_error_status(&why) && took < late {
                 true => Ok(((), format!("after {:.1} s: {why}", took.as_secs_f64()))),
-                false => setup.fail("503, as the probe saw it", why),
+                false => setup.fail("the status that the probe saw", why),
             }
         })
         .await?;
@@ -132,15 +133,24 @@ pub async fn never_ready(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunR
     super::rolled_back(setup, scenario, attempt.conclusion, &status).await
 }
 
-/// Sabotage: sets a probe path that always returns 200.
+/// Whether the cause of a failure has the status of an error.
+fn names_error_status(why: &str) -> bool {
+    let mut words = why.split(|it: char| it.is_whitespace() || ",;()".contains(it));
+    words.any(|it| matches!(it.parse::<u16>(), Ok(400..600)))
+}
+
+/// Sabotage: makes the probe send the requests of users, which are always answered well.
 async fn misplace_probe(setup: &Setup<'_>, colour: Colour) -> Result<(), Mismatch> {
     if !setup.subject.sabotage {
         return Ok(());
     }
-    let probe = json!({"httpGet": {"path": "/health/live"}});
-    let container = json!({"name": SERVICE, "readinessProbe": probe});
-    let template = json!({"spec": {"containers": [container]}});
-    setup.patch_template(colour, template).await
+    let (path, port) = (&setup.config.request.path, setup.target_port().await?);
+    let probe = json!({
+        "httpGet": {"path": path, "port": port}, "tcpSocket": null, "exec": null, "grpc": null,
+    });
+    setup
+        .patch_container(colour, json!({"readinessProbe": probe}))
+        .await
 }
 
 /// SCENARIOS 6: one pod of N fails its health check.
@@ -182,9 +192,9 @@ pub async fn bad_health(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunRe
             let pods = planted?;
             let why = not_released(setup, &attempt.conclusion)?;
             let expected = format!("1 of {pods} pods");
-            match pods > 0 && why.contains(&expected) && why.contains("503") {
+            match pods > 0 && why.contains(&expected) && names_error_status(&why) {
                 true => Ok(((), why)),
-                false => setup.fail(&format!("{expected} with 503"), why),
+                false => setup.fail(&format!("{expected} with the status of an error"), why),
             }
         })
         .await?;
@@ -196,45 +206,51 @@ pub async fn bad_health(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunRe
 async fn make_one_unhealthy(setup: &Setup<'_>, colour: Colour) -> Result<usize, Mismatch> {
     let pods = setup.pods(colour).await?;
     let last = pods.last().and_then(|it| it.metadata.name.as_deref());
-    let faults = json!({"ready": false});
-    setup.put_faults(last.unwrap_or_default(), &faults).await?;
+    let last = last.unwrap_or_default();
+    setup.put_fault(last, PodFault::Unready).await?;
     Ok(pods.len())
 }
 
-/// SCENARIOS 7 and 8: every pod of the new version has these faults after the switch. The reported
+/// SCENARIOS 7 and 8: every pod of the new version has this fault after the switch. The reported
 /// cause must contain `cause`.
 pub async fn faulty_green(
     setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
     cause: &str,
-    faults: Value,
+    fault: PodFault,
 ) -> RunResult {
-    let fault = async |event: &EventKind, idle: Colour| match event {
-        EventKind::Settled { to, .. } if *to == idle => {
-            setup.put_faults_on_all(idle, &faults).await
-        }
+    let plant = async |event: &EventKind, idle: Colour| match event {
+        EventKind::Settled { to, .. } if *to == idle => setup.put_fault_on_all(idle, fault).await,
         _ => Ok(()),
     };
-    reverts(setup, scenario, cause, fault).await
+    reverts(setup, scenario, cause, plant).await
 }
 
 /// SCENARIOS 8: no request reaches the new version, so that its pods count none.
 pub async fn unreached_green(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
+    let open = match setup.target_port().await {
+        Ok(port) => port,
+        Err(mismatch) => {
+            let claim = "the Service has a port";
+            return scenario.record_failure(claim, mismatch).await;
+        }
+    };
+    let closed = IntOrString::Int(CLOSED_PORT);
     let mut is_misdirected = false;
     let fault = async |event: &EventKind, _: Colour| match event {
         // After the smoke requests of the switch. Those of the revert follow the breach.
         EventKind::SmokeHeld { service, .. } | EventKind::SmokeSkipped { service }
-            if service == SERVICE && !is_misdirected =>
+            if service == setup.service() && !is_misdirected =>
         {
             is_misdirected = true;
-            setup.set_target_port(json!(CLOSED_PORT)).await
+            setup.set_target_port(&closed).await
         }
-        EventKind::Breached { .. } => setup.set_target_port(json!("http")).await,
+        EventKind::Breached { .. } => setup.set_target_port(&open).await,
         _ => Ok(()),
     };
     let cause = "answered by the ingress itself";
     let reverted = reverts(setup, scenario, cause, fault).await;
-    let restored = setup.set_target_port(json!("http")).await;
+    let restored = setup.set_target_port(&open).await;
     let claim = "the Service sends requests to its pods again";
     let restored = async { restored.map(|()| ((), String::new())) };
     scenario.check(claim, restored).await?;
@@ -268,7 +284,7 @@ pub(super) async fn reverts(
     let recordings = traffic.end().await;
     if setup.subject.sabotage {
         // The new version is live now.
-        let _ = setup.put_faults_on_all(idle, &json!({})).await;
+        let _ = setup.put_fault_on_all(idle, PodFault::None).await;
     }
     let claim = "the cause is named, and traffic is back within 5 s of it";
     scenario
@@ -411,4 +427,22 @@ async fn check_never_switched(
         })
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_an_error_is_a_word() {
+        for why in [
+            "Readiness probe failed: HTTP probe failed with statuscode: 503",
+            "pod/a-1 answers /ready with 500; pod/a-2 answers /ready with 200",
+        ] {
+            assert!(names_error_status(why), "{why}");
+        }
+        for why in ["", "pod/a-503-f500 is not ready", "pod/a answers with 200"] {
+            assert!(!names_error_status(why), "{why}");
+        }
+    }
 }

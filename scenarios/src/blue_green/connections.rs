@@ -1,11 +1,12 @@
 //! SCENARIOS 9 and 10: connections across the switch and the scale-down.
 
 use blue_green::Colour;
+use environments::config::PodFault;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::attempt::release;
-use super::setup::{self, SERVICE, Setup};
+use super::setup::{self, Setup};
 use super::traffic::Lanes;
 use super::traffic_checks::{ObservedRelease, check_nothing_failed};
 use crate::{Mismatch, RunResult, Scenario, Unmet};
@@ -104,21 +105,20 @@ async fn observed(
     }))
 }
 
-/// Makes the live pods exit at SIGTERM, without preStop and drain. Their responses take 100 ms, so
-/// that there are always requests in flight. Returns the original Deployment.
+/// Makes the live pods exit at SIGTERM, without preStop. They answer late, so that there are always
+/// requests in flight. Returns the original Deployment.
 async fn no_pre_stop(setup: &Setup<'_>, live: Colour) -> Result<Deployment, Mismatch> {
     let original = setup.deployment(live).await?;
+    let mut env = Vec::new();
+    if let Some(faults) = &setup.config.faults {
+        let ungraceful = faults.ungraceful.iter();
+        env.extend(ungraceful.map(|(name, value)| json!({"name": name, "value": value})));
+        env.push(json!({"name": faults.variable, "value": faults.text(PodFault::Slow)}));
+    }
+    let name = setup.container_of(&original)?;
     let hasty = json!({"spec": {
         "terminationGracePeriodSeconds": 1,
-        "containers": [{
-            "name": SERVICE,
-            "lifecycle": null,
-            "env": [
-                {"name": "DRAIN_SECONDS", "value": "0"},
-                {"name": "SHUTDOWN_SECONDS", "value": "0"},
-                {"name": "FAULTS", "value": json!({"latency_ms": 100}).to_string()},
-            ],
-        }],
+        "containers": [{"name": name, "lifecycle": null, "env": env}],
     }});
     setup.patch_template(live, hasty).await?;
     setup.complete(live).await?;

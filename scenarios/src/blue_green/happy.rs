@@ -5,7 +5,7 @@ use std::time::Duration;
 use blue_green::{EventKind, ReleaseStep};
 
 use super::attempt::attempt;
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 use super::traffic::Lanes;
 use super::traffic_checks::{ObservedRelease, check_nothing_failed};
 use crate::{RunResult, Scenario, Unmet};
@@ -96,7 +96,8 @@ async fn only_green_at_the_end(
                     "there were no answers at the end".into(),
                 )),
                 _ => {
-                    let seen = format!("{counted} answers of {SERVICE} in {}", observed.new);
+                    let (service, new) = (setup.service(), &observed.new);
+                    let seen = format!("{counted} answers of {service} in {new}");
                     Ok(((), seen))
                 }
             }

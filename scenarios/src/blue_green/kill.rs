@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use blue_green::naming::record_name;
 use blue_green::{Colour, EventKind, Operation, ReleaseEvent, ReleaseStep};
+use environments::config::PodFault;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams};
 use kubernetes::prober::Recording;
-use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::attempt;
 use super::service_watch::ServiceWatch;
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 use super::traffic::{Lanes, Traffic};
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
@@ -42,6 +42,11 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
         let claim = format!(
             "after a kill at {step} the next run continues, with one live colour throughout"
         );
+        // The deployer reverts only if the new version is bad.
+        if let (ReleaseStep::Revert, Err(lacks)) = (step, setup.faults()) {
+            scenario.skip(&claim, &lacks.seen).await?;
+            continue;
+        }
         let continued = killed_at(setup, scenario, step).await;
         let checked = scenario.evaluate(&claim, async { continued }).await?;
         if checked.is_none() {
@@ -107,7 +112,7 @@ async fn killed_at(
 async fn delete_record(setup: &Setup<'_>) -> Result<(), Mismatch> {
     let records: Api<ConfigMap> = setup.api();
     let deleted = records
-        .delete(&record_name(SERVICE), &DeleteParams::default())
+        .delete(&record_name(setup.service()), &DeleteParams::default())
         .await;
     let deleted = deleted.map(drop);
     deleted.map_err(|error| setup.mismatch("a record that can be deleted", error))
@@ -144,7 +149,7 @@ impl DeployerProcess {
                 "blue-green",
                 "deploy",
                 "--service",
-                SERVICE,
+                setup.service(),
                 "--version",
                 version,
                 "--release",
@@ -179,10 +184,8 @@ impl DeployerProcess {
                 if line.ends_with(&at) {
                     return Ok(());
                 }
-                // The deployer reverts only if the new version is bad.
                 if step == ReleaseStep::Revert && line.contains("is behind the active Service") {
-                    let bad = json!({"error_share": 1.0});
-                    setup.put_faults_on_all(idle, &bad).await?;
+                    setup.put_fault_on_all(idle, PodFault::Errors).await?;
                 }
                 last = line;
             }

@@ -7,7 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams};
 use tokio_util::sync::CancellationToken;
 
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 use super::traffic::Lanes;
 use crate::{RunResult, Scenario};
 
@@ -27,7 +27,7 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
                 if setup.subject.sabotage {
                     let leases: Api<Lease> = setup.api();
                     let _ = leases
-                        .delete(&record_name(SERVICE), &DeleteParams::default())
+                        .delete(&record_name(setup.service()), &DeleteParams::default())
                         .await;
                 }
                 let other = setup.deployer("second", CancellationToken::new());

@@ -12,16 +12,9 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::attempt::release;
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 use super::traffic::Lanes;
 use crate::{Mismatch, RunResult, Scenario};
-
-/// The policies' bindings in fixtures/k8s-manifests.
-const BINDINGS: [&str; 3] = [
-    "trii-blue-green-services",
-    "trii-blue-green-deployments",
-    "trii-blue-green-pods",
-];
 
 pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     let Some((status, version)) = super::start(setup, scenario).await? else {
@@ -87,16 +80,16 @@ async fn make_green_live(
 
 /// Applies the Service of the first install, which selects blue.
 async fn service_to_blue(setup: &Setup<'_>) -> Result<(), kube::Error> {
-    let now = setup.api::<Service>().get(SERVICE).await?;
+    let now = setup.api::<Service>().get(setup.service()).await?;
     let selector = now.spec.and_then(|it| it.selector);
     // Apply replaces the selector as a whole.
     let mut selector = selector.unwrap_or_default();
     selector.insert(TRACK.to_owned(), Colour::Blue.name().to_owned());
     let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": setup.service()},
         "spec": {"selector": selector},
     });
-    apply::<Service>(setup, SERVICE, &service).await
+    apply::<Service>(setup, setup.service(), &service).await
 }
 
 /// Applies the Deployment of the first install, which has green at 0.
@@ -154,7 +147,7 @@ async fn remove_guard(
 ) -> Result<Vec<ValidatingAdmissionPolicyBinding>, Mismatch> {
     let api = bindings(setup);
     let mut removed = Vec::new();
-    for name in BINDINGS {
+    for name in &setup.config.policy_bindings {
         let binding = api.get(name).await;
         removed.push(binding.map_err(|error| setup.mismatch("a policy's binding", error))?);
         let deleted = api.delete(name, &DeleteParams::default()).await;

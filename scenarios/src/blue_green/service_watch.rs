@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 
 /// The result of the polls.
 #[derive(Default)]
@@ -31,14 +31,14 @@ impl ServiceWatch {
         const EVERY: Duration = Duration::from_millis(50);
         let stop = CancellationToken::new();
         let api = setup.api::<Service>();
-        let stopped = stop.clone();
+        let (service, stopped) = (setup.service().to_owned(), stop.clone());
         let polling = tokio::spawn(async move {
             let mut every = interval(EVERY);
             let mut observed = ObservedColours::default();
             while !stopped.is_cancelled() {
                 every.tick().await;
                 // A failed read shows no colour.
-                let Ok(service) = api.get(SERVICE).await else {
+                let Ok(service) = api.get(&service).await else {
                     continue;
                 };
                 observed.reads += 1;

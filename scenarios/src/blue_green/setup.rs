@@ -8,14 +8,15 @@ use base::wait::{self, Observation};
 use blue_green::colour::TRACK;
 use blue_green::lock::DeployerIdentity;
 use blue_green::naming::as_deployer;
-use blue_green::objects::{ServiceObjects, VERSION};
+use blue_green::objects::{ServiceObjects, VERSION, request_port};
 use blue_green::policy::Evidence;
 use blue_green::{
     BlueGreenError, Colour, Deployer, Operation, Policy, ProbeFrom, ReleaseEvent, ServiceStatus,
 };
-use helm::METRICS_PORT;
+use environments::config::{BlueGreenScenarios, PodFault, PodFaults};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, ServicePort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, Patch};
 use kube::client::Body;
 use kubernetes::{Cluster, rollout};
@@ -23,9 +24,6 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Mismatch, Subject, Unmet};
-
-/// The released service. It uses Postgres and Redis, and has callers and an ingress route.
-pub const SERVICE: &str = "market-data-service";
 
 /// The prefix of the ids of the scenarios' releases.
 const PREFIX: &str = "scenario-";
@@ -46,6 +44,8 @@ pub struct Setup<'a> {
     pub subject: &'a Subject<'a>,
     /// The cluster in which its services are released.
     pub cluster: &'a Cluster,
+    /// The service, the requests to it, and the faults of its pods.
+    pub config: &'a BlueGreenScenarios,
     /// The id of its releases, from [`release_of`].
     pub release: &'a str,
     /// The configured thresholds, with short times.
@@ -54,9 +54,10 @@ pub struct Setup<'a> {
     pub smoke: &'a [String],
     /// Two versions whose images are available.
     pub versions: &'a [String; 2],
-    /// The prober's image on the nodes, for requests from inside the cluster; none if this machine
-    /// reaches the addresses of Services.
-    pub prober_image: Option<&'a str>,
+    /// Where requests directly to the Service come from.
+    pub probe_from: ProbeFrom<'a>,
+    /// The namespace of the prober's pod.
+    pub helpers_namespace: &'a str,
     /// The command line, for a deployer that a scenario kills.
     pub program: &'a XtaskProgram,
 }
@@ -69,18 +70,27 @@ pub struct XtaskProgram {
     pub arguments: Vec<String>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// Returns the service's name.
+    pub fn service(&self) -> &'a str {
+        &self.config.service
+    }
+
+    /// Returns how the pods of the service are made faulty.
+    pub fn faults(&self) -> Result<&'a PodFaults, Mismatch> {
+        let faults = self.config.faults.as_ref();
+        faults.ok_or_else(|| self.mismatch("pods that can be made faulty", lacks_key("faults")))
+    }
+
     /// Returns a deployer of this service. `name` distinguishes two in one process.
     pub fn deployer<'d>(&'d self, name: &str, cancelled: CancellationToken) -> Deployer<'d> {
         Deployer {
             cluster: self.cluster,
-            service: SERVICE,
+            service: self.service(),
             policy: self.policy,
             smoke: self.smoke,
-            probe_from: match self.prober_image {
-                Some(image) => ProbeFrom::Pod { image },
-                None => ProbeFrom::Here,
-            },
+            probe_from: self.probe_from,
+            helpers_namespace: self.helpers_namespace,
             holder: DeployerIdentity::this(name),
             release: self.release.to_owned(),
             cancellation: cancelled,
@@ -106,7 +116,7 @@ impl Setup<'_> {
 
     /// Returns the status of both colours, and the release in progress.
     pub async fn status(&self) -> Result<ServiceStatus, Mismatch> {
-        let status = ServiceStatus::of(self.cluster, SERVICE).await;
+        let status = ServiceStatus::of(self.cluster, self.service()).await;
         status.map_err(|error| self.mismatch("a service that is released blue-green", error))
     }
 
@@ -165,7 +175,7 @@ impl Setup<'_> {
     pub fn objects(&self) -> ServiceObjects<'_> {
         ServiceObjects {
             cluster: self.cluster,
-            service: SERVICE,
+            service: self.service(),
         }
     }
 
@@ -175,27 +185,50 @@ impl Setup<'_> {
         pods.map_err(|error| self.mismatch("a list of pods", error))
     }
 
-    /// Makes new pods of a colour start with these faults (`FAULTS` in the platform).
-    pub async fn start_with_faults(&self, colour: Colour, faults: Value) -> Result<(), Mismatch> {
-        let variable = json!({"name": "FAULTS", "value": faults.to_string()});
-        let container = json!({"name": SERVICE, "env": [variable]});
+    /// Makes new pods of a colour start with this fault.
+    pub async fn start_with(&self, colour: Colour, fault: PodFault) -> Result<(), Mismatch> {
+        let faults = self.faults()?;
+        let variable = json!({"name": faults.variable, "value": faults.text(fault)});
+        self.patch_container(colour, json!({"env": [variable]}))
+            .await
+    }
+
+    /// Changes the first container of a colour's pod template.
+    pub async fn patch_container(&self, colour: Colour, change: Value) -> Result<(), Mismatch> {
+        let original = self.deployment(colour).await?;
+        let mut container = change;
+        container["name"] = json!(self.container_of(&original)?);
         self.patch_template(colour, json!({"spec": {"containers": [container]}}))
             .await
     }
 
+    /// Returns the name of the first container, which serves the requests.
+    pub fn container_of<'d>(&self, deployment: &'d Deployment) -> Result<&'d str, Mismatch> {
+        let pod = deployment.spec.template.spec.as_ref();
+        let first = pod.and_then(|it| it.containers.first());
+        let name = first.map(|it| it.name.as_str());
+        name.ok_or_else(|| self.mismatch("a Deployment with a container", "none"))
+    }
+
     /// Returns the pods behind the active Service.
     pub async fn endpoints(&self) -> Result<Vec<(String, bool)>, Mismatch> {
-        let endpoints = self.objects().endpoints(SERVICE).await;
+        let endpoints = self.objects().endpoints(self.service()).await;
         endpoints.map_err(|error| self.mismatch("endpoints", error))
     }
 
-    /// Plants faults in a running pod (`PUT /faults`).
-    pub async fn put_faults(&self, pod: &str, faults: &Value) -> Result<(), Mismatch> {
-        let namespace = &self.cluster.namespace;
-        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{METRICS_PORT}/proxy/faults");
+    /// Makes a running pod faulty.
+    pub async fn put_fault(&self, pod: &str, fault: PodFault) -> Result<(), Mismatch> {
+        let (namespace, faults) = (&self.cluster.namespace, self.faults()?);
+        let PodFaults { port, path, .. } = faults;
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
+        let text = faults.text(fault);
+        let content_type = match serde_json::from_str::<Value>(text) {
+            Ok(_) => "application/json",
+            Err(_) => "text/plain",
+        };
         let request = hyper::Request::put(uri)
-            .header("content-type", "application/json")
-            .body(Body::from(faults.to_string().into_bytes()));
+            .header("content-type", content_type)
+            .body(Body::from(text.as_bytes().to_vec()));
         let request = request.map_err(|error| self.mismatch("a request", error))?;
         let answer = self.cluster.client().send(request).await;
         let answer = answer.map_err(|error| self.mismatch("a pod that accepts faults", error))?;
@@ -205,11 +238,11 @@ impl Setup<'_> {
         }
     }
 
-    /// Plants faults in every pod of a colour.
-    pub async fn put_faults_on_all(&self, colour: Colour, faults: &Value) -> Result<(), Mismatch> {
+    /// Makes every pod of a colour faulty.
+    pub async fn put_fault_on_all(&self, colour: Colour, fault: PodFault) -> Result<(), Mismatch> {
         for pod in self.pods(colour).await? {
             let name = pod.metadata.name.unwrap_or_default();
-            self.put_faults(&name, faults).await?;
+            self.put_fault(&name, fault).await?;
         }
         Ok(())
     }
@@ -271,18 +304,40 @@ impl Setup<'_> {
             .await
     }
 
+    /// Returns the port of the pods that the active Service sends requests to.
+    pub async fn target_port(&self) -> Result<IntOrString, Mismatch> {
+        let active = self.named_service(self.service()).await?;
+        let port = self.port_of(&active)?;
+        let target = port.target_port.clone();
+        Ok(target.unwrap_or(IntOrString::Int(port.port)))
+    }
+
     /// Makes the active Service send requests to this port of its pods.
-    pub async fn set_target_port(&self, target_port: Value) -> Result<(), Mismatch> {
-        let found = self.api::<Service>().get(SERVICE).await;
-        let found = found.map_err(|error| self.mismatch("the active Service", error))?;
-        let mut ports = json!(found.spec.and_then(|it| it.ports));
-        ports[0]["targetPort"] = target_port;
+    pub async fn set_target_port(&self, target_port: &IntOrString) -> Result<(), Mismatch> {
+        let active = self.named_service(self.service()).await?;
+        let changed = self.port_of(&active)?.port;
+        let mut ports = active.spec.and_then(|it| it.ports).unwrap_or_default();
+        for port in ports.iter_mut().filter(|it| it.port == changed) {
+            port.target_port = Some(target_port.clone());
+        }
         self.patch_service(json!({"ports": ports})).await
+    }
+
+    /// Returns a Service.
+    pub async fn named_service(&self, name: &str) -> Result<Service, Mismatch> {
+        let found = self.api::<Service>().get(name).await;
+        found.map_err(|error| self.mismatch(&format!("the Service {name}"), error))
+    }
+
+    /// Returns the port of a Service for requests, as the deployer chooses it.
+    pub fn port_of<'s>(&self, service: &'s Service) -> Result<&'s ServicePort, Mismatch> {
+        let port = service.spec.as_ref().and_then(request_port);
+        port.ok_or_else(|| self.mismatch("a Service with a port", "none"))
     }
 
     async fn patch_service(&self, spec: Value) -> Result<(), Mismatch> {
         let (api, patch) = (self.api::<Service>(), Patch::Merge(json!({"spec": spec})));
-        let patched = api.patch(SERVICE, &as_deployer(), &patch).await;
+        let patched = api.patch(self.service(), &as_deployer(), &patch).await;
         let patched = patched.map(drop);
         patched.map_err(|error| self.mismatch("a Service that can be changed", error))
     }
@@ -312,9 +367,14 @@ impl Setup<'_> {
 
     /// Returns the command that shows more.
     pub fn next(&self) -> String {
-        let name = &self.subject.environment.name;
-        format!("cargo xtask blue-green status --service {SERVICE} --name {name}")
+        let (service, name) = (self.service(), &self.subject.environment.name);
+        format!("cargo xtask blue-green status --service {service} --name {name}")
     }
+}
+
+/// Completes "skipped, because".
+pub fn lacks_key(key: &str) -> String {
+    format!("harness.toml has no blue_green.scenarios.{key}")
 }
 
 /// Returns this policy without any analysis of the traffic.

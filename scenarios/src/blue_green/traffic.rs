@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use base::wait::{self, Observation};
-use k8s_openapi::api::core::v1::Service;
+use blue_green::ProbeFrom;
+use environments::config::ScenarioRequest;
 use kubernetes::prober::{
     self, Inside, Lane, Outside, Owner, ProbeTarget, Recording, Spec, Vantage,
 };
 
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 use crate::Mismatch;
 
 /// For a few hundred answers.
@@ -16,9 +17,8 @@ pub const A_WHILE: Duration = Duration::from_secs(60);
 
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
-const QUICK: &str = "/quotes";
-const SLOW: &str = "/slow?seconds=20";
-const PORT: u16 = 8000;
+/// The time of a slow answer, in seconds.
+const SLOW: f64 = 20.0;
 
 /// The probers stop after this number of seconds, which is longer than any scenario.
 const MAX_SECONDS: f64 = 900.0;
@@ -103,17 +103,39 @@ impl Lanes {
         }
     }
 
-    fn spec(&self, quick: &ProbeTarget, slow: &ProbeTarget) -> Spec {
+    /// Without `slow`, there is no lane of slow requests.
+    fn spec(&self, setup: &Setup<'_>, Targets { quick, slow }: Targets) -> Spec {
         const CONNECTIONS: usize = 8;
         let lanes = [
-            Lane::new_connection(quick.clone(), self.new_connection),
-            Lane::pooled(quick.clone(), self.pooled, CONNECTIONS),
-            Lane::slow(slow.clone(), self.slow, 20.0),
+            Some(Lane::new_connection(quick.clone(), self.new_connection)),
+            Some(Lane::pooled(quick, self.pooled, CONNECTIONS)),
+            slow.map(|slow| Lane::slow(slow, self.slow, SLOW)),
         ];
+        let lanes = lanes.into_iter().flatten();
         Spec {
-            lanes: lanes.into_iter().filter(|it| it.rate > 0.0).collect(),
+            lanes: lanes.filter(|it| it.rate > 0.0).collect(),
             seconds: MAX_SECONDS,
+            headers: setup.subject.version_sources.headers.clone(),
         }
+    }
+}
+
+/// The targets of one prober.
+struct Targets {
+    quick: ProbeTarget,
+    slow: Option<ProbeTarget>,
+}
+
+impl Targets {
+    fn of<E>(
+        setup: &Setup<'_>,
+        target: impl Fn(&ScenarioRequest) -> Result<ProbeTarget, E>,
+    ) -> Result<Targets, E> {
+        let slow = setup.config.slow_request.as_ref();
+        Ok(Targets {
+            quick: target(&setup.config.request)?,
+            slow: slow.map(target).transpose()?,
+        })
     }
 }
 
@@ -226,42 +248,46 @@ impl Traffic {
 }
 
 async fn outside(setup: &Setup<'_>, lanes: Lanes) -> Result<Outside, Mismatch> {
-    let subject = setup.subject;
-    let host = &subject.environment.api_host;
-    let route = |path: &str| prober::through(subject.entry, host, &format!("/market-data{path}"));
-    let targets = route(QUICK).and_then(|quick| Ok((quick, route(SLOW)?)));
-    let (quick, slow) = targets.map_err(|error| setup.mismatch("a route to the service", error))?;
-    let started = Outside::start(&lanes.spec(&quick, &slow)).await;
-    started.map_err(|error| setup.mismatch("a prober on this machine", error))
+    let through = |request: &ScenarioRequest| {
+        let (host, path) = (&request.host, &request.path_at_ingress);
+        prober::through(setup.subject.entry, host, path)
+    };
+    let targets = Targets::of(setup, through);
+    let targets = targets.map_err(|error| setup.mismatch("a route to the service", error))?;
+    here(setup, lanes, targets).await
 }
 
 async fn inside(setup: &Setup<'_>, lanes: Lanes) -> Result<InsideProber, Mismatch> {
     let name = match lanes.preview {
-        true => format!("{SERVICE}-preview"),
-        false => SERVICE.to_owned(),
+        true => setup.objects().preview(),
+        false => setup.service().to_owned(),
     };
-    let Some(image) = setup.prober_image else {
-        return here(setup, &name, lanes).await;
+    let service = setup.named_service(&name).await?;
+    let port = setup.port_of(&service)?.port;
+    let at = |host: &str| {
+        let target = |request: &ScenarioRequest| {
+            let path = &request.path;
+            Ok::<_, Mismatch>(ProbeTarget::of(format!("http://{host}:{port}{path}")))
+        };
+        Targets::of(setup, target)
     };
-    let target = |path| prober::service(&name, &setup.cluster.namespace, PORT, path);
-    let spec = lanes.spec(&target(QUICK), &target(SLOW));
-    let client = setup.cluster.client().clone();
-    let ours = (image, &Owner::this_process());
-    let started = Inside::start(client, prober::MONITORING, ours, &spec, A_WHILE).await;
+    let ProbeFrom::Pod { image } = setup.probe_from else {
+        let spec = service.spec.as_ref();
+        let address = spec.and_then(|it| it.cluster_ip.as_deref());
+        let address = address.ok_or_else(|| setup.mismatch("a Service's address", "none"))?;
+        let started = here(setup, lanes, at(address)?).await?;
+        return Ok(InsideProber::Here(started));
+    };
+    let targets = at(&format!("{name}.{}", setup.cluster.namespace))?;
+    let (client, namespace) = (setup.cluster.client().clone(), setup.helpers_namespace);
+    let (ours, spec) = ((image, &Owner::this_process()), lanes.spec(setup, targets));
+    let started = Inside::start(client, namespace, ours, &spec, A_WHILE).await;
     let started = started.map_err(|error| setup.mismatch("a prober in the cluster", error))?;
     Ok(InsideProber::Pod(Box::new(started)))
 }
 
-/// Sends requests from this process to the Service's own address.
-async fn here(setup: &Setup<'_>, name: &str, lanes: Lanes) -> Result<InsideProber, Mismatch> {
-    let found = setup.api::<Service>().get(name).await;
-    let found = found.map_err(|error| setup.mismatch("a Service", error))?;
-    let spec = found.spec.unwrap_or_default();
-    let port = spec.ports.iter().flatten().next().map(|it| it.port);
-    let address = spec.cluster_ip.zip(port);
-    let (ip, port) = address.ok_or_else(|| setup.mismatch("a Service's address", "none"))?;
-    let target = |path| ProbeTarget::of(format!("http://{ip}:{port}{path}"));
-    let started = Outside::start(&lanes.spec(&target(QUICK), &target(SLOW))).await;
-    let started = started.map_err(|error| setup.mismatch("a prober on this machine", error))?;
-    Ok(InsideProber::Here(started))
+/// Sends requests from this process.
+async fn here(setup: &Setup<'_>, lanes: Lanes, targets: Targets) -> Result<Outside, Mismatch> {
+    let started = Outside::start(&lanes.spec(setup, targets)).await;
+    started.map_err(|error| setup.mismatch("a prober on this machine", error))
 }

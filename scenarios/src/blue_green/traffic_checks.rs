@@ -4,6 +4,7 @@ use blue_green::ReleaseStep;
 use kubernetes::prober::{Figures, FiguresByPhase, Moments, Phase, Phases, Recording};
 
 use super::attempt::EventLog;
+use super::release_traffic;
 use super::setup::Setup;
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
@@ -75,6 +76,9 @@ pub async fn check_nothing_failed(
     }
     if let Some(cut) = &cut {
         note_phases(scenario, cut)?;
+        if let Some(traffic) = release_traffic::of(&observed.recordings, cut) {
+            scenario.released(traffic)?;
+        }
     }
     scenario
         .evaluate(claim, async {
@@ -107,12 +111,7 @@ fn note_phases(scenario: &mut Scenario<'_>, cut: &FiguresByPhase) -> RunResult {
         if figures.requests == 0 {
             continue;
         }
-        // The latencies are without the requests of 20 s.
-        let mut quick = Figures::default();
-        let lanes = cut.lanes.iter().filter(|it| &*it.lane != "slow");
-        for figures in lanes.filter_map(|it| it.by_phase.get(&phase)) {
-            quick.merge(figures);
-        }
+        let quick = release_traffic::quick(cut, phase);
         let ms = |quantile| quick.latency_at(quantile).unwrap_or(0) as f64 / 1000.0;
         let versions = figures.versions.iter();
         let versions = versions.map(|(it, count)| format!("{count} by {it}"));

@@ -6,15 +6,15 @@ use std::time::Duration;
 use base::wait::{self, Observation};
 use blue_green::policy::Canary;
 use blue_green::{EventKind, Policy, ReleaseStep};
+use environments::config::PodFault;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, DeleteParams};
 use kubernetes::prober::{Answer, Vantage};
 use reqwest::Method;
-use serde_json::json;
 
 use super::attempt::{EventLog, attempt};
 use super::bad_releases::reverts;
-use super::setup::{SERVICE, Setup};
+use super::setup::Setup;
 use super::traffic::Lanes;
 use super::traffic_checks::{ObservedRelease, check_nothing_failed, micros};
 use crate::client::PlatformClient;
@@ -26,7 +26,7 @@ const SHARE: u8 = 20;
 /// The range of the measured share: the ingress takes turns, and connections are pooled.
 const MEASURED: RangeInclusive<f64> = 0.1..=0.3;
 
-const HEADER: &str = "x-trii-preview";
+const HEADER: &str = "x-preview";
 
 /// For the ingress to apply a change.
 const INGRESS_UPDATE: Duration = Duration::from_secs(10);
@@ -92,9 +92,10 @@ pub async fn weighted(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResu
 pub async fn bad_share(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     let policy = with_a_share(setup);
     let setup = &setup.with_policy(&policy);
-    let faults = json!({"error_share": 0.5});
     let fault = async |event: &EventKind, idle| match event {
-        EventKind::CanaryWeightSet { .. } => setup.put_faults_on_all(idle, &faults).await,
+        EventKind::CanaryWeightSet { .. } => {
+            setup.put_fault_on_all(idle, PodFault::SomeErrors).await
+        }
         EventKind::Patched { to, .. } if *to == idle => {
             Err(setup.mismatch("no more than a share of the traffic", "all of it"))
         }
@@ -116,7 +117,7 @@ fn with_a_share(setup: &Setup<'_>) -> Policy {
 /// Deletes the canary Ingress.
 async fn delete_canary(setup: &Setup<'_>) -> Result<(), Mismatch> {
     let api: Api<Ingress> = setup.api();
-    let name = format!("{SERVICE}-canary");
+    let name = format!("{}-canary", setup.service());
     let deleted = api.delete(&name, &DeleteParams::default()).await;
     deleted
         .map(drop)
@@ -128,14 +129,19 @@ async fn reached_by_header(setup: &Setup<'_>, old: &str, new: &str) -> Result<St
     let subject = setup.subject;
     let client = PlatformClient::new(subject.environment, subject.entry);
     let client = client.map_err(|error| setup.mismatch("an HTTP client", error))?;
+    let Some(name) = &subject.version_sources.headers.version else {
+        let expected = "a header that names the version, in [platform.headers] of harness.toml";
+        return Err(setup.mismatch(expected, "none"));
+    };
+    let users = &setup.config.request;
     let version = async |value: Option<&str>| {
-        let request = client.api(Method::GET, "/market-data/quotes");
+        let request = client.to(&users.host, Method::GET, &users.path_at_ingress);
         let request = match value {
             Some(value) => request.header(HEADER, value),
             None => request,
         };
         let response = request.send().await?;
-        Ok::<_, Mismatch>(response.headers.get("x-trii-version").cloned())
+        Ok::<_, Mismatch>(response.headers.get(name.as_str()).cloned())
     };
     let mut seen = String::new();
     let what = "the header is honoured";

@@ -9,6 +9,7 @@ use super::Setup;
 use super::hook::{self, ChartWithHook, Hook};
 use super::probes::{self, check_nothing_failed};
 use super::setup::Images;
+use super::versions::check_served;
 use crate::{Mismatch, RunResult, Scenario};
 
 /// A version that is not ready then never will be.
@@ -152,7 +153,8 @@ async fn roll_back(
     helm::roll_back(cluster, helm, release, revision, deadline, &progress).await
 }
 
-/// Checks that the release's Deployments have their images again, and are complete.
+/// Checks that the release's Deployments have their images again and are complete, and that its
+/// services serve its version.
 pub async fn check_back(
     setup: &Setup<'_>,
     scenario: &mut Scenario<'_>,
@@ -167,7 +169,7 @@ pub async fn check_back(
         Ok::<_, Mismatch>((incomplete, images))
     };
     let back = back.await;
-    scenario
+    let checked = scenario
         .check("the previous release is back", async {
             let (incomplete, images) = back?;
             match incomplete.is_empty() {
@@ -183,5 +185,8 @@ pub async fn check_back(
             }
         })
         .await?;
-    Ok(())
+    match checked {
+        Some(()) => check_served(setup, scenario, release, setup.subject.version_sources).await,
+        None => Ok(()),
+    }
 }

@@ -1,9 +1,11 @@
 //! A copy of a chart with one more hook, which helm waits for before it applies anything.
 //! <https://helm.sh/docs/topics/charts_hooks/>
 
-use std::io;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
+use flate2::read::GzDecoder;
 use helm::Release;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::DeleteParams;
@@ -37,7 +39,7 @@ pub struct ChartWithHook {
 }
 
 impl ChartWithHook {
-    /// Copies the chart of `release`, a folder, and adds the hook. The copy is beside the kubeconfig:
+    /// Copies the chart of `release`, and adds the hook. The copy is a folder beside the kubeconfig:
     /// after a kill, a cleanup of the environment finds it there.
     ///
     /// # Errors
@@ -61,26 +63,41 @@ impl ChartWithHook {
         let folder = tempfile::Builder::new()
             .prefix("chart-")
             .tempdir_in(folder)?;
-        // helm's messages name the chart by its folder.
-        let name = release.chart.file_name().unwrap_or("chart".as_ref());
-        let (from, to) = (release.chart.clone(), folder.path().join(name));
-        let release = Release {
-            chart: to.clone(),
-            ..release.clone()
+        let chart = match release.chart.is_file() {
+            true => unpack(&release.chart, folder.path()).await?,
+            false => {
+                // helm's messages name the chart by its folder.
+                let name = release.chart.file_name().unwrap_or("chart".as_ref());
+                let (from, to) = (release.chart.clone(), folder.path().join(name));
+                let copy = tokio::task::spawn_blocking(move || copy(&from, &to).map(|()| to));
+                copy.await.map_err(io::Error::other)??
+            }
         };
+        std::fs::create_dir_all(chart.join("templates"))?;
+        // YAML is a superset of JSON.
         let manifest = manifest(hook).to_string();
-        let copied = tokio::task::spawn_blocking(move || {
-            copy(&from, &to)?;
-            std::fs::create_dir_all(to.join("templates"))?;
-            // YAML is a superset of JSON.
-            std::fs::write(to.join("templates/rehearsal-hook.yaml"), manifest)
-        });
-        copied.await.map_err(io::Error::other)??;
+        std::fs::write(chart.join("templates/rehearsal-hook.yaml"), manifest)?;
         Ok(ChartWithHook {
-            release,
+            release: Release {
+                chart,
+                ..release.clone()
+            },
             _folder: folder,
         })
     }
+}
+
+/// Unpacks a packaged chart. Returns the one folder that it has.
+async fn unpack(chart: &Path, into: &Path) -> io::Result<PathBuf> {
+    let mut tar = Vec::new();
+    GzDecoder::new(File::open(chart)?).read_to_end(&mut tar)?;
+    tokio_tar::Archive::new(&tar[..]).unpack(into).await?;
+    let mut entries = std::fs::read_dir(into)?;
+    let folder = entries.next().transpose()?;
+    folder.map(|it| it.path()).ok_or_else(|| {
+        let reason = format!("{} is empty", chart.display());
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    })
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
@@ -142,6 +159,11 @@ pub async fn remove(cluster: &Cluster) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
     use super::*;
 
     fn release(chart: &Path) -> Release {
@@ -171,6 +193,33 @@ mod tests {
         let hook: Value = serde_json::from_str(&read("templates/rehearsal-hook.yaml")).unwrap();
         assert_eq!(hook["spec"]["suspend"], true);
         assert!(!chart.join("templates").exists());
+    }
+
+    #[tokio::test]
+    async fn a_packaged_chart_is_unpacked_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tar = tokio_tar::Builder::new(Vec::new());
+        let mut header = tokio_tar::Header::new_gnu();
+        let content = "name: shop";
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        let file = tar.append_data(&mut header, "shop/Chart.yaml", content.as_bytes());
+        file.await.unwrap();
+        let chart = folder.path().join("shop-1.2.3.tgz");
+        let mut packaged = GzEncoder::new(File::create(&chart).unwrap(), Compression::fast());
+        packaged
+            .write_all(&tar.into_inner().await.unwrap())
+            .unwrap();
+        packaged.finish().unwrap();
+
+        let copy = ChartWithHook::in_folder(folder.path(), &release(&chart), Hook::Waits)
+            .await
+            .unwrap();
+        let copied = &copy.release.chart;
+        assert!(copied.ends_with("shop"), "{copied:?}");
+        let text = std::fs::read_to_string(copied.join("Chart.yaml")).unwrap();
+        assert_eq!(text, content);
+        assert!(copied.join("templates/rehearsal-hook.yaml").is_file());
     }
 
     #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use base::wait::{self, Observation};
 use environments::config::{Probe, ProbeUrl};
 use kubernetes::prober::{
-    self, Answer, Figures, Inside, Lane, Outside, Owner, ProbeTarget, Recording, Spec,
+    self, Answer, Figures, IdentityHeaders, Inside, Lane, Outside, Owner, ProbeTarget, Recording,
+    Spec,
 };
 
 use super::Setup;
@@ -88,6 +89,7 @@ impl Probes {
     async fn start(setup: &Setup<'_>) -> Result<Probes, Mismatch> {
         let through = |host: &str, path: &str| prober::through(setup.subject.entry, host, path);
         let (mut outside, mut inside) = (Requests::default(), Requests::default());
+        let headers = &setup.subject.version_sources.headers;
         let quick = setup.probes.probes.iter().map(|probe| (probe, false));
         let slow = setup.probes.slow_probes.iter().map(|probe| (probe, true));
         for (Probe { status, url, .. }, is_slow) in quick.chain(slow) {
@@ -104,7 +106,7 @@ impl Probes {
                 }
             }
         }
-        let outside = match outside.spec() {
+        let outside = match outside.spec(headers) {
             None => None,
             Some(spec) => {
                 let started = Outside::start(&spec).await;
@@ -112,12 +114,12 @@ impl Probes {
                 Some(started.map_err(failed)?)
             }
         };
-        let inside = match inside.spec() {
+        let inside = match inside.spec(headers) {
             None => None,
             Some(spec) => {
                 let client = setup.cluster.client().clone();
                 let ours = (setup.prober_image, &Owner::this_process());
-                let namespace = prober::MONITORING;
+                let namespace = setup.helpers_namespace;
                 let started = Inside::start(client, namespace, ours, &spec, TIMEOUT).await;
                 let failed = |error| setup.mismatch("a prober in the cluster", error);
                 Some(started.map_err(failed)?)
@@ -180,7 +182,7 @@ impl Requests {
     }
 
     /// Returns the specification, if there are targets. The names of lanes are unique.
-    fn spec(self) -> Option<Spec> {
+    fn spec(self, headers: &IdentityHeaders) -> Option<Spec> {
         let rate = RATE / self.quick.len().max(1) as f64;
         let quick = self.quick.into_iter().flat_map(|(target, status)| {
             let on_new = Lane::new_connection(target.clone(), rate * ON_NEW_CONNECTIONS);
@@ -198,6 +200,7 @@ impl Requests {
         (!lanes.is_empty()).then_some(Spec {
             lanes,
             seconds: MAX_SECONDS,
+            headers: headers.clone(),
         })
     }
 }
@@ -303,8 +306,8 @@ mod tests {
 
     #[test]
     fn each_target_is_requested_on_new_and_on_pooled_connections() {
-        let mut requests = Requests::default();
-        assert_eq!(Requests::default().spec(), None);
+        let (none, mut requests) = (IdentityHeaders::default(), Requests::default());
+        assert_eq!(Requests::default().spec(&none), None);
         for path in ["a", "b"] {
             requests.add((ProbeTarget::of(format!("http://x/{path}")), None), false);
         }
@@ -312,7 +315,7 @@ mod tests {
             (ProbeTarget::of("http://x/slow".to_owned()), Some(401)),
             true,
         );
-        let spec = requests.spec().unwrap();
+        let spec = requests.spec(&none).unwrap();
         spec.check().unwrap();
         let quick: f64 = spec.lanes.iter().map(|it| it.rate).sum::<f64>() - 1.0;
         assert!((quick - RATE).abs() < 1e-6, "{quick}");

@@ -38,6 +38,8 @@ pub struct Setup<'a> {
     pub probes: &'a RollingConfig,
     /// The prober's image on the nodes.
     pub prober_image: &'a str,
+    /// The namespace of the prober's pod.
+    pub helpers_namespace: &'a str,
     /// From `helm upgrade` to a complete rollout.
     pub deadline: Duration,
 }
@@ -61,12 +63,6 @@ impl Setup<'_> {
             Rolling::TwoReleases if self.second.is_none() => {
                 Some("harness.toml has no rolling.second_release".to_owned())
             }
-            Rolling::FailingHook | Rolling::Kill if !self.releases[0].chart.is_dir() => {
-                let chart = self.releases[0].chart.display();
-                Some(format!(
-                    "a hook can be added to a folder only, and {chart} is packaged"
-                ))
-            }
             _ => None,
         }
     }
@@ -74,6 +70,13 @@ impl Setup<'_> {
     /// Returns the position of the first release whose values have the version.
     pub fn versioned(&self) -> Option<usize> {
         releases::versioned(self.releases, self.next)
+    }
+
+    /// Returns whether the values of this release have the version.
+    pub fn has_version(&self, release: &Release) -> bool {
+        let mut pairs = self.releases.iter().zip(self.next);
+        let named = pairs.find(|(one, _)| one.name == release.name);
+        named.is_some_and(|(one, other)| one.overrides != other.overrides)
     }
 
     /// Deploys a release, and waits until its rollout is complete.

@@ -10,6 +10,7 @@ use kubernetes::prober::now;
 
 use super::Setup;
 use super::probes::{self, check_nothing_failed};
+use super::versions::check_served;
 use crate::{Mismatch, RunResult, Scenario};
 
 /// For a bound of the error rate: 0.1 % with 95 % confidence.
@@ -38,6 +39,8 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
         if checked.is_none() {
             break;
         }
+        let sources = setup.subject.version_sources.of_tags();
+        check_served(setup, scenario, release, &sources).await?;
     }
     probes.until(REQUESTS).await;
     check_nothing_failed(setup, scenario, probes, (REQUESTS, since)).await

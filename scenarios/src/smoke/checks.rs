@@ -304,6 +304,7 @@ mod tests {
                 jwt_secret: "key".into(),
                 demo_password: "open sesame".into(),
             },
+            version_sources: &config_with("").versions,
             checks: &SmokeChecks::read(&config_with(""), workspace()).unwrap(),
             home: &Home::new(Path::new("home")),
             check_deadline: Duration::from_secs(1),

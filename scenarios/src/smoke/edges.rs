@@ -150,7 +150,7 @@ impl Smoke<'_> {
             return Err(refused.mismatch("a retry-after header", "none"));
         };
         // The gateway limits each token. An ingress limits our address, with any token.
-        let effect = match refused.instance() {
+        let effect = match refused.instance(&self.subject.version_sources.headers) {
             "" => {
                 wait_for_retry(&refused, &seconds).await?;
                 "it is served again then"

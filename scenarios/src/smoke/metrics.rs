@@ -35,7 +35,8 @@ impl Smoke<'_> {
                 let path = format!("/market-data/quotes/{SEEDED_SYMBOL}");
                 let request = self.client.api(Method::GET, &path);
                 let response = request.expect(200).await?;
-                *served.entry(response.instance().to_owned()).or_default() += 1;
+                let instance = response.instance(&self.subject.version_sources.headers);
+                *served.entry(instance.to_owned()).or_default() += 1;
             }
             let after = self.counters().await.map_err(|why| self.unread(why))?;
             let known = served.iter().filter_map(|(instance, served)| {

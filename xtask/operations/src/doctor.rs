@@ -1,6 +1,7 @@
 //! Reports what this machine has and lacks.
 
 use base::exit::ExitCode;
+use environments::config::Target;
 use environments::preflight;
 use machine::doctor;
 use machine::provision::Need;
@@ -19,12 +20,16 @@ pub async fn run(context: &Context, provision: bool) -> Result<CommandOutcome, P
     }
     let tools_dir = invocation.home.tools();
     let ports = invocation.config.ports();
-    let findings = doctor::examine(invocation.home.root(), &tools_dir, &ports);
+    let tools = match invocation.target() {
+        Target::Local(_) => invocation.config.platform.local.tools.as_slice(),
+        Target::Kind(_) | Target::Remote(_) => &[],
+    };
+    let findings = doctor::examine(invocation.home.root(), &tools_dir, &ports, tools);
     let findings = context.output.waiting("inspecting this machine", findings);
     let findings = findings.await;
     // This target may not need everything that is missing.
-    let needed = invocation.config.backing_services;
-    let outcome = match preflight::look(invocation.target(), needed, &tools_dir).await {
+    let looked = preflight::look(&invocation.config, invocation.target(), &tools_dir);
+    let outcome = match looked.await {
         Ok(_) => CommandOutcome::of(ExitCode::Held).with_note(format_args!(
             "the target {} can be brought up: cargo xtask e2e",
             invocation.target_name

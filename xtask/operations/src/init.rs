@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use base::exit::ExitCode;
+use environments::config::PlatformChart;
 use environments::remote::ReadOnlyCluster;
 use helm::chart::ChartMetadata;
 use helm::render::{self, TargetApi};
@@ -33,8 +34,10 @@ pub enum Source {
 
 /// A release of a chart.
 pub struct ChartSource {
-    /// The chart: a folder, or a packaged chart.
-    pub chart: PathBuf,
+    /// The chart: a folder, a packaged chart, or `oci://HOST/PATH`.
+    pub chart: String,
+    /// The version of a chart in a registry.
+    pub version: Option<String>,
     /// The values files. A later one overrides an earlier one.
     pub values: Vec<PathBuf>,
     /// The release; by default the chart's name.
@@ -100,15 +103,16 @@ async fn find(context: &Context, source: &Source) -> Result<(Origin, Inventory),
 async fn of_chart(context: &Context, source: &ChartSource) -> Result<(Origin, Inventory), Problem> {
     let helm = context.helm()?;
     let refused = |error| problem(InitError::Render(error));
-    let metadata = ChartMetadata::of(&helm, &source.chart)
-        .await
-        .map_err(refused)?;
+    let chart = PlatformChart::parse(&source.chart, source.version.as_deref());
+    let chart = chart.map_err(Problem::usage)?;
+    let file = pulled(context, &helm, &chart).await?;
+    let metadata = ChartMetadata::of(&helm, &file).await.map_err(refused)?;
     let release = source.release.clone().unwrap_or(metadata.name);
     let namespace = source.namespace.clone().unwrap_or_else(|| release.clone());
     let to_render = Release {
         name: release.clone(),
         version: String::new(),
-        chart: source.chart.clone(),
+        chart: file,
         values_files: source.values.clone(),
         overrides: json!({}),
     };
@@ -124,7 +128,10 @@ async fn of_chart(context: &Context, source: &ChartSource) -> Result<(Origin, In
         namespace,
         app_version: metadata.app_version,
         place: Place::Chart {
-            path: of_repository(&source.chart),
+            chart: match &chart {
+                PlatformChart::Path(path) => PlatformChart::Path(of_repository(path)),
+                PlatformChart::Oci(_) => chart.clone(),
+            },
             values: source.values.iter().map(of_repository).collect(),
             release,
         },
@@ -132,6 +139,17 @@ async fn of_chart(context: &Context, source: &ChartSource) -> Result<(Origin, In
     };
     let inventory = init::survey(&objects, &origin).map_err(problem)?;
     Ok((origin, inventory))
+}
+
+/// Returns the file or folder of the chart, as the working directory names it.
+async fn pulled(context: &Context, helm: &Path, chart: &PlatformChart) -> Result<PathBuf, Problem> {
+    match chart {
+        PlatformChart::Path(path) => Ok(path.clone()),
+        PlatformChart::Oci(chart) => {
+            let pulled = helm::pull::pull(helm, chart, &context.home()?.charts()).await;
+            pulled.map_err(|error| Problem::new(error.exit_code(), error))
+        }
+    }
 }
 
 async fn of_namespace(

@@ -1,12 +1,13 @@
 //! The context of every command, and what most start with: configuration, home, target, run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base::home::Home;
 use base::interrupts::Interrupts;
 use base::run::Run;
-use base::run::event::{Stage, StageResult};
-use environments::chart_check::{self, ClusterContents, Destination};
+use base::run::event::{Happening, Stage, StageResult};
+use environments::chart_check::{self, ChartCheckError, ClusterContents, Destination};
+use environments::charts;
 use environments::config::{Config, KindTarget, Target};
 use environments::environment::{Credentials, Environment, EnvironmentFolder, EnvironmentName};
 use environments::kind::input_check;
@@ -21,6 +22,7 @@ use machine::tools;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::checkout::checkout;
 use crate::outcome::{CommandOutcome, conclude};
 use crate::output::{DoneAtEnd, Output, OutputMessage};
 use crate::problem::Problem;
@@ -133,10 +135,13 @@ impl Invocation {
         };
         let target = config.target(chosen.as_deref());
         let (target_name, target) = target.map_err(Problem::usage)?;
-        if let Target::Kind(kind) = target {
-            let checked = input_check::check(&config, (target_name, kind), &context.workspace);
-            checked.map_err(Problem::usage)?;
-        }
+        let workspace = &context.workspace;
+        let checked = match target {
+            Target::Kind(kind) => input_check::check(&config, (target_name, kind), workspace),
+            Target::Local(_) => input_check::check_services(&config, workspace),
+            Target::Remote(_) => Ok(()),
+        };
+        checked.map_err(Problem::usage)?;
         Ok(Invocation {
             target_name: target_name.to_owned(),
             why,
@@ -233,18 +238,19 @@ impl Invocation {
         stages: impl AsyncFnOnce(&mut Run, &mut Interrupts) -> Result<(), Problem>,
     ) -> Result<CommandOutcome, Problem> {
         let mut interrupts = interrupts()?;
-        let mut run = self.start_run(verb, environment, why)?;
+        let mut run = self.start_run(verb, environment, why).await?;
         let ended = stages(&mut run, &mut interrupts).await;
         conclude(run, ended)
     }
 
     /// Starts a run with its first stage, `plan`.
-    pub fn start_run(
+    pub async fn start_run(
         &self,
         verb: &str,
         (target, name): (&str, &EnvironmentName),
         why: &str,
     ) -> Result<Run, Problem> {
+        let up = self.environment(name).ok().map(|it| it.version);
         let (name, listener) = (name.to_string(), self.context.output.listener());
         let mut run = Run::start(
             &self.home,
@@ -256,6 +262,12 @@ impl Invocation {
             listener,
         )?;
         run.begin(Stage::Plan)?;
+        if let Some(checkout) = checkout(&self.context.workspace).await {
+            run.record(checkout)?;
+        }
+        if let Some(version) = up {
+            run.record(Happening::PlatformVersion { version })?;
+        }
         let plan = format!("target {target}, {why}; environment {name}");
         run.note(Stage::Plan, plan)?;
         run.end_stages(StageResult::Done)?;
@@ -303,8 +315,7 @@ impl Invocation {
         let mut interrupts = interrupts()?;
         let prepared = async {
             if provision {
-                let needed = self.config.backing_services;
-                let needs = preflight::needs(self.target(), needed, &self.home.tools()).await;
+                let needs = preflight::needs(&self.config, self.target()).await;
                 self.provision(&needs).await?;
             }
             match self.target() {
@@ -319,11 +330,32 @@ impl Invocation {
         }
     }
 
-    /// Compares the charts with the configuration. Without helm, the preflight of the run fails.
+    /// Returns the path of helm, once the charts of registries are pulled.
+    pub async fn helm_with_charts(&self) -> Result<PathBuf, Problem> {
+        let helm = self.context.helm()?;
+        self.pull_charts(&helm).await?;
+        Ok(helm)
+    }
+
+    async fn pull_charts(&self, helm: &Path) -> Result<(), Problem> {
+        let mut interrupts = interrupts()?;
+        let progress = |text: &str| self.context.output.progress(Stage::Provision, text);
+        let _done_at_end = DoneAtEnd(&self.context.output);
+        tokio::select! {
+            pulled = charts::pull(helm, &self.config, &self.home, &progress) => {
+                pulled.map_err(|error| Problem::new(error.exit_code(), error))
+            }
+            signal = interrupts.next() => Err(Problem::ended(signal)),
+        }
+    }
+
+    /// Compares the charts with the configuration, and asks the registries for the images that the
+    /// nodes will pull. Without helm, the preflight of the run fails.
     async fn check_charts(&self, target: &KindTarget) -> Result<(), Problem> {
         let Some(helm) = tools::own_or_on_path(&self.home.tools(), "helm") else {
             return Ok(());
         };
+        self.pull_charts(&helm).await?;
         let (config, workspace) = (&self.config, &self.context.workspace);
         let version = &config.platform.version;
         let manifests = input_check::objects_of(&config.platform, workspace);
@@ -333,10 +365,23 @@ impl Invocation {
             contents: &ClusterContents::of_new(config, target, &manifests),
         };
         let values = TargetValues::of_kind(target, Some(SOME_ADDRESSES));
-        let releases = releases::all(config, &values, workspace, version);
+        let releases = releases::all(config, &values, (workspace, &self.home), version);
         let checked = chart_check::check(&helm, config, version, &releases, &destination).await;
-        let notes = checked.map_err(|error| Problem::new(error.exit_code(), error))?;
-        notes.iter().for_each(|note| self.context.output.line(note));
+        let problem = |error: ChartCheckError| Problem::new(error.exit_code(), error);
+        let fit = checked.map_err(problem)?;
+        let output = &self.context.output;
+        fit.notes.iter().for_each(|note| output.line(note));
+        if fit.pulled.is_empty() {
+            return Ok(());
+        }
+        // Without an engine, the preflight of the run fails.
+        let Ok(engine) = Engine::find(TIMEOUT).await else {
+            return Ok(());
+        };
+        let asking = chart_check::pulls::check(&engine, config, &fit.pulled);
+        let asked = output.waiting("asking the registries for the images", asking);
+        let notes = asked.await.map_err(problem)?;
+        notes.iter().for_each(|note| output.line(note));
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod blue_green;
+mod checkout;
 mod comparison;
 pub mod deploy;
 pub mod doctor;

@@ -1,6 +1,9 @@
 //! The outcome of a command, and the end of its run.
 
 use std::fmt::Display;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
 
 use base::exit::ExitCode;
 use base::run::Run;
@@ -114,11 +117,25 @@ pub fn conclude(mut run: Run, ended: Result<(), Problem>) -> Result<CommandOutco
     match report::render(run.folder()) {
         Ok(report) => {
             let page = run.folder().join("index.html");
-            let note = format!("\n{}\nreport: {}", report.headline(), page.display());
-            Ok(outcome.with_document(&report)?.with_note(note))
+            let note = format!("\n{}\nreport: {}", report.headline, page.display());
+            let outcome = outcome.with_document(&report)?.with_note(note);
+            Ok(match add_to_job_summary(run.folder()) {
+                Ok(()) => outcome,
+                Err(error) => outcome.with_note(format!("not in the job's summary: {error}")),
+            })
         }
         Err(error) if exit_code == ExitCode::Held => Err(Problem::no_environment(error)),
         // A failed run is more important than its report.
         Err(error) => Ok(outcome.with_problem(Problem::no_environment(error))),
     }
+}
+
+/// In GitHub Actions, adds the run's summary to that of the job.
+fn add_to_job_summary(run_folder: &Path) -> io::Result<()> {
+    let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|file| !file.is_empty()) else {
+        return Ok(());
+    };
+    let summary = fs::read_to_string(run_folder.join("summary.md"))?;
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    writeln!(file, "{summary}")
 }

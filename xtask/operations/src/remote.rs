@@ -62,7 +62,7 @@ pub async fn deploy(
     let work = Work {
         verb: "deploy",
         why: "which is there".into(),
-        deploy: Some((version, invocation.context.helm()?)),
+        deploy: Some((version, invocation.helm_with_charts().await?)),
         then: None,
     };
     perform(invocation, site, work).await
@@ -74,7 +74,7 @@ pub async fn difference(
     site: Site<'_>,
     version: &str,
 ) -> Result<String, Problem> {
-    let helm = invocation.context.helm()?;
+    let helm = invocation.helm_with_charts().await?;
     let remote = site.open("dry-run", &[]).await?;
     let difference = remote.difference(&helm, version).await;
     difference.map_err(|error| Problem::new(error.exit_code(), error))
@@ -102,8 +102,10 @@ pub async fn compare(
     site: Site<'_>,
     order: &ComparisonOrder<'_>,
 ) -> Result<CommandOutcome, Problem> {
-    let deploys = order.purpose.deploys();
-    let helm = deploys.then(|| invocation.context.helm()).transpose()?;
+    let helm = match order.purpose.deploys() {
+        true => Some(invocation.helm_with_charts().await?),
+        false => None,
+    };
     let compare = Then::Compare(order, helm.as_deref());
     work_as_it_is(invocation, site, "perf", compare).await
 }
@@ -120,7 +122,7 @@ pub async fn e2e(
     let (why, deploy) = match site.permits(Action::Deploy) {
         Ok(()) => (
             "which is there and stays".to_owned(),
-            Some((version, invocation.context.helm()?)),
+            Some((version, invocation.helm_with_charts().await?)),
         ),
         Err(refusal) => (
             format!("which is there and stays; proven as it is: {refusal}"),

@@ -21,7 +21,7 @@ pub fn run(context: &Context, run: Option<&str>) -> Result<CommandOutcome, Probl
     let folder = reports.join(run);
     let report = report::render(&folder).map_err(Problem::usage)?;
     let page = folder.join("index.html");
-    let note = format!("{}\nreport: {}", report.headline(), page.display());
+    let note = format!("{}\nreport: {}", report.headline, page.display());
     let outcome = CommandOutcome::of(ExitCode::Held).with_note(note);
     outcome.with_document(&report)
 }

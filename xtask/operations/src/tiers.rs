@@ -63,6 +63,7 @@ impl Tier {
                 Need::RedisBinaries,
                 Need::Engine,
                 Need::ImageBuilder,
+                Need::Go,
                 Need::Registry,
             ],
             Tier::Cluster => &Need::OF_CLUSTERS,

@@ -38,6 +38,44 @@ fn scenarios_pass_here_too_and_fail_when_they_are_sabotaged() {
     traces.are_gone(&rig);
 }
 
+/// What a file lacks is neither a failure nor a success. The environment stays up.
+#[test]
+fn without_their_data_scenarios_are_skipped() {
+    let shipped = include_str!("../../../harness.toml");
+    let begin = shipped.find("[blue_green.scenarios.faults]").unwrap();
+    let end = begin + shipped[begin..].find("\n\n").unwrap();
+    let rig = Rig::new().change(&shipped[begin..end], "");
+    rig.up();
+    let skipped = |rig: &Rig, scenario: &str, because: &str| {
+        rig.run(&["scenario", "run", scenario]).expect(5, because);
+    };
+    let because = "harness.toml has no blue_green.scenarios.faults";
+    skipped(&rig, "blue-green/bad-smoke", because);
+    let rig = rig
+        .change(
+            "service = \"market-data-service\"\nurl",
+            "service = \"frontend-app\"\nurl",
+        )
+        .change(
+            "url = \"https://api.trii.co/market-data/quotes\"",
+            "url = \"https://trii.co/\"",
+        )
+        .change("slow_url = ", "# slow_url = ")
+        .change("slow_path = ", "# slow_path = ");
+    skipped(
+        &rig,
+        "blue-green/race",
+        "there is no service \"frontend-app\"",
+    );
+    let rig = rig.change(
+        "url = \"https://trii.co/\"",
+        "url = \"https://trii.co/api\"",
+    );
+    rig.run(&["scenario", "run", "blue-green/race"])
+        .expect(2, "a route leads trii.co/api to api-gateway");
+    rig.run(&["down"]).expect_code(0);
+}
+
 #[test]
 fn a_colour_that_dies_before_it_is_live_fails_only_the_release() {
     let rig = Rig::new();

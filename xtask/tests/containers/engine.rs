@@ -1,6 +1,7 @@
 //! Backing services from containers: which containers an environment has, and when.
 
 mod mount;
+mod services;
 mod socket;
 
 use std::fs;
@@ -77,20 +78,24 @@ async fn containers_of_a_killed_supervisor_are_removed() {
     }
 }
 
+/// Sends `signal` to a run that starts containers. It leaves none.
+async fn is_cut_short(engine: &Engine, rig: &Rig, signal: Signal) {
+    let mut running = rig.spawn(&E2E);
+    // The entry is written before the request to the engine.
+    running.records_in_ledger("\"kind\":\"container\"");
+    running.signal(signal);
+    let ended = running.ends_within(SECONDS);
+    let code = (signal == Signal::SIGINT).then_some(130);
+    assert_eq!(ended.status.code(), code, "{}", ended.stderr);
+    rig.traces().are_gone(rig);
+    no_container_is_left(engine, rig).await;
+}
+
 #[tokio::test]
 async fn a_run_cut_short_while_containers_start_leaves_none() {
     let engine = engine().await;
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
-        let rig = rig();
-        let mut running = rig.spawn(&E2E);
-        // The entry is written before the request to the engine.
-        running.records_in_ledger("\"kind\":\"container\"");
-        running.signal(signal);
-        let ended = running.ends_within(SECONDS);
-        let code = (signal == Signal::SIGINT).then_some(130);
-        assert_eq!(ended.status.code(), code, "{}", ended.stderr);
-        rig.traces().are_gone(&rig);
-        no_container_is_left(&engine, &rig).await;
+        is_cut_short(&engine, &rig(), signal).await;
     }
 }
 

@@ -29,6 +29,25 @@ fn up_again_changes_nothing() {
     rig.run(&["smoke"]).expect(3, "is not up");
 }
 
+const POSTGRES: &str = "[backing_services.postgres]";
+
+#[test]
+fn the_platform_has_the_database_and_the_user_that_it_names() {
+    let keys = format!("{POSTGRES}\ndatabase = \"shop-db\"\nuser = \"ada\"");
+    let rig = Rig::new().change(POSTGRES, &keys);
+    rig.run(&E2E)
+        .expect(0, "ok an order moves cash and position exactly");
+}
+
+#[test]
+fn programs_of_another_version_are_named() {
+    let rig = Rig::new().change(POSTGRES, &format!("{POSTGRES}\nversion = \"1\""));
+    rig.run(&["up"])
+        .expect(3, "Postgres is not available: no container is used, and ")
+        .expect_stderr("/postgres is postgres (PostgreSQL) ")
+        .expect_stderr(", not 1");
+}
+
 #[test]
 fn scenarios_are_run_by_name_against_what_is_up() {
     let rig = Rig::new();

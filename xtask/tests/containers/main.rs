@@ -34,5 +34,6 @@ mod silence;
 mod soak;
 mod stages;
 mod surroundings;
+mod tools;
 mod way_in;
 mod your_platform;

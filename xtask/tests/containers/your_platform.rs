@@ -1,7 +1,7 @@
 //! docs/your-platform.md, followed word for word on this machine.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Write;
 
 use crate::rig::Rig;
 
@@ -28,26 +28,53 @@ fn files(part: &str) -> Vec<(&str, String)> {
     files
 }
 
+/// The folder of a reader who follows the page.
+struct Reader {
+    folder: tempfile::TempDir,
+}
+
+impl Reader {
+    /// Writes the files of a part, and returns the platform file.
+    fn follow(&self, part: &str) -> String {
+        let hello = self.folder.path().join("hello");
+        for (path, text) in files(part) {
+            let path = self.folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // The page's paths are relative to the repository.
+            let text = text.replace("hello/", &format!("{}/", hello.display()));
+            let mut file = File::options()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+        fs::read_to_string(hello.join("harness.toml")).unwrap()
+    }
+}
+
 #[test]
 fn the_page_leads_from_an_empty_folder_to_a_rehearsal() {
-    let (on_this_machine, _) = PAGE.split_once("\n## On a cluster\n").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let hello = folder.path().join("hello");
-    let mut config = None;
-    for (path, text) in files(on_this_machine) {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // The page's paths are relative to the repository.
-        let text = text.replace("hello/", &format!("{}/", hello.display()));
-        fs::write(&path, &text).unwrap();
-        if path.ends_with(Path::new("hello/harness.toml")) {
-            config = Some(text);
-        }
-    }
-    let rig = Rig::of(&config.unwrap());
+    let (on_this_machine, rest) = PAGE.split_once("\n## On a cluster\n").unwrap();
+    let reader = Reader {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let rig = Rig::of(&reader.follow(on_this_machine));
     rig.run(&["e2e", "--target", "local"]).expect(0, "3 of ");
     let events = rig.events("e2e");
     let judged = events.iter().filter(|it| it["event"] == "threshold-judged");
     assert_eq!(judged.filter(|it| it["holds"] == true).count(), 2);
     assert_eq!(events[0]["platform"], "hello");
+
+    let (_, additions) = rest.split_once("\n## Add a service").unwrap();
+    let rig = Rig::of(&reader.follow(additions));
+    rig.run(&["up", "--target", "local"]).expect_code(0);
+    rig.run(&["smoke"]).expect(0, "All 4 checks passed");
+    rig.run(&["load", "run", "arrivals"]).expect_code(0);
+    let endpoints = rig.load_result("arrivals").endpoints;
+    assert!(
+        endpoints.contains_key("GET /about/team.json"),
+        "{endpoints:?}"
+    );
+    rig.run(&["down"]).expect_code(0);
 }

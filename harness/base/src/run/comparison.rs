@@ -93,10 +93,25 @@ pub struct SummaryRow {
     pub b: String,
     /// The change and its interval: `+4.1 % (+1.0 % to +7.3 %)`.
     pub change: String,
+    /// How much worse B is; none if it is not comparable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worse_by: Option<Interval>,
     /// The verdict.
     pub verdict: ComparisonVerdict,
     /// The reason.
     pub reason: String,
+}
+
+/// How much worse B is, in multiples of the smallest change that matters: above 1 it is a relevant
+/// regression, below -1 a relevant improvement.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The lower end.
+    pub low: f64,
+    /// The estimate.
+    pub change: f64,
+    /// The upper end.
+    pub high: f64,
 }
 
 impl ComparisonSummary {

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::comparison::ComparisonSummary;
+use super::load::LoadMeasurement;
+use super::release::ReleaseTraffic;
 use crate::exit::ExitCode;
 
 /// One line of `events.jsonl`.
@@ -37,6 +39,18 @@ pub enum Happening {
         environment: String,
         /// The machine, so that runs can be compared.
         host: Host,
+    },
+    /// The checkout that the run uses: configuration, charts, programs.
+    Checkout {
+        /// Git's name of the commit.
+        commit: String,
+        /// Whether files differ from the commit.
+        dirty: bool,
+    },
+    /// The version of the platform in the environment.
+    PlatformVersion {
+        /// e.g. `v2.1.0`.
+        version: String,
     },
     /// A stage started.
     StageStarted {
@@ -105,6 +119,16 @@ pub enum Happening {
         scenario: String,
         /// How long it took, milliseconds.
         millis: u64,
+    },
+    /// A release ended, during which a scenario sent requests.
+    ReleaseObserved {
+        /// The requests.
+        traffic: Box<ReleaseTraffic>,
+    },
+    /// A load ended.
+    LoadMeasured {
+        /// What it measured.
+        load: Box<LoadMeasurement>,
     },
     /// A rule over a load result was evaluated.
     ThresholdJudged {

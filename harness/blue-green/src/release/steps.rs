@@ -17,7 +17,7 @@ use crate::policy::{Canary, Evidence};
 use crate::record::{ReleaseOutcome, ReleaseRecord, ReleaseStep};
 use crate::requests::OperatorRequests;
 use crate::step_error::{Reason, StepError};
-use crate::{Conclusion, health, preflight};
+use crate::{Conclusion, Deployer, health, preflight};
 use kubernetes::rollout::{self, RolloutError};
 
 /// Between two reads of pods that end.
@@ -180,7 +180,9 @@ impl<O: AsyncFnMut(&ReleaseEvent)> ServiceRelease<'_, O> {
         if !self.deployer.smoke.is_empty() {
             switch::proxy_settled(&self.objects, service, colour).await?;
         }
-        let smoked = health::smoke(&self.objects, service, version, self.deployer.smoke).await?;
+        let Deployer { policy, smoke, .. } = *self.deployer;
+        let source = policy.versions.of(self.deployer.service);
+        let smoked = health::smoke(&self.objects, service, (version, &source), smoke).await?;
         self.emit(smoked).await;
         Ok(())
     }

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ServiceRelease;
 use crate::analysis::{self, Analysis};
+use crate::changes;
 use crate::colour::Colour;
 use crate::error::BlueGreenError;
 use crate::event::{EventKind, ReleaseEvent};
@@ -19,7 +20,6 @@ use crate::record::ReleaseRecord;
 use crate::step_error::{Reason, StepError};
 use crate::traffic::histogram::Histogram;
 use crate::traffic::{self, Reading, Window};
-use crate::{Deployer, changes};
 
 /// Between two reads of measured traffic.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -175,10 +175,8 @@ impl<O: AsyncFnMut(&ReleaseEvent)> ServiceRelease<'_, O> {
 
     /// Starts the deployer's own requests. Without them the analysis is inconclusive.
     async fn begin_probe(&mut self) -> Result<Instant, StepError> {
-        let Deployer { policy, smoke, .. } = *self.deployer;
-        let from = self.deployer.probe_from;
         // Boxed, as the future is large.
-        let begun = Box::pin(Probe::begin(from, &self.objects, policy, smoke)).await;
+        let begun = Box::pin(Probe::begin(self.deployer, &self.objects)).await;
         let probe = begun.map_err(|why| {
             let why = format!("the prober sends no requests: {why}");
             StepError::RollBack(Reason::Inconclusive(why))
@@ -203,7 +201,7 @@ impl<O: AsyncFnMut(&ReleaseEvent)> ServiceRelease<'_, O> {
         let may_be_left = self.deployer.policy.analysis == Evidence::Probe
             && self.deployer.probe_from != ProbeFrom::Here;
         let swept = match may_be_left {
-            true => probe::sweep(&self.objects).await,
+            true => probe::sweep(&self.objects, self.deployer.helpers_namespace).await,
             false => Ok(()),
         };
         if let Err(why) = ended.and(swept) {

@@ -19,6 +19,7 @@ use kubernetes::mock::{ApiRequest, Fault, MockAnswer, MockObjects, MockServer};
 use prober::FakeProber;
 
 pub const SERVICE: &str = "quotes";
+pub const HELPERS: &str = "helpers";
 pub const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/trii/leases/quotes-blue-green";
 pub const QUOTAS: &str = "/api/v1/namespaces/trii/resourcequotas";
 pub const SERVICES: &str = "/api/v1/namespaces/trii/services";
@@ -455,7 +456,7 @@ impl State {
         if let Some(fault) = self.objects.fault(request) {
             return fault;
         }
-        if request.path.contains("/namespaces/trii-monitoring/") {
+        if request.path.contains(&format!("/namespaces/{HELPERS}/")) {
             return prober::pods(self, request).into();
         }
         self.settle_endpoints();

@@ -1,10 +1,11 @@
-//! Postgres and Redis as containers, reachable on 127.0.0.1 only.
+//! Containers of an environment: Postgres and Redis, reachable on 127.0.0.1 only, and services.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +21,12 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Context, Lost, POSTGRES, REDIS, UpError};
+use super::{Context, Lost, POSTGRES, REDIS, UpError, is_backing};
+use crate::config::PlatformPostgres;
 use base::ledger::Resource;
 use base::run::event::Part;
 use base::wait::{self, Observation};
-use machine::containers::{PONG, published, remove, silence, with_timeout};
+use machine::containers::{self, PONG, published, remove, silence, with_timeout};
 use machine::engine::Engine;
 use machine::images::redis;
 
@@ -39,12 +41,18 @@ pub struct OwnedContainer {
     handle: Option<Handle>,
 }
 
-type Handle = Arc<ContainerAsync<GenericImage>>;
+/// A container that was started.
+pub(crate) type Handle = Arc<ContainerAsync<GenericImage>>;
 
 impl OwnedContainer {
     /// Returns a description for messages.
     pub fn describe(&self) -> String {
         format!("container {}", self.watched.name)
+    }
+
+    /// Returns its engine.
+    pub fn engine(&self) -> Engine {
+        self.watched.engine.clone()
     }
 
     /// Returns whether this is the container of that name.
@@ -57,6 +65,13 @@ impl OwnedContainer {
         self.handle = Some(handle);
     }
 
+    /// Lets a service end by itself. The data of a backing service is deleted anyway.
+    pub async fn stop(&self, grace: Duration) {
+        if !is_backing(&self.watched.part) {
+            containers::stop(&self.watched.engine, &self.watched.name, grace).await;
+        }
+    }
+
     /// Removes it, if it exists.
     pub async fn remove(&self) -> Result<(), String> {
         remove(&self.watched.engine, &self.watched.name).await
@@ -67,18 +82,27 @@ impl OwnedContainer {
 pub async fn postgres(
     context: &Context<'_>,
     engine: &Engine,
+    needed: &PlatformPostgres,
     image: &str,
     network: Option<&str>,
 ) -> Result<Part, UpError> {
     let request = request(image, 5432, &context.log(POSTGRES), network)
-        .with_env_var("POSTGRES_USER", "trii")
-        .with_env_var("POSTGRES_DB", "postgres")
+        .with_env_var("POSTGRES_USER", &needed.user)
+        .with_env_var("POSTGRES_DB", &needed.database)
         // The data is deleted with the run.
         .with_env_var("POSTGRES_INITDB_ARGS", "--no-sync")
         .with_env_var("POSTGRES_PASSWORD", &context.secrets.postgres_password);
-    let (handle, part) = start(context, engine, POSTGRES, 5432, request).await?;
+    let (handle, part) = start(
+        context,
+        engine,
+        POSTGRES,
+        Listening::Published(5432),
+        request,
+    )
+    .await?;
     // Over TCP: during its initialisation the image runs a server on the socket only.
-    let command = ["pg_isready", "--host=127.0.0.1", "--username=trii"];
+    let user = format!("--username={}", needed.user);
+    let command = ["pg_isready", "--host=127.0.0.1", &user];
     answers(context, engine, &handle, POSTGRES, async || {
         let executed = handle.exec(ExecCommand::new(command)).await;
         let mut executed = executed.map_err(|error| base::chain(&error))?;
@@ -104,7 +128,7 @@ pub async fn redis(
         .with_cmd(redis::command())
         .with_user(redis::USER)
         .with_env_var(redis::PASSWORD_VARIABLE, &context.secrets.redis_password);
-    let (handle, part) = start(context, engine, REDIS, 6379, request).await?;
+    let (handle, part) = start(context, engine, REDIS, Listening::Published(6379), request).await?;
     answers(context, engine, &handle, REDIS, async || {
         answers_ping(&part.address).await
     })
@@ -116,7 +140,7 @@ pub async fn redis(
 fn request(
     image: &str,
     port: u16,
-    log: &std::path::Path,
+    log: &Path,
     network: Option<&str>,
 ) -> ContainerRequest<GenericImage> {
     let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
@@ -126,34 +150,57 @@ fn request(
         host_port: Some("0".into()),
     };
     let bindings = HashMap::from([(format!("{port}/tcp"), Some(vec![loopback]))]);
-    let log = OpenOptions::new().create(true).append(true).open(log);
-    let log = log.ok().map(Mutex::new);
     let request = GenericImage::new(name, tag)
         .with_exposed_port(port.tcp())
         .with_host_config_modifier(move |host| {
             host.publish_all_ports = Some(false);
             host.port_bindings = Some(bindings.clone());
-        })
-        .with_log_consumer(move |frame: &LogFrame| {
-            if let Some(log) = &log {
-                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                // A full disk must not stop the database.
-                let _ = log.write_all(frame.bytes());
-            }
         });
+    let request = with_log(request, log);
     match network {
         Some(network) => request.with_network(network),
         None => request,
     }
 }
 
+/// An image on the network of this machine, with its output in `log`.
+pub(crate) fn on_host_network(image: &str, log: &Path) -> ContainerRequest<GenericImage> {
+    let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+    let request = GenericImage::new(name, tag).with_host_config_modifier(|host| {
+        host.publish_all_ports = Some(false);
+        host.network_mode = Some("host".into());
+    });
+    with_log(request, log)
+}
+
+fn with_log(request: impl ImageExt<GenericImage>, log: &Path) -> ContainerRequest<GenericImage> {
+    let log = OpenOptions::new().create(true).append(true).open(log);
+    let log = log.ok().map(Mutex::new);
+    request.with_log_consumer(move |frame: &LogFrame| {
+        if let Some(log) = &log {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            // A full disk must not stop the container.
+            let _ = log.write_all(frame.bytes());
+        }
+    })
+}
+
+/// Where a container listens on this machine.
+#[derive(Clone)]
+pub(crate) enum Listening {
+    /// The engine publishes this port of the container on 127.0.0.1, at each start another.
+    Published(u16),
+    /// It shares the network of this machine, and listens on this address.
+    OnHost(SocketAddr),
+}
+
 /// Creates and starts the container. After a cancelled bring-up, [`super::Owned::release`] waits
 /// for the request.
-async fn start(
+pub(crate) async fn start(
     context: &Context<'_>,
     engine: &Engine,
-    part: &'static str,
-    port: u16,
+    part: &str,
+    listening: Listening,
     request: ContainerRequest<GenericImage>,
 ) -> Result<(Handle, Part), UpError> {
     let name = format!(
@@ -172,8 +219,8 @@ async fn start(
     let watched = Watched {
         engine: engine.clone(),
         name: name.clone(),
-        part,
-        port,
+        part: part.to_owned(),
+        listening: listening.clone(),
         log: context.log(part),
         ended: None,
     };
@@ -189,7 +236,7 @@ async fn start(
     let starting = context.owned.start_container(name.clone(), request);
     let failed = UpError::engine(format!("start the container {name}"));
     let handle = starting.await.map_err(failed)?;
-    let address = published(engine, &name, port).await;
+    let address = listening.address(engine, &name).await;
     let address = address.map_err(UpError::engine(format!("report where {name} listens")))?;
     Ok((
         handle,
@@ -201,6 +248,15 @@ async fn start(
             log: Some(format!("{}/{part}.log", base::run::LOGS)),
         },
     ))
+}
+
+impl Listening {
+    async fn address(&self, engine: &Engine, name: &str) -> Result<String, String> {
+        match self {
+            Listening::Published(port) => published(engine, name, *port).await,
+            Listening::OnHost(address) => Ok(address.to_string()),
+        }
+    }
 }
 
 async fn answers(
@@ -269,9 +325,8 @@ pub enum Change {
 struct Watched {
     engine: Engine,
     name: String,
-    part: &'static str,
-    /// The port in the container.
-    port: u16,
+    part: String,
+    listening: Listening,
     log: PathBuf,
     /// When it last ended. The handle follows the log until the first end.
     ended: Option<Timestamp>,
@@ -321,7 +376,7 @@ impl Watched {
             drop(end);
             self.ended = Some(Timestamp::now());
             let lost = Lost {
-                part: self.part.to_owned(),
+                part: self.part.clone(),
                 how,
                 log: self.log.clone(),
             };
@@ -350,18 +405,25 @@ impl Watched {
         std::future::pending().await
     }
 
+    async fn address_if_running(&self) -> Result<String, String> {
+        match containers::is_running(&self.engine, &self.name).await? {
+            true => self.listening.address(&self.engine, &self.name).await,
+            false => Err("it does not run".into()),
+        }
+    }
+
     /// Waits until it runs again. Polls: a restarted engine does not notify its former clients.
     fn start(self) -> BoxFuture<'static, (Watched, Change)> {
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         Box::pin(async move {
             let address = loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                if let Ok(address) = published(&self.engine, &self.name, self.port).await {
+                if let Ok(address) = self.address_if_running().await {
                     break address;
                 }
             };
             let back = Change::Back {
-                part: self.part.to_owned(),
+                part: self.part.clone(),
                 address,
             };
             (self, back)

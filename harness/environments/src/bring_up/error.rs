@@ -15,6 +15,7 @@ use base::process::StartError;
 use base::run::event::Failure;
 use base::wait::WaitError;
 use kubernetes::ClusterError;
+use machine::images::ImageError;
 
 /// Why an environment did not come up. Exit code 3.
 #[derive(Debug, Error, Diagnostic)]
@@ -122,6 +123,14 @@ pub enum UpError {
         /// The time limit.
         deadline: Duration,
     },
+    /// A service is a container of an image that is not available.
+    #[error("{service} has no image: {error}")]
+    Image {
+        /// The service.
+        service: String,
+        /// Why.
+        error: Box<ImageError>,
+    },
     /// A request to the cluster failed.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -207,13 +216,21 @@ impl UpError {
             ),
             UpError::Engine { .. } => (
                 "a container engine that works".into(),
-                "cargo xtask doctor; or backing_services = \"binaries\" in harness.toml".into(),
+                "cargo xtask doctor; or backing_services = \"binaries\", and run in place of image, in \
+                 harness.toml"
+                    .into(),
             ),
             UpError::Images { .. } => (
                 "every image, pulled or built".into(),
                 "the same command again: what is built already stays; or a longer \
                  deadlines.images in harness.toml"
                     .into(),
+            ),
+            UpError::Image { error, .. } => (
+                "the image of each service that is a container".into(),
+                error
+                    .help()
+                    .map_or_else(|| "cargo xtask images list".into(), |help| help.to_string()),
             ),
             UpError::Cluster(_) | UpError::Release(_) => (
                 "a cluster that takes what is applied to it".into(),

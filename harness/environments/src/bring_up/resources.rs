@@ -23,7 +23,7 @@ use base::process::identity::ProcessIdentity;
 use base::process::{BoundChild, Program, describe};
 use base::run::event::Part;
 use base::wait::{self, Observation, WaitError};
-use machine::containers::ENGINE_TIMEOUT;
+use machine::containers::{ENGINE_TIMEOUT, remove};
 use machine::engine::Engine;
 use machine::removal;
 
@@ -46,7 +46,7 @@ struct Resources {
     directories: Vec<(String, PathBuf)>,
     /// The names of children whose end is expected.
     expected_to_end: BTreeSet<String>,
-    /// The ledger entries of children that were removed, until the ledger records it.
+    /// The ledger entries of what was removed, until the ledger records it.
     removed: Vec<String>,
 }
 
@@ -215,13 +215,39 @@ impl Owned {
         let owned = Arc::clone(self);
         self.see_through(async move {
             let handle = Arc::new(start.await?.map_err(|error| base::chain(&error))?);
-            let mut resources = owned.resources();
-            if let Some(container) = resources.containers.iter_mut().find(|c| c.is(&name)) {
-                container.started(Arc::clone(&handle));
-            }
+            owned.with_container(&name, |it| it.started(Arc::clone(&handle)));
             Ok(handle)
         })
         .await
+    }
+
+    /// Removes and forgets the container of this name, e.g. one that found its port taken.
+    pub async fn discard_container(&self, name: &str) -> Result<(), UpError> {
+        let known = self.with_container(name, |it| (it.engine(), it.entry.clone()));
+        let Some((engine, entry)) = known else {
+            return Ok(());
+        };
+        let failed = UpError::engine(format!("remove the container {name}"));
+        remove(&engine, name).await.map_err(failed)?;
+        // Not before: a cancelled caller leaves it to `release`.
+        {
+            let mut resources = self.resources();
+            resources.containers.retain(|it| !it.is(name));
+            resources.removed.push(entry.clone());
+        }
+        self.ledger.release(&entry).await?;
+        self.resources().removed.retain(|removed| *removed != entry);
+        Ok(())
+    }
+
+    fn with_container<T>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&mut OwnedContainer) -> T,
+    ) -> Option<T> {
+        let mut resources = self.resources();
+        let container = resources.containers.iter_mut().find(|it| it.is(name))?;
+        Some(act(container))
     }
 
     /// Owns a server of this process. [`Owned::release`] stops the last one first.
@@ -365,12 +391,14 @@ impl Owned {
         let (backing, services): (Vec<_>, Vec<_>) = children
             .into_iter()
             .partition(|child| super::is_backing(&child.process.name));
-        for wave in [services, backing] {
-            for (child, stopped) in stop_all(wave, grace).await {
-                match stopped {
-                    Ok(_) => removed.extend(child.entry),
-                    Err(error) => failed.push(format!("{}: {error}", child.describe())),
-                }
+        let stopping = containers.iter().map(|it| it.stop(grace));
+        let stopping = futures::future::join_all(stopping);
+        let (services, _) = tokio::join!(stop_all(services, grace), stopping);
+        let backing = stop_all(backing, grace).await;
+        for (child, stopped) in services.into_iter().chain(backing) {
+            match stopped {
+                Ok(_) => removed.extend(child.entry),
+                Err(error) => failed.push(format!("{}: {error}", child.describe())),
             }
         }
         // In parallel, so that the time-outs do not add up.

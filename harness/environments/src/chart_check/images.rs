@@ -1,13 +1,27 @@
 //! Each image that the harness loads is one of a pod, and which images the nodes must pull.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde_json::Value;
 
-use super::fields::{found, text};
+use super::fields::{found, list, text};
 use super::objects::{Comparison, Pods};
 use crate::config::ConfigError;
 use base::text::similar;
+
+/// An image that the nodes pull.
+#[derive(Clone, Debug)]
+pub struct PulledImage {
+    /// The reference.
+    pub image: String,
+    /// What has a pod with it, such as `deployment/api-gateway`.
+    pub owner: String,
+    /// Whether the pod, or a ServiceAccount of the charts, has credentials for a registry.
+    pub has_pull_secret: bool,
+    /// The release that installs it, in harness.toml.
+    pub place: Range<usize>,
+}
 
 /// Refuses images that no pod has: the name is probably misspelt, or the values name another.
 pub(super) fn check(comparison: &Comparison<'_>) -> Vec<ConfigError> {
@@ -50,26 +64,45 @@ fn has_text(value: &Value, wanted: &str) -> bool {
     }
 }
 
-/// What the nodes of a cluster of ours must pull: whether they can is seen only then.
-pub(super) fn notes(comparison: &Comparison<'_>) -> Vec<String> {
+/// The images that the nodes of a cluster of ours pull, each once.
+pub(super) fn pulled(comparison: &Comparison<'_>) -> Vec<PulledImage> {
     if !comparison.contents.is_ours {
         return Vec::new();
     }
     let loaded = loaded(comparison);
-    let mut pulled = BTreeSet::new();
-    let mut notes = Vec::new();
-    for (pods, image, container) in images(comparison) {
-        if !loaded.contains(image) {
-            pulled.insert(image);
-        } else if always_pulls(container, image) {
-            let owner = pods.owner.title();
-            notes.push(format!(
-                "{owner} pulls {image}, although the nodes have it: its imagePullPolicy is Always"
-            ));
-        }
+    let mut accounts = comparison.of_kind("ServiceAccount");
+    let account_has_secret = accounts.any(|it| !list(it.at("/imagePullSecrets")).is_empty());
+    let mut seen = BTreeSet::new();
+    images(comparison)
+        .filter(|(_, image, _)| !loaded.contains(*image) && seen.insert(*image))
+        .map(|(pods, image, _)| PulledImage {
+            image: image.to_owned(),
+            owner: pods.owner.title(),
+            has_pull_secret: account_has_secret
+                || !list(&pods.spec()["imagePullSecrets"]).is_empty(),
+            place: pods.owner.release.place.clone(),
+        })
+        .collect()
+}
+
+/// What the nodes of a cluster of ours must pull: whether they can is seen only then.
+pub(super) fn notes(comparison: &Comparison<'_>, pulled: &[PulledImage]) -> Vec<String> {
+    if !comparison.contents.is_ours {
+        return Vec::new();
     }
+    let loaded = loaded(comparison);
+    let again = images(comparison)
+        .filter(|(_, image, container)| loaded.contains(*image) && always_pulls(container, image));
+    let mut notes: Vec<String> = again
+        .map(|(pods, image, _)| {
+            let owner = pods.owner.title();
+            format!(
+                "{owner} pulls {image}, although the nodes have it: its imagePullPolicy is Always"
+            )
+        })
+        .collect();
     if !pulled.is_empty() {
-        let pulled = found(pulled);
+        let pulled = found(pulled.iter().map(|it| it.image.as_str()));
         notes.push(format!(
             "the nodes pull what [images] does not have: {pulled}"
         ));

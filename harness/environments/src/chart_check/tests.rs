@@ -148,7 +148,7 @@ fn compared(
         namespace,
         contents,
     };
-    compare(config, "v1", &releases, &destination)
+    compare(config, "v1", &releases, &destination).map(|fit| fit.notes)
 }
 
 /// Compares on a new kind cluster without manifests.

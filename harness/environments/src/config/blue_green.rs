@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::shared_rules::{fault, validate_deadline, validate_seconds};
+use super::shared_rules::{fault, is_path, validate_deadline, validate_header, validate_seconds};
 use super::{Fault, schema};
+use blue_green::VersionSources;
 use blue_green::analysis::Thresholds;
 use blue_green::ingress::IngressMetrics;
 use blue_green::policy::{Canary, Evidence, Policy, expected};
@@ -19,6 +20,7 @@ const LEASE_SECONDS: RangeInclusive<u32> = 5..=300;
 pub(super) fn validate(
     section: &schema::BlueGreenTable,
     services: &BTreeMap<Spanned<String>, schema::ServiceTable>,
+    versions: VersionSources,
 ) -> Result<Policy, Fault> {
     let max_latency = section.max_latency_ms.as_ref();
     Ok(Policy {
@@ -45,6 +47,7 @@ pub(super) fn validate(
             min_latency_increase: millis(&section.min_latency_increase_ms),
             max_latency: max_latency.map(validate_max_latency).transpose()?,
         },
+        versions,
         smoke: validate_smoke(services)?,
     })
 }
@@ -122,20 +125,8 @@ fn validate_canary(
     let shares = weights.iter().map(|it| *it.get_ref());
     Ok(Canary {
         weights: shares.filter(|it| *it < 100).collect(),
-        header,
+        header: header.map(|name| name.as_str().to_owned()),
     })
-}
-
-/// RFC 9110, 5.6.2.
-fn validate_header(header: &Spanned<String>) -> Result<String, Fault> {
-    match hyper::http::HeaderName::try_from(header.get_ref()) {
-        Ok(name) => Ok(name.as_str().to_owned()),
-        Err(_) => Err(fault(
-            header,
-            format!("{:?} cannot be a header's name", header.get_ref()),
-            "letters, digits and '-', e.g. \"x-preview\"",
-        )),
-    }
 }
 
 fn validate_lease(seconds: &Spanned<u32>) -> Result<Duration, Fault> {
@@ -232,14 +223,12 @@ fn validate_smoke(
     Ok(all)
 }
 
-/// A path with an optional query (RFC 9112, 3.2.1). Before it, the expected status, if not 2xx.
+/// A path with an optional query. Before it, the expected status, if not 2xx.
 fn validate_path(request: &Spanned<String>) -> Result<String, Fault> {
     let text = request.get_ref();
     let (path, status) = expected(text);
-    let is_sent = |c: char| c.is_ascii_graphic() && c != '#';
-    let is_path = path.starts_with('/') && path.chars().all(is_sent);
     let is_status = path == text || status.is_some_and(|it| (100..600).contains(&it));
-    match is_path && is_status {
+    match is_path(path) && is_status {
         true => Ok(text.clone()),
         false => Err(fault(
             request,

@@ -1,5 +1,7 @@
 //! How the local target runs the platform: `[platform.local]` and `[services.NAME.local]`.
 
+mod start;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ use super::placeholders::{self, NAMES, OF_A_BUILD, OF_A_SERVICE, SECRETS, Values
 use super::schema::{LocalPlatformTable, ServiceTable, SpannedCommand};
 use super::shared_rules::{fault, validate_variable_name};
 use base::text::nearest;
+use machine::command_tools::CommandTool;
+use start::{Start, validate_args};
 
 const METRICS_PORT: &str = "metrics_port";
 
@@ -21,17 +25,24 @@ pub struct LocalPlatform {
     pub build: Vec<String>,
     /// The cargo package whose program is `{program}`.
     pub cargo_package: Option<String>,
+    /// The tools that the commands need.
+    pub tools: Vec<CommandTool>,
     /// The command that runs before the services. Empty: there is none.
     pub prepare: Vec<String>,
     /// The environment variables of each process.
     pub env: BTreeMap<String, String>,
 }
 
-/// A service as a process of this machine. The texts have placeholders.
+/// A service as a process of this machine, or as a container of its image. The texts have
+/// placeholders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalService {
-    /// The program and its arguments. Empty if no target is local.
+    /// The program and its arguments. Empty with an image, and if no target is local.
     pub run: Vec<String>,
+    /// The image of its container, instead of `run`.
+    pub image: Option<String>,
+    /// The arguments of its container. Empty: those of the image.
+    pub args: Vec<String>,
     /// The URL that answers 2xx once the service is ready. Without it, a connection is enough.
     pub ready: Option<String>,
     /// Whether it gets a port for its metrics.
@@ -45,7 +56,8 @@ pub struct LocalService {
 impl LocalService {
     /// Returns whether any of its texts has this placeholder.
     fn uses(&self, placeholder: &str) -> bool {
-        let texts = self.run.iter().chain(&self.ready).chain(self.env.values());
+        let command = self.run.iter().chain(&self.args);
+        let texts = command.chain(&self.ready).chain(self.env.values());
         texts
             .flat_map(|text| names_in(text))
             .any(|name| name == placeholder)
@@ -65,12 +77,29 @@ pub(super) fn validate_platform(table: &LocalPlatformTable) -> Result<LocalPlatf
         }
     }
     validate_env(&table.env, table)?;
+    let start = Start::of(table.run.as_ref(), table.image.as_ref())?;
+    validate_args(table.args.as_ref(), start)?;
     Ok(LocalPlatform {
         build,
         cargo_package: table.cargo_package.clone(),
+        tools: validate_tools(&table.tools)?,
         prepare: validate_command(table.prepare.as_ref())?,
         env: plain(&table.env).collect(),
     })
+}
+
+fn validate_tools(names: &[Spanned<String>]) -> Result<Vec<CommandTool>, Fault> {
+    let tools = names.iter().map(|name| {
+        CommandTool::named(name.get_ref()).ok_or_else(|| {
+            let known = CommandTool::ALL.map(|it| it.name).join(", ");
+            fault(
+                name,
+                format!("the harness installs no tool {:?}", name.get_ref()),
+                format!("it knows {known}; a command may use any other tool that is on PATH"),
+            )
+        })
+    });
+    tools.collect()
 }
 
 /// It runs before anything has a port or a password.
@@ -110,65 +139,45 @@ impl LocalDefaults<'_> {
     ) -> Result<LocalService, Fault> {
         let (platform, own) = (self.platform, &table.local);
         validate_env(&own.env, platform)?;
+        let own_start = Start::of(own.run.as_ref(), own.image.as_ref())?;
+        let of_platform = Start::of(platform.run.as_ref(), platform.image.as_ref())?;
+        // Another program is ready in its own way, and has its own arguments and metrics.
+        let inherits = own_start.is_none();
+        let start = own_start.or(of_platform);
+        let inherited = platform.args.as_ref().filter(|_| inherits);
+        let args = own.args.as_ref().or(inherited);
+        validate_args(own.args.as_ref(), start)?;
         let run = own.run.as_ref().or(platform.run.as_ref());
-        for text in run.into_iter().flat_map(|it| it.get_ref()) {
+        for text in run.into_iter().chain(args).flat_map(|it| it.get_ref()) {
             validate_public(text, platform)?;
         }
-        // Another program is ready in its own way, and has its own metrics.
-        let inherited = platform.ready.as_ref().filter(|_| own.run.is_none());
+        let inherited = platform.ready.as_ref().filter(|_| inherits);
         let ready = own.ready.as_ref().or(inherited);
         if let Some(ready) = ready {
             validate_ready(ready, platform)?;
         }
+        let (run, image) = start.map_or(Ok(Default::default()), Start::validate)?;
+        let args = args.into_iter().flat_map(|it| it.get_ref());
         let mut service = LocalService {
-            run: validate_command(run)?,
+            run,
+            image,
+            args: args.map(|it| it.get_ref().clone()).collect(),
             ready: ready.map(|it| it.get_ref().clone()),
             has_metrics: false,
             directory: own.directory.clone(),
             env: plain(&own.env).collect(),
         };
         let of_platform: Vec<_> = plain(&platform.env).collect();
-        let is_platforms = |text: &str| names_in(text).any(|it| it == METRICS_PORT);
-        let inherits = own.run.is_none() && of_platform.iter().any(|(_, it)| is_platforms(it));
+        let is_metrics = |text: &str| names_in(text).any(|it| it == METRICS_PORT);
+        let inherits = inherits && of_platform.iter().any(|(_, it)| is_metrics(it));
         service.has_metrics = inherits || service.uses(METRICS_PORT);
         service.env = of_platform.into_iter().chain(service.env).collect();
-        match run {
-            Some(run) => validate_run(name, table, &service, run)?,
+        match start {
+            Some(start) => start.validate_service(name.get_ref(), table, &service)?,
             None if self.needed => return Err(no_run(name)),
             None => {}
         }
         Ok(service)
-    }
-}
-
-fn validate_run(
-    name: &Spanned<String>,
-    table: &ServiceTable,
-    service: &LocalService,
-    run: &SpannedCommand,
-) -> Result<(), Fault> {
-    let name = name.get_ref();
-    if table.blue_green && service.run.first().is_none_or(|it| it != "{program}") {
-        return Err(fault(
-            run,
-            format!("a version is a program: {name} is blue-green, and its run starts another"),
-            "begin with \"{program}\", or leave blue_green out",
-        ));
-    }
-    if table.blue_green && service.ready.is_none() {
-        return Err(fault(
-            run,
-            format!("{name} is blue-green, and nothing tells when a pod of it is ready"),
-            "set ready, e.g. \"http://127.0.0.1:{port}/health\"",
-        ));
-    }
-    match service.uses("port") {
-        true => Ok(()),
-        false => Err(fault(
-            run,
-            format!("{name} does not learn its port"),
-            "use {port} in run or in env: the harness chooses the port",
-        )),
     }
 }
 
@@ -177,7 +186,7 @@ fn no_run(name: &Spanned<String>) -> Fault {
         name,
         format!("{} has no run for the local target", name.get_ref()),
         format!(
-            "set it in [platform.local] or in [services.{}.local]",
+            "set it, or image, in [platform.local] or in [services.{}.local]",
             name.get_ref()
         ),
     )

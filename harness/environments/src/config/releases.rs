@@ -1,9 +1,11 @@
 //! What a cluster has of the platform: its helm releases, images and Secrets.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use miette::Diagnostic;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
@@ -11,7 +13,9 @@ use super::Fault;
 use super::placeholders::{SECRETS, Values, names_in, render};
 use super::schema::{File, ImageTable, ReleaseTable, TargetKind};
 use super::shared_rules::{fault, is_label};
+use base::home::Home;
 use base::text::nearest;
+use helm::pull::{OciChart, ReferenceError};
 
 /// The placeholders in the values of a chart.
 const IN_VALUES: [&str; 5] = [
@@ -27,14 +31,51 @@ const IN_VALUES: [&str; 5] = [
 pub struct PlatformRelease {
     /// Its name.
     pub name: String,
-    /// The chart in the repository: a folder, or a packaged chart.
-    pub chart: PathBuf,
+    /// Its chart.
+    pub chart: PlatformChart,
     /// The values files in the repository. A later one overrides an earlier one.
     pub values: Vec<PathBuf>,
     /// Values that override the files.
     pub set: Map<String, Value>,
     /// Where harness.toml names the chart.
     pub place: Range<usize>,
+}
+
+/// The chart of a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlatformChart {
+    /// In the repository: a folder, or a packaged chart.
+    Path(PathBuf),
+    /// In a registry.
+    Oci(OciChart),
+}
+
+impl PlatformChart {
+    /// Reads where a chart is, and its version, which only one in a registry has.
+    ///
+    /// # Errors
+    /// [`ReferenceError`].
+    pub fn parse(chart: &str, version: Option<&str>) -> Result<PlatformChart, ReferenceError> {
+        let oci = OciChart::of(chart, version)?;
+        Ok(oci.map_or_else(|| PlatformChart::Path(chart.into()), PlatformChart::Oci))
+    }
+
+    /// Returns where it is: in the repository `workspace` or, once it is pulled, in `home`.
+    pub fn path(&self, workspace: &Path, home: &Home) -> PathBuf {
+        match self {
+            PlatformChart::Path(path) => workspace.join(path),
+            PlatformChart::Oci(chart) => chart.file(&home.charts()),
+        }
+    }
+}
+
+impl fmt::Display for PlatformChart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlatformChart::Path(path) => path.display().fmt(f),
+            PlatformChart::Oci(chart) => chart.fmt(f),
+        }
+    }
 }
 
 /// An image of the platform's pods.
@@ -107,10 +148,23 @@ const LONGEST_RELEASE: usize = 53;
 fn validate_release(table: &ReleaseTable) -> Result<PlatformRelease, Fault> {
     Ok(PlatformRelease {
         name: table.name.get_ref().clone(),
-        chart: table.chart.get_ref().clone(),
+        chart: validate_chart(table)?,
         values: table.values.clone(),
         set: validate_set(table.set.as_ref())?,
         place: table.chart.span(),
+    })
+}
+
+fn validate_chart(table: &ReleaseTable) -> Result<PlatformChart, Fault> {
+    let (chart, version) = (table.chart.get_ref(), table.version.as_ref());
+    let parsed = PlatformChart::parse(chart, version.map(|it| it.get_ref().as_str()));
+    parsed.map_err(|error| {
+        let version = version.filter(|_| error.is_of_version());
+        Fault {
+            span: version.unwrap_or(&table.chart).span(),
+            message: error.to_string(),
+            help: error.help().map(|help| help.to_string()),
+        }
     })
 }
 

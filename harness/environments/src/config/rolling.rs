@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::Fault;
 use super::schema::{File, RollingTable};
-use super::shared_rules::fault;
+use super::shared_rules::{fault, url_parts};
 use base::text::nearest;
 
 /// The table `[rolling]`.
@@ -106,27 +106,18 @@ fn validate_probe(probe: &Spanned<String>, file: &File) -> Result<Probe, Fault> 
 }
 
 fn validate_url(probe: &Spanned<String>, text: &str, file: &File) -> Result<ProbeUrl, Fault> {
-    let parsed = text.parse::<Uri>().ok();
-    let parts = parsed.as_ref().and_then(|uri| {
-        let path = uri.path_and_query().map_or("/", |it| it.as_str());
-        Some((
-            uri.scheme_str()?,
-            uri.host()?,
-            uri.port_u16(),
-            path.to_owned(),
-        ))
-    });
     let hosts: Vec<&str> = file.platform.hosts().collect();
-    match parts {
+    let uri = text.parse::<Uri>().ok();
+    match uri.as_ref().and_then(url_parts) {
         Some(("https", host, None, path)) if hosts.contains(&host) => Ok(ProbeUrl::Ingress {
             host: host.to_owned(),
-            path,
+            path: path.to_owned(),
         }),
         Some(("http", name, Some(port), path)) if file.services.contains_key(name) => {
             Ok(ProbeUrl::Service {
                 name: name.to_owned(),
                 port,
-                path,
+                path: path.to_owned(),
             })
         }
         Some((_, host, ..)) => {

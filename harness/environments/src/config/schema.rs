@@ -190,8 +190,20 @@ pub(super) struct PlatformTable {
     pub manifests: Vec<PathBuf>,
     pub tls_secret: Option<Spanned<String>>,
     pub ready: Option<Spanned<PathBuf>>,
+    pub helpers_namespace: Option<Spanned<String>>,
+    #[serde(default)]
+    pub headers: HeadersTable,
     #[serde(default)]
     pub local: LocalPlatformTable,
+}
+
+/// The response headers that name what answered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeadersTable {
+    pub service: Option<Spanned<String>>,
+    pub version: Option<Spanned<String>>,
+    pub instance: Option<Spanned<String>>,
 }
 
 impl PlatformTable {
@@ -202,23 +214,34 @@ impl PlatformTable {
     }
 }
 
-/// What the platform needs beside it. Each table has no keys yet.
+/// What the platform needs beside it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BackingServiceTables {
-    pub postgres: Option<NoKeys>,
-    pub redis: Option<NoKeys>,
+    pub postgres: Option<PostgresTable>,
+    pub redis: Option<RedisTable>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NoKeys {}
+pub(super) struct PostgresTable {
+    pub version: Option<Spanned<String>>,
+    pub database: Option<Spanned<String>>,
+    pub user: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedisTable {
+    pub version: Option<Spanned<String>>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReleaseTable {
     pub name: Spanned<String>,
-    pub chart: Spanned<PathBuf>,
+    pub chart: Spanned<String>,
+    pub version: Option<Spanned<String>>,
     #[serde(default)]
     pub values: Vec<PathBuf>,
     pub set: Option<Spanned<Map<String, Value>>>,
@@ -230,7 +253,7 @@ pub(super) struct ImageTable {
     pub name: Spanned<String>,
 }
 
-/// A program and its arguments.
+/// A program and its arguments, or arguments alone.
 pub(super) type SpannedCommand = Spanned<Vec<Spanned<String>>>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -238,8 +261,12 @@ pub(super) type SpannedCommand = Spanned<Vec<Spanned<String>>>;
 pub(super) struct LocalPlatformTable {
     pub build: Option<SpannedCommand>,
     pub cargo_package: Option<String>,
+    #[serde(default)]
+    pub tools: Vec<Spanned<String>>,
     pub prepare: Option<SpannedCommand>,
     pub run: Option<SpannedCommand>,
+    pub image: Option<Spanned<String>>,
+    pub args: Option<SpannedCommand>,
     pub ready: Option<Spanned<String>>,
     #[serde(default)]
     pub env: BTreeMap<Spanned<String>, Spanned<String>>,
@@ -258,12 +285,58 @@ pub(super) struct ServiceTable {
     pub local: LocalServiceTable,
     #[serde(default)]
     pub smoke: Vec<Spanned<String>>,
+    pub version: Option<Spanned<VersionTable>>,
+}
+
+/// A text, or a request. Not an untagged enum, for the same reason as [`TargetTable`].
+#[derive(Debug)]
+pub(super) enum VersionTable {
+    Text(String),
+    Request {
+        path: Spanned<String>,
+        json: Option<Spanned<String>>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VersionRequest {
+    path: Spanned<String>,
+    json: Option<Spanned<String>>,
+}
+
+impl<'de> Deserialize<'de> for VersionTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextOrRequest)
+    }
+}
+
+struct TextOrRequest;
+
+impl<'de> Visitor<'de> for TextOrRequest {
+    type Value = VersionTable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"image\", or a table with a path")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<VersionTable, E> {
+        Ok(VersionTable::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VersionTable, A::Error> {
+        let request = VersionRequest::deserialize(MapAccessDeserializer::new(map))?;
+        let VersionRequest { path, json } = request;
+        Ok(VersionTable::Request { path, json })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LocalServiceTable {
     pub run: Option<SpannedCommand>,
+    pub image: Option<Spanned<String>>,
+    pub args: Option<SpannedCommand>,
     pub ready: Option<Spanned<String>>,
     pub directory: Option<PathBuf>,
     #[serde(default)]
@@ -374,6 +447,7 @@ pub(super) struct BlueGreenTable {
     pub ingress: Option<Spanned<IngressMetrics>>,
     pub canary: Option<Spanned<CanarySteps>>,
     pub prometheus: Option<Prometheus>,
+    pub scenarios: Option<ScenariosTable>,
     pub warm_up: Spanned<u32>,
     pub drain: Spanned<u32>,
     pub min_requests: Spanned<u32>,
@@ -397,6 +471,7 @@ impl Default for BlueGreenTable {
             ingress: None,
             canary: None,
             prometheus: None,
+            scenarios: None,
             warm_up: unwritten(4),
             drain: unwritten(10),
             min_requests: unwritten(100),
@@ -408,6 +483,35 @@ impl Default for BlueGreenTable {
             max_latency_ms: None,
         }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScenariosTable {
+    pub service: Spanned<String>,
+    pub url: Spanned<String>,
+    pub path: Spanned<String>,
+    pub slow_url: Option<Spanned<String>>,
+    pub slow_path: Option<Spanned<String>>,
+    #[serde(default)]
+    pub policy_bindings: Vec<String>,
+    pub faults: Option<FaultsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultsTable {
+    pub variable: Spanned<String>,
+    pub port: Spanned<u16>,
+    pub path: Spanned<String>,
+    pub unready: String,
+    pub errors: String,
+    pub some_errors: String,
+    pub slow: String,
+    pub silent: String,
+    pub none: String,
+    #[serde(default)]
+    pub ungraceful: BTreeMap<Spanned<String>, String>,
 }
 
 /// How an ingress routes traffic to a new colour before the switch.
@@ -558,6 +662,9 @@ impl File {
 
 /// Finds the nearest name in "unknown field `x`, expected one of `a`, `b`".
 fn suggestion(message: &str) -> Option<String> {
+    if let Some(missing) = message.strip_prefix("missing field ") {
+        return Some(format!("docs/configuration.md explains {missing}"));
+    }
     let (unknown, expected) = message.split_once(", expected ")?;
     match expected {
         "u16" => return Some(format!("a whole number from 0 to {}", u16::MAX)),

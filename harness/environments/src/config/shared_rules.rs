@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::http::HeaderName;
 use toml::Spanned;
 
 use super::Fault;
@@ -56,6 +58,33 @@ pub(super) fn validate_host(host: &Spanned<String>) -> Result<String, Fault> {
     ))
 }
 
+/// Returns the scheme, the host, the port, and the path with its query.
+pub(super) fn url_parts(uri: &Uri) -> Option<(&str, &str, Option<u16>, &str)> {
+    let path = uri.path_and_query().map_or("/", |it| it.as_str());
+    Some((uri.scheme_str()?, uri.host()?, uri.port_u16(), path))
+}
+
+/// The path of a request. `example` is one.
+pub(super) fn validate_path(path: &Spanned<String>, example: &str) -> Result<String, Fault> {
+    let text = path.get_ref();
+    match is_path(text) {
+        true => Ok(text.clone()),
+        false => Err(fault(
+            path,
+            format!("{text:?} is not the path of a request"),
+            format!(
+                "it starts with '/', and what is not ASCII is percent-encoded, e.g. {example:?}"
+            ),
+        )),
+    }
+}
+
+/// A path with an optional query (RFC 9112, 3.2.1).
+pub(super) fn is_path(text: &str) -> bool {
+    let is_sent = |c: char| c.is_ascii_graphic() && c != '#';
+    text.starts_with('/') && text.chars().all(is_sent)
+}
+
 pub(super) fn validate_variable_name(name: &Spanned<String>) -> Result<(), Fault> {
     let text = name.get_ref();
     match text.is_empty() || text.contains(['=', '\0']) {
@@ -66,6 +95,17 @@ pub(super) fn validate_variable_name(name: &Spanned<String>) -> Result<(), Fault
             "e.g. \"MARKET_DATA_URL\"",
         )),
     }
+}
+
+/// RFC 9110, 5.6.2.
+pub(super) fn validate_header(header: &Spanned<String>) -> Result<HeaderName, Fault> {
+    HeaderName::try_from(header.get_ref()).map_err(|_| {
+        fault(
+            header,
+            format!("{:?} cannot be a header's name", header.get_ref()),
+            "letters, digits and '-', e.g. \"x-preview\"",
+        )
+    })
 }
 
 pub(super) fn is_label(text: &str) -> bool {

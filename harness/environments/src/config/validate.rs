@@ -10,9 +10,9 @@ use super::shared_rules::{
     fault, is_label, needed, validate_deadline, validate_host, validate_namespace,
 };
 use super::{
-    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, PlatformBackingServices,
-    ReadyFile, Route, Target, Written, blue_green, checks, load, local, releases, remote, rolling,
-    services,
+    AUTO, Config, Deadlines, Fault, KindTarget, LocalTarget, Platform, ReadyFile, Route, Target,
+    Written, backing_services, blue_green, blue_green_scenarios, checks, load, local, releases,
+    remote, rolling, services, versions,
 };
 use base::text::nearest;
 
@@ -49,15 +49,15 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         platform: &file.platform.local,
         needed: targets.values().any(|it| matches!(it, Target::Local(_))),
     };
+    let versions = versions::validate(&file)?;
     let platform = validate_platform(&file.platform)?;
+    validate_helpers_namespace(&file)?;
     let rolling = rolling::validate(&file)?;
+    let blue_green_scenarios = blue_green_scenarios::validate(&file)?;
     let load = load::validate(&file.load, &file.profiles)?;
     Ok(Config {
         platform,
-        backing_services: PlatformBackingServices {
-            postgres: file.backing_services.postgres.is_some(),
-            redis: file.backing_services.redis.is_some(),
-        },
+        backing_services: backing_services::validate(&file.backing_services)?,
         releases: releases::validate_releases(&file.releases)?,
         images: releases::validate_images(&file.images)?,
         secrets: releases::validate_secrets(&file)?,
@@ -69,7 +69,9 @@ pub(super) fn validate(file: schema::File, written: Written) -> Result<Config, F
         coded_checks,
         tokens: checks::validate_tokens(file.tokens)?,
         deadlines: validate_deadlines(&file.deadlines)?,
-        blue_green: blue_green::validate(&file.blue_green, &file.services)?,
+        blue_green: blue_green::validate(&file.blue_green, &file.services, versions.clone())?,
+        versions,
+        blue_green_scenarios,
         rolling,
         profiles: load::validate_profiles(file.profiles, &load)?,
         load,
@@ -244,8 +246,39 @@ fn validate_platform(platform: &schema::PlatformTable) -> Result<Platform, Fault
             path: file.get_ref().clone(),
             place: file.span(),
         }),
+        helpers_namespace: match &platform.helpers_namespace {
+            Some(name) => validate_namespace(name)?,
+            None => HELPERS.to_owned(),
+        },
         local: local::validate_platform(&platform.local)?,
     })
+}
+
+/// The namespace for helper pods, by default.
+const HELPERS: &str = "rehearsal-helpers";
+
+/// Beside the releases, a Service might send its requests to a helper pod. And on a remote target,
+/// helper pods may be deleted.
+fn validate_helpers_namespace(file: &schema::File) -> Result<(), Fault> {
+    let Some(helpers) = &file.platform.helpers_namespace else {
+        return Ok(());
+    };
+    let is_of = |target: &schema::TargetTable| {
+        let namespace = target.namespace.as_ref();
+        namespace.is_some_and(|it| it.get_ref() == helpers.get_ref())
+    };
+    match file.targets.iter().find(|(_, target)| is_of(target)) {
+        None => Ok(()),
+        Some((target, _)) => Err(fault(
+            helpers,
+            format!(
+                "the namespace {:?} has the releases of the target {}",
+                helpers.get_ref(),
+                target.get_ref()
+            ),
+            "choose another: helper pods are not beside the platform's",
+        )),
+    }
 }
 
 fn validate_route(

@@ -15,6 +15,7 @@ use crate::config::{Config, KindTarget};
 use crate::environment::ClusterPlace;
 use crate::releases::{self, TargetValues};
 use base::exit::ExitCode;
+use base::home::Home;
 use base::run::event::Failure;
 use helm::{DeployError, Deployed, Release};
 use kubernetes::apply::FIELD_MANAGER;
@@ -44,6 +45,8 @@ pub struct Deploy<'a> {
     pub target: &'a KindTarget,
     /// The repository.
     pub workspace: &'a Path,
+    /// The harness home, with the charts of registries.
+    pub home: &'a Home,
     /// The cluster.
     pub place: &'a ClusterPlace,
     /// The version: an image's tag.
@@ -146,14 +149,22 @@ impl Deploy<'_> {
         Ok(all)
     }
 
-    /// Returns what a deployment would change, as a difference of manifests.
+    /// Compares the charts with the configuration, as a deployment does, and returns what it would
+    /// change, as a difference of manifests.
     ///
     /// # Errors
     /// [`NotDeployed`].
-    pub async fn difference(&self) -> Result<String, NotDeployed> {
+    pub async fn difference(
+        &self,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<String, NotDeployed> {
         let cluster = self.place.open().await?;
+        let releases = self.releases();
+        for note in self.check_charts(&cluster, &releases).await? {
+            progress(&note);
+        }
         let mut differences = Vec::new();
-        for release in self.releases() {
+        for release in releases {
             let difference = helm::difference(&cluster, self.helm, &release).await;
             differences.push(difference.map_err(|error| {
                 NotDeployed::Release(Box::new(error.failure(&cluster, &release)))
@@ -164,17 +175,21 @@ impl Deploy<'_> {
 
     /// Returns the releases of the version, in the order of their installation.
     pub fn releases(&self) -> Vec<Release> {
-        releases::all(self.config, &self.values(), self.workspace, self.version)
+        releases::all(self.config, &self.values(), self.places(), self.version)
     }
 
     /// See [`releases::unready`].
     pub fn unready_releases(&self) -> Option<Vec<Release>> {
-        releases::unready(self.config, &self.values(), self.workspace, self.version)
+        releases::unready(self.config, &self.values(), self.places(), self.version)
     }
 
     /// See [`releases::second`].
     pub fn second_release(&self) -> Option<Release> {
-        releases::second(self.config, &self.values(), self.workspace, self.version)
+        releases::second(self.config, &self.values(), self.places(), self.version)
+    }
+
+    fn places(&self) -> (&Path, &Home) {
+        (self.workspace, self.home)
     }
 
     fn values(&self) -> TargetValues<'_> {
@@ -193,7 +208,8 @@ impl Deploy<'_> {
             contents: &contents,
         };
         let (helm, config, version) = (self.helm, self.config, self.version);
-        Ok(chart_check::check(helm, config, version, releases, &destination).await?)
+        let fit = chart_check::check(helm, config, version, releases, &destination).await?;
+        Ok(fit.notes)
     }
 
     /// Loads the version's images into the nodes. Returns those that a node did not have. The

@@ -1,4 +1,4 @@
-//! Checks the repository's files for a kind target, before anything is started.
+//! Checks the repository's files for a target, before anything is started.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::ready_check;
+use crate::bring_up::backing_image;
 use crate::config::hurl::NamedFileError;
-use crate::config::{Config, KindTarget, Platform};
+use crate::config::{Config, ConfigError, KindTarget, Platform, PlatformChart, ServiceImage};
 
 /// The configuration names something that the repository does not have.
 #[derive(Debug, Error, Diagnostic)]
@@ -64,6 +65,10 @@ pub enum BadInput {
         /// The missing file.
         path: PathBuf,
     },
+    /// A value does not fit the files of the repository.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Refused(Box<ConfigError>),
     /// The file with the requests that succeed once the platform is up.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -80,7 +85,10 @@ pub fn check(
     workspace: &Path,
 ) -> Result<(), BadInput> {
     for release in &config.releases {
-        check_chart(&release.name, &workspace.join(&release.chart))?;
+        // That of a registry is pulled later.
+        if let PlatformChart::Path(chart) = &release.chart {
+            check_chart(&release.name, &workspace.join(chart))?;
+        }
         for file in &release.values {
             read("releases.values", &workspace.join(file))?;
         }
@@ -88,15 +96,9 @@ pub fn check(
     for file in &target.values {
         read(&format!("targets.{name}.values"), &workspace.join(file))?;
     }
+    check_backing_services(config, &workspace.join("fixtures/images"))?;
     for recipe in config.images.keys() {
-        let path = workspace
-            .join("fixtures/images")
-            .join(recipe)
-            .join("image.toml");
-        if !path.is_file() {
-            let recipe = recipe.clone();
-            return Err(BadInput::Recipe { recipe, path });
-        }
+        check_recipe(recipe, workspace)?;
     }
     ready_check::read(config, workspace)?;
     let there = namespaces_of(&config.platform, workspace)?;
@@ -105,6 +107,43 @@ pub fn check(
         false => Err(BadInput::Namespace {
             namespace: target.namespace.clone(),
             there: there.join(", "),
+        }),
+    }
+}
+
+fn check_backing_services(config: &Config, recipes: &Path) -> Result<(), BadInput> {
+    for (recipe, version) in config.backing_services.versions() {
+        if let Err(reason) = backing_image::check(recipes, recipe, version) {
+            let message = format!("this version is not available: {reason}");
+            let help = format!("pin another image in fixtures/images/{recipe}/image.toml");
+            let refused = config.refuse(version.place.clone(), message, Some(help));
+            return Err(BadInput::Refused(Box::new(refused)));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the repository has the recipes of the services that are containers on a local target.
+///
+/// # Errors
+/// [`BadInput::Recipe`].
+pub fn check_services(config: &Config, workspace: &Path) -> Result<(), BadInput> {
+    for (_, image) in config.containers() {
+        if let ServiceImage::Recipe(recipe) = image {
+            check_recipe(&recipe, workspace)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_recipe(recipe: &str, workspace: &Path) -> Result<(), BadInput> {
+    let recipes = workspace.join("fixtures/images");
+    let path = recipes.join(recipe).join("image.toml");
+    match path.is_file() {
+        true => Ok(()),
+        false => Err(BadInput::Recipe {
+            recipe: recipe.to_owned(),
+            path,
         }),
     }
 }
@@ -223,6 +262,11 @@ mod tests {
                 "chart = \"fixtures/helm/trii-platform\"",
                 "chart = \"chart.tgz\"",
                 "chart.tgz (releases.chart)",
+            ),
+            (
+                "[backing_services.postgres]",
+                "[backing_services.postgres]\nversion = \"16\"",
+                "this version is not available: fixtures/images/postgres has postgres:15.13-bookworm",
             ),
             (
                 "[images.platform]",

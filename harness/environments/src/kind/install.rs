@@ -13,7 +13,6 @@ use crate::releases::{self, TargetValues};
 use base::entry_point::EntryPoint;
 use base::run::event::{Part, Stage};
 use helm::DeployError;
-use kubernetes::prober::MONITORING;
 use kubernetes::{Cluster, Permissions};
 
 /// The ingress controller's namespace: `fixtures/k8s-manifests/ingress`.
@@ -41,8 +40,8 @@ pub(super) async fn platform(
     let step = "the ingress, the metrics and the Secrets are applied";
     context.timed(Stage::Deploy, step, around).await?;
     let values = TargetValues::of_kind(target, Some(&provisioned.network.subnet));
-    let (config, workspace) = (context.config, context.workspace);
-    for release in releases::all(config, &values, workspace, &platform.version) {
+    let (config, places) = (context.config, (context.workspace, context.home));
+    for release in releases::all(config, &values, places, &platform.version) {
         let released = async {
             let progress = |text: &str| context.progress(Stage::Deploy, text);
             let deadline = context.deadlines.release;
@@ -85,8 +84,8 @@ async fn apply_manifests(
     let (workspace, platform) = (context.workspace, &context.config.platform);
     let given = input_check::namespaces_of(platform, workspace);
     let given = given.map_err(|error| UpError::Input(Box::new(error)))?;
-    for namespace in [cluster.namespace.as_str(), MONITORING] {
-        if !given.iter().any(|it| it == namespace) {
+    for namespace in [&cluster.namespace, &platform.helpers_namespace] {
+        if !given.contains(namespace) {
             cluster.apply(&manifests::namespace(namespace)).await?;
         }
     }

@@ -61,7 +61,7 @@ pub fn secrets(
     hosts: BackingHosts<'_>,
     certificates: &Certificates,
 ) -> BTreeMap<String, BTreeMap<String, String>> {
-    let values = values(secrets, hosts);
+    let values = values(config, secrets, hosts);
     let rendered = config.secrets.iter().map(|(name, texts)| {
         let texts = texts.iter();
         let values = texts.map(|(key, text)| (key.clone(), render(text, &values)));
@@ -77,18 +77,17 @@ pub fn secrets(
     rendered.chain(tls).collect()
 }
 
-fn values(secrets: &Secrets, hosts: BackingHosts<'_>) -> Values {
-    let database_url = |host| secrets.database_url(&format!("{host}:5432"));
+fn values(config: &Config, secrets: &Secrets, hosts: BackingHosts<'_>) -> Values {
+    let postgres = hosts
+        .postgres
+        .zip(config.backing_services.postgres.as_ref());
+    let database_url = |(host, postgres)| secrets.database_url(postgres, &format!("{host}:5432"));
     let redis_url = |host| secrets.redis_url(&format!("{host}:6379"));
     let mut values = Values::from([
         ("jwt_secret", secrets.jwt_secret.clone()),
         ("demo_password", secrets.demo_password.clone()),
     ]);
-    values.extend(
-        hosts
-            .postgres
-            .map(|host| ("database_url", database_url(host))),
-    );
+    values.extend(postgres.map(|it| ("database_url", database_url(it))));
     values.extend(hosts.redis.map(|host| ("redis_url", redis_url(host))));
     values
 }

@@ -3,9 +3,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nix::unistd::User;
+
 use super::{postgres, redis};
-use crate::bring_up::{Context, POSTGRES, REDIS, UpError, containers};
-use crate::config::{BackingServices, PlatformBackingServices};
+use crate::bring_up::{Context, POSTGRES, REDIS, UpError, backing_image, containers};
+use crate::config::{
+    BackingServices, MajorVersion, PlatformBackingServices, PlatformPostgres, PlatformRedis,
+};
+use base::process::user;
 use base::run::event::{Part, Stage};
 use machine::engine::{self, Engine};
 use machine::images;
@@ -44,10 +49,10 @@ pub enum Choice {
 
 /// Chooses by `harness.toml` and by what is available, and reports why.
 pub async fn choose(context: &Context<'_>, configured: BackingServices) -> Result<Choice, UpError> {
-    let needed = context.config.backing_services;
+    let needed = &context.config.backing_services;
     match configured {
-        _ if needed.is_none() => binaries(needed),
-        BackingServices::Binaries => binaries(needed),
+        _ if needed.is_none() => binaries(needed).await,
+        BackingServices::Binaries => binaries(needed).await,
         BackingServices::Containers => containers(context, true).await,
         BackingServices::Auto => match containers(context, false).await {
             Ok(choice) => Ok(choice),
@@ -61,19 +66,24 @@ async fn without_available_images(
     context: &Context<'_>,
     reason: UpError,
 ) -> Result<Choice, UpError> {
-    let needed = context.config.backing_services;
+    let needed = &context.config.backing_services;
     let note = |how: &str| {
         context.note(
             Stage::Provision,
             format!("{needed} {how}, because {reason}"),
         )
     };
-    match (binaries(needed), &reason) {
+    match (binaries(needed).await, &reason) {
         (Ok(choice), _) => {
             note("run from binaries");
             Ok(choice)
         }
         (Err(missing), UpError::NoEngine { .. }) => Err(missing),
+        // Neither is of the needed version.
+        (Err(missing), UpError::NoSupply { name, why }) => Err(UpError::NoSupply {
+            name,
+            why: format!("{why}; {missing}"),
+        }),
         (Err(_), _) => {
             note("need images that are built now");
             containers(context, true).await
@@ -81,22 +91,69 @@ async fn without_available_images(
     }
 }
 
-fn binaries(needed: PlatformBackingServices) -> Result<Choice, UpError> {
-    let missing = |name, program: &str| UpError::NoSupply {
-        name,
-        why: format!(
-            "no container is used, and {program} is not on PATH or where it is usually installed"
-        ),
-    };
-    let found = |needed: bool, program: Option<PathBuf>, name, file| match (needed, program) {
-        (true, None) => Err(missing(name, file)),
-        (needed, program) => Ok(program.filter(|_| needed)),
-    };
-    let (postgres, redis) = (tools::postgres_bin_dir(), tools::redis_server());
+async fn binaries(needed: &PlatformBackingServices) -> Result<Choice, UpError> {
     Ok(Choice::Binaries {
-        postgres: found(needed.postgres, postgres, "Postgres", "initdb")?,
-        redis: found(needed.redis, redis, "Redis", "redis-server")?,
+        postgres: match &needed.postgres {
+            Some(postgres) => Some(postgres_folder(postgres).await?),
+            None => None,
+        },
+        redis: match &needed.redis {
+            Some(redis) => Some(redis_program(redis).await?),
+            None => None,
+        },
     })
+}
+
+async fn postgres_folder(needed: &PlatformPostgres) -> Result<PathBuf, UpError> {
+    // As root, another user runs it, who may not find the programs that root finds.
+    let user = user::unprivileged().ok().flatten();
+    let programs = tools::postgres_bin_dirs().map(|folder| folder.join("postgres"));
+    let found = of_version(programs, needed.version.as_ref(), user.as_ref()).await;
+    let mut program = found.map_err(|others| no_program("Postgres", "initdb", &others))?;
+    program.pop();
+    Ok(program)
+}
+
+async fn redis_program(needed: &PlatformRedis) -> Result<PathBuf, UpError> {
+    let programs = tools::redis_server().into_iter();
+    let found = of_version(programs, needed.version.as_ref(), None).await;
+    found.map_err(|others| no_program("Redis", "redis-server", &others))
+}
+
+/// Returns the first program of this version, or the first one if any version will do.
+///
+/// # Errors
+/// The programs that are of other versions, each with its own.
+async fn of_version(
+    programs: impl Iterator<Item = PathBuf>,
+    version: Option<&MajorVersion>,
+    user: Option<&User>,
+) -> Result<PathBuf, Vec<String>> {
+    let mut others = Vec::new();
+    for program in programs {
+        let Some(version) = version else {
+            return Ok(program);
+        };
+        let line = tools::version_line_as_part(&program, &["--version"], user).await;
+        let line = line.unwrap_or_else(|| "of no known version".to_owned());
+        if version.includes(&line) {
+            return Ok(program);
+        }
+        others.push(format!("{} is {line}, not {version}", program.display()));
+    }
+    Err(others)
+}
+
+fn no_program(name: &'static str, program: &str, others: &[String]) -> UpError {
+    UpError::NoSupply {
+        name,
+        why: match others {
+            [] => format!(
+                "no container is used, and {program} is not on PATH or where it is usually installed"
+            ),
+            others => format!("no container is used, and {}", others.join(", ")),
+        },
+    }
 }
 
 /// With `build`, also if an image must be built, which takes minutes.
@@ -107,6 +164,16 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
             why: none.in_short(),
         })?;
     let workshop = context.workshop();
+    let needed = &context.config.backing_services;
+    for (recipe, version) in needed.versions() {
+        backing_image::check(&workshop.recipes, recipe, version).map_err(|found| {
+            let why = format!("{found}, not {version}");
+            UpError::NoSupply {
+                name: in_words(recipe),
+                why,
+            }
+        })?;
+    }
     let progress = |text: &str| context.progress(Stage::Provision, text);
     let ensure = async |needed: bool, name: &str| {
         if !needed {
@@ -120,9 +187,8 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
             .map(|reference| Some(reference.to_string()))
             .map_err(|error| UpError::engine(format!("have the image {name}"))(base::chain(&error)))
     };
-    let needed = context.config.backing_services;
-    let postgres = ensure(needed.postgres, POSTGRES).await?;
-    let redis = ensure(needed.redis, REDIS).await?;
+    let postgres = ensure(needed.postgres.is_some(), POSTGRES).await?;
+    let redis = ensure(needed.redis.is_some(), REDIS).await?;
     Ok(Choice::Containers {
         engine: Box::new(engine),
         postgres,
@@ -130,21 +196,32 @@ async fn containers(context: &Context<'_>, build: bool) -> Result<Choice, UpErro
     })
 }
 
+fn in_words(service: &str) -> &'static str {
+    match service {
+        POSTGRES => "Postgres",
+        _ => "Redis",
+    }
+}
+
 /// Starts the services and waits until they accept connections.
 pub async fn start(context: &Context<'_>, choice: &Choice) -> Result<Backing, UpError> {
+    let needed = &context.config.backing_services;
     let postgres = async {
+        let Some(needed) = &needed.postgres else {
+            return Ok(None);
+        };
         match choice {
             Choice::Containers {
                 engine,
                 postgres: Some(image),
                 ..
-            } => containers::postgres(context, engine, image, None)
+            } => containers::postgres(context, engine, needed, image, None)
                 .await
                 .map(Some),
             Choice::Binaries {
                 postgres: Some(folder),
                 ..
-            } => postgres::start(context, folder).await.map(Some),
+            } => postgres::start(context, needed, folder).await.map(Some),
             _ => Ok(None),
         }
     };
@@ -172,7 +249,8 @@ pub async fn start(context: &Context<'_>, choice: &Choice) -> Result<Backing, Up
     Ok(Backing {
         database_url: postgres
             .as_ref()
-            .map(|it| secrets.database_url(&it.address)),
+            .zip(needed.postgres.as_ref())
+            .map(|(it, needed)| secrets.database_url(needed, &it.address)),
         redis_url: redis.as_ref().map(|it| secrets.redis_url(&it.address)),
         parts: postgres.into_iter().chain(redis).collect(),
     })
@@ -190,4 +268,53 @@ async fn timed(
         context.step(Stage::Provision, step, begun);
     }
     Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn needed(version: &str) -> MajorVersion {
+        let text = include_str!("../../../../harness.toml");
+        let table = "[backing_services.postgres]";
+        let text = text.replacen(table, &format!("{table}\nversion = {version:?}"), 1);
+        let config = Config::parse(Path::new("harness.toml"), &text).unwrap();
+        config.backing_services.postgres.unwrap().version.unwrap()
+    }
+
+    /// Programs that print their versions.
+    #[tokio::test]
+    async fn the_first_program_of_the_needed_version_is_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, line: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\necho '{line}'\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let programs = [
+            program("new", "postgres (PostgreSQL) 17.2"),
+            program(
+                "old",
+                "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)",
+            ),
+        ];
+        let chosen = async |version: Option<&MajorVersion>| {
+            of_version(programs.clone().into_iter(), version, None).await
+        };
+        assert_eq!(chosen(None).await.as_ref(), Ok(&programs[0]));
+        assert_eq!(chosen(Some(&needed("15"))).await.as_ref(), Ok(&programs[1]));
+        let others = chosen(Some(&needed("16"))).await.unwrap_err();
+        let error = no_program("Postgres", "initdb", &others).to_string();
+        for found in [
+            "new is postgres (PostgreSQL) 17.2, not 16",
+            "old is postgres (PostgreSQL) 15.14",
+        ] {
+            assert!(error.contains(found), "{error}");
+        }
+    }
 }

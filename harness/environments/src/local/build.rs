@@ -58,7 +58,9 @@ async fn by_command(context: &Context<'_>, command: &[String]) -> Result<(), UpE
         ("version", context.config.platform.version.clone()),
         ("target", context.target_name.to_owned()),
     ]);
-    let child = running(builder(context, ""), command, context.workspace, &values)?;
+    let path = context.path.as_deref();
+    let child = builder(context, "");
+    let child = running(child, command, context.workspace, &values, path)?;
     finished(context, &child, "the build of the platform", |line| {
         !line.is_empty()
     })
@@ -69,7 +71,7 @@ fn builder(context: &Context<'_>, path: impl Into<PathBuf>) -> Program {
     Program {
         // A compiler needs the user's environment: proxies, linkers, caches.
         environment: std::env::vars_os()
-            .filter(|(name, _)| !cargo::is_crate_variable(name))
+            .filter(|(name, _)| !cargo::is_crate_variable(name) && name != "PATH")
             .collect(),
         death_signal: Signal::SIGTERM,
         ..context.child(NAME, path)

@@ -10,7 +10,7 @@ use base::process::{Program, describe};
 use base::wait::{self, Observation};
 
 /// The number of times that ports are chosen, if other processes take them.
-const PORT_TRIES: usize = 5;
+pub(super) const PORT_TRIES: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Starts a program on free ports, and on others if a process took one of them meanwhile. Waits
@@ -91,7 +91,7 @@ impl Start {
 }
 
 /// Returns different ports: each stays bound until all are found.
-fn free_ports<const PORTS: usize>() -> std::io::Result<[u16; PORTS]> {
+pub(super) fn free_ports<const PORTS: usize>() -> std::io::Result<[u16; PORTS]> {
     let mut ports = [0; PORTS];
     let mut bound = Vec::new();
     for port in &mut ports {
@@ -106,9 +106,15 @@ fn free_ports<const PORTS: usize>() -> std::io::Result<[u16; PORTS]> {
 fn found_port_taken(log: &Path, written: u64) -> bool {
     let text = std::fs::read(log).unwrap_or_default();
     let from = usize::try_from(written).unwrap_or(usize::MAX);
-    let text = String::from_utf8_lossy(text.get(from..).unwrap_or_default());
+    says_port_taken(&String::from_utf8_lossy(
+        text.get(from..).unwrap_or_default(),
+    ))
+}
+
+/// Whether a program's output says that its port is taken.
+pub(super) fn says_port_taken(output: &str) -> bool {
     // In capitals or not, by language.
-    text.to_lowercase().contains("address already in use")
+    output.to_lowercase().contains("address already in use")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use nix::unistd::{User, chown};
 
 use super::free_port;
 use crate::bring_up::{Context, POSTGRES, UpError, process_part};
+use crate::config::PlatformPostgres;
 use base::process::Program;
 use base::process::user;
 use base::run::event::Part;
@@ -27,8 +28,15 @@ const IN_DIRECTORY: [&str; 2] = [
     "dynamic_shared_memory_type=mmap",
 ];
 
+/// The database that each new server has.
+const MADE_BY_INITDB: &str = "postgres";
+
 /// Creates a database cluster, starts Postgres on it, and waits until it accepts connections.
-pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpError> {
+pub async fn start(
+    context: &Context<'_>,
+    needed: &PlatformPostgres,
+    binaries: &Path,
+) -> Result<Part, UpError> {
     let no_supply = |why| UpError::NoSupply {
         name: "Postgres",
         why,
@@ -49,17 +57,33 @@ pub async fn start(context: &Context<'_>, binaries: &Path) -> Result<Part, UpErr
     let folder = context.owned.directory_in(&parent, POSTGRES).await?;
     give_to(&folder, user.as_ref())?;
     let data = folder.join("data");
-    initialise(context, binaries, &folder, &data, user.as_ref()).await?;
+    let cluster = Cluster {
+        needed,
+        binaries,
+        data: &data,
+        user: user.as_ref(),
+    };
+    initialise(context, &cluster, &folder).await?;
+    create_database(context, &cluster).await?;
     let [port] = free_port::start(
         context.owned,
         "Postgres accepts connections",
         context.deadlines.backing_services,
-        |[port]| Ok(server(context, binaries, &data, user.as_ref(), port)),
+        |[port]| Ok(server(context, &cluster, port)),
         |_| std::future::ready(accepts_connections(&data)),
     )
     .await?;
     let address = format!("127.0.0.1:{port}");
     Ok(process_part(context.owned, POSTGRES, address))
+}
+
+/// A database cluster, and the programs for it.
+struct Cluster<'a> {
+    needed: &'a PlatformPostgres,
+    binaries: &'a Path,
+    data: &'a Path,
+    /// Who runs them.
+    user: Option<&'a User>,
 }
 
 fn give_to(path: &Path, user: Option<&User>) -> Result<(), UpError> {
@@ -75,19 +99,18 @@ fn give_to(path: &Path, user: Option<&User>) -> Result<(), UpError> {
 
 async fn initialise(
     context: &Context<'_>,
-    binaries: &Path,
+    cluster: &Cluster<'_>,
     folder: &Path,
-    data: &Path,
-    user: Option<&User>,
 ) -> Result<(), UpError> {
     // In a file: every user of the machine can read a command line.
     let password = folder.join("password");
     std::fs::write(&password, &context.secrets.postgres_password)
         .map_err(UpError::system("write Postgres' password file"))?;
-    give_to(&password, user)?;
+    give_to(&password, cluster.user)?;
     let name = "initdb";
+    let username = format!("--username={}", cluster.needed.user);
     let options = [
-        "--username=trii",
+        username.as_str(),
         "--auth=scram-sha-256",
         "--encoding=UTF8",
         "--no-locale",
@@ -96,13 +119,13 @@ async fn initialise(
     let mut arguments: Vec<OsString> = options.into_iter().map(OsString::from).collect();
     arguments.extend([
         "--pgdata".into(),
-        data.into(),
+        cluster.data.into(),
         "--pwfile".into(),
         password.clone().into(),
     ]);
     let child = Program {
         arguments,
-        ..program(context, name, binaries.join(name), user)
+        ..program(context, name, cluster.binaries.join(name), cluster.user)
     };
     context.owned.start(&child).await?;
     let deadline = context.deadlines.backing_services;
@@ -111,26 +134,48 @@ async fn initialise(
     finished.and(removed.map_err(UpError::system("remove Postgres' password file")))
 }
 
-fn server(
-    context: &Context<'_>,
-    binaries: &Path,
-    data: &Path,
-    user: Option<&User>,
-    port: u16,
-) -> Program {
+/// Creates the database, unless initdb has made it. Without a server: that one opens its port once,
+/// when all is in place.
+async fn create_database(context: &Context<'_>, cluster: &Cluster<'_>) -> Result<(), UpError> {
+    const SCRIPT: &str = r#"printf 'CREATE DATABASE "%s"\n' "$1" |
+        exec "$2" --single -c exit_on_error=true -c dynamic_shared_memory_type=mmap -D "$3" "$4""#;
+    let database = &cluster.needed.database;
+    if database == MADE_BY_INITDB {
+        return Ok(());
+    }
+    let postgres = cluster.binaries.join("postgres");
+    let name = "create-database";
+    let mut arguments: Vec<OsString> = vec!["-c".into(), SCRIPT.into(), name.into()];
+    arguments.extend([database.into(), postgres.into(), cluster.data.into()]);
+    arguments.push(MADE_BY_INITDB.into());
+    let child = Program {
+        arguments,
+        ..program(context, name, "/bin/sh".into(), cluster.user)
+    };
+    context.owned.start(&child).await?;
+    let deadline = context.deadlines.backing_services;
+    context.finished(name, deadline).await
+}
+
+fn server(context: &Context<'_>, cluster: &Cluster<'_>, port: u16) -> Program {
     let port = format!("port={port}");
     let settings = [
         port.as_str(),
         "listen_addresses=127.0.0.1",
         "max_connections=200",
     ];
-    let mut arguments: Vec<OsString> = vec!["-D".into(), data.into()];
+    let mut arguments: Vec<OsString> = vec!["-D".into(), cluster.data.into()];
     for setting in settings.into_iter().chain(NOT_DURABLE).chain(IN_DIRECTORY) {
         arguments.extend(["-c".into(), setting.into()]);
     }
     Program {
         arguments,
-        ..program(context, POSTGRES, binaries.join("postgres"), user)
+        ..program(
+            context,
+            POSTGRES,
+            cluster.binaries.join("postgres"),
+            cluster.user,
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! A process of the platform: its command and its environment, from `harness.toml`.
 
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use crate::config::placeholders::{Values, names_in, render};
 use crate::config::{LocalService, PlatformService};
 use crate::local::backing::Backing;
 use base::process::{Program, variables};
+use testcontainers::{ContainerRequest, GenericImage, ImageExt};
 
 /// The addresses of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +56,16 @@ pub(super) fn prepare(
         environment: variables(environment),
         ..context.child(name, "")
     };
-    running(child, &platform.prepare, context.workspace, values)
+    let path = context.path.as_deref();
+    running(child, &platform.prepare, context.workspace, values, path)
 }
 
-/// How a service is started. Its processes differ in their ports.
+/// How a service is started. Its processes, or containers, differ in their ports.
 #[derive(Clone, Default)]
 pub(super) struct ServiceProcess {
     service: LocalService,
     directory: PathBuf,
+    path: Option<OsString>,
     /// The values except the ports.
     values: Values,
     /// The URLs of the services that it calls, and its variables on every target.
@@ -88,6 +92,7 @@ impl ServiceProcess {
                 part: service.name.clone(),
                 what: format!("directory {} ({error})", directory.display()),
             })?,
+            path: context.path.clone(),
             values: values.clone(),
             variables: urls.chain(own).collect(),
         };
@@ -109,14 +114,34 @@ impl ServiceProcess {
     /// Describes its process on these ports: for users, and for its metrics.
     pub fn program(&self, child: Program, ports: [u16; 2]) -> Result<Program, UpError> {
         let values = self.values_on(ports);
-        let local = self.service.env.iter();
-        let local = local.map(|(name, text)| (name.clone(), render(text, &values)));
         let child = Program {
-            // The last value of a variable counts.
-            environment: variables(self.variables.iter().cloned().chain(local)),
+            environment: variables(self.environment(&values)),
             ..child
         };
-        running(child, &self.service.run, &self.directory, &values)
+        let path = self.path.as_deref();
+        running(child, &self.service.run, &self.directory, &values, path)
+    }
+
+    /// Adds the arguments and the environment on these ports to its container.
+    pub fn container(
+        &self,
+        container: ContainerRequest<GenericImage>,
+        ports: [u16; 2],
+    ) -> ContainerRequest<GenericImage> {
+        let values = self.values_on(ports);
+        let args = self.service.args.iter().map(|it| render(it, &values));
+        let container = container.with_cmd(args);
+        let environment = self.environment(&values);
+        environment.fold(container, |container, (name, value)| {
+            container.with_env_var(name, value)
+        })
+    }
+
+    /// The last value of a variable counts.
+    fn environment(&self, values: &Values) -> impl Iterator<Item = (String, String)> {
+        let local = self.service.env.iter();
+        let local = local.map(|(name, text)| (name.clone(), render(text, values)));
+        self.variables.iter().cloned().chain(local)
     }
 
     /// Returns the addresses of its process on these ports.
@@ -146,18 +171,21 @@ impl ServiceProcess {
     }
 }
 
-/// Makes a child run a command in a directory.
+/// Makes a child run a command in a directory. Without a value of its own, `path` is its PATH.
 pub(super) fn running(
     child: Program,
     command: &[String],
     directory: &Path,
     values: &Values,
+    path: Option<&OsStr>,
 ) -> Result<Program, UpError> {
     let mut words = command.iter().map(|word| render(word, values));
     let program = words.next().unwrap_or_default();
     // `run-bound` would report a missing program only in the log.
-    let found = which::which_in(&program, std::env::var_os("PATH"), directory);
+    let found = which::which_in(&program, path, directory);
+    let inherited = path.map(|path| ("PATH".into(), path.to_owned()));
     Ok(Program {
+        environment: inherited.into_iter().chain(child.environment).collect(),
         path: found.map_err(|_| UpError::Absent {
             part: child.name.clone(),
             what: format!("program {program:?}"),
@@ -192,6 +220,8 @@ mod tests {
     fn service(run: &[&str], env: &[(&str, &str)]) -> ServiceProcess {
         let service = LocalService {
             run: run.iter().map(|&it| it.to_owned()).collect(),
+            image: None,
+            args: Vec::new(),
             ready: Some("http://127.0.0.1:{port}/health".into()),
             has_metrics: false,
             directory: None,
@@ -203,6 +233,7 @@ mod tests {
         let process = ServiceProcess {
             service,
             directory: "/".into(),
+            path: std::env::var_os("PATH"),
             values: Values::new(),
             variables: vec![
                 ("API_URL".into(), "http://127.0.0.1:7".into()),
@@ -220,7 +251,9 @@ mod tests {
         assert!(program.path.is_absolute() && program.path.ends_with("sh"));
         assert_eq!(program.arguments, ["--port=8"]);
         assert_eq!(program.directory.as_deref(), Some(Path::new("/")));
+        let path = std::env::var("PATH").unwrap();
         let expected = [
+            ("PATH", path.as_str()),
             ("API_URL", "http://127.0.0.1:7"),
             ("LOG", "on every target"),
             ("LOG", "here"),
@@ -230,6 +263,28 @@ mod tests {
         assert_eq!(program.environment, variables(expected));
         let url = process.ready_url([8, 9]);
         assert_eq!(url.as_deref(), Some("http://127.0.0.1:8/health"));
+    }
+
+    #[test]
+    fn a_container_gets_its_arguments_and_the_environment_without_path() {
+        let mut process = service(&[], &[("LOG", "here"), ("REDIS", "{redis_url}")]);
+        process.service.args = vec!["--port={port}".into()];
+        let request = process.container(GenericImage::new("shop", "1").into(), [8, 9]);
+        assert_eq!(request.cmd().collect::<Vec<_>>(), ["--port=8"]);
+        let mut environment: Vec<_> = request
+            .env_vars()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+        environment.sort();
+        let expected = [
+            ("API_URL", "http://127.0.0.1:7"),
+            ("LOG", "here"),
+            ("REDIS", "redis://:secret@127.0.0.1:6/"),
+        ];
+        assert_eq!(
+            environment,
+            expected.map(|(name, value)| (name.into(), value.into()))
+        );
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! The services as processes of this machine.
+//! The services as processes and containers of this machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::colours::Colours;
+use super::container::{ServiceContainer, ServiceImages};
 use super::free_port;
 use super::process::{ServiceProcess, address};
 use super::readiness::{accepts_connections, answers};
@@ -36,12 +37,14 @@ struct Started {
     /// Answers 2xx once it is ready.
     ready_url: Option<String>,
     colours: Option<Colours>,
+    container: Option<ServiceContainer>,
 }
 
 /// Starts each service once the services that it calls listen. Waits until all are ready.
 pub async fn start(
     context: &Context<'_>,
     program: Option<&Path>,
+    images: Option<&ServiceImages>,
     values: &Values,
 ) -> Result<RunningServices, UpError> {
     let begun = Instant::now();
@@ -49,9 +52,12 @@ pub async fn start(
     for service in &context.config.services {
         let url = |called: &str| format!("http://{}", all[called].part.address);
         let process = ServiceProcess::of(context, service, values, url)?;
-        let started = match program {
-            Some(program) if service.blue_green => {
+        let started = match (program, images) {
+            (Some(program), _) if service.blue_green => {
                 start_colours(context, program, &service.name, process).await?
+            }
+            (_, Some(images)) if service.local.image.is_some() => {
+                start_container(context, images, &service.name, &process).await?
             }
             _ => start_process(context, &service.name, &process).await?,
         };
@@ -83,6 +89,23 @@ async fn start_colours(
         backends: colours.backends(),
         ready_url: colours.ready_url(),
         colours: Some(colours),
+        container: None,
+    })
+}
+
+async fn start_container(
+    context: &Context<'_>,
+    images: &ServiceImages,
+    service: &str,
+    process: &ServiceProcess,
+) -> Result<Started, UpError> {
+    let container = images.start(context, service, process).await?;
+    Ok(Started {
+        part: container.part.clone(),
+        backends: Backends::one(process.listening(container.ports).address),
+        ready_url: process.ready_url(container.ports),
+        colours: None,
+        container: Some(container),
     })
 }
 
@@ -110,6 +133,7 @@ async fn start_process(
         backends: Backends::one(listening.address),
         ready_url: process.ready_url(ports),
         colours: None,
+        container: None,
     })
 }
 
@@ -125,8 +149,8 @@ async fn ready(context: &Context<'_>, started: &Started) -> Result<(), UpError> 
     let service = &started.part.name;
     let what = format!("{service} is ready");
     let ready = wait::until(what, deadline, LOOK_EVERY, async || {
-        if let Some(status) = context.owned.ended(service) {
-            return Observation::Failed(format!("it ended with {}", describe(status)));
+        if let Some(how) = ended(context, started).await {
+            return Observation::Failed(how);
         }
         match answers(&context.http, url).await {
             Ok(()) => Observation::Ready(()),
@@ -134,5 +158,20 @@ async fn ready(context: &Context<'_>, started: &Started) -> Result<(), UpError> 
         }
     });
     let log = Some(context.log(service));
-    ready.await.map_err(UpError::wait(service, log))
+    let ready = async { ready.await.map_err(UpError::wait(service, log)) };
+    match &started.container {
+        Some(container) => container.while_engine_answers(ready).await,
+        None => ready.await,
+    }
+}
+
+/// Returns how it ended, if it has.
+async fn ended(context: &Context<'_>, started: &Started) -> Option<String> {
+    match &started.container {
+        Some(container) => container.ended().await,
+        None => {
+            let status = context.owned.ended(&started.part.name)?;
+            Some(format!("it ended with {}", describe(status)))
+        }
+    }
 }

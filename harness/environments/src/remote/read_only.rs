@@ -23,7 +23,7 @@ impl ReadOnlyCluster {
         let read = Read::from(None)?;
         let path = read.path.clone();
         let minified = read.minified(context)?;
-        let permissions = Permissions::granted(context, namespace, []);
+        let permissions = Permissions::granted(context, namespace, None, []);
         let proxies = Proxies::of_this_process();
         let client = kubernetes::connect(minified.kubeconfig(), context, &proxies, permissions);
         Ok(ReadOnlyCluster {

@@ -44,7 +44,7 @@ pub(super) async fn must_not_be_production(
             production: name.clone(),
             seen,
         };
-        let reading = Permissions::granted(name, &production.namespace, []);
+        let reading = Permissions::granted(name, &production.namespace, None, []);
         let proxies = Proxies::of_this_process();
         let other = kubernetes::connect(other.kubeconfig(), &production.context, &proxies, reading);
         let other = other.map_err(refused)?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hyper::header::HeaderName;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
@@ -15,9 +16,6 @@ use base::proxies::Proxies;
 use base::wait::{self, Observation};
 use kubernetes::{Cluster, ClusterError};
 
-/// The header of every answer with the pod that sent it.
-const INSTANCE: &str = "x-trii-instance";
-
 /// The annotation with the host of a Service of type `LoadBalancer`, for ExternalDNS.
 /// <https://kubernetes-sigs.github.io/external-dns/latest/docs/annotations/annotations/>
 const HOSTNAME: &str = "external-dns.alpha.kubernetes.io/hostname";
@@ -25,13 +23,14 @@ const HOSTNAME: &str = "external-dns.alpha.kubernetes.io/hostname";
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Refuses a site that the cluster's namespace has no route for, or that others answer. Each host
-/// has `deadline` for an answer of an existing pod: a rollout may delete the pod that answered.
+/// has `deadline` for an answer of an existing pod, by the header `instance`: a rollout may delete the
+/// pod that answered.
 ///
 /// # Errors
 /// [`RemoteError::NotServed`], and errors of the API server.
 pub(super) async fn must_serve(
     cluster: &Cluster,
-    entry: &EntryPoint,
+    (entry, instance): (&EntryPoint, Option<&HeaderName>),
     hosts: [&str; 2],
     deadline: Duration,
 ) -> Result<(), RemoteError> {
@@ -49,8 +48,14 @@ pub(super) async fn must_serve(
             };
             return Err(not_served(seen));
         }
+        let Some(instance) = instance else {
+            return Err(not_served(
+                "harness.toml has no platform.headers.instance, the header with the pod that answers"
+                    .to_owned(),
+            ));
+        };
         let what = format!("a pod of {} answers {}", cluster.namespace, entry.url(host));
-        let check = async || answered_by_a_pod(cluster, entry, host).await;
+        let check = async || answered_by_a_pod(cluster, (entry, instance), host).await;
         let answered = wait::until(what, deadline, PAUSE, check).await;
         answered.map_err(|error| not_served(error.to_string()))?;
     }
@@ -107,7 +112,11 @@ fn covers(rule: &str, host: &str) -> bool {
 }
 
 /// Requests `/`, which every service answers with its headers, and looks for the pod that answered.
-async fn answered_by_a_pod(cluster: &Cluster, entry: &EntryPoint, host: &str) -> Observation<()> {
+async fn answered_by_a_pod(
+    cluster: &Cluster,
+    (entry, header): (&EntryPoint, &HeaderName),
+    host: &str,
+) -> Observation<()> {
     // The same path as load.
     let client = match entry.client([host], &Proxies::default()) {
         Ok(client) => client,
@@ -117,9 +126,9 @@ async fn answered_by_a_pod(cluster: &Cluster, entry: &EntryPoint, host: &str) ->
         Ok(answer) => answer,
         Err(error) => return Observation::NotYet(chain(&error)),
     };
-    let instance = answer.headers().get(INSTANCE);
+    let instance = answer.headers().get(header);
     let Some(instance) = instance.and_then(|it| it.to_str().ok()) else {
-        return Observation::NotYet(format!("{}, without {INSTANCE}", answer.status()));
+        return Observation::NotYet(format!("{}, without {header}", answer.status()));
     };
     let pods: Api<Pod> = cluster.api();
     let listed = match pods.list(&ListParams::default()).await {
@@ -183,9 +192,10 @@ mod tests {
 
     async fn served(cluster: &Cluster, instance: &'static str) -> Result<(), RemoteError> {
         let entry = EntryPoint::plain(site(instance).await);
-        must_serve(cluster, &entry, HOSTS, DEADLINE).await
+        must_serve(cluster, (&entry, Some(&INSTANCE)), HOSTS, DEADLINE).await
     }
 
+    const INSTANCE: HeaderName = HeaderName::from_static("x-trii-instance");
     const OURS: &str = "x-trii-instance: api-gateway-0\r\n";
 
     #[tokio::test]
@@ -225,12 +235,23 @@ mod tests {
                 ["staging.trii.co"] => EntryPoint::plain(site(OURS).await),
                 _ => unreachable.clone(),
             };
-            let error = must_serve(&target, &entry, HOSTS, DEADLINE)
+            let error = must_serve(&target, (&entry, Some(&INSTANCE)), HOSTS, DEADLINE)
                 .await
                 .unwrap_err();
             assert_eq!(error.exit_code(), ExitCode::Refused);
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_header_for_the_pod_a_site_is_refused() {
+        let target = cluster(&HOSTS, json!([]));
+        let entry = EntryPoint::plain(site(OURS).await);
+        let refused = must_serve(&target, (&entry, None), HOSTS, DEADLINE).await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Refused);
+        let error = error.to_string();
+        assert!(error.contains("no platform.headers.instance"), "{error}");
     }
 
     #[tokio::test]

@@ -227,7 +227,7 @@ fn target(uri: &Uri, destination: &Destination, address: SocketAddr) -> Result<U
 
 /// Removes the headers for one connection only: the standard ones and those that `Connection`
 /// names, except the protocol to change to.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let protocol = upgrades::protocol(headers);
     let named: Vec<HeaderName> = upgrades::connection_headers(headers)
         .filter_map(|name| name.parse().ok())
@@ -256,7 +256,7 @@ fn forward_origin(headers: &mut HeaderMap, peer: SocketAddr) {
     }
 }
 
-/// The router's answer. Unlike a service's, it has no `x-trii-*` headers.
+/// The router's answer. Unlike a service's, it has no header that names what answered.
 fn refuse(status: StatusCode, why: &str) -> Response<Body> {
     let body = Full::new(Bytes::from(format!("router: {why}\n")));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed());

@@ -2,7 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use crate::config::{PathType, Route};
+use crate::config::{Config, ConfigError, PathType, Route};
 
 /// The compiled routes, in the order of their precedence.
 pub struct RouteTable(Vec<CompiledRoute>);
@@ -38,6 +38,36 @@ impl RouteTable {
             .filter(|route| route.host == host)
             .find_map(|route| route.destination(path))
     }
+}
+
+/// Checks that the routes lead the requests of the blue-green scenarios to their service: another
+/// one would answer in its own version. Without routes, only the ingress knows.
+///
+/// # Errors
+/// The URL in the configuration.
+pub fn must_lead_to_their_service(config: &Config) -> Result<(), ConfigError> {
+    let (Some(scenarios), false) = (&config.blue_green_scenarios, config.routes.is_empty()) else {
+        return Ok(());
+    };
+    // Validated routes compile.
+    let Ok(table) = RouteTable::new(&config.routes) else {
+        return Ok(());
+    };
+    for request in [&scenarios.request]
+        .into_iter()
+        .chain(&scenarios.slow_request)
+    {
+        let path = request.path_at_ingress.split('?').next().unwrap_or("/");
+        let (host, service) = (&request.host, &scenarios.service);
+        let message = match table.find(host, path) {
+            Some(found) if found.service == *service => continue,
+            Some(found) => format!("a route leads {host}{path} to {}", found.service),
+            None => format!("no route leads {host}{path} to a service"),
+        };
+        let help = format!("a URL that a route leads to {service}, directly");
+        return Err(config.refuse(request.place.clone(), message, Some(help)));
+    }
+    Ok(())
 }
 
 impl CompiledRoute {
@@ -111,6 +141,36 @@ mod tests {
         let text = include_str!("../../../../harness.toml");
         let config = Config::parse(Path::new("harness.toml"), text).unwrap();
         RouteTable::new(&config.routes).unwrap()
+    }
+
+    /// The refusal of a URL for the scenarios of the service `cart`, where these routes are.
+    fn refusal(routes: &[[&str; 2]], url: &str) -> Option<String> {
+        let route = |[path, service]: &[&str; 2]| {
+            format!(
+                "[[routes]]\nhost = \"shop.example\"\npath = \"{path}\"\npath_type = \"Prefix\"\nservice = \"{service}\"\n"
+            )
+        };
+        let routes: String = routes.iter().map(route).collect();
+        let text = format!(
+            "schema = 1\n[targets.kind]\nkind = \"kind\"\nkubernetes = \"1.37\"\nnamespace = \"shop\"\n\
+             [platform]\nname = \"shop\"\nversion = \"1\"\nsite_host = \"shop.example\"\n\
+             [[releases]]\nname = \"shop\"\nchart = \"chart\"\n[services.cart]\n[services.till]\n{routes}\
+             [blue_green.scenarios]\nservice = \"cart\"\nurl = \"{url}\"\npath = \"/\"\n"
+        );
+        let config = Config::parse(Path::new("shop.toml"), &text).unwrap();
+        let refused = must_lead_to_their_service(&config).err()?;
+        let help = miette::Diagnostic::help(&refused).unwrap();
+        Some(format!("{refused}\n  {help}"))
+    }
+
+    #[test]
+    fn a_request_of_the_scenarios_that_another_service_answers_is_refused() {
+        let routes = [["/cart", "cart"], ["/pay", "till"]];
+        let refusal_of = |path: &str| refusal(&routes, &format!("https://shop.example{path}"));
+        assert_eq!(refusal_of("/cart/items?all=1"), None);
+        assert_eq!(refusal(&[], "https://shop.example/pay"), None);
+        let refused = ["/pay?all=1", "/items"].map(|path| refusal_of(path).unwrap());
+        insta::assert_snapshot!(refused.join("\n"));
     }
 
     fn goes_to(host: &str, path: &str) -> Option<(String, String)> {

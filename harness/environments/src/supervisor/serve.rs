@@ -23,6 +23,7 @@ use base::home::Home;
 use base::ledger::Ledger;
 use base::run::LOGS;
 use base::run::event::{Failure, Happening, Stage};
+use machine::command_tools;
 
 /// Brings up the environment that the first line of standard input orders. A request, a signal, or
 /// the end of the input before [`SupervisorRequest::Detach`] ends it. Returns the exit code.
@@ -147,6 +148,7 @@ async fn bring_up(
             target_name,
             supply: order.supply,
             program: order.version.as_ref().map(|it| it.program.as_path()),
+            path: command_tools::path(&config.platform.local.tools, &home.tools()).await,
             deadlines: config.deadlines,
             home,
             workspace: &order.workspace,

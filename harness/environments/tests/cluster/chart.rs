@@ -13,6 +13,7 @@ mod fit;
 mod ingress;
 mod namespaces;
 mod network;
+mod oci;
 mod references;
 mod roles;
 mod rollout;

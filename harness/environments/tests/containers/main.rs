@@ -4,3 +4,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod engine;
+#[path = "../support/oci.rs"]
+mod oci;

@@ -16,10 +16,11 @@ use machine::engine::Engine;
 use machine::tools;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+use crate::oci::{MANIFEST, descriptor, digest};
 
 pub const USER: &str = "ada";
 pub const PASSWORD: &str = "open:Sesame_1";
@@ -165,18 +166,7 @@ impl Registry {
     }
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-fn digest(content: &[u8]) -> String {
-    let hash = Sha256::digest(content);
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
-}
-
-fn descriptor(kind: &str, content: &[u8]) -> Value {
-    json!({"mediaType": kind, "digest": digest(content), "size": content.len()})
-}
 
 /// Returns the address that the registry's log names.
 async fn listening(log: BufReader<impl tokio::io::AsyncRead + Unpin + Send + 'static>) -> String {

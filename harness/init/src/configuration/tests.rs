@@ -18,7 +18,7 @@ fn origin(place: Place) -> Origin {
 
 fn chart() -> Origin {
     origin(Place::Chart {
-        path: "charts/shop".into(),
+        chart: PlatformChart::Path("charts/shop".into()),
         values: vec!["charts/shop/values-test.yaml".into()],
         release: "shop".into(),
     })

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use base::exit::ExitCode;
-use environments::config::Config;
+use environments::config::{Config, PlatformChart};
 use helm::chart::ChartMetadata;
 use helm::render::{self, TargetApi};
 use helm::{DeployError, KUBERNETES, Release};
@@ -61,7 +61,7 @@ async fn of_chart(path: &str, values: &[&str]) -> (Inventory, Configuration) {
         namespace: name.clone(),
         app_version: metadata.app_version,
         place: Place::Chart {
-            path: path.into(),
+            chart: PlatformChart::Path(path.into()),
             values: values.iter().map(PathBuf::from).collect(),
             release: name,
         },

@@ -266,16 +266,17 @@ mod tests {
     use std::sync::atomic::Ordering::SeqCst;
 
     use ::prober::output_line::LineWriter;
-    use ::prober::{Lane, RequestOutcome};
+    use ::prober::{IdentityHeaders, Lane, RequestOutcome};
+    use hyper::header::HeaderName;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::mock::{ApiRequest, MockServer};
-    use crate::permissions::MONITORING;
     use base::wait;
 
     const DEADLINE: Duration = Duration::from_secs(20);
     const PAUSE: Duration = Duration::from_millis(50);
+    const HELPERS: &str = "helpers";
 
     fn spec() -> Spec {
         let target = service(
@@ -289,6 +290,10 @@ mod tests {
         Spec {
             lanes: vec![lane],
             seconds: 60.0,
+            headers: IdentityHeaders {
+                version: Some(HeaderName::from_static("x-trii-version")),
+                ..IdentityHeaders::default()
+            },
         }
     }
 
@@ -351,10 +356,10 @@ mod tests {
 
     /// On its own task, which needs a `Send` future.
     async fn start(server: &MockServer) -> Result<Inside, InsideError> {
-        let client = server.cluster(MONITORING).client().clone();
+        let client = server.cluster(HELPERS).client().clone();
         let started = tokio::spawn(async move {
             let ours = ("prober:1", &Owner::this_process());
-            Inside::start(client, MONITORING, ours, &spec(), DEADLINE).await
+            Inside::start(client, HELPERS, ours, &spec(), DEADLINE).await
         });
         started.await.unwrap()
     }
@@ -426,7 +431,7 @@ mod tests {
         let server = cluster(vec![boxed(|| log(1, Some(Lag::default())))]);
         start(&server).await.unwrap().end().await.unwrap();
         let created = &server.requests()[0];
-        assert_eq!(created.path, "/api/v1/namespaces/trii-monitoring/pods");
+        assert_eq!(created.path, "/api/v1/namespaces/helpers/pods");
         let mut pod = created.body.clone();
         let owner = &mut pod["metadata"]["labels"]["trii.rehearsal/owner"];
         assert_eq!(owner.as_str().unwrap().len(), 16);
@@ -448,12 +453,12 @@ mod tests {
             }
             _ => (200, object("Failed")),
         });
-        let client = server.cluster(MONITORING).client().clone();
+        let client = server.cluster(HELPERS).client().clone();
         let ours = ("prober:1", &Owner::this_process());
-        let error = Inside::start(client, MONITORING, ours, &spec(), DEADLINE).await;
+        let error = Inside::start(client, HELPERS, ours, &spec(), DEADLINE).await;
         let error = error.err().unwrap().to_string();
         assert!(
-            error.starts_with("the prober's pod trii-monitoring/prober-a runs: gave up"),
+            error.starts_with("the prober's pod helpers/prober-a runs: gave up"),
             "{error}"
         );
         assert!(error.ends_with("its last output: prober: market-data-service does not resolve"));
@@ -470,11 +475,11 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_specification_creates_no_pod() {
         let server = cluster(vec![boxed(|| log(1, None))]);
-        let client = server.cluster(MONITORING).client().clone();
+        let client = server.cluster(HELPERS).client().clone();
         let mut spec = spec();
         spec.lanes[0].rate = 0.0;
         let ours = ("prober:1", &Owner::this_process());
-        let error = Inside::start(client, MONITORING, ours, &spec, DEADLINE).await;
+        let error = Inside::start(client, HELPERS, ours, &spec, DEADLINE).await;
         assert!(matches!(error.err(), Some(InsideError::Spec(_))));
         assert!(server.requests().is_empty());
     }
@@ -483,8 +488,8 @@ mod tests {
     async fn remaining_pods_are_deleted_by_their_labels() {
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []});
         let server = MockServer::new(move |_| (200, list.clone()));
-        let client = server.cluster(MONITORING).client().clone();
-        close_all(client, MONITORING, &Owner::this_process())
+        let client = server.cluster(HELPERS).client().clone();
+        close_all(client, HELPERS, &Owner::this_process())
             .await
             .unwrap();
         let request = &server.requests()[0];

@@ -85,7 +85,7 @@ impl Outside {
 mod tests {
     use std::time::Duration;
 
-    use ::prober::{Answer, Lane, RequestOutcome};
+    use ::prober::{Answer, IdentityHeaders, Lane, RequestOutcome};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -125,6 +125,7 @@ mod tests {
         let spec = Spec {
             lanes: vec![Lane::new_connection(target, 50.0)],
             seconds: 600.0,
+            headers: IdentityHeaders::default(),
         };
         let outside = Outside::start(&spec).await.unwrap();
         let (deadline, pause) = (Duration::from_secs(20), Duration::from_millis(20));

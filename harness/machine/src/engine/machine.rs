@@ -11,6 +11,9 @@ use tokio::net::UnixStream;
 
 use super::{Engine, TIMEOUT};
 
+/// A security option that the engine reports.
+const ROOTLESS: &str = "name=rootless";
+
 /// The machine of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineMachine {
@@ -20,6 +23,9 @@ pub struct EngineMachine {
     pub system: String,
     /// Whether it is the machine of this process. Only then do the files here describe it.
     pub is_this_one: bool,
+    /// Whether the engine runs without root. Docker's then gives its containers a network of their
+    /// own in place of this machine's. <https://docs.docker.com/engine/security/rootless/>
+    pub is_rootless: bool,
     /// Whether its cgroups are of version 1.
     pub cgroup_v1: bool,
     /// Its total memory, bytes.
@@ -52,6 +58,11 @@ impl EngineMachine {
                 .collect::<Vec<_>>()
                 .join(", kernel "),
             is_this_one: here.is_some(),
+            is_rootless: info
+                .security_options
+                .iter()
+                .flatten()
+                .any(|it| it == ROOTLESS),
             cgroup_v1: info.cgroup_version.is_some_and(|v| v.to_string() == "1"),
             memory: info.mem_total.and_then(|bytes| bytes.try_into().ok()),
             root_dir: info.docker_root_dir.map(PathBuf::from),
@@ -143,6 +154,7 @@ pub(crate) mod tests {
             name: "builder".to_owned(),
             system: "Debian, kernel 6.1".to_owned(),
             is_this_one: true,
+            is_rootless: false,
             cgroup_v1: false,
             memory: Some(16 << 30),
             root_dir: None,

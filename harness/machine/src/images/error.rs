@@ -38,6 +38,20 @@ pub enum ImageError {
         /// The remedy.
         help: String,
     },
+    /// The engine neither has an image nor can pull it, and no recipe makes it.
+    #[error("the engine does not have the image {reference}, and cannot pull it: {why}")]
+    #[diagnostic(
+        code(images::no_image),
+        help("{help}; or build it first, or give it a recipe: [images.RECIPE] in harness.toml")
+    )]
+    NoImage {
+        /// The image's reference.
+        reference: String,
+        /// The engine's error.
+        why: String,
+        /// The remedy.
+        help: String,
+    },
     /// The builder is not installed.
     #[error("cannot build the image `{name}`: mmdebstrap is not on PATH")]
     #[diagnostic(

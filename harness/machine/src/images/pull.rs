@@ -82,7 +82,8 @@ async fn receive(
     }
 }
 
-fn message_of(error: DockerError) -> String {
+/// The engine's own words.
+pub(super) fn message_of(error: DockerError) -> String {
     match error {
         DockerError::DockerResponseServerError { message, .. } => message,
         DockerError::DockerStreamError { error } => error,
@@ -90,26 +91,48 @@ fn message_of(error: DockerError) -> String {
     }
 }
 
+/// Why an image cannot be pulled, by the engine's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullFailure {
+    /// The registry requires a login, or another one.
+    Denied,
+    /// The registry does not have the image.
+    NotThere,
+    /// Anything else, such as a registry that does not answer.
+    Other,
+}
+
+impl PullFailure {
+    pub(super) fn of(why: &str) -> PullFailure {
+        const DENIED: [&str; 4] = [
+            "unauthorized",
+            "no basic auth",
+            "denied",
+            "incorrect username",
+        ];
+        const NOT_THERE: [&str; 2] = ["manifest unknown", "not found"];
+        let why = why.to_lowercase();
+        let has = |phrases: &[&str]| phrases.iter().any(|phrase| why.contains(phrase));
+        match () {
+            () if has(&DENIED) => PullFailure::Denied,
+            () if has(&NOT_THERE) => PullFailure::NotThere,
+            () => PullFailure::Other,
+        }
+    }
+}
+
 /// What to do about a failed pull.
 pub(super) fn advice(wanted: &PullReference, why: &str) -> String {
-    let why = why.to_lowercase();
-    let has = |phrases: &[&str]| phrases.iter().any(|phrase| why.contains(phrase));
-    let registry = wanted.registry().unwrap_or("the registry");
-    let login = wanted.registry().unwrap_or_default();
-    if has(&[
-        "unauthorized",
-        "no basic auth",
-        "denied",
-        "incorrect username",
-    ]) {
-        format!(
-            "`{}` with an account that may pull it",
-            format!("docker login {login}").trim_end()
-        )
-    } else if has(&["manifest unknown", "not found"]) {
-        "name an existing image in its image.toml".to_owned()
-    } else {
-        format!("check that {registry} can be reached from the engine's machine")
+    match PullFailure::of(why) {
+        PullFailure::Denied => {
+            let login = format!("docker login {}", wanted.registry().unwrap_or_default());
+            format!("`{}` with an account that may pull it", login.trim_end())
+        }
+        PullFailure::NotThere => "correct the reference: its registry has no such image".to_owned(),
+        PullFailure::Other => {
+            let registry = wanted.registry().unwrap_or("the registry");
+            format!("check that {registry} can be reached from the engine's machine")
+        }
     }
 }
 
@@ -271,7 +294,7 @@ mod tests {
             let login = advice(refused);
             assert!(login.contains("docker login 127.0.0.1:5000"), "{login}");
         }
-        assert!(advice("manifest unknown: manifest unknown").contains("image.toml"));
+        assert!(advice("manifest unknown: manifest unknown").contains("no such image"));
         assert!(advice("connection refused").contains("can be reached"));
     }
 }

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use prober::{Answer, Lag, Lane, ProbeTarget, RequestOutcome, Spec};
+use hyper::header::HeaderName;
+use prober::{Answer, IdentityHeaders, Lag, Lane, ProbeTarget, RequestOutcome, Spec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -189,6 +190,15 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     true
 }
 
+/// The headers with which the server names itself.
+pub fn headers() -> IdentityHeaders {
+    IdentityHeaders {
+        service: Some(HeaderName::from_static("x-trii-service")),
+        version: Some(HeaderName::from_static("x-trii-version")),
+        instance: Some(HeaderName::from_static("x-trii-instance")),
+    }
+}
+
 /// Sends requests for `seconds` in this lane.
 pub async fn probe(lane: Lane, seconds: f64) -> (Vec<Answer>, Lag) {
     probe_all(vec![lane], seconds).await
@@ -196,7 +206,13 @@ pub async fn probe(lane: Lane, seconds: f64) -> (Vec<Answer>, Lag) {
 
 /// Sends requests for `seconds` in these lanes.
 pub async fn probe_all(lanes: Vec<Lane>, seconds: f64) -> (Vec<Answer>, Lag) {
-    let (probing, answers) = prober::start(&Spec { lanes, seconds }).await.unwrap();
+    let headers = headers();
+    let spec = Spec {
+        lanes,
+        seconds,
+        headers,
+    };
+    let (probing, answers) = prober::start(&spec).await.unwrap();
     (received(answers).await, probing.ended().await)
 }
 

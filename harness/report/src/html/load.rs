@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::super::model::Report;
 use super::super::tone::Tone;
+use super::chart;
 use super::elements::{badge, wide_table};
 use base::run::comparison::{ComparisonSummary, ComparisonVerdict};
 
@@ -77,15 +78,29 @@ fn card(comparison: &ComparisonSummary) -> Markup {
             @for obstacle in &comparison.obstacles {
                 p.claim { "Not comparable: " (obstacle) }
             }
-            @if !comparison.rows.is_empty() { (rows(comparison)) }
+            @if !comparison.rows.is_empty() {
+                p.aside {
+                    "The band is what does not matter. A verdict needs the interval to be on one side of \
+                     its edge."
+                }
+                (rows(comparison))
+            }
         }
     }
 }
 
 fn rows(comparison: &ComparisonSummary) -> Markup {
     let headings = [
-        "Verdict", "Endpoint", "Metric", "A", "B", "Change", "Reason",
+        "Verdict",
+        "Endpoint",
+        "Metric",
+        "A",
+        "B",
+        "Change",
+        "Better | worse",
+        "Reason",
     ];
+    let end = axis_end(comparison);
     let rows = html! {
         @for row in &comparison.rows {
             tr {
@@ -95,11 +110,19 @@ fn rows(comparison: &ComparisonSummary) -> Markup {
                 td { (row.a) }
                 td { (row.b) }
                 td { (row.change) }
+                td { @if let Some(it) = &row.worse_by { (chart::interval(it, end, &row.change)) } @else { "–" } }
                 td.evidence { (row.reason) }
             }
         }
     };
     wide_table("wide", "verdicts", &headings, rows)
+}
+
+/// Returns the end of the axis of all intervals. Those that reach far beyond what matters are cut.
+fn axis_end(comparison: &ComparisonSummary) -> f64 {
+    let intervals = comparison.rows.iter().filter_map(|row| row.worse_by);
+    let furthest = intervals.map(|it| it.low.abs().max(it.high.abs()));
+    furthest.fold(2.0, f64::max).min(25.0)
 }
 
 fn verdict_badge(verdict: ComparisonVerdict) -> Markup {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::super::model::{Report, ScenarioReport};
 use super::super::tone::Tone;
 use super::elements::{badge, icon};
-use super::failure;
+use super::{Reason, failure, first_line, in_a_sentence};
 use base::duration::human;
 use base::run::event::{Check, CheckOutcome};
 
@@ -27,44 +27,34 @@ pub(super) fn section(report: &Report) -> Markup {
     }
 }
 
-/// Links to the failed checks.
-pub(super) fn failed_links(report: &Report) -> Markup {
-    html! {
-        ul.card.bad.links {
-            @for (index, scenario) in report.scenarios.iter().enumerate() {
-                @for (number, (check, failure)) in scenario.failed_checks().enumerate() {
-                    @let id = anchor("failed", index, number);
-                    (link(Tone::Bad, &id, scenario, check, &failure.what))
-                }
-            }
+/// The checks that failed or are open.
+pub(super) fn reasons(report: &Report) -> Vec<Reason> {
+    let (mut failed, mut open) = (Vec::new(), Vec::new());
+    for (index, scenario) in report.scenarios.iter().enumerate() {
+        let place = |check: &Check| format!("{} › {}", scenario.scenario, check.name);
+        for (number, (check, failure)) in scenario.failed_checks().enumerate() {
+            failed.push(Reason {
+                tone: Tone::Bad,
+                details: anchor("failed", index, number),
+                place: place(check),
+                why: match failure.what.contains(&check.name) {
+                    // The place says it already.
+                    true => first_line(&failure.seen),
+                    false => in_a_sentence(failure),
+                },
+            });
+        }
+        for (number, (check, because)) in scenario.inconclusive_checks().enumerate() {
+            open.push(Reason {
+                tone: Tone::Warn,
+                details: anchor("inconclusive", index, number),
+                place: place(check),
+                why: because.to_owned(),
+            });
         }
     }
-}
-
-/// Links to the inconclusive checks.
-pub(super) fn inconclusive_links(report: &Report) -> Markup {
-    html! {
-        ul.card.warn.links {
-            @for (index, scenario) in report.scenarios.iter().enumerate() {
-                @for (number, (check, because)) in scenario.inconclusive_checks().enumerate() {
-                    @let id = anchor("inconclusive", index, number);
-                    (link(Tone::Warn, &id, scenario, check, because))
-                }
-            }
-        }
-    }
-}
-
-fn link(tone: Tone, id: &str, scenario: &ScenarioReport, check: &Check, why: &str) -> Markup {
-    html! {
-        li {
-            (icon(tone))
-            div {
-                a href={ "#" (id) } { (scenario.scenario) " › " (check.name) }
-                p { (why) }
-            }
-        }
-    }
+    failed.append(&mut open);
+    failed
 }
 
 fn anchor(result: &str, scenario: usize, check: usize) -> String {

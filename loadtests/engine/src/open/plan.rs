@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use miette::Diagnostic;
-use prober::ProbeTarget;
+use prober::{IdentityHeaders, ProbeTarget};
 use thiserror::Error;
 
 use super::schedule::RateStage;
@@ -35,6 +35,8 @@ pub struct LoadPlan {
     pub workers: usize,
     /// This generator's share of the arrivals.
     pub part: GeneratorShare,
+    /// The headers that name what answered.
+    pub headers: IdentityHeaders,
 }
 
 /// One of several generators of a load: it sends every `of`-th arrival.
@@ -114,6 +116,7 @@ impl LoadPlan {
             drain: Duration::from_secs(10),
             workers: 1,
             part: GeneratorShare { number: 0, of: 1 },
+            headers: IdentityHeaders::default(),
         }
     }
 

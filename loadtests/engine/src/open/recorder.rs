@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use hyper::HeaderMap;
-use prober::{RequestOutcome, micros};
+use prober::{IdentityHeaders, RequestOutcome, micros};
 use tokio::time::Instant;
 
 use super::journeys::DueRequest;
@@ -62,14 +62,16 @@ pub struct WorkerCounts {
 pub struct ArrivalRecorder {
     counts: WorkerCounts,
     block: Duration,
+    headers: IdentityHeaders,
     log: Option<Sink>,
 }
 
 impl ArrivalRecorder {
-    pub fn new(block: Duration, log: Option<Sink>) -> ArrivalRecorder {
+    pub fn new(block: Duration, headers: IdentityHeaders, log: Option<Sink>) -> ArrivalRecorder {
         ArrivalRecorder {
             counts: WorkerCounts::default(),
             block,
+            headers,
             log,
         }
     }
@@ -81,7 +83,7 @@ impl ArrivalRecorder {
 
     /// Records the headers of a response.
     pub fn answered(&mut self, headers: &HeaderMap) {
-        self.counts.versions.note(headers);
+        self.counts.versions.note(&self.headers, headers);
     }
 
     /// Records an arrival that was not sent, by its first request.

@@ -18,8 +18,8 @@ use http_body_util::BodyExt;
 use hurl_checks::Response;
 use hyper::HeaderMap;
 use hyper::body::{Bytes, Incoming};
-use prober::RequestOutcome;
 use prober::answer::of_http;
+use prober::{IdentityHeaders, RequestOutcome};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{spawn_local, yield_now};
@@ -57,6 +57,8 @@ pub struct Job {
     /// The workers of all generators together.
     pub workers: usize,
     pub dial: Dial,
+    /// The headers that name what answered.
+    pub headers: IdentityHeaders,
     /// When the first arrival is due.
     pub begin: Instant,
     /// Cancelled when no more arrivals are due.
@@ -79,7 +81,7 @@ impl WorkerShare {
     /// Sends the arrivals, on a runtime of one thread (`LocalRuntime`), which must be dropped
     /// afterwards with its remaining tasks. Returns when all arrivals have ended.
     pub async fn work(self, timer: Timer, busy: Busy) {
-        let recorder = ArrivalRecorder::new(self.job.block, self.log);
+        let recorder = ArrivalRecorder::new(self.job.block, self.job.headers.clone(), self.log);
         let worker = Rc::new(Worker {
             job: self.job,
             busy: RefCell::new(busy),

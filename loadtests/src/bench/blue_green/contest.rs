@@ -42,7 +42,9 @@ impl Contest<'_> {
         let site = self.site(by)?;
         let old = self.reset(by).await?;
         let (new, before) = (self.setup.other_than(&old), site.selected().await?);
-        let traffic = BenchTraffic::start(&self.setup.environment, site.path, per_second).await?;
+        let headers = &self.setup.policy().versions.headers;
+        let environment = &self.setup.environment;
+        let traffic = BenchTraffic::start(environment, headers, site.path, per_second).await?;
         let whole = async {
             let started = Instant::now();
             let releasing = self.released(by, new, quality);
@@ -73,7 +75,9 @@ impl Contest<'_> {
         let site = self.site(by)?;
         let old = self.reset(by).await?;
         let (new, before) = (self.setup.other_than(&old), site.selected().await?);
-        let traffic = BenchTraffic::start(&self.setup.environment, site.path, PER_SECOND).await?;
+        let headers = &self.setup.policy().versions.headers;
+        let environment = &self.setup.environment;
+        let traffic = BenchTraffic::start(environment, headers, site.path, PER_SECOND).await?;
         let whole = async {
             match by {
                 Contender::Ours => ours::killed(&self.setup, new, &before).await?,

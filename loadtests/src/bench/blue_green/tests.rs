@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use base::run::event::Host;
+use blue_green::VersionSources;
 use blue_green::analysis::Thresholds;
 use blue_green::policy::Evidence;
 use blue_green::traffic::MetricNames;
@@ -34,6 +35,7 @@ pub(super) fn policy() -> Policy {
             min_latency_increase: Duration::from_millis(100),
             max_latency: None,
         },
+        versions: VersionSources::default(),
         smoke: BTreeMap::new(),
     }
 }

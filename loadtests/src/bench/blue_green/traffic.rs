@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::wait::{self, Observation};
 use environments::environment::Environment;
-use kubernetes::prober::{self, Lane, Outside, Recording, RequestCounts, Spec};
+use kubernetes::prober::{self, IdentityHeaders, Lane, Outside, Recording, RequestCounts, Spec};
 
 use crate::bench::error::BenchError;
 
@@ -31,6 +31,7 @@ impl BenchTraffic {
     /// Starts it, and waits for two seconds of answers.
     pub async fn start(
         environment: &Environment,
+        headers: &IdentityHeaders,
         path: &str,
         per_second: u64,
     ) -> Result<BenchTraffic, BenchError> {
@@ -44,6 +45,7 @@ impl BenchTraffic {
                 Lane::pooled(target, pooled as f64, CONNECTIONS),
             ],
             seconds: LONGEST,
+            headers: headers.clone(),
         };
         let outside = Outside::start(&spec).await;
         let traffic = BenchTraffic {

@@ -66,7 +66,7 @@ impl<'a> ByHand<'a> {
         let by_hand = ByHand {
             bench,
             scratch,
-            chart: plan.workspace.join(&release.chart),
+            chart: release.chart.path(&plan.workspace, &plan.home),
             release: release.name.clone(),
             values: values.map(|file| plan.workspace.join(file)).collect(),
             name: format!("trii-by-hand-{}", std::process::id()),

@@ -86,6 +86,7 @@ mod tests {
     use environments::config::Config;
     use environments::config::load::JourneySource;
     use environments::environment::Credentials;
+    use prober::IdentityHeaders;
 
     use super::*;
     use crate::users::{PlatformAccess, UserContext};
@@ -102,6 +103,7 @@ mod tests {
             max_rate: None,
             timeout: Duration::from_secs(1),
             run: "run",
+            headers: &IdentityHeaders::default(),
         };
         Arc::new(UserContext::new(&reach).unwrap())
     }

@@ -47,7 +47,8 @@ impl ReleaseCommand<'_> {
             name: target,
             ..
         } = self.target;
-        let mut run = invocation.start_run("blue-green", (target, environment), "which is up")?;
+        let started = invocation.start_run("blue-green", (target, environment), "which is up");
+        let mut run = started.await?;
         let followed = async {
             let prober_image = self.bring(&mut run, &mut interrupts).await?;
             let prober_image = prober_image.as_deref();

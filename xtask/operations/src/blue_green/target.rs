@@ -129,6 +129,7 @@ impl<'a> ReleaseTarget<'a> {
                 (_, Some(image)) => ProbeFrom::Pod { image },
                 (_, None) => ProbeFrom::Nowhere,
             },
+            helpers_namespace: &self.invocation.config.platform.helpers_namespace,
             holder: DeployerIdentity::this(release),
             release: release.to_owned(),
             cancellation,

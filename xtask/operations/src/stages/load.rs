@@ -3,22 +3,26 @@
 mod files;
 mod generators;
 mod order;
+mod versions;
 
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::event::{Failure, Happening, Stage, StageResult};
+use base::run::load::LoadMeasurement;
 use base::run::{Run, this_host};
 use environments::config::Target;
 use environments::config::load::Traffic;
 use loadtests::arrivals::{self, ArrivalsError, OpenLoad};
 use loadtests::closed::{self, ClosedLoad};
 use loadtests::generators::GeneratorsError;
+use loadtests::measurement;
 use loadtests::outcome;
-use loadtests::result::Fingerprint;
+use loadtests::result::{Fingerprint, LoadResult};
 use loadtests::run::{LoadRun as Loaded, Session};
 use loadtests::threshold;
 use loadtests::users::{PlatformAccess, UserContext};
@@ -28,6 +32,7 @@ use crate::invocation::{Invocation, RunningEnvironment};
 use crate::outcome::{failed, interrupted};
 use crate::problem::Problem;
 use files::Files;
+use versions::ServedVersions;
 
 pub use generators::{check, check_environment, check_remote};
 pub use order::{LoadOrder, ProfileLoad};
@@ -76,9 +81,34 @@ pub async fn stage(
         raw_log: order.generators.is_none().then(|| files.raw_log.clone()),
         begin: None,
     };
+    let (environment, sources) = (&running.environment, &invocation.config.versions);
+    let mut served = ServedVersions::default();
+    tokio::select! {
+        () = served.add(environment, sources) => {}
+        signal = interrupts.next() => return Err(interrupted(run, signal)),
+    }
     let loaded = load(run, invocation, order, running, &users, session, interrupts);
-    let (loaded, signal) = loaded.await?;
-    evaluate(run, order, &loaded, files, signal, interrupts).await
+    let (mut loaded, signal) = loaded.await?;
+    if signal.is_none() {
+        served.add(environment, sources).await;
+    }
+    for why in &served.unknown {
+        run.note(Stage::Load, format!("a version is not known: {why}"))?;
+    }
+    served.add_to(&mut loaded.result.fingerprint);
+    let asked = asked(invocation, order, &loaded.result);
+    evaluate(run, order, &loaded, asked, files, signal, interrupts).await
+}
+
+/// Returns the arrivals that the profile asks for in each block; none if users set the rate.
+fn asked(invocation: &Invocation, order: &LoadOrder<'_>, result: &LoadResult) -> Vec<f64> {
+    let Traffic::Open { stages, .. } = &order.profile.traffic else {
+        return Vec::new();
+    };
+    let journeys = &order.profile.journeys;
+    let most = arrivals::highest_rate(order.journeys, journeys, max_rate(invocation));
+    let block = Duration::from_millis(result.block_millis);
+    arrivals::asked(stages, most, block, result.blocks())
 }
 
 /// Writes and reports the results, and evaluates them.
@@ -86,6 +116,7 @@ async fn evaluate(
     run: &mut Run,
     order: &LoadOrder<'_>,
     loaded: &Loaded,
+    asked: Vec<f64>,
     files: Files<'_>,
     signal: Option<ExitCode>,
     interrupts: &mut Interrupts,
@@ -96,6 +127,13 @@ async fn evaluate(
     for line in outcome::lines(&loaded.result) {
         run.note(Stage::Load, line)?;
     }
+    let measured = LoadMeasurement {
+        of: order.subject(),
+        side: order.turn.map(|turn| turn.side.to_string()),
+        ..measurement::of(&loaded.result, asked, &verdicts)
+    };
+    let load = Box::new(measured);
+    run.record(Happening::LoadMeasured { load })?;
     for verdict in &verdicts {
         let threshold = verdict.report(&order.subject());
         run.record(Happening::ThresholdJudged { threshold })?;
@@ -251,7 +289,7 @@ async fn put_on(
 
 fn access<'a>(
     run: &'a str,
-    invocation: &Invocation,
+    invocation: &'a Invocation,
     running: &'a RunningEnvironment,
 ) -> PlatformAccess<'a> {
     PlatformAccess {
@@ -261,6 +299,7 @@ fn access<'a>(
         max_rate: max_rate(invocation),
         timeout: invocation.config.load.request_timeout,
         run,
+        headers: &invocation.config.versions.headers,
     }
 }
 

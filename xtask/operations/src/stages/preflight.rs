@@ -18,9 +18,8 @@ pub async fn stage(
 ) -> Result<Vec<(String, String)>, Problem> {
     run.begin(Stage::Preflight)?;
     let tools_dir = invocation.home.tools();
-    let needed = invocation.config.backing_services;
     let found = tokio::select! {
-        found = preflight::look(invocation.target(), needed, &tools_dir) => found,
+        found = preflight::look(&invocation.config, invocation.target(), &tools_dir) => found,
         signal = interrupts.next() => return Err(interrupted(run, signal)),
     };
     let found = match found {

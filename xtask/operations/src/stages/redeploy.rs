@@ -70,7 +70,7 @@ impl<'a> KindDeployment<'a> {
             target,
             cluster,
             engine: engine.map_err(Problem::no_environment)?,
-            helm: invocation.context.helm()?,
+            helm: invocation.helm_with_charts().await?,
             workshop: Workshop::of(&invocation.context.workspace, &invocation.home),
         })
     }
@@ -83,6 +83,7 @@ impl<'a> KindDeployment<'a> {
             config: &self.invocation.config,
             target: self.target,
             workspace: &self.invocation.context.workspace,
+            home: &self.invocation.home,
             place: self.cluster,
             version,
             supply,
@@ -193,8 +194,9 @@ impl<'a> KindDeployment<'a> {
 
     /// Returns what deploying the version would change.
     pub async fn difference(&self, version: &str, supply: Supply) -> Result<String, Problem> {
-        let difference = self.release(version, supply).difference().await;
-        difference.map_err(Problem::no_environment)
+        let progress = |note: &str| self.invocation.context.output.line(note);
+        let difference = self.release(version, supply).difference(&progress).await;
+        difference.map_err(|error| Problem::new(error.exit_code(), error))
     }
 }
 

@@ -13,6 +13,7 @@ use environments::capability::Capability;
 use environments::config::Target;
 use environments::environment::{ClusterPlace, Environment};
 use environments::kind::diagnostics;
+use environments::router::must_lead_to_their_service;
 use helm::live;
 use kubernetes::Action;
 use kubernetes::ClusterError;
@@ -29,7 +30,7 @@ use crate::invocation::{Invocation, RunningEnvironment};
 use crate::outcome::{checked, interrupted};
 use crate::output::OutputMessage;
 use crate::problem::Problem;
-use releases::ReleaseSetup;
+use releases::{NotPrepared, ReleaseSetup};
 use upgrades::UpgradeSetup;
 
 /// The scenarios to run.
@@ -42,7 +43,8 @@ pub struct Selection {
 
 impl Selection {
     /// Selects the scenarios and families of these names, or all if there are no names. Reads the
-    /// smoke checks, so that a bad file is refused before anything starts.
+    /// smoke checks, so that a bad file is refused before anything starts, as is a request of the
+    /// scenarios that another service answers.
     pub fn of(
         invocation: &Invocation,
         names: &[String],
@@ -52,6 +54,7 @@ impl Selection {
         if sabotage {
             catalogue::can_sabotage(&scenarios).map_err(Problem::usage)?;
         }
+        must_lead_to_their_service(&invocation.config).map_err(Problem::usage)?;
         let checks = SmokeChecks::read(&invocation.config, &invocation.context.workspace);
         Ok(Selection {
             scenarios,
@@ -146,6 +149,7 @@ async fn run_scenarios(
         versions,
         entry: &environment.entry,
         credentials,
+        version_sources: &invocation.config.versions,
         checks: &selection.checks,
         home: &invocation.home,
         check_deadline: invocation.config.deadlines.check,
@@ -166,7 +170,12 @@ async fn run_scenarios(
                     Some(Ok(setup)) => {
                         blue_green::run(run, &setup.of(&subject), which).await?;
                     }
-                    Some(Err(why)) => scenario.failed(run, &subject, why.clone()).await?,
+                    Some(Err(NotPrepared::Lacks(because))) => {
+                        scenario.skipped(run, &subject, because).await?;
+                    }
+                    Some(Err(NotPrepared::Failed(why))) => {
+                        scenario.failed(run, &subject, why.clone()).await?;
+                    }
                     None => {}
                 }
             }
@@ -268,8 +277,11 @@ async fn cancel(
         let _ = tunnel::close_all(client(), INSIDE).await;
     }
     if environment.cluster.is_some() && (releases || upgrades) {
-        let ours = Owner::this_process();
-        let _ = prober::close_all(client(), prober::MONITORING, &ours).await;
+        let (namespace, ours) = (
+            &invocation.config.platform.helpers_namespace,
+            Owner::this_process(),
+        );
+        let _ = prober::close_all(client(), namespace, &ours).await;
     }
     let show = |problem: Problem| output.send(OutputMessage::Problem(&problem));
     if releases && let Err(error) = releases::end(invocation, &cluster, run.id()).await {

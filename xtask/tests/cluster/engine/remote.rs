@@ -169,6 +169,14 @@ fn a_version_is_deployed_and_verified_where_that_is_allowed() {
         .expect_stderr("does not allow \"inside\"");
     let shown = staging.run(&["deploy", "--dry-run"]);
     assert_eq!(shown.expect_code(0).stdout.trim(), "nothing changes");
+    let staging = staging.change(
+        "[services.frontend-app]",
+        "[services.frontend-ap]\n\n[services.frontend-app]",
+    );
+    staging
+        .run(&["deploy", "--dry-run"])
+        .expect(2, "no release renders a Service called \"frontend-ap\"");
+    let staging = staging.change("[services.frontend-ap]\n\n", "");
     // No node has this image: the previous pods continue to serve.
     staging
         .run(&["deploy", "--version", "v0.0.0-nowhere"])

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
+use crate::router::proxy::remove_hop_by_hop;
 use base::listener::accepted;
 use kubernetes::in_memory_api::{self, ApiRefusal, ApiRequest, ObjectPath};
 
@@ -146,15 +147,13 @@ async fn proxied(
 
 async fn forwarded(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
     let answer = request.send().await?;
-    let (status, headers) = (answer.status(), answer.headers().clone());
+    let (status, mut headers) = (answer.status(), answer.headers().clone());
+    remove_hop_by_hop(&mut headers);
+    // hyper sets the length.
+    headers.remove(CONTENT_LENGTH);
     let mut forwarded = Response::new(Full::new(answer.bytes().await?));
     *forwarded.status_mut() = status;
-    // hyper sets the length.
-    let of_content = |name: &str| name.starts_with("x-trii-") || name == "content-type";
-    let headers = headers.iter();
-    for (name, value) in headers.filter(|(name, _)| of_content(name.as_str())) {
-        forwarded.headers_mut().insert(name, value.clone());
-    }
+    *forwarded.headers_mut() = headers;
     Ok(forwarded)
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use base::home::Home;
 use environments::chart_check::{self, ChartCheckError, ClusterContents, Destination};
 use environments::config::{Config, Target};
 use environments::kind::input_check;
@@ -27,14 +28,16 @@ async fn checked(file: &str, changes: &[(&str, &str)]) -> Result<Vec<String>, Ch
     };
     let version = &config.platform.version;
     let values = TargetValues::of_kind(target, Some("192.0.2.0/24"));
-    let releases = releases::all(&config, &values, &workspace, version);
+    let places = (workspace.as_path(), &Home::new("nowhere"));
+    let releases = releases::all(&config, &values, places, version);
     let manifests = input_check::objects_of(&config.platform, &workspace).unwrap();
     let destination = Destination {
         namespace: &target.namespace,
         contents: &ClusterContents::of_new(&config, target, &manifests),
     };
     let helm = machine::tools::on_path("helm").expect("helm is installed");
-    chart_check::check(&helm, &config, version, &releases, &destination).await
+    let fit = chart_check::check(&helm, &config, version, &releases, &destination).await?;
+    Ok(fit.notes)
 }
 
 /// The message and the help of the only refusal.

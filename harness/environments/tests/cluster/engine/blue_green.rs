@@ -15,14 +15,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use kubernetes::prober::{MONITORING, PART};
+use kubernetes::prober::PART;
 use kubernetes::workloads::Selection;
 use kubernetes::{Cluster, rollout};
 use machine::images::{self, ForNodes};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::deployer::{by_health, deployer};
+use super::deployer::{HELPERS, by_health, deployer};
 use super::deploys::{deploy, release};
 use super::images::{at_hand, on_nodes};
 use super::shared::{Shared, helm};
@@ -369,7 +369,7 @@ async fn release_by(
 
 /// Returns the pods that send requests to Services of this namespace.
 async fn probers(cluster: &Cluster) -> Vec<String> {
-    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), MONITORING);
+    let api: Api<Pod> = Api::namespaced(cluster.client().clone(), HELPERS);
     let pods = api.list(&ListParams::default()).await.unwrap();
     let is_ours = |pod: &&Pod| {
         let spec = serde_json::to_string(&pod.spec).unwrap();

@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
 
+/// As in the shipped harness.toml.
+pub const HELPERS: &str = "trii-monitoring";
+
 /// Returns a deployer of a service, which must answer the paths `smoke`.
 pub fn deployer<'a>(
     cluster: &'a Cluster,
@@ -28,6 +31,7 @@ pub fn deployer<'a>(
         policy,
         smoke,
         probe_from: ProbeFrom::Nowhere,
+        helpers_namespace: HELPERS,
         holder: DeployerIdentity::this("test"),
         release: "test".into(),
         cancellation: CancellationToken::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use base::home::Home;
 use environments::releases::{self, TargetValues};
 use helm::difference::NOTHING;
 use helm::{DeployError, Deployed, Release};
@@ -23,7 +24,8 @@ const IMMEDIATELY: Duration = Duration::from_secs(75);
 pub fn release(shared: &Shared, version: &str, more: Value) -> Release {
     let cidr = shared.place().backing_services.as_deref();
     let values = TargetValues::of_kind(shared.target(), cidr);
-    let mut releases = releases::all(&shared.config, &values, &workspace(), version);
+    let (workspace, home) = (workspace(), Home::new("nowhere"));
+    let mut releases = releases::all(&shared.config, &values, (&workspace, &home), version);
     let mut release = releases.remove(0);
     let one = json!({"replicas": 1});
     let small = json!({

@@ -99,7 +99,7 @@ async fn a_refusal_of_a_registry_is_reported_with_its_remedy() {
     for (reference, password, help) in [
         (&there, Some("wrong-Password_1"), login.as_str()),
         (&there, None, &login),
-        (&format!("{at}/{name}:2"), Some(PASSWORD), "image.toml"),
+        (&format!("{at}/{name}:2"), Some(PASSWORD), "no such image"),
         (
             &format!("{closed}/{name}:1"),
             Some(PASSWORD),

@@ -91,6 +91,7 @@ fn a_generator_that_is_late_opens_no_connections() {
         drain: plan.drain,
         block: Duration::from_secs(1),
         workers: 1,
+        headers: prober::IdentityHeaders::default(),
         dial: slow_once(&server),
         begin: Instant::now(),
         stop: CancellationToken::new(),

@@ -83,6 +83,7 @@ async fn sent(
         drain,
         block: Duration::from_secs(1),
         workers: 1,
+        headers: prober::IdentityHeaders::default(),
         dial: stalling(begin + from, begin + until),
         begin,
         stop,

@@ -7,11 +7,13 @@ use std::time::Duration;
 use base::run::Run;
 use base::run::event::Stage;
 use blue_green::lock::DeployerIdentity;
+use blue_green::objects::ServiceObjects;
 use blue_green::{BlueGreenError, Deployer, Operation, Policy, ProbeFrom, ReleaseEvent};
+use environments::config::BlueGreenScenarios;
 use environments::environment::EnvironmentFolder;
 use environments::local::colours;
 use kubernetes::Cluster;
-use scenarios::blue_green::{SERVICE, Setup, XtaskProgram, release_of};
+use scenarios::blue_green::{Setup, XtaskProgram, release_of};
 use scenarios::{Mismatch, Subject};
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +23,28 @@ use crate::stages::redeploy::{KindDeployment, cluster_of};
 
 pub struct ReleaseSetup {
     cluster: Cluster,
+    config: BlueGreenScenarios,
     release: String,
     policy: Policy,
     smoke: Vec<String>,
     versions: [String; 2],
     prober_image: Option<String>,
+    helpers_namespace: String,
     program: XtaskProgram,
+}
+
+/// Why the scenarios do not run.
+pub enum NotPrepared {
+    /// What the configuration or the environment lacks, to complete "skipped, because".
+    Lacks(String),
+    /// What failed.
+    Failed(Mismatch),
+}
+
+impl From<Mismatch> for NotPrepared {
+    fn from(mismatch: Mismatch) -> Self {
+        NotPrepared::Failed(mismatch)
+    }
 }
 
 impl ReleaseSetup {
@@ -35,8 +53,12 @@ impl ReleaseSetup {
         run: &mut Run,
         invocation: &Invocation,
         subject: &Subject<'_>,
-    ) -> Result<Self, Mismatch> {
+    ) -> Result<Self, NotPrepared> {
         let environment = subject.environment;
+        let config = invocation.config.blue_green_scenarios.clone();
+        let config = config.ok_or_else(|| {
+            NotPrepared::Lacks("harness.toml has no [blue_green.scenarios]".into())
+        })?;
         let unprepared = |seen: String| Mismatch {
             expected: "two versions that can be released".into(),
             seen,
@@ -45,6 +67,7 @@ impl ReleaseSetup {
         };
         let shown = |problem: Problem| unprepared(problem.to_string());
         let cluster = cluster_of(environment).await.map_err(shown)?;
+        check_colours(&cluster, &config.service).await?;
         let versions = versions(&environment.version);
         let prober_image = match &environment.cluster {
             Some(_) => {
@@ -63,16 +86,18 @@ impl ReleaseSetup {
             }
         };
         let policy = short(&invocation.config.blue_green);
-        let config = write_config(run, invocation, &policy).map_err(unprepared)?;
-        let smoke = invocation.config.blue_green.smoke.get(SERVICE).cloned();
+        let file = write_config(run, invocation, &policy).map_err(unprepared)?;
+        let smoke = invocation.config.blue_green.smoke.get(&config.service);
         Ok(ReleaseSetup {
             cluster,
             release: release_of(run.id()),
             policy,
-            smoke: smoke.unwrap_or_default(),
+            smoke: smoke.cloned().unwrap_or_default(),
             versions,
             prober_image,
-            program: program(invocation, subject, config).map_err(unprepared)?,
+            helpers_namespace: invocation.config.platform.helpers_namespace.clone(),
+            program: program(invocation, subject, file).map_err(unprepared)?,
+            config,
         })
     }
 
@@ -81,13 +106,35 @@ impl ReleaseSetup {
         Setup {
             subject,
             cluster: &self.cluster,
+            config: &self.config,
             release: &self.release,
             policy: &self.policy,
             smoke: &self.smoke,
             versions: &self.versions,
-            prober_image: self.prober_image.as_deref(),
+            probe_from: match &self.prober_image {
+                Some(image) => ProbeFrom::Pod { image },
+                // This machine reaches the addresses of Services.
+                None => ProbeFrom::Here,
+            },
+            helpers_namespace: &self.helpers_namespace,
             program: &self.program,
         }
+    }
+}
+
+/// Checks that the service is released blue-green in this environment.
+async fn check_colours(cluster: &Cluster, service: &str) -> Result<(), NotPrepared> {
+    match (ServiceObjects { cluster, service }).active().await {
+        Ok(_) => Ok(()),
+        Err(
+            error @ (BlueGreenError::UnknownService { .. } | BlueGreenError::NotBlueGreen { .. }),
+        ) => Err(NotPrepared::Lacks(error.to_string())),
+        Err(error) => Err(NotPrepared::Failed(Mismatch {
+            expected: format!("the Service {service}"),
+            seen: error.to_string(),
+            look_at: format!("{} get services", cluster.kubectl()),
+            next: "cargo xtask status".into(),
+        })),
     }
 }
 
@@ -98,13 +145,17 @@ pub async fn end(
     run: &str,
 ) -> Result<(), BlueGreenError> {
     let release = release_of(run);
+    let Some(config) = &invocation.config.blue_green_scenarios else {
+        return Ok(());
+    };
     let deployer = Deployer {
         cluster,
-        service: SERVICE,
+        service: &config.service,
         policy: &invocation.config.blue_green,
         // The version to roll back to was live before.
         smoke: &[],
         probe_from: ProbeFrom::Nowhere,
+        helpers_namespace: &invocation.config.platform.helpers_namespace,
         holder: DeployerIdentity::this(&release),
         release,
         cancellation: CancellationToken::new(),
@@ -114,9 +165,13 @@ pub async fn end(
         .await
     {
         Ok(_)
-        | Err(BlueGreenError::NothingInProgress { .. } | BlueGreenError::OfAnother { .. }) => {
-            Ok(())
-        }
+        | Err(
+            BlueGreenError::NothingInProgress { .. }
+            | BlueGreenError::OfAnother { .. }
+            // Its scenarios were skipped.
+            | BlueGreenError::UnknownService { .. }
+            | BlueGreenError::NotBlueGreen { .. },
+        ) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -135,6 +190,7 @@ fn short(policy: &Policy) -> Policy {
         watch: Duration::from_secs(6),
         warm_up: Duration::from_secs(2),
         drain: Duration::from_secs(2),
+        versions: policy.versions.of_tags(),
         ..policy.clone()
     }
 }
@@ -162,6 +218,13 @@ fn write_config(run: &Run, invocation: &Invocation, policy: &Policy) -> Result<P
     for (key, time) in times {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         section.insert(key.to_owned(), toml::Value::Integer(seconds));
+    }
+    // As `VersionSources::of_tags`.
+    let services = config.get_mut("services").and_then(|it| it.as_table_mut());
+    for (_, service) in services.into_iter().flatten() {
+        if let Some(version) = service.get_mut("version") {
+            *version = "image".into();
+        }
     }
     let path = run.folder().join("blue-green.toml");
     std::fs::write(&path, config.to_string()).map_err(|error| error.to_string())?;

@@ -27,6 +27,7 @@ pub struct UpgradeSetup {
     second: Option<Release>,
     probes: RollingConfig,
     prober_image: String,
+    helpers_namespace: String,
     deadline: Duration,
 }
 
@@ -64,6 +65,7 @@ impl UpgradeSetup {
             second: deployment.second_release(&next),
             probes: invocation.config.rolling.clone(),
             prober_image: brought.map_err(|error| unprepared(error.to_string()))?,
+            helpers_namespace: invocation.config.platform.helpers_namespace.clone(),
             deadline: invocation.config.deadlines.release,
         })
     }
@@ -81,6 +83,7 @@ impl UpgradeSetup {
             second: self.second.as_ref(),
             probes: &self.probes,
             prober_image: &self.prober_image,
+            helpers_namespace: &self.helpers_namespace,
             deadline: self.deadline,
         }
     }
