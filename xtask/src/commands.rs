@@ -13,6 +13,7 @@ use operations::{
     status, test, tiers, up,
 };
 
+use crate::annotations::Annotations;
 use crate::cli::{
     self, BlueGreenCommand, Command, Common, ImagesCommand, InitArgs, LoadCommand, ScenarioCommand,
 };
@@ -26,7 +27,8 @@ pub async fn run(command: Command) -> ExitCode {
         json,
         places,
     } = command.common();
-    let console = Console::new(json);
+    let annotations = Annotations::in_github_actions(workspace());
+    let console = Console::new(json, annotations);
     let context = Context {
         command: command_line(),
         target,
@@ -35,7 +37,7 @@ pub async fn run(command: Command) -> ExitCode {
         home: places.home,
         output: Output::new(move |message| console.receive(message)),
     };
-    let ended = carry_out(&context, command).await;
+    let ended = Box::pin(carry_out(&context, command)).await;
     // The console must stop before the answer is printed.
     drop(context);
     match ended {

@@ -16,6 +16,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use operations::output::OutputMessage;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::annotations::Annotations;
+
 /// The time without a line after which the current activity is printed again. With
 /// [`POLL_EVERY`], a line is printed within five seconds.
 const LONGEST_SILENCE: Duration = Duration::from_secs(4);
@@ -33,6 +35,7 @@ pub struct Console {
     screen: Arc<Mutex<Screen>>,
     /// Whether standard output is reserved for one JSON document.
     json: bool,
+    annotations: Option<Annotations>,
     _reminder: AbortOnDropHandle<()>,
 }
 
@@ -41,19 +44,26 @@ impl Console {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn new(json: bool) -> Self {
+    pub fn new(json: bool, annotations: Option<Annotations>) -> Self {
         let screen = Arc::new(Mutex::new(Screen::new()));
         let reminder = tokio::spawn(remind(Arc::clone(&screen)));
         Console {
             screen,
             json,
+            annotations,
             _reminder: AbortOnDropHandle::new(reminder),
         }
     }
 
     pub fn receive(&self, message: OutputMessage<'_>) {
         lock(&self.screen, |screen| match message {
-            OutputMessage::Run(News::Happened(happening)) => screen.happened(happening),
+            OutputMessage::Run(News::Happened(happening)) => {
+                screen.happened(happening);
+                self.annotate(screen, |annotations| annotations.of(happening));
+            }
+            OutputMessage::TestFailed(failure) => {
+                self.annotate(screen, |annotations| Some(annotations.of_test(failure)));
+            }
             OutputMessage::Run(News::Progress(stage, text)) => screen.progress(stage, text),
             OutputMessage::Line(text) => screen.print(text),
             OutputMessage::Answer(text) if self.json => screen.print(text),
@@ -78,6 +88,12 @@ impl Console {
             OutputMessage::WaitingForChild(what) => screen.wait_for_child(what),
             OutputMessage::ChildPrinted => screen.silence.since = Instant::now(),
         });
+    }
+
+    fn annotate(&self, screen: &mut Screen, of: impl FnOnce(&Annotations) -> Option<String>) {
+        if let Some(annotation) = self.annotations.as_ref().and_then(of) {
+            screen.print(&annotation);
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 #[macro_use]
 mod output;
 
+mod annotations;
 mod cli;
 mod commands;
 mod console;
+#[cfg(test)]
+mod pipelines;
 
 use base::exit::ExitCode;
 use clap::Parser;

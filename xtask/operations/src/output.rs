@@ -8,6 +8,7 @@ use base::run::event::Stage;
 use base::run::{Listener, News};
 
 use crate::problem::Problem;
+use crate::tiers::TestFailure;
 
 /// A message of a running operation.
 pub enum OutputMessage<'a> {
@@ -31,6 +32,8 @@ pub enum OutputMessage<'a> {
     WaitingForChild(&'a str),
     /// That child has printed something.
     ChildPrinted,
+    /// A test of the project failed. The results, which follow, list it too.
+    TestFailed(&'a TestFailure),
 }
 
 /// The receiver of messages.

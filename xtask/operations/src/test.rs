@@ -85,6 +85,9 @@ pub async fn run(
         run.finish(code.unwrap_or(ExitCode::NoEnvironment))?;
     }
     let results = results?;
+    for failure in results.failures() {
+        output.send(OutputMessage::TestFailed(failure));
+    }
     let outcome = CommandOutcome::of(results.exit_code()).with_note(format_args!("\n{results}"));
     outcome.with_document(&results.tallies)
 }

@@ -325,6 +325,8 @@ pub struct TestFailure {
     pub test: String,
     /// The first lines of its panic, or how it ended.
     pub why: String,
+    /// Where it panicked, `FILE:LINE:COLUMN`.
+    pub at: Option<String>,
 }
 
 /// The results of a tier.
@@ -536,6 +538,10 @@ fn cargo_command(program: &Path, workspace: &Path) -> Command {
     for variable in cargo::crate_variables() {
         command.env_remove(variable);
     }
+    // What tests run on purpose, and see fail, is no news of the pipeline.
+    for variable in ["GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -696,11 +702,13 @@ fn add_results(junit: &Path, tallies: &mut BTreeMap<Tier, TestCounts>) -> Result
                     ty, description, ..
                 } => {
                     tally.failed += 1;
-                    let panic = description.as_ref().and_then(|it| first_lines(it.as_str()));
+                    let output = description.as_ref().map(|it| it.as_str());
+                    let panic = output.and_then(first_lines);
                     let ended = || ty.as_ref().map(|it| it.as_str().to_owned());
                     tally.failures.push(TestFailure {
                         test: format!("{} {}", suite.name.as_str(), test.name.as_str()),
                         why: panic.or_else(ended).unwrap_or_default(),
+                        at: output.and_then(place),
                     });
                 }
                 TestCaseStatus::Skipped { .. } => tally.ignored += 1,
@@ -708,6 +716,12 @@ fn add_results(junit: &Path, tallies: &mut BTreeMap<Tier, TestCounts>) -> Result
         }
     }
     Ok(())
+}
+
+/// Returns where a panic was: `thread 'two' (7) panicked at src/lib.rs:2:22:`.
+fn place(panic: &str) -> Option<String> {
+    let (_, place) = panic.lines().next()?.split_once(" panicked at ")?;
+    Some(place.trim_end_matches(':').to_owned())
 }
 
 /// Returns the first lines of a panic's message, without the backtrace.
@@ -726,7 +740,7 @@ fn first_lines(panic: &str) -> Option<String> {
 impl std::fmt::Display for TierResults {
     /// Writes why tests failed, a line for each tier, and the sum in the form that pipelines read.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for TestFailure { test, why } in self.tallies.values().flat_map(|it| &it.failures) {
+        for TestFailure { test, why, .. } in self.failures() {
             writeln!(f, "{test} failed:\n  {}\n", why.replace('\n', "\n  "))?;
         }
         let mut sum = TestCounts::default();
@@ -757,6 +771,11 @@ impl std::fmt::Display for TierResults {
 }
 
 impl TierResults {
+    /// The tests that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &TestFailure> {
+        self.tallies.values().flat_map(|it| &it.failures)
+    }
+
     fn cancelled(plan: TestPlan, exit_code: ExitCode) -> Self {
         TierResults {
             plan,
@@ -984,6 +1003,8 @@ stack backtrace:
         add_results(&junit, &mut tallies).unwrap();
         assert_eq!(tallies[&Tier::Containers].passed, 1);
         assert_eq!(tallies[&Tier::Containers].failed, 1);
+        let failure = &tallies[&Tier::Containers].failures[0];
+        assert_eq!(failure.at.as_deref(), Some("src/lib.rs:2:22"));
         let outcome = TierResults {
             plan: plan(None, None),
             tallies,
