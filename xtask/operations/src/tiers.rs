@@ -25,9 +25,11 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{ChildStderr, Command};
 
 use base::cargo;
+use base::duration::human;
 use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::event::Failure;
+use base::run::millis;
 use cluster::SharedCluster;
 use environments::preflight;
 use environments::supervisor::Order;
@@ -329,6 +331,24 @@ pub struct TestFailure {
     pub at: Option<String>,
 }
 
+/// How long a test took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestDuration {
+    /// Its binary and its name, as nextest has them.
+    pub test: String,
+    /// Milliseconds.
+    pub millis: u64,
+}
+
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 10;
+
+/// Leaves the slowest tests, the slowest first.
+fn keep_slowest(tests: &mut Vec<TestDuration>) {
+    tests.sort_by_key(|it| std::cmp::Reverse(it.millis));
+    tests.truncate(SLOWEST);
+}
+
 /// The results of a tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TestCounts {
@@ -340,6 +360,8 @@ pub struct TestCounts {
     pub ignored: usize,
     /// Why each of them failed.
     pub failures: Vec<TestFailure>,
+    /// The slowest tests, the slowest first.
+    pub slowest: Vec<TestDuration>,
     /// The names of tests that could not be run, by reason.
     pub left_out: BTreeMap<String, Vec<String>>,
 }
@@ -696,6 +718,13 @@ fn add_results(junit: &Path, tallies: &mut BTreeMap<Tier, TestCounts>) -> Result
     for suite in &report.test_suites {
         let tally = tallies.entry(Tier::of(&suite.name)).or_default();
         for test in &suite.test_cases {
+            let name = format!("{} {}", suite.name.as_str(), test.name.as_str());
+            if let Some(time) = test.time {
+                tally.slowest.push(TestDuration {
+                    test: name.clone(),
+                    millis: millis(time),
+                });
+            }
             match &test.status {
                 TestCaseStatus::Success { .. } => tally.passed += 1,
                 TestCaseStatus::NonSuccess {
@@ -706,7 +735,7 @@ fn add_results(junit: &Path, tallies: &mut BTreeMap<Tier, TestCounts>) -> Result
                     let panic = output.and_then(first_lines);
                     let ended = || ty.as_ref().map(|it| it.as_str().to_owned());
                     tally.failures.push(TestFailure {
-                        test: format!("{} {}", suite.name.as_str(), test.name.as_str()),
+                        test: name,
                         why: panic.or_else(ended).unwrap_or_default(),
                         at: output.and_then(place),
                     });
@@ -714,6 +743,7 @@ fn add_results(junit: &Path, tallies: &mut BTreeMap<Tier, TestCounts>) -> Result
                 TestCaseStatus::Skipped { .. } => tally.ignored += 1,
             }
         }
+        keep_slowest(&mut tally.slowest);
     }
     Ok(())
 }
@@ -738,8 +768,19 @@ fn first_lines(panic: &str) -> Option<String> {
 }
 
 impl std::fmt::Display for TierResults {
-    /// Writes why tests failed, a line for each tier, and the sum in the form that pipelines read.
+    /// Writes the slowest tests, why tests failed, a line for each tier, and the sum in the form that
+    /// pipelines read.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let slowest = self.slowest();
+        if !slowest.is_empty() {
+            writeln!(f, "the slowest tests:")?;
+        }
+        for TestDuration { test, millis } in &slowest {
+            writeln!(f, "{:>12}  {test}", human(*millis))?;
+        }
+        if !slowest.is_empty() {
+            writeln!(f)?;
+        }
         for TestFailure { test, why, .. } in self.failures() {
             writeln!(f, "{test} failed:\n  {}\n", why.replace('\n', "\n  "))?;
         }
@@ -774,6 +815,14 @@ impl TierResults {
     /// The tests that failed.
     pub fn failures(&self) -> impl Iterator<Item = &TestFailure> {
         self.tallies.values().flat_map(|it| &it.failures)
+    }
+
+    /// The slowest tests of all tiers, the slowest first.
+    fn slowest(&self) -> Vec<TestDuration> {
+        let of_tiers = self.tallies.values().flat_map(|it| &it.slowest);
+        let mut slowest: Vec<TestDuration> = of_tiers.cloned().collect();
+        keep_slowest(&mut slowest);
+        slowest
     }
 
     fn cancelled(plan: TestPlan, exit_code: ExitCode) -> Self {
@@ -976,6 +1025,34 @@ mod unit {
     }
 
     #[test]
+    fn ten_tests_are_named_the_slowest_of_all_tiers_first() {
+        let slowest = |tier: &str, times: std::ops::Range<u64>| TestCounts {
+            slowest: times
+                .map(|millis| TestDuration {
+                    test: format!("{tier} {millis}"),
+                    millis,
+                })
+                .collect(),
+            ..TestCounts::default()
+        };
+        let results = TierResults {
+            plan: plan(None, None),
+            tallies: BTreeMap::from([
+                (Tier::Fast, slowest("fast", 0..9)),
+                (Tier::Cluster, slowest("cluster", 5..14)),
+            ]),
+            ran: ExitCode::Held,
+        };
+        let names: Vec<String> = results.slowest().into_iter().map(|it| it.test).collect();
+        assert_eq!(names.len(), 10);
+        assert_eq!(
+            (names[0].as_str(), names[9].as_str()),
+            ("cluster 13", "fast 6")
+        );
+        assert!(results.to_string().starts_with("the slowest tests:\n"));
+    }
+
+    #[test]
     fn a_pipeline_is_recognised_by_ci() {
         let pipeline_if = |ci: &str| is_pipeline(Some(OsStr::new(ci)));
         assert!(pipeline_if("true") && pipeline_if("1") && pipeline_if("woodpecker"));
@@ -990,8 +1067,8 @@ mod unit {
         let text = r#"<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="nextest-run" tests="2" failures="1" errors="0">
   <testsuite name="xtask::containers" tests="2" disabled="0" errors="0" failures="1">
-    <testcase name="one"/>
-    <testcase name="two"><failure type="test failure">thread 'two' (7) panicked at src/lib.rs:2:22:
+    <testcase name="one" time="0.25"/>
+    <testcase name="two" time="61.5"><failure type="test failure">thread 'two' (7) panicked at src/lib.rs:2:22:
 assertion failed
   left: 1
 stack backtrace:
@@ -1011,6 +1088,10 @@ stack backtrace:
             ran: ExitCode::CheckFailed,
         };
         insta::assert_snapshot!(outcome, @r"
+        the slowest tests:
+          1 min 01 s  xtask::containers two
+              250 ms  xtask::containers one
+
         xtask::containers two failed:
           assertion failed
             left: 1
