@@ -141,7 +141,7 @@ fn show(outcome: CommandOutcome, json: bool) -> ExitCode {
         Some(document) if json => print_line!("{document}"),
         _ => {
             for line in outcome.answer {
-                print_line!("{line}");
+                output::answer_wrapped(&line);
             }
         }
     }

@@ -2,8 +2,10 @@
 //! returns its own exit code. Any other failed write, as on a full disk, is an error once the
 //! command has finished.
 
+use std::borrow::Cow;
 use std::fmt::{Arguments, Display};
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use base::exit::ExitCode;
@@ -43,17 +45,50 @@ pub fn answer(line: Arguments<'_>) {
     record_loss("standard output", write_line(&mut io::stdout(), line));
 }
 
-/// Sets the format of errors: without their causes, which the messages include, and wrapped only on
-/// a terminal.
+/// Prints an answer for people, with its lines wrapped at the columns.
+pub fn answer_wrapped(text: &str) {
+    let columns = columns(io::stdout());
+    for line in text.split('\n') {
+        let line = match columns {
+            Some(columns) => wrapped(line, columns),
+            None => line.into(),
+        };
+        answer(format_args!("{line}"));
+    }
+}
+
+/// Returns the columns of this stream: those of `COLUMNS`, or of the terminal. In a log, where
+/// lines are not wrapped, there are none.
+fn columns(stream: impl AsFd) -> Option<usize> {
+    let variable = std::env::var("COLUMNS").ok();
+    let given = variable.and_then(|it| it.parse().ok());
+    let given = given.filter(|columns| *columns > 0);
+    given.or_else(|| terminal_size::terminal_size_of(stream).map(|(width, _)| width.0.into()))
+}
+
+/// Wraps a line that is too long. What follows stands below the line's last column, as in a table.
+/// A command stays on one line, so that it can be copied.
+fn wrapped(line: &str, columns: usize) -> Cow<'_, str> {
+    if line.contains("cargo xtask") || textwrap::core::display_width(line) <= columns {
+        return line.into();
+    }
+    let column = line.rfind("  ").map_or(0, |at| at + 2);
+    let indent = " ".repeat(column.min(columns / 2));
+    let options = textwrap::Options::new(columns)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::fill(line, options.subsequent_indent(&indent)).into()
+}
+
+/// Sets the format of errors: without their causes, which the messages include, and wrapped at the
+/// columns.
 pub fn set_error_format() {
     const LOG_WIDTH: usize = 1000;
     let installed = miette::set_hook(Box::new(|_| {
         let options = MietteHandlerOpts::new().without_cause_chain();
-        let options = match std::io::stderr().is_terminal() {
-            true => options,
-            false => options.width(LOG_WIDTH),
-        };
-        Box::new(options.build())
+        let width = columns(io::stderr()).unwrap_or(LOG_WIDTH);
+        Box::new(options.width(width).build())
     }));
     debug_assert!(installed.is_ok(), "the hook is set once");
 }
@@ -103,5 +138,23 @@ fn record_loss(stream: &'static str, printed: io::Result<()>) {
         let reason = error.to_string();
         // Only the first loss is reported.
         let _ = LOST.set(Lost { stream, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_continues_below_its_last_column_and_a_command_is_not_broken() {
+        let line = "smoke     1  the platform answers as its smoke checks expect";
+        assert_eq!(
+            wrapped(line, 30),
+            "smoke     1  the platform\n             answers as its\n             smoke checks\n             expect"
+        );
+        assert_eq!(wrapped(line, 80), line);
+        let command = "next: cargo xtask load compare target/reports/a target/reports/b";
+        assert_eq!(wrapped(command, 20), command);
+        assert_eq!(wrapped("a/path/that/is/long", 5), "a/path/that/is/long");
     }
 }

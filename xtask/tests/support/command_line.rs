@@ -4,13 +4,14 @@ use std::path::Path;
 
 use assert_cmd::Command;
 
-/// Returns the exit code and the output, with the test's folder written as `[folder]`.
+/// Returns the exit code and the output at 80 columns, with the test's folder written as `[folder]`.
 pub fn xtask(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(arguments)
         .env("TRII_HARNESS_HOME", folder.join("home"))
         .env("KUBECONFIG", folder.join("kubeconfig"))
         .env("NO_COLOR", "1")
+        .env("COLUMNS", "80")
         .current_dir(folder)
         .output()
         .unwrap();
