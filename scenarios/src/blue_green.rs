@@ -11,6 +11,7 @@ mod purity;
 mod race;
 mod re_apply;
 mod release_traffic;
+mod replica_watch;
 mod scaled_switch;
 mod service_watch;
 pub mod setup;
@@ -246,7 +247,7 @@ pub async fn run(run: &mut Run, setup: &Setup<'_>, which: BlueGreen) -> RunResul
     let on = &mut scenario;
     if let Some(key) = which.missing_key(setup.config, setup.subject.sabotage) {
         on.skip(which.claim(), &setup::lacks_key(key)).await?;
-        return scenario.finish();
+        return scenario.finish().await;
     }
     match which {
         BlueGreen::Happy => happy::run(setup, on).await,
@@ -276,7 +277,7 @@ pub async fn run(run: &mut Run, setup: &Setup<'_>, which: BlueGreen) -> RunResul
         BlueGreen::BadShare => weights::bad_share(setup, on).await,
         BlueGreen::ReApply => Box::pin(re_apply::run(setup, on)).await,
     }?;
-    scenario.finish()
+    scenario.finish().await
 }
 
 /// Waits for the state from which every scenario starts. Returns it with the version that is not
@@ -387,7 +388,7 @@ pub async fn put_back(run: &mut Run, setup: &Setup<'_>) -> RunResult {
         let _ = traffic.end().await;
         check_live(setup, &mut scenario, claim, attempt.conclusion).await?;
     }
-    scenario.finish()
+    scenario.finish().await
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ impl CatalogueEntry {
     pub async fn skipped(&self, run: &mut Run, subject: &Subject<'_>, because: &str) -> RunResult {
         let mut scenario = Scenario::start(run, subject, self.name, self.claim)?;
         scenario.skip(self.claim, because).await?;
-        scenario.finish()
+        scenario.finish().await
     }
 
     /// Records that its preparation failed.
@@ -188,7 +188,7 @@ impl CatalogueEntry {
     pub async fn failed(&self, run: &mut Run, subject: &Subject<'_>, why: Mismatch) -> RunResult {
         let mut scenario = Scenario::start(run, subject, self.name, self.claim)?;
         scenario.record_failure(smoke::PREPARED, why).await?;
-        scenario.finish()
+        scenario.finish().await
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod blue_green;
 pub mod catalogue;
 pub mod client;
+mod log_lines;
 pub mod rolling;
 pub mod smoke;
 
@@ -21,6 +22,7 @@ use base::run::release::ReleaseTraffic;
 use base::run::{Run, RunFolderError, millis};
 use environments::capability::Capability;
 use environments::environment::{Credentials, Environment};
+use log_lines::LogPositions;
 use smoke::SmokeChecks;
 
 /// A result whose only error is that the run folder cannot be written.
@@ -54,6 +56,9 @@ pub struct Scenario<'a> {
     run: &'a mut Run,
     subject: &'a Subject<'a>,
     started: std::time::Instant,
+    logs: LogPositions,
+    /// The failed checks of the run when it started.
+    failed_before: usize,
 }
 
 /// A failed check.
@@ -98,9 +103,11 @@ impl<'a> Scenario<'a> {
         })?;
         Ok(Scenario {
             name,
+            failed_before: run.checks().failed,
             run,
             subject,
             started: std::time::Instant::now(),
+            logs: LogPositions::now(subject.environment),
         })
     }
 
@@ -191,9 +198,18 @@ impl<'a> Scenario<'a> {
         self.run.record(Happening::ReleaseObserved { traffic })
     }
 
-    /// Ends the scenario.
-    pub fn finish(self) -> RunResult {
+    /// Ends the scenario. If a check failed, records the lines of logs that may explain it.
+    pub async fn finish(self) -> RunResult {
         let millis = millis(self.started.elapsed());
+        if self.run.checks().failed > self.failed_before {
+            let logs = self.logs.explaining(self.subject, self.run.folder()).await;
+            if !logs.is_empty() {
+                self.run.record(Happening::LogLines {
+                    scenario: self.name.into(),
+                    logs,
+                })?;
+            }
+        }
         self.run.record(Happening::ScenarioFinished {
             scenario: self.name.into(),
             millis,

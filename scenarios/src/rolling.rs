@@ -116,7 +116,7 @@ pub async fn run(run: &mut Run, setup: &Setup<'_>, which: Rolling) -> RunResult 
             Rolling::TwoReleases => two_releases::run(setup, on).await?,
         },
     }
-    scenario.finish()
+    scenario.finish().await
 }
 
 /// Removes what cancelled scenarios have made, other than a version of the releases.
@@ -159,5 +159,5 @@ pub async fn put_back(run: &mut Run, setup: &Setup<'_>) -> RunResult {
             versions::check_served(setup, &mut scenario, release, sources).await?;
         }
     }
-    scenario.finish()
+    scenario.finish().await
 }

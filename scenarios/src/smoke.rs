@@ -43,7 +43,7 @@ pub async fn run(run: &mut Run, subject: &Subject<'_>, name: &'static str) -> Ru
         Ok(smoke) => smoke.all(&mut scenario).await?,
         Err(mismatch) => scenario.record_failure(PREPARED, mismatch).await?,
     }
-    scenario.finish()
+    scenario.finish().await
 }
 
 /// Records under `name` that the environment cannot be reached.
@@ -55,7 +55,7 @@ pub async fn unreachable(
 ) -> RunResult {
     let mut scenario = Scenario::start(run, subject, name, CLAIM)?;
     scenario.record_failure(REACHABLE, why).await?;
-    scenario.finish()
+    scenario.finish().await
 }
 
 /// Records under `name` that the scenario is skipped.
@@ -67,7 +67,7 @@ pub async fn skipped(
 ) -> RunResult {
     let mut scenario = Scenario::start(run, subject, name, CLAIM)?;
     scenario.skip(REACHABLE, because).await?;
-    scenario.finish()
+    scenario.finish().await
 }
 
 fn prepare<'a>(subject: &'a Subject<'a>) -> Result<Smoke<'a>, Mismatch> {

@@ -264,6 +264,7 @@ impl Screen {
             | Happening::Checkout { .. }
             | Happening::Compared { .. }
             | Happening::LoadMeasured { .. }
+            | Happening::LogLines { .. }
             | Happening::PlatformVersion { .. }
             | Happening::ReleaseObserved { .. }
             | Happening::ScenarioFinished { .. } => {}

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Event, Pod,
     PodStatus,
 };
+use kube::ResourceExt;
 use kube::api::{Api, ListParams, LogParams};
 
 use super::Cluster;
@@ -228,6 +229,37 @@ async fn log(
         ..LogParams::default()
     };
     Some(lines(&pods.logs(pod, &params).await.ok()?))
+}
+
+/// Returns the last lines of each container in the namespace since `seconds` ago, by pod, or by
+/// `POD/CONTAINER` if a pod has several. Logs that cannot be read are left out.
+pub async fn logs_of_all(cluster: &Cluster, seconds: u64) -> Vec<(String, String)> {
+    const LINES: i64 = 2_000;
+    const BYTES: i64 = 1 << 20;
+    let pods: Api<Pod> = cluster.api();
+    let listed = pods.list(&ListParams::default()).await;
+    let mut logs = Vec::new();
+    for pod in listed.map(|list| list.items).unwrap_or_default() {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let containers: Vec<&str> = containers.map(|it| it.name.as_str()).collect();
+        for container in &containers {
+            let params = LogParams {
+                container: Some((*container).to_owned()),
+                since_seconds: Some(i64::try_from(seconds).unwrap_or(i64::MAX)),
+                tail_lines: Some(LINES),
+                limit_bytes: Some(BYTES),
+                ..LogParams::default()
+            };
+            let name = match containers.len() {
+                1 => pod.name_any(),
+                _ => format!("{}/{container}", pod.name_any()),
+            };
+            if let Ok(log) = pods.logs(&pod.name_any(), &params).await {
+                logs.push((name, log));
+            }
+        }
+    }
+    logs
 }
 
 async fn last_warning(cluster: &Cluster, pod: &str) -> Option<String> {

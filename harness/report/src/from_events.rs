@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use super::critical_path;
 use super::model::{
     Checkout, LostPart, Report, RunFailure, ScenarioReport, ScenarioResult, StageEnd, StageReport,
     StepReport,
@@ -107,6 +108,7 @@ impl Fold {
             }),
             Happening::ScenarioStarted { scenario, claim } => self.begin_scenario(scenario, claim),
             Happening::CheckFinished { scenario, check } => self.add_check(scenario, check),
+            Happening::LogLines { scenario, logs } => self.scenario(scenario).logs.extend(logs),
             Happening::ScenarioFinished { scenario, millis } => {
                 let scenario = self.scenario(scenario);
                 scenario.millis = millis;
@@ -155,6 +157,7 @@ impl Fold {
             result: ScenarioResult::Unfinished,
             counts: Counts::default(),
             checks: Vec::new(),
+            logs: Vec::new(),
         });
     }
 
@@ -210,6 +213,7 @@ impl Fold {
             }
             scenario.result = scenario_result(scenario.counts, scenario.finished);
         }
+        self.report.critical_path = critical_path::of(&self.report);
         self.report.verdict = verdict::of(&self.report);
         self.report.headline = self.report.sentences();
         self.report

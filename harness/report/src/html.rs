@@ -299,7 +299,7 @@ fn what_went_wrong(report: &Report) -> Markup {
                     p {
                         "Exited unexpectedly after " (human(lost.after_millis)) ": " (lost.how) "."
                     }
-                    p { "Its log: " (log(&lost.log)) }
+                    p { "Its log: " (log(&lost.log, &lost.log)) }
                 }
             }
             @if let Some(command) = advice {
@@ -332,11 +332,11 @@ fn failure(report: &Report, failure: &Failure) -> Markup {
     }
 }
 
-/// A log, as a link if it is in the run folder.
-fn log(path: &str) -> Markup {
+/// A log by its name, as a link if it is in the run folder.
+fn log(path: &str, name: &str) -> Markup {
     match inside_run_folder(path) {
-        Some(link) => html! { a href=(link) { (path) } },
-        None => html! { code { (path) } },
+        Some(link) => html! { a href=(link) { (name) } },
+        None => html! { code { (name) } },
     }
 }
 
@@ -345,7 +345,7 @@ fn log(path: &str) -> Markup {
 fn look_at(report: &Report, place: &str) -> Markup {
     let mut logs = report.parts.iter().filter_map(|part| part.log.as_deref());
     match logs.any(|log| log == place) {
-        true => log(place),
+        true => log(place, place),
         false => html! { code { (place) } },
     }
 }
@@ -371,7 +371,7 @@ fn part_row(report: &Report, part: &Part) -> Markup {
             th scope="row" { (part.name) @if lost { " " (badge(Tone::Bad, "lost")) } }
             td { (part.runs_as) }
             td { code { (part.address) } }
-            td { @if let Some(path) = &part.log { (log(path)) } @else { "–" } }
+            td { @if let Some(path) = &part.log { (log(path, path)) } @else { "–" } }
         }
     }
 }

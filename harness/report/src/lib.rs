@@ -9,6 +9,7 @@
 //! | `summary.md` | the summary of a CI job |
 //! | `index.html` | people, offline |
 
+mod critical_path;
 mod events;
 mod from_events;
 mod html;
@@ -28,8 +29,8 @@ use std::path::{Path, PathBuf};
 
 use base::run::EVENTS;
 pub use model::{
-    Checkout, LostPart, Report, RunFailure, RunVerdict, ScenarioReport, ScenarioResult, StageEnd,
-    StageReport, StepReport,
+    Checkout, CriticalPart, LostPart, Report, RunFailure, RunVerdict, ScenarioReport,
+    ScenarioResult, StageEnd, StageReport, StepReport,
 };
 
 /// A report cannot be rendered.

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use base::exit::ExitCode;
 use base::run::comparison::ComparisonSummary;
 use base::run::counts::Counts;
-use base::run::event::{Check, CheckOutcome, Failure, Host, Part, Stage, StageResult, Threshold};
+use base::run::event::{
+    Check, CheckOutcome, Failure, Host, LogExcerpt, Part, Stage, StageResult, Threshold,
+};
 use base::run::load::LoadMeasurement;
 use base::run::release::ReleaseTraffic;
 
@@ -57,6 +59,9 @@ pub struct Report {
     pub checks: Counts,
     /// The stages, in the order in which they started. They may overlap.
     pub stages: Vec<StageReport>,
+    /// What the end of the run waited for, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub critical_path: Vec<CriticalPart>,
     /// When the environment was up, after the start of the run.
     pub up_after_millis: Option<u64>,
     /// The parts of the environment.
@@ -122,6 +127,34 @@ pub struct StageReport {
     pub notes: Vec<String>,
 }
 
+impl StageReport {
+    /// Its end, after the start of the run.
+    pub fn end_millis(&self) -> u64 {
+        self.start_millis.saturating_add(self.millis)
+    }
+}
+
+/// A part of the critical path: what came after it waited for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CriticalPart {
+    /// The stage.
+    pub stage: Stage,
+    /// The step or scenario; none for time of the stage in no step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+    /// Its start, after the start of the run.
+    pub start_millis: u64,
+    /// How long it was waited for.
+    pub millis: u64,
+}
+
+impl CriticalPart {
+    /// Its end, after the start of the run.
+    pub fn end_millis(&self) -> u64 {
+        self.start_millis.saturating_add(self.millis)
+    }
+}
+
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -181,6 +214,9 @@ pub struct ScenarioReport {
     pub counts: Counts,
     /// Its checks, in order.
     pub checks: Vec<Check>,
+    /// Lines of logs that may explain its failed checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<LogExcerpt>,
 }
 
 /// The result of a scenario.

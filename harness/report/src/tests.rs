@@ -11,7 +11,8 @@ use super::*;
 use base::exit::ExitCode;
 use base::run::comparison::{self, ComparisonSummary, Interval, SummaryRow};
 use base::run::event::{
-    Check, CheckOutcome, Event, Failure, Happening, Host, Part, Stage, StageResult, Threshold,
+    Check, CheckOutcome, Event, Failure, Happening, Host, LogExcerpt, Part, Stage, StageResult,
+    Threshold,
 };
 
 const SAMPLES: [(&str, RunVerdict); 10] = [
@@ -562,6 +563,17 @@ fn any_happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(scenario, claim)| Happening::ScenarioStarted { scenario, claim }),
         (scenario(), any_check())
             .prop_map(|(scenario, check)| Happening::CheckFinished { scenario, check }),
+        (scenario(), any_text(), any_text(), any_text()).prop_map(|(scenario, part, log, line)| {
+            Happening::LogLines {
+                scenario,
+                logs: vec![LogExcerpt {
+                    part,
+                    log: Some(log),
+                    lines: vec![line.clone(), line],
+                    left_out: 2,
+                }],
+            }
+        }),
         (scenario(), any_millis())
             .prop_map(|(scenario, millis)| Happening::ScenarioFinished { scenario, millis }),
         any_failure().prop_map(|failure| Happening::Failed { failure }),

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::attempt::release;
+use super::replica_watch::ReplicaWatch;
 use super::setup::{self, Setup};
 use super::traffic::Lanes;
 use super::traffic_checks::{ObservedRelease, check_nothing_failed};
@@ -88,8 +89,10 @@ async fn observed(
     traffic.until(traffic.warm(), super::traffic::A_WHILE).await;
     let without_analysis = setup::without_analysis(setup.policy);
     let setup = &setup.or_without_analysis(&without_analysis);
+    let replicas = ReplicaWatch::start(setup);
     let attempt = release(setup, scenario, &version).await;
     let recordings = traffic.end().await;
+    let replicas = replicas.end();
     if let Some(original) = original {
         // The colour has no pods now.
         let _ = setup.restore(live, &original).await;
@@ -102,6 +105,7 @@ async fn observed(
         new: version,
         log: attempt.log,
         recordings,
+        replicas,
     }))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use blue_green::{EventKind, ReleaseStep};
 
 use super::attempt::attempt;
+use super::replica_watch::ReplicaWatch;
 use super::setup::Setup;
 use super::traffic::Lanes;
 use super::traffic_checks::{ObservedRelease, check_nothing_failed};
@@ -28,6 +29,7 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     let Some(traffic) = super::start_traffic(setup, scenario, lanes).await? else {
         return Ok(());
     };
+    let replicas = ReplicaWatch::start(setup);
     let attempt = attempt(setup, scenario, &version, &mut async |event| {
         let switches = matches!(
             event.what,
@@ -43,6 +45,7 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
     .await;
     traffic.until(REQUESTS, TIMEOUT).await;
     let recordings = traffic.end().await;
+    let replicas = replicas.end();
     let claim = "the new version is live, and the old one gone";
     super::check_live(setup, scenario, claim, attempt.conclusion).await?;
     let Some(recordings) = super::recordings_or_fail(scenario, recordings).await? else {
@@ -53,6 +56,7 @@ pub async fn run(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResult {
         new: version,
         log: attempt.log,
         recordings,
+        replicas,
     };
     check_nothing_failed(scenario, setup, &observed, "no request failed", |cut| {
         let overall = cut.overall();

@@ -1,15 +1,23 @@
 //! The traffic during a release, for the report's charts.
 
 use base::run::release::{
-    BLOCKS_AT_MOST, LaneTraffic, LatencyBlocks, PhaseTraffic, ReleaseTraffic,
+    BLOCKS_AT_MOST, ColourReplicas, LaneTraffic, LatencyBlocks, PhaseTraffic, ReleaseTraffic,
 };
+use blue_green::Colour;
+use jiff::Timestamp;
 use kubernetes::prober::{Answer, Figures, FiguresByPhase, LaneFigures, Phase, Recording};
+
+use super::replica_watch::ReadyReplicas;
 
 /// The shortest block, in milliseconds: enough answers for a percentile.
 const SHORTEST_BLOCK: u64 = 500;
 
 /// Returns the traffic by block of time; none if there are no answers.
-pub fn of(recordings: &[Recording], cut: &FiguresByPhase) -> Option<ReleaseTraffic> {
+pub fn of(
+    recordings: &[Recording],
+    replicas: &[ReadyReplicas],
+    cut: &FiguresByPhase,
+) -> Option<ReleaseTraffic> {
     let answers = || recordings.iter().flat_map(|it| &it.answers);
     let blocks = Blocks::of(answers())?;
     let phases = Phase::ALL
@@ -29,8 +37,14 @@ pub fn of(recordings: &[Recording], cut: &FiguresByPhase) -> Option<ReleaseTraff
         block_millis: blocks.millis,
         phases: phases.collect(),
         lanes: lanes.collect(),
+        replicas: blocks.replicas(replicas),
         latency: blocks.latency(answers().filter(|it| is_quick(&it.lane))),
     })
+}
+
+/// Returns the time since the Unix epoch, in microseconds, as answers have it.
+pub fn micros(at: Timestamp) -> u64 {
+    u64::try_from(at.as_microsecond()).unwrap_or(0)
 }
 
 /// Requests of 20 s say nothing about latency and gaps.
@@ -92,8 +106,9 @@ impl Blocks {
         at.saturating_sub(self.first) / 1000
     }
 
-    fn number(&self, answer: &Answer) -> usize {
-        let number = self.after(answer.intended) / self.millis;
+    /// Returns the number of the block of this time; the last one, if it is after the end.
+    fn number(&self, at: u64) -> usize {
+        let number = self.after(at) / self.millis;
         usize::try_from(number)
             .unwrap_or(usize::MAX)
             .min(self.count - 1)
@@ -116,7 +131,7 @@ impl Blocks {
             failed: vec![0; self.count],
         };
         for answer in answers {
-            let number = self.number(answer);
+            let number = self.number(answer.intended);
             lane.failed[number] += u64::from(answer.failed());
             match answer.version() {
                 Some(version) if version == old => lane.old[number] += 1,
@@ -128,10 +143,32 @@ impl Blocks {
         lane
     }
 
+    /// Returns the last numbers of each block. A block without any has those of the block before.
+    fn replicas(&self, seen: &[ReadyReplicas]) -> Vec<ColourReplicas> {
+        if seen.is_empty() {
+            return Vec::new();
+        }
+        let of = |(index, colour): (usize, Colour)| {
+            let mut ready = vec![None; self.count];
+            let since_start = seen.iter().filter(|it| micros(it.at) >= self.first);
+            for it in since_start {
+                ready[self.number(micros(it.at))] = Some(it.ready[index]);
+            }
+            for number in 1..self.count {
+                ready[number] = ready[number].or(ready[number - 1]);
+            }
+            ColourReplicas {
+                colour: colour.to_string(),
+                ready,
+            }
+        };
+        Colour::ALL.into_iter().enumerate().map(of).collect()
+    }
+
     fn latency<'a>(&self, answers: impl Iterator<Item = &'a Answer>) -> LatencyBlocks {
         let mut times = vec![Vec::new(); self.count];
         for answer in answers.filter(|it| it.good) {
-            times[self.number(answer)].push(answer.took);
+            times[self.number(answer.intended)].push(answer.took);
         }
         times.iter_mut().for_each(|it| it.sort_unstable());
         LatencyBlocks {
@@ -204,7 +241,23 @@ mod tests {
         };
         let phases = Phases::find(moments, recordings.iter().flat_map(|it| &it.answers));
         let cut = FiguresByPhase::of(phases, &recordings);
-        let traffic = of(&recordings, &cut).unwrap();
+        let ready = |millis: i64, ready| ReadyReplicas {
+            at: Timestamp::from_millisecond(1_000_000 + millis).unwrap(),
+            ready,
+        };
+        let replicas = [
+            ready(600, [2, 0]),
+            ready(900, [2, 1]),
+            ready(1_700, [0, 2]),
+            // After the last request.
+            ready(5_000, [0, 3]),
+        ];
+        let traffic = of(&recordings, &replicas, &cut).unwrap();
+        let [blue, green] = &traffic.replicas[..] else {
+            panic!("{:?}", traffic.replicas)
+        };
+        assert_eq!(blue.ready, [None, Some(2), Some(2), Some(0)]);
+        assert_eq!(green.ready, [None, Some(1), Some(1), Some(3)]);
         assert_eq!(traffic.block_millis, 500);
         let pooled = &traffic.lanes[0];
         assert_eq!(pooled.old, [2, 0, 0, 0]);
@@ -231,7 +284,7 @@ mod tests {
         let blocks = Blocks::of(answers.iter()).unwrap();
         assert_eq!(blocks.millis, 7_600);
         assert!(blocks.count as u64 <= BLOCKS_AT_MOST);
-        assert_eq!(blocks.number(&answers[1]), blocks.count - 1);
+        assert_eq!(blocks.number(answers[1].intended), blocks.count - 1);
         assert!(Blocks::of([].iter()).is_none());
     }
 }

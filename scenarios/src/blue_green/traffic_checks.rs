@@ -4,7 +4,8 @@ use blue_green::ReleaseStep;
 use kubernetes::prober::{Figures, FiguresByPhase, Moments, Phase, Phases, Recording};
 
 use super::attempt::EventLog;
-use super::release_traffic;
+use super::release_traffic::{self, micros};
+use super::replica_watch::ReadyReplicas;
 use super::setup::Setup;
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
@@ -18,6 +19,8 @@ pub struct ObservedRelease {
     pub log: EventLog,
     /// The probers' recordings.
     pub recordings: Vec<Recording>,
+    /// The ready replicas during it.
+    pub replicas: Vec<ReadyReplicas>,
 }
 
 impl ObservedRelease {
@@ -54,11 +57,6 @@ impl ObservedRelease {
     }
 }
 
-/// Returns the time since the Unix epoch, in microseconds.
-pub fn micros(at: jiff::Timestamp) -> u64 {
-    u64::try_from(at.as_microsecond()).unwrap_or(0)
-}
-
 /// Notes the figures of each phase. Checks that no request failed, and that there is enough
 /// `evidence`.
 pub async fn check_nothing_failed(
@@ -76,7 +74,7 @@ pub async fn check_nothing_failed(
     }
     if let Some(cut) = &cut {
         note_phases(scenario, cut)?;
-        if let Some(traffic) = release_traffic::of(&observed.recordings, cut) {
+        if let Some(traffic) = release_traffic::of(&observed.recordings, &observed.replicas, cut) {
             scenario.released(traffic)?;
         }
     }

@@ -14,9 +14,11 @@ use reqwest::Method;
 
 use super::attempt::{EventLog, attempt};
 use super::bad_releases::reverts;
+use super::release_traffic::micros;
+use super::replica_watch::ReplicaWatch;
 use super::setup::Setup;
 use super::traffic::Lanes;
-use super::traffic_checks::{ObservedRelease, check_nothing_failed, micros};
+use super::traffic_checks::{ObservedRelease, check_nothing_failed};
 use crate::client::PlatformClient;
 use crate::{Mismatch, RunResult, Scenario, Unmet};
 
@@ -44,6 +46,7 @@ pub async fn weighted(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResu
     };
     let old = status.colours[0].version.clone();
     let mut header_works = None;
+    let replicas = ReplicaWatch::start(setup);
     let attempt = attempt(
         setup,
         scenario,
@@ -60,6 +63,7 @@ pub async fn weighted(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResu
     )
     .await;
     let recordings = traffic.end().await;
+    let replicas = replicas.end();
     let claim = "requests with the header reach the new version, and others do not";
     scenario
         .evaluate(claim, async {
@@ -80,6 +84,7 @@ pub async fn weighted(setup: &Setup<'_>, scenario: &mut Scenario<'_>) -> RunResu
         new: version,
         log: attempt.log,
         recordings,
+        replicas,
     };
     check_shares(setup, scenario, &observed).await?;
     check_nothing_failed(scenario, setup, &observed, "no request failed", |cut| {

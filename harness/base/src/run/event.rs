@@ -113,6 +113,13 @@ pub enum Happening {
         /// The observation.
         check: Check,
     },
+    /// A scenario with a failed check ended, and logs have lines that may explain it.
+    LogLines {
+        /// The scenario's name.
+        scenario: String,
+        /// The lines of each log.
+        logs: Vec<LogExcerpt>,
+    },
     /// A scenario ended.
     ScenarioFinished {
         /// The scenario's name.
@@ -293,6 +300,21 @@ pub enum CheckOutcome {
         /// The reason. It must not read like a pass.
         because: String,
     },
+}
+
+/// Lines of one log that may explain a failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogExcerpt {
+    /// The part or the pod that wrote them.
+    pub part: String,
+    /// The log, relative to the folder of the run that brought the environment up, if it is in
+    /// there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// The lines, in order, without secrets.
+    pub lines: Vec<String>,
+    /// The number of such lines before them that were left out.
+    pub left_out: usize,
 }
 
 /// A rule over a load result, and its result.

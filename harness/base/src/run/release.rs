@@ -23,8 +23,20 @@ pub struct ReleaseTraffic {
     pub phases: Vec<PhaseTraffic>,
     /// Each lane, from each vantage.
     pub lanes: Vec<LaneTraffic>,
+    /// The ready replicas of each colour; empty if they were not seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ColourReplicas>,
     /// The latency of quick requests in all lanes.
     pub latency: LatencyBlocks,
+}
+
+/// The replicas of one colour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColourReplicas {
+    /// Its name: `blue`, `green`.
+    pub colour: String,
+    /// How many were ready at the end of each block; none before the first observation.
+    pub ready: Vec<Option<u64>>,
 }
 
 /// The traffic of all lanes in one phase. Latencies and gaps are those of quick requests.

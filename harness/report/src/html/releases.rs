@@ -39,6 +39,7 @@ fn release(release: &Release<'_>) -> Markup {
                 (release.lane(number, lane).figure())
             }
             (release.latency().figure())
+            @if !traffic.replicas.is_empty() { (release.replicas().figure()) }
         }
         (release.phases())
     }
@@ -103,6 +104,28 @@ impl<'a> Release<'a> {
         let title = "Latency of good answers, ms".to_owned();
         let about = "The table of phases has the latency before and after.".to_owned();
         self.chart(self.id("latency"), title, about, lines)
+    }
+
+    fn replicas(&self) -> Chart {
+        let colours = self.traffic.replicas.iter();
+        let lines = colours.zip([Role::First, Role::Second]).map(|(it, role)| {
+            let ready = it.ready.iter().map(|it| it.map(|it| it as f64));
+            Line::new(&it.colour, role, ready)
+        });
+        let ends = self.traffic.replicas.iter().filter_map(|it| {
+            let ready = |it: Option<u64>| it.map(|it| it.to_string());
+            let first = it.ready.iter().flatten().next().copied();
+            let last = it.ready.iter().flatten().next_back().copied();
+            Some(format!(
+                "{}: {} at the start, {} at the end.",
+                it.colour,
+                ready(first)?,
+                ready(last)?
+            ))
+        });
+        let about: Vec<String> = ends.collect();
+        let title = "Ready replicas by colour".to_owned();
+        self.chart(self.id("replicas"), title, about.join(" "), lines.collect())
     }
 
     fn phases(&self) -> Markup {

@@ -3,10 +3,10 @@
 
 use maud::{Markup, html};
 
-use super::super::model::{Report, ScenarioReport};
+use super::super::model::{Report, ScenarioReport, ScenarioResult};
 use super::super::tone::Tone;
 use super::elements::{badge, icon};
-use super::{Reason, failure, first_line, in_a_sentence};
+use super::{Reason, failure, first_line, in_a_sentence, log};
 use base::duration::human;
 use base::run::event::{Check, CheckOutcome};
 
@@ -21,10 +21,56 @@ pub(super) fn section(report: &Report) -> Markup {
                 p.card.empty { "None ran: this run proves nothing about the platform." }
             }
             @for (index, scenario) in report.scenarios.iter().enumerate() {
-                (card(report, index, scenario))
+                @if scenario.result != ScenarioResult::Skipped { (card(report, index, scenario)) }
+            }
+            (skipped_scenarios(report))
+        }
+    }
+}
+
+/// The scenarios of which every check was skipped, in one card.
+fn skipped_scenarios(report: &Report) -> Markup {
+    let scenarios = report.scenarios.iter();
+    let skipped = scenarios.filter(|it| it.result == ScenarioResult::Skipped);
+    let count = skipped.clone().count();
+    if count == 0 {
+        return html! {};
+    }
+    html! {
+        article.card.scenario.quiet {
+            header {
+                h3 { (badge(Tone::Quiet, "skipped")) @if count == 1 { "1 scenario" } @else { (count) " scenarios" } }
+            }
+            details.checks open {
+                summary { "Scenarios that could not be checked here" }
+                table {
+                    thead { tr { th scope="col" { "Scenario" } th scope="col" { "Because" } } }
+                    tbody {
+                        @for it in skipped {
+                            tr {
+                                th scope="row" { span.name { (icon(Tone::Quiet)) span { (it.scenario) } } }
+                                td.evidence { (reasons_to_skip(it)) }
+                            }
+                        }
+                    }
+                }
             }
         }
     }
+}
+
+/// Returns the reasons of a scenario's skipped checks, each once.
+fn reasons_to_skip(scenario: &ScenarioReport) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    for check in &scenario.checks {
+        match &check.outcome {
+            CheckOutcome::Skipped { because } if !reasons.contains(&because.as_str()) => {
+                reasons.push(because);
+            }
+            _ => {}
+        }
+    }
+    reasons.join("; ")
 }
 
 /// The checks that failed or are open.
@@ -77,6 +123,7 @@ fn card(report: &Report, index: usize, scenario: &ScenarioReport) -> Markup {
                 details.check open id=(anchor("failed", index, number)) {
                     (check_summary(Tone::Bad, check))
                     (failure(report, what))
+                    (link_to_logs(index, scenario))
                 }
             }
             @for (number, (check, because)) in scenario.inconclusive_checks().enumerate() {
@@ -85,8 +132,39 @@ fn card(report: &Report, index: usize, scenario: &ScenarioReport) -> Markup {
                     p.because { "Inconclusive: " (because) }
                 }
             }
+            (logs(index, scenario))
             (skipped_checks(scenario))
             (passed_checks(scenario))
+        }
+    }
+}
+
+fn link_to_logs(index: usize, scenario: &ScenarioReport) -> Markup {
+    let parts: Vec<&str> = scenario.logs.iter().map(|it| it.part.as_str()).collect();
+    if parts.is_empty() {
+        return html! {};
+    }
+    html! {
+        p.logs { a href={ "#logs-" (index) } { "Log lines" } " of " (parts.join(", ")) }
+    }
+}
+
+/// The lines of logs that may explain the failed checks.
+fn logs(index: usize, scenario: &ScenarioReport) -> Markup {
+    if scenario.logs.is_empty() {
+        return html! {};
+    }
+    let lines: usize = scenario.logs.iter().map(|it| it.lines.len()).sum();
+    html! {
+        details.checks open id={ "logs-" (index) } {
+            summary { (lines) " log lines with errors or warnings, while it ran" }
+            @for it in &scenario.logs {
+                h4 {
+                    @match &it.log { Some(path) => (log(path, &it.part)), None => (it.part) }
+                    @if it.left_out > 0 { span.aside { " and " (it.left_out) " such lines before" } }
+                }
+                pre { code { (it.lines.join("\n")) } }
+            }
         }
     }
 }

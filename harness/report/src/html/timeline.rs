@@ -1,14 +1,17 @@
-//! The timeline: a bar for each stage and step on one axis, so that overlap is visible.
+//! The timeline: a bar for each stage and step on one axis, so that overlap is visible, with the
+//! critical path marked. Below it, what the run waited for.
 
 use maud::{Markup, html};
 
-use super::super::model::{Report, StageEnd, StageReport, StepReport};
+use super::super::model::{CriticalPart, Report, StageEnd, StageReport, StepReport};
 use super::super::tone::Tone;
-use super::elements::icon;
+use super::elements::{icon, wide_table};
 use base::duration::human;
 
 /// The most marks on the axis: more would overlap on a phone.
 const MOST_MARKS: u64 = 5;
+/// The most parts of the critical path that are listed.
+const MOST_PARTS: usize = 8;
 
 pub(super) fn section(report: &Report) -> Markup {
     if report.stages.is_empty() {
@@ -29,12 +32,67 @@ pub(super) fn section(report: &Report) -> Markup {
                 @for stage in &report.stages {
                     tbody {
                         (stage_row(&axis, stage))
-                        @for step in &stage.steps { (step_row(&axis, step)) }
+                        @for step in &stage.steps {
+                            (step_row(&axis, step, is_critical(report, stage, step)))
+                        }
                     }
                 }
             }
+            (waited_for(report))
         }
     }
+}
+
+fn is_critical(report: &Report, stage: &StageReport, step: &StepReport) -> bool {
+    let mut path = report.critical_path.iter();
+    path.any(|it| {
+        it.stage == stage.stage
+            && it.what.as_ref() == Some(&step.step)
+            && it.start_millis == step.start_millis
+    })
+}
+
+/// The longest parts of the critical path, the longest first.
+fn waited_for(report: &Report) -> Markup {
+    let mut parts: Vec<&CriticalPart> = report.critical_path.iter().collect();
+    parts.sort_by_key(|it| std::cmp::Reverse(it.millis));
+    let rest: u64 = parts.iter().skip(MOST_PARTS).map(|it| it.millis).sum();
+    let rows = html! {
+        @for part in parts.iter().take(MOST_PARTS) {
+            @let what = part.what.as_deref().unwrap_or("between its steps");
+            (waited_row(report, what, &part.stage.to_string(), part.millis))
+        }
+        @if rest > 0 { (waited_row(report, "everything else", "", rest)) }
+    };
+    if parts.len() < 2 {
+        return html! {};
+    }
+    html! {
+        h3.sub #waited { "What the run waited for" }
+        p.aside {
+            "The critical path, " (mark()) " above: each part is the one that ended last before the next began."
+        }
+        (wide_table("card wide", "waited", &["Part", "Stage", "Time", "", "Share of the run"], rows))
+    }
+}
+
+fn waited_row(report: &Report, what: &str, stage: &str, millis: u64) -> Markup {
+    let tenths = u128::from(millis) * 1000 / u128::from(report.millis.max(1));
+    let share = format!("{}.{}", tenths / 10, tenths % 10);
+    html! {
+        tr {
+            th scope="row" { (what) }
+            td { (stage) }
+            td.time { (human(millis)) }
+            td.share { span.track aria-hidden="true" { span.bar.critical style={ "width: " (share) "%" } {} } }
+            td.time { (share) " %" }
+        }
+    }
+}
+
+/// The mark of the critical path.
+fn mark() -> Markup {
+    html! { span.mark role="img" aria-label="critical path" title="on the critical path" { "◆" } }
 }
 
 /// The time axis.
@@ -130,13 +188,14 @@ fn stage_row(axis: &Axis, stage: &StageReport) -> Markup {
     }
 }
 
-fn step_row(axis: &Axis, step: &StepReport) -> Markup {
+fn step_row(axis: &Axis, step: &StepReport, critical: bool) -> Markup {
+    let class = if critical { "step critical" } else { "step" };
     html! {
         tr.step {
             th scope="row" {
                 div.row {
-                    span.name { (step.step) }
-                    (axis.bar("step", step.start_millis, step.millis))
+                    span.name { (step.step) @if critical { " " (mark()) } }
+                    (axis.bar(class, step.start_millis, step.millis))
                 }
             }
             td.time.start { (human(step.start_millis)) }

@@ -4,7 +4,9 @@ use base::run::load::{
     BLOCKS_AT_MOST, BlockValues, CURVES_AT_MOST, EndpointMeasurement, FailureCount,
     GeneratorHealth, Limit, Limited, LoadMeasurement, Percentiles,
 };
-use base::run::release::{LaneTraffic, LatencyBlocks, PhaseTraffic, ReleaseTraffic};
+use base::run::release::{
+    ColourReplicas, LaneTraffic, LatencyBlocks, PhaseTraffic, ReleaseTraffic,
+};
 
 use super::*;
 
@@ -265,6 +267,10 @@ fn any_release() -> impl Strategy<Value = ReleaseTraffic> {
             ..PhaseTraffic::default()
         }],
         lanes,
+        replicas: vec![ColourReplicas {
+            colour: String::new(),
+            ready: p50.clone(),
+        }],
         latency: LatencyBlocks {
             p99: p50.clone(),
             p50,
