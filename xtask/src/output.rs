@@ -87,6 +87,10 @@ pub fn set_error_format() {
     const LOG_WIDTH: usize = 1000;
     let installed = miette::set_hook(Box::new(|_| {
         let options = MietteHandlerOpts::new().without_cause_chain();
+        let options = options
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .break_words(false);
         let width = columns(io::stderr()).unwrap_or(LOG_WIDTH);
         Box::new(options.width(width).build())
     }));
