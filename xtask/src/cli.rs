@@ -684,7 +684,7 @@ pub enum FigureArg {
     BlueGreen,
     /// The load engine beside wrk, oha, k6 and Goose; its memory and its verdicts; needs Linux
     Load,
-    /// The report of a load of a million requests: rendered, and opened in Chromium
+    /// The report of a million requests: rendered, and opened in Chromium
     Report,
 }
 
