@@ -14,6 +14,7 @@ mod local;
 mod memory;
 mod prober;
 mod quotes;
+mod rendering;
 mod results;
 mod scratch;
 mod series;
@@ -30,6 +31,7 @@ use serde::Serialize;
 
 pub use error::BenchError;
 pub use load::{GooseLoop, VerdictRates};
+pub use rendering::write_load_record;
 pub use results::{BenchResults, Machine, Measured};
 pub use scratch::{TARGET, scratch_home};
 pub use series::{Series, SeriesSummary, Unit};
@@ -57,17 +59,20 @@ pub enum Figure {
     BlueGreen,
     /// The open-model engine compared with other load generators, and the regression verdicts.
     Load,
+    /// The report of a load of a million requests, rendered and opened in a browser.
+    Report,
 }
 
 impl Figure {
     /// Every figure, in the order they are measured.
-    pub const ALL: [Figure; 6] = [
+    pub const ALL: [Figure; 7] = [
         Figure::Local,
         Figure::Quotes,
         Figure::Kind,
         Figure::Prober,
         Figure::BlueGreen,
         Figure::Load,
+        Figure::Report,
     ];
 }
 
@@ -193,6 +198,9 @@ async fn measure(
     }
     if let Some(load) = &needs.load {
         measured.extend(load.measure(plan, scratch, progress).await?);
+    }
+    if plan.figures.contains(&Figure::Report) {
+        measured.push(rendering::measure(plan, scratch, progress).await?);
     }
     Ok(BenchResults::new(at, machine, plan.rounds, measured))
 }

@@ -684,6 +684,8 @@ pub enum FigureArg {
     BlueGreen,
     /// The load engine beside wrk, oha, k6 and Goose; its memory and its verdicts; needs Linux
     Load,
+    /// The report of a million requests: rendered, and opened in Chromium
+    Report,
 }
 
 #[derive(Args)]

@@ -242,5 +242,6 @@ fn figure(figure: cli::FigureArg) -> Figure {
         cli::FigureArg::Prober => Figure::Prober,
         cli::FigureArg::BlueGreen => Figure::BlueGreen,
         cli::FigureArg::Load => Figure::Load,
+        cli::FigureArg::Report => Figure::Report,
     }
 }

@@ -92,10 +92,11 @@ pub async fn examine(
     ports_of_targets: &[(String, u16)],
     tools: &[CommandTool],
 ) -> Vec<Finding> {
-    let ((engine, machine), postgres, redis, nextest, mmdebstrap, go, docker, kind, helm) = tokio::join!(
+    let ((engine, machine), postgres, redis, chromium, nextest, mmdebstrap, go, docker, kind, helm) = tokio::join!(
         engine(),
         postgres(),
         redis(),
+        chromium(),
         nextest(tools_dir),
         mmdebstrap(),
         go(tools_dir),
@@ -108,7 +109,7 @@ pub async fn examine(
     let elsewhere = machine.filter(|machine| !machine.is_this_one);
     let mut findings = vec![engine];
     findings.extend(machine.map(engines_machine));
-    findings.extend([postgres, redis, nextest]);
+    findings.extend([postgres, redis, chromium, nextest]);
     let of_commands = [go, docker, kind, helm].map(|it| needed_by_commands(it, tools));
     findings.push(mmdebstrap);
     findings.extend(of_commands);
@@ -185,6 +186,17 @@ async fn redis() -> Finding {
         as_part(&["--version"]),
         6,
         "without an engine the local target has no Redis",
+    )
+    .await
+}
+
+async fn chromium() -> Finding {
+    program_finding(
+        "Chromium",
+        tools::chromium(),
+        as_user(&["--version"]),
+        0,
+        "the project's own tests of the tier `containers` do not run: some open pages in it",
     )
     .await
 }

@@ -82,6 +82,8 @@ pub enum Need {
     PostgresBinaries,
     /// `redis-server`.
     RedisBinaries,
+    /// Chromium or Chrome, in which tests open pages.
+    Browser,
     /// `cargo-nextest`.
     Nextest,
     /// A container engine that answers.
@@ -106,9 +108,10 @@ pub enum Need {
 
 impl Need {
     /// Every need.
-    pub const ALL: [Need; 12] = [
+    pub const ALL: [Need; 13] = [
         Need::PostgresBinaries,
         Need::RedisBinaries,
+        Need::Browser,
         Need::Nextest,
         Need::Engine,
         Need::ImageBuilder,
@@ -138,6 +141,7 @@ impl Need {
         match self {
             Need::PostgresBinaries => "Postgres",
             Need::RedisBinaries => "Redis",
+            Need::Browser => "Chromium",
             Need::Nextest => "cargo-nextest",
             Need::Engine => "a container engine",
             Need::ImageBuilder => "mmdebstrap",
@@ -155,6 +159,7 @@ impl Need {
         match self {
             Need::PostgresBinaries => Some("postgresql"),
             Need::RedisBinaries => Some("redis-server"),
+            Need::Browser => Some("chromium"),
             Need::Engine => Some("docker.io"),
             Need::ImageBuilder => Some("mmdebstrap"),
             // Debian 13 has it in its own package, Debian 12 in the engine's.
@@ -177,6 +182,7 @@ impl Need {
         match self {
             Need::PostgresBinaries => Some("brew install postgresql@15"),
             Need::RedisBinaries => Some("brew install redis"),
+            Need::Browser => Some("brew install --cask google-chrome"),
             Need::Engine => Some("brew install colima docker && colima start"),
             Need::Go => Some("brew install go"),
             Need::DockerCli => Some("brew install docker"),

@@ -72,6 +72,21 @@ pub fn redis_server() -> Option<PathBuf> {
     on_path(name).or_else(|| in_directories(&["/opt/homebrew/bin", "/usr/local/bin"], name))
 }
 
+/// Returns Chromium or Chrome on PATH, otherwise where Chrome's installer for macOS puts it.
+pub fn chromium() -> Option<PathBuf> {
+    const NAMES: [&str; 4] = [
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ];
+    let on_macos = "/Applications/Google Chrome.app/Contents/MacOS";
+    NAMES
+        .into_iter()
+        .find_map(on_path)
+        .or_else(|| in_directories(&[on_macos], "Google Chrome"))
+}
+
 /// Returns `cargo-nextest`: the project's own, which has the pinned version, otherwise the one on
 /// PATH.
 pub fn nextest(tools_dir: &Path) -> Option<PathBuf> {

@@ -64,6 +64,20 @@ impl Peak {
     }
 }
 
+/// Reads the peak of the process `pid` again and again until `done` ends. Returns the last one, in
+/// MiB; `None` if it cannot be read.
+pub async fn peak_during<T>(pid: u32, done: impl Future<Output = T>) -> (T, Option<f64>) {
+    let mut done = std::pin::pin!(done);
+    let mut ticks = tokio::time::interval(POLL_EVERY);
+    let mut peak = None;
+    loop {
+        tokio::select! {
+            value = &mut done => return (value, peak.map(|kib| kib as f64 / 1024.0)),
+            _ = ticks.tick() => peak = high_water_kib(pid).or(peak),
+        }
+    }
+}
+
 /// The memory of the process `pid` now, in MiB; `None` if it cannot be read.
 pub fn resident_mebibytes(pid: u32) -> Option<f64> {
     let kib = of_process(pid, "VmRSS:")?;

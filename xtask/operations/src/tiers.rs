@@ -63,6 +63,7 @@ impl Tier {
             Tier::Containers => &[
                 Need::PostgresBinaries,
                 Need::RedisBinaries,
+                Need::Browser,
                 Need::Engine,
                 Need::ImageBuilder,
                 Need::Go,
@@ -299,6 +300,7 @@ fn missing(tier: Tier, tools_dir: &Path) -> impl Iterator<Item = Need> {
     let is_here = |need: &Need| match need {
         Need::PostgresBinaries => tools::postgres_bin_dir().is_some(),
         Need::RedisBinaries => tools::redis_server().is_some(),
+        Need::Browser => tools::chromium().is_some(),
         Need::Helm => tools::own_or_on_path(tools_dir, "helm").is_some(),
         // The runner was found before. Tests that need an engine or a cluster are left out singly.
         Need::Nextest | Need::Engine | Need::ImageBuilder => true,

@@ -1,6 +1,8 @@
 //! Complete runs of the local target under faults: signals at every stage, parts that die, disks
 //! that fill up. Each fault is reported in time, and nothing is left.
 //!
+//! Other tests open pages in a browser.
+//!
 //! The tests of `engine` need a container engine, and those of `mount` mount a file system. The
 //! others run Postgres and Redis from binaries.
 
@@ -13,6 +15,7 @@
     reason = "not every test binary uses all of the shared code"
 )]
 
+mod browser;
 mod checks;
 mod colours;
 mod engine;

@@ -27,6 +27,7 @@ impl Machine {
         let programs = [
             (Need::PostgresBinaries, tools::postgres_bin_dir()),
             (Need::RedisBinaries, tools::redis_server()),
+            (Need::Browser, tools::chromium()),
             (Need::Nextest, tools::nextest(&places.tools_dir)),
             (Need::ImageBuilder, tools::on_path("mmdebstrap")),
             (Need::Go, go.clone()),
