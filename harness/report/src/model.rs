@@ -17,6 +17,7 @@ use base::run::release::ReleaseTraffic;
 
 /// The report of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Always [`Report::SCHEMA`].
     pub schema: String,
@@ -42,6 +43,7 @@ pub struct Report {
     /// The machine; none if the run was killed before it reported it.
     pub host: Option<Host>,
     /// The time of the first event, UTC.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "date-time")))]
     pub started_at: Option<Timestamp>,
     /// The duration of the run; until its last event if it is unfinished.
     pub millis: u64,
@@ -85,6 +87,7 @@ pub struct Report {
 
 /// A state of the repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checkout {
     /// Git's name of the commit.
     pub commit: String,
@@ -107,6 +110,7 @@ impl std::fmt::Display for Checkout {
 
 /// One stage of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StageReport {
     /// The stage.
     pub stage: Stage,
@@ -124,6 +128,7 @@ pub struct StageReport {
 
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StageEnd {
     /// It succeeded.
@@ -140,6 +145,7 @@ pub enum StageEnd {
 
 /// A part of a stage with its own time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepReport {
     /// The result.
     pub step: String,
@@ -151,6 +157,7 @@ pub struct StepReport {
 
 /// A part of the environment that exited unexpectedly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LostPart {
     /// Its name.
     pub part: String,
@@ -164,6 +171,7 @@ pub struct LostPart {
 
 /// One scenario and its checks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScenarioReport {
     /// Its name.
     pub scenario: String,
@@ -185,6 +193,7 @@ pub struct ScenarioReport {
 
 /// The result of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ScenarioResult {
     /// It finished, at least one check passed, and none failed or was inconclusive.
@@ -203,6 +212,7 @@ pub enum ScenarioResult {
 
 /// A failure outside of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunFailure {
     /// Its stage, if one was running or had just failed.
     pub stage: Option<Stage>,
@@ -368,6 +378,7 @@ impl std::fmt::Display for ScenarioResult {
 
 /// The verdict on a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RunVerdict {
     /// It exited with 0, and nothing in the record contradicts this.
