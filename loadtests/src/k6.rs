@@ -1,7 +1,8 @@
 //! k6's output files, for the tools that read them.
 //!
 //! * [`JsonStream`] writes `--out json=FILE`: a line for every point of every metric.
-//! * [`Summary`] is what `--summary-export FILE` writes, and the argument of `handleSummary`.
+//! * [`Summary`] is what `--summary-export FILE` writes, the argument of `handleSummary`, and the
+//!   text that k6 prints at the end.
 //!
 //! A file gets its name only when it is complete. An unfinished file is removed.
 //!
@@ -44,6 +45,7 @@
 //! * `checks` counts each request as one check, and `data_received` counts bodies.
 //! * A threshold without samples is not `ok`.
 //! * `error_share` is among the metrics if it has a threshold.
+//! * The text has one check, `a good answer`, and no section of thresholds, groups or scenarios.
 
 mod error;
 mod file;

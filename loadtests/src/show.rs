@@ -1,4 +1,4 @@
-//! Shows a stored result or raw log of a load run.
+//! Shows a stored result or raw log of a load run, for people or in the formats of other tools.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,9 +6,12 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use base::run::load::LoadMeasurement;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::k6::Summary;
+use crate::measurement;
 use crate::outcome;
 use crate::raw_log::{RawLogError, RawLogReader, RawOutcome, RawRecord};
 use crate::result::{EndedRequest, EndpointCounts, LoadResult, ReadError};
@@ -32,6 +35,34 @@ pub struct ShownLines {
     pub lines: Vec<String>,
     /// Why a raw log is truncated or damaged.
     pub incomplete: Option<ShowError>,
+}
+
+/// A format of another tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShowFormat {
+    /// The text that k6 prints at the end of a run.
+    K6,
+    /// OpenMetrics, which is also Prometheus' text format: as in `metrics.txt` of a run.
+    Prometheus,
+}
+
+/// Reads a result, and returns its lines in the format of another tool.
+///
+/// # Errors
+/// If it cannot be read, or is a raw log.
+pub fn formatted(path: &Path, format: ShowFormat) -> Result<Vec<String>, ReadError> {
+    let result = LoadResult::read(path)?;
+    Ok(match format {
+        ShowFormat::K6 => Summary::of(&result, &[]).text(),
+        ShowFormat::Prometheus => {
+            let measured = LoadMeasurement {
+                of: result.fingerprint.profile.clone(),
+                ..measurement::of(&result, Vec::new(), &[])
+            };
+            let text = report::load_metrics(&result.fingerprint.target, &measured);
+            text.lines().map(str::to_owned).collect()
+        }
+    })
 }
 
 /// Reads a result or a raw log, which differ in the first byte.
@@ -119,6 +150,43 @@ fn count(counts: &mut EndpointCounts, record: &RawRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::regression::simulated_result;
+    use crate::result::{Block, Endpoint};
+
+    #[test]
+    fn a_result_is_shown_in_the_formats_of_other_tools() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("load-steady.json");
+        let block = Block {
+            requests: 10,
+            arrivals: 10,
+            failed: 1,
+            dropped: 2,
+            received: 4_000,
+            latency: (1..=10).map(|n| 1_250 * n).collect(),
+        };
+        let quotes = Endpoint {
+            blocks: BTreeMap::from([(0, block)]),
+            failures: BTreeMap::from([("check: a price".to_owned(), 1)]),
+            ..Endpoint::default()
+        };
+        let mut result = simulated_result();
+        result.fingerprint.target = "kind".into();
+        result.fingerprint.profile = "steady".into();
+        result.generator.lag = [20, 40].into_iter().collect();
+        result.endpoints = BTreeMap::from([("GET /quotes".to_owned(), quotes)]);
+        result.write(&path).unwrap();
+        for (name, format) in [
+            ("k6", ShowFormat::K6),
+            ("prometheus", ShowFormat::Prometheus),
+        ] {
+            let lines = formatted(&path, format).unwrap();
+            insta::assert_snapshot!(format!("shown-as-{name}"), lines.join("\n"));
+        }
+        std::fs::write(&path, "not JSON: a raw log").unwrap();
+        let error = formatted(&path, ShowFormat::K6).unwrap_err();
+        assert!(error.to_string().contains("not a load result"), "{error}");
+    }
 
     #[test]
     fn another_file_is_refused_with_its_name() {

@@ -437,3 +437,8 @@ fn the_exported_summary_is_written_whole() {
     let written = fs::read_to_string(&path).unwrap();
     assert_eq!(written, format!("{:#}\n", summary.export()));
 }
+
+#[test]
+fn the_text_at_the_end_has_k6s_layout() {
+    insta::assert_snapshot!(Summary::of(&result(), &[]).text().join("\n"));
+}

@@ -378,6 +378,26 @@ pub struct LoadShow {
     /// `load-PROFILE.json` or `load-PROFILE.log` of a run's folder
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Print a result in the format of another tool
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<FormatArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// The summary that k6 prints at the end of a run
+    K6,
+    /// Prometheus' text format, which is OpenMetrics too
+    Prometheus,
+}
+
+impl From<FormatArg> for loadtests::show::ShowFormat {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::K6 => Self::K6,
+            FormatArg::Prometheus => Self::Prometheus,
+        }
+    }
 }
 
 #[derive(Args)]

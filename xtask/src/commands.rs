@@ -102,7 +102,7 @@ async fn carry_out(context: &Context, command: Command) -> Result<CommandOutcome
                 };
                 load::run(context, &options).await
             }
-            LoadCommand::Show(args) => load::show(&args.file),
+            LoadCommand::Show(args) => load::show(&args.file, args.format.map(Into::into)),
             LoadCommand::Compare(args) => load::compare(&args.a, &args.b),
         },
         Command::Perf(args) => {

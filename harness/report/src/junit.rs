@@ -3,8 +3,13 @@
 //! Each scenario is a test suite. Failures outside of checks are errors in the suite `run`. So a CI
 //! that reads this file fails exactly if the run did not hold.
 //!
-//! GitLab and Jenkins identify a case by its class name (here its suite's) and its name, and show
-//! only one of two with the same. No two cases here have the same.
+//! What the readers ask for, which `tests::junit_readers` checks:
+//!
+//! - GitLab and Jenkins identify a case by its class name (here its suite's) and its name, and show
+//!   only one of two with the same. No two cases here have the same.
+//! - The xUnit plugin of Jenkins refuses a file that its schema, `junit-10.xsd`, does not accept.
+//! - GitLab and dorny/test-reporter show the text of a failure and not its message, so the text
+//!   has the message. The latter also needs a time of each case.
 
 mod text;
 
@@ -29,7 +34,6 @@ pub(super) fn render(report: &Report) -> io::Result<String> {
     let command = format!("cargo xtask {}", report.command);
     let mut junit = quick_junit::Report::new(text::name(&command));
     junit.set_time(Duration::from_millis(report.millis));
-    junit.timestamp = report.started_at.and_then(timestamp);
     // A scenario may have the name of one of these.
     let mut names = UniqueNames::beside([THRESHOLDS_SUITE, VERDICTS_SUITE, RUN_SUITE]);
     for scenario in &report.scenarios {
@@ -49,7 +53,13 @@ pub(super) fn render(report: &Report) -> io::Result<String> {
             junit.add_test_suite(suite(report, name, 0, report.millis, cases));
         }
     }
-    junit.to_string().map_err(io::Error::other)
+    let xml = junit.to_string().map_err(io::Error::other)?;
+    Ok(without_skipped_of_root(&xml, junit.skipped))
+}
+
+/// Removes an attribute of the root, the first element, which `junit-10.xsd` does not have.
+fn without_skipped_of_root(xml: &str, skipped: usize) -> String {
+    xml.replacen(&format!(" skipped=\"{skipped}\""), "", 1)
 }
 
 fn scenario_suite(report: &Report, scenario: &ScenarioReport, name: &str) -> TestSuite {
@@ -97,12 +107,9 @@ fn suite(
 fn check_case(check: &Check) -> TestCase {
     let mut case = match &check.outcome {
         CheckOutcome::Passed { seen } => passed(&check.name, seen),
-        CheckOutcome::Failed { failure } => not_passed(
-            NonSuccessKind::Failure,
-            &check.name,
-            &failure.what,
-            &details(failure),
-        ),
+        CheckOutcome::Failed { failure } => {
+            failed(&check.name, "check", &failure.what, &details(failure))
+        }
         // JUnit has no such status: an error, which does not look like a pass.
         CheckOutcome::Inconclusive { because } => inconclusive(&check.name, because),
         CheckOutcome::Skipped { because } => {
@@ -116,10 +123,8 @@ fn check_case(check: &Check) -> TestCase {
 }
 
 fn inconclusive(name: &str, because: &str) -> TestCase {
-    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-    status.set_type("inconclusive");
-    status.set_message(text::message(because));
-    case(name, status)
+    let error = NonSuccessKind::Error;
+    not_passed(error, name, "inconclusive", because, "")
 }
 
 fn passed(name: &str, seen: &str) -> TestCase {
@@ -132,7 +137,7 @@ fn threshold_case(threshold: &Threshold) -> TestCase {
     let name = format!("{} › {}", threshold.of, threshold.threshold);
     match threshold.holds {
         true => passed(&name, &threshold.seen),
-        false => not_passed(NonSuccessKind::Failure, &name, &threshold.seen, ""),
+        false => failed(&name, "threshold", &threshold.seen, ""),
     }
 }
 
@@ -162,9 +167,7 @@ fn verdict_case(of: Option<&str>, row: &SummaryRow) -> TestCase {
         }
         comparison::ComparisonVerdict::Inconclusive
         | comparison::ComparisonVerdict::NotComparable => inconclusive(&name, &seen),
-        comparison::ComparisonVerdict::Regressed => {
-            not_passed(NonSuccessKind::Failure, &name, &seen, "")
-        }
+        comparison::ComparisonVerdict::Regressed => failed(&name, "regression", &seen, ""),
     }
 }
 
@@ -227,35 +230,46 @@ fn is_explained(report: &Report, stage: &StageReport) -> bool {
     }
 }
 
-fn error(name: &str, message: &str, text: &str) -> TestCase {
-    not_passed(NonSuccessKind::Error, name, message, text)
+/// An error outside of checks.
+fn error(name: &str, message: &str, more: &str) -> TestCase {
+    not_passed(NonSuccessKind::Error, name, "run", message, more)
 }
 
-fn not_passed(kind: NonSuccessKind, name: &str, message: &str, text: &str) -> TestCase {
+fn failed(name: &str, of: &str, message: &str, more: &str) -> TestCase {
+    not_passed(NonSuccessKind::Failure, name, of, message, more)
+}
+
+/// A case of the type `of`, whose text is the message and what is `more` than that.
+fn not_passed(kind: NonSuccessKind, name: &str, of: &str, message: &str, more: &str) -> TestCase {
     let mut status = TestCaseStatus::non_success(kind);
+    status.set_type(of);
     status.set_message(text::message(message));
-    if !text.is_empty() {
-        status.set_description(text);
-    }
+    status.set_description(match more {
+        "" => legible(message),
+        more => format!("{}\n{more}", legible(message)),
+    });
     case(name, status)
 }
 
+/// A case, with the time 0 until it is set.
 fn case(name: &str, status: TestCaseStatus) -> TestCase {
-    TestCase::new(text::name(name), status)
+    let mut case = TestCase::new(text::name(name), status);
+    case.set_time(Duration::ZERO);
+    case
 }
 
+/// Returns what is to know of a failure besides what it is.
 fn details(failure: &Failure) -> String {
     let Failure {
-        what,
+        what: _,
         expected,
         seen,
         look_at,
         next,
     } = failure;
     // Each is shortened separately, so that one long text does not remove the others.
-    let [what, expected, seen, look_at, next] =
-        [what, expected, seen, look_at, next].map(|text| legible(text));
-    format!("{what}\nexpected: {expected}\nseen: {seen}\nwhere: {look_at}\nnext: {next}")
+    let [expected, seen, look_at, next] = [expected, seen, look_at, next].map(|text| legible(text));
+    format!("expected: {expected}\nseen: {seen}\nwhere: {look_at}\nnext: {next}")
 }
 
 /// Converts to the time type of quick-junit, by RFC 3339.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `report.json` | programs: [`Report`], a versioned schema |
 //! | `junit.xml` | CI |
+//! | `metrics.txt` | charts over many runs: OpenMetrics |
 //! | `summary.md` | the summary of a CI job |
 //! | `index.html` | people, offline |
 
@@ -16,6 +17,7 @@ mod html;
 mod junit;
 mod links;
 mod model;
+mod openmetrics;
 mod summary;
 mod tone;
 mod verdict;
@@ -32,6 +34,7 @@ pub use model::{
     Checkout, CriticalPart, LostPart, Report, RunFailure, RunVerdict, ScenarioReport,
     ScenarioResult, StageEnd, StageReport, StepReport,
 };
+pub use openmetrics::load_metrics;
 
 /// A report cannot be rendered.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -141,6 +144,8 @@ pub fn render(run_folder: &Path) -> Result<Report, ReportError> {
     }
     write(run_folder, "report.json", json(&report))?;
     write(run_folder, "junit.xml", junit::render(&report))?;
+    let metrics = openmetrics::render(&report).map_err(io::Error::other);
+    write(run_folder, "metrics.txt", metrics)?;
     write(run_folder, "summary.md", Ok(summary::render(&report)))?;
     write(run_folder, "index.html", Ok(html::render(&report)))?;
     Ok(report)

@@ -19,6 +19,7 @@ use base::run::release::ReleaseTraffic;
 
 /// The report of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Always [`Report::SCHEMA`].
     pub schema: String,
@@ -44,6 +45,7 @@ pub struct Report {
     /// The machine; none if the run was killed before it reported it.
     pub host: Option<Host>,
     /// The time of the first event, UTC.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "date-time")))]
     pub started_at: Option<Timestamp>,
     /// The duration of the run; until its last event if it is unfinished.
     pub millis: u64,
@@ -90,6 +92,7 @@ pub struct Report {
 
 /// A state of the repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checkout {
     /// Git's name of the commit.
     pub commit: String,
@@ -112,6 +115,7 @@ impl std::fmt::Display for Checkout {
 
 /// One stage of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StageReport {
     /// The stage.
     pub stage: Stage,
@@ -157,6 +161,7 @@ impl CriticalPart {
 
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StageEnd {
     /// It succeeded.
@@ -173,6 +178,7 @@ pub enum StageEnd {
 
 /// A part of a stage with its own time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepReport {
     /// The result.
     pub step: String,
@@ -184,6 +190,7 @@ pub struct StepReport {
 
 /// A part of the environment that exited unexpectedly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LostPart {
     /// Its name.
     pub part: String,
@@ -197,6 +204,7 @@ pub struct LostPart {
 
 /// One scenario and its checks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScenarioReport {
     /// Its name.
     pub scenario: String,
@@ -221,6 +229,7 @@ pub struct ScenarioReport {
 
 /// The result of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ScenarioResult {
     /// It finished, at least one check passed, and none failed or was inconclusive.
@@ -239,6 +248,7 @@ pub enum ScenarioResult {
 
 /// A failure outside of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunFailure {
     /// Its stage, if one was running or had just failed.
     pub stage: Option<Stage>,
@@ -404,6 +414,7 @@ impl std::fmt::Display for ScenarioResult {
 
 /// The verdict on a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RunVerdict {
     /// It exited with 0, and nothing in the record contradicts this.

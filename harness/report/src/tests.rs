@@ -2,6 +2,8 @@
 //! and with generated records.
 
 mod charts;
+mod junit_readers;
+mod metrics;
 
 use std::path::Path;
 
@@ -80,7 +82,7 @@ fn each_sample_renders_with_its_verdict() {
                 read(folder.path(), "index.html")
             );
         });
-        for file in ["summary.md", "junit.xml"] {
+        for file in ["summary.md", "junit.xml", "metrics.txt"] {
             insta::assert_snapshot!(format!("{name}.{file}"), read(folder.path(), file));
         }
         let mut lists = insta::Settings::clone_current();
@@ -105,6 +107,7 @@ fn rendering_creates_no_other_file_and_is_repeatable() {
         "events.jsonl",
         "index.html",
         "junit.xml",
+        "metrics.txt",
         "report.json",
         "summary.md",
     ];
@@ -229,11 +232,8 @@ fn a_run_without_scenarios_holds_and_proves_nothing() {
     assert!(headline.contains("nothing is proven"), "{headline}");
     let xml = junit::render(&report).unwrap();
     let junit = quick_junit::Report::deserialize_from_str(&xml).unwrap();
-    let counts = (
-        junit.tests,
-        junit.skipped,
-        junit.test_suites[0].name.as_str(),
-    );
+    let suite = &junit.test_suites[0];
+    let counts = (suite.tests, suite.skipped, suite.name.as_str());
     assert_eq!(counts, (1, 1, "run"));
 }
 
@@ -452,7 +452,9 @@ fn junit_is_bounded_and_a_long_text_removes_no_other() {
 proptest! {
     #[test]
     fn no_two_cases_and_no_two_suites_of_junit_share_their_names(events in any_sequence()) {
-        let (cases, suites) = names_in_junit(&Report::from_events(&events));
+        let report = Report::from_events(&events);
+        junit_readers::assert_readable(&report);
+        let (cases, suites) = names_in_junit(&report);
         prop_assert!(all_differ(&cases), "{cases:?}");
         prop_assert!(all_differ(&suites), "{suites:?}");
     }
@@ -463,6 +465,7 @@ proptest! {
         let report = Report::from_events(&events);
         html::render(&report);
         summary::render(&report);
+        metrics::assert_valid(&openmetrics::render(&report).unwrap());
         let failures = failures_in_junit(&report);
         prop_assert_eq!(failures == 0, report.verdict == RunVerdict::Held, "{:?}, {}", report.verdict, failures);
         if report.verdict == RunVerdict::Held {

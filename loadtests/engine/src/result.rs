@@ -41,6 +41,7 @@ pub const CHECK: &str = "check: ";
 
 /// The result of a load run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LoadResult {
     /// [`SCHEMA`].
@@ -52,6 +53,7 @@ pub struct LoadResult {
     /// What results must share to be compared.
     pub fingerprint: Fingerprint,
     /// The first arrival's intended time.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "date-time")))]
     pub begun: Timestamp,
     /// The length of a block, in milliseconds.
     pub block_millis: u64,
@@ -65,6 +67,7 @@ pub struct LoadResult {
 
 /// What generated the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
     /// Arrivals at a given rate, which does not depend on the server.
@@ -75,6 +78,7 @@ pub enum EngineKind {
 
 /// What results must have in common to be compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Fingerprint {
     /// The target's name.
@@ -91,6 +95,7 @@ pub struct Fingerprint {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {
     /// As planned.
@@ -106,6 +111,7 @@ pub enum Ended {
 
 /// Measurements of the load generator itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Generator {
     /// Processor time over wall time: 1.0 is one core.
@@ -120,6 +126,7 @@ pub struct Generator {
 
 /// One endpoint's answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Endpoint {
     /// The blocks that have arrivals, by their number from the run's start.
@@ -135,6 +142,7 @@ pub struct Endpoint {
 
 /// What was due at one endpoint within one block.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Block {
     /// Requests that were sent and have ended.

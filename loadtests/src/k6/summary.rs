@@ -1,4 +1,6 @@
-//! The file of `--summary-export FILE`, and the argument of `handleSummary`.
+//! The file of `--summary-export FILE`, the argument of `handleSummary`, and the text at a run's end.
+
+mod text;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -8,6 +8,7 @@ use super::metric::ComparedMetric;
 
 /// Version B (or a run) compared with version A (or a baseline).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Comparison {
     /// The compared runs: `7 pairs`, `run 01K.. against 5 stored runs`.
@@ -20,6 +21,7 @@ pub struct Comparison {
 
 /// One metric of one endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Row {
     /// The endpoint's name.
@@ -37,6 +39,7 @@ pub struct Row {
 /// The values of a row. Changes are on the metric's scale: ln(B / A), for the error share B - A.
 /// [`ComparedMetric::human_change`] formats them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Numbers {
     /// The mean of A's runs: geometric for times (microseconds) and throughput (answers a second),

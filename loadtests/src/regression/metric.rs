@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A metric that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ComparedMetric {
     /// The median latency, in microseconds.

@@ -10,10 +10,12 @@ use environments::config::load::{Profile, Traffic};
 use loadtests::baseline::{self, Baseline};
 use loadtests::perf::{self, Side, Turn};
 use loadtests::regression::{
-    Calibration, Comparison, FEWEST_OF_HISTORY, FEWEST_RUNS, Settings, calibrate, compare_pairs,
+    Calibration, Comparison, ComparisonVerdict, FEWEST_OF_HISTORY, FEWEST_RUNS, Settings,
+    calibrate, compare_pairs,
 };
 use loadtests::result::LoadResult;
 use miette::Diagnostic;
+use serde::Serialize;
 
 use crate::invocation::{Invocation, RunningEnvironment};
 use crate::outcome::held;
@@ -43,6 +45,26 @@ pub struct ComparisonOrder<'a> {
     /// The load of each run.
     pub load: LoadOrder<'a>,
     pub purpose: Purpose,
+}
+
+/// A comparison as a document, with its verdict first.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ComparisonDocument<'a> {
+    /// The most urgent verdict of the rows.
+    verdict: ComparisonVerdict,
+    #[serde(flatten)]
+    comparison: &'a Comparison,
+}
+
+impl<'a> ComparisonDocument<'a> {
+    /// Adds the verdict.
+    pub fn of(comparison: &'a Comparison) -> Self {
+        ComparisonDocument {
+            verdict: comparison.verdict(),
+            comparison,
+        }
+    }
 }
 
 impl Purpose {
@@ -282,7 +304,7 @@ fn compared(
 ) -> Result<ExitCode, Problem> {
     show(invocation, comparison);
     let file = run.folder().join("comparison.json");
-    write(&file, comparison)?;
+    write(&file, &ComparisonDocument::of(comparison))?;
     run.record(Happening::Compared {
         comparison: comparison.report(),
     })?;
@@ -336,7 +358,7 @@ fn show(invocation: &Invocation, answer: &impl std::fmt::Display) {
     output.send(OutputMessage::Answer(text.trim_end()));
 }
 
-fn write(file: &Path, value: &impl serde::Serialize) -> Result<(), Problem> {
+fn write(file: &Path, value: &impl Serialize) -> Result<(), Problem> {
     let written = serde_json::to_string_pretty(value)
         .map_err(std::io::Error::from)
         .and_then(|text| std::fs::write(file, text + "\n"));

@@ -27,6 +27,8 @@ mod remote;
 pub mod report;
 mod reuse;
 pub mod scenario;
+#[cfg(test)]
+mod schemas;
 mod stages;
 pub mod status;
 mod supervised;

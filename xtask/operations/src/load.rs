@@ -6,10 +6,11 @@ use base::exit::ExitCode;
 use base::interrupts::Interrupts;
 use base::run::Run;
 use environments::environment::EnvironmentName;
-use loadtests::regression::{Comparison, ComparisonVerdict, Settings};
+use loadtests::regression::Settings;
+use loadtests::show::ShowFormat;
 use loadtests::{closed, compare, show};
-use serde::Serialize;
 
+use crate::comparison::ComparisonDocument;
 use crate::invocation::{Context, Invocation};
 use crate::outcome::CommandOutcome;
 use crate::problem::Problem;
@@ -28,14 +29,6 @@ pub struct Options {
     pub summary_export: Option<PathBuf>,
     /// The number of generators in the cluster. Without it, this process sends the load.
     pub generators: Option<u16>,
-}
-
-/// The document of a comparison.
-#[derive(Serialize)]
-struct ComparisonJson<'a> {
-    verdict: ComparisonVerdict,
-    #[serde(flatten)]
-    comparison: &'a Comparison,
 }
 
 /// Runs a profile against an environment that is up.
@@ -69,8 +62,12 @@ pub async fn run(context: &Context, options: &Options) -> Result<CommandOutcome,
         .await
 }
 
-/// Shows a load result, or a raw log.
-pub fn show(file: &Path) -> Result<CommandOutcome, Problem> {
+/// Shows a load result, or a raw log; with a format, a result as another tool has it.
+pub fn show(file: &Path, format: Option<ShowFormat>) -> Result<CommandOutcome, Problem> {
+    if let Some(format) = format {
+        let lines = show::formatted(file, format).map_err(Problem::usage)?;
+        return Ok(CommandOutcome::of(ExitCode::Held).with_answer(lines));
+    }
     let shown = show::read(file).map_err(Problem::usage)?;
     let outcome = match shown.incomplete {
         None => CommandOutcome::of(ExitCode::Held),
@@ -88,8 +85,5 @@ pub fn compare(a: &Path, b: &Path) -> Result<CommandOutcome, Problem> {
     let outcome = CommandOutcome::of(comparison.exit_code());
     outcome
         .with_answer([comparison.to_string().trim_end().to_owned()])
-        .with_document(&ComparisonJson {
-            verdict: comparison.verdict(),
-            comparison: &comparison,
-        })
+        .with_document(&ComparisonDocument::of(&comparison))
 }

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::rig::{Rig, SECONDS, UP};
+use crate::schemas;
 
 const SMOKE: [&str; 3] = ["load", "run", "smoke"];
 
@@ -53,6 +54,7 @@ fn the_smoke_profile_is_answered_well_and_every_answer_is_counted() {
     assert_eq!(versions["market-data-service"], "v2.1.0", "{versions:?}");
     let total = result.whole();
     assert!(total.requests > 20 && total.failed == 0, "{total:?}");
+    schemas::assert_valid(&rig.run_folder("load").unwrap());
     rig.run(&["down"]).expect_code(0);
 }
 

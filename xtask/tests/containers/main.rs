@@ -32,6 +32,7 @@ mod perf;
 mod requests;
 #[path = "../support/rig.rs"]
 mod rig;
+mod schemas;
 mod secrets;
 mod silence;
 mod soak;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::machine::eventually;
 use crate::rig::{Rig, UP};
+use crate::schemas;
 
 /// The shortest run that can be compared, with a warm-up of two seconds.
 fn rig() -> Rig {
@@ -68,6 +69,7 @@ fn a_service_slower_than_its_baseline_regresses() {
         let report = report(&rig);
         assert_eq!(report["comparisons"][0]["verdict"], "regressed");
         assert_eq!(report["verdict"], "failed");
+        schemas::assert_valid(&rig.run_folder("perf").unwrap());
         assert_eq!(fs::read(&baseline).unwrap(), before);
     }
     rig.run(&["down"]).expect_code(0);

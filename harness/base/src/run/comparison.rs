@@ -8,6 +8,7 @@ use crate::exit::ExitCode;
 
 /// The verdict of a comparison, in ascending order of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ComparisonVerdict {
     /// The whole interval lies within the floor.
@@ -69,6 +70,7 @@ impl fmt::Display for ComparisonVerdict {
 
 /// A comparison of two results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ComparisonSummary {
     /// The results: `7 pairs of runs`.
     pub of: String,
@@ -82,6 +84,7 @@ pub struct ComparisonSummary {
 
 /// One metric of one endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SummaryRow {
     /// The endpoint's name.
     pub endpoint: String,
@@ -105,6 +108,7 @@ pub struct SummaryRow {
 /// How much worse B is, in multiples of the smallest change that matters: above 1 it is a relevant
 /// regression, below -1 a relevant improvement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Interval {
     /// The lower end.
     pub low: f64,

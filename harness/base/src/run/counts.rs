@@ -7,6 +7,7 @@ use crate::exit::ExitCode;
 
 /// Checks by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// The claim held.
     pub passed: usize,

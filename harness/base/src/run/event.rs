@@ -12,8 +12,10 @@ use crate::exit::ExitCode;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// Wall-clock time, UTC.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "date-time")))]
     pub at: Timestamp,
     /// The content.
     #[serde(flatten)]
@@ -22,6 +24,7 @@ pub struct Event {
 
 /// The kinds of event, by the key `event`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Happening {
     /// The first event of every run.
@@ -164,6 +167,7 @@ pub enum Happening {
 
 /// The machine a run ran on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Host {
     /// e.g. `Debian GNU/Linux 12`.
     pub system: String,
@@ -195,6 +199,7 @@ impl std::fmt::Display for Host {
 
 /// The stages of a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Reads the configuration and selects what runs.
@@ -229,6 +234,7 @@ impl std::fmt::Display for Stage {
 
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum StageResult {
     /// It succeeded.
@@ -243,6 +249,7 @@ pub enum StageResult {
 
 /// One part of an environment that is up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Part {
     /// e.g. `postgres` or `api-gateway`.
     pub name: String,
@@ -267,6 +274,7 @@ impl Part {
 
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Check {
     /// The claim: `a bad token is refused`.
     pub name: String,
@@ -278,6 +286,7 @@ pub struct Check {
 
 /// How a check ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum CheckOutcome {
     /// The claim held.
@@ -319,6 +328,7 @@ pub struct LogExcerpt {
 
 /// A rule over a load result, and its result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Threshold {
     /// The load: `average`, or `steady, a 3` if there are several.
     pub of: String,
@@ -340,6 +350,7 @@ impl std::fmt::Display for Threshold {
 
 /// The details of a failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// The problem, one sentence.
     pub what: String,

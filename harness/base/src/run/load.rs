@@ -17,6 +17,7 @@ pub const FAILURES_AT_MOST: usize = 20;
 
 /// The measurements of one load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoadMeasurement {
     /// The load: `average`, or `steady, A's run 3` if there are several.
     pub of: String,
@@ -43,6 +44,7 @@ pub struct LoadMeasurement {
 
 /// The requests of one endpoint, or of all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EndpointMeasurement {
     /// Its name, such as `GET /quotes`; empty for all together.
     pub name: String,
@@ -61,6 +63,7 @@ pub struct EndpointMeasurement {
 
 /// Values of each block. All lists are as long as the run has blocks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockValues {
     /// Arrivals that were sent; all 0 if users set the rate.
     pub arrivals: Vec<u64>,
@@ -80,6 +83,7 @@ pub struct BlockValues {
 
 /// Times at some percentiles.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Percentiles {
     /// The median.
     pub p50: u64,
@@ -96,6 +100,7 @@ pub struct Percentiles {
 
 /// A reason of failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FailureCount {
     /// The endpoint.
     pub endpoint: String,
@@ -107,6 +112,7 @@ pub struct FailureCount {
 
 /// How well the load generator itself worked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GeneratorHealth {
     /// Processor time over wall time: 1.0 is one core.
     pub cores_used: f64,
@@ -120,6 +126,7 @@ pub struct GeneratorHealth {
 
 /// A threshold that a chart can show as a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Limit {
     /// The rule as written: `http_req_duration: p(95)<500`.
     pub threshold: String,
@@ -135,6 +142,7 @@ pub struct Limit {
 
 /// What a [`Limit`] limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Limited {
     /// Times.

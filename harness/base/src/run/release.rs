@@ -10,6 +10,7 @@ pub const BLOCKS_AT_MOST: u64 = 120;
 
 /// The traffic during one release.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReleaseTraffic {
     /// The scenario that released.
     pub scenario: String,
@@ -41,6 +42,7 @@ pub struct ColourReplicas {
 
 /// The traffic of all lanes in one phase. Latencies and gaps are those of quick requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PhaseTraffic {
     /// Its name: `before`, `mixed`.
     pub phase: String,
@@ -60,6 +62,7 @@ pub struct PhaseTraffic {
 
 /// The requests of one lane.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LaneTraffic {
     /// Where its requests came from: `inside` or `outside`.
     pub from: String,
@@ -81,6 +84,7 @@ pub struct LaneTraffic {
 
 /// The latency of good answers in each block, microseconds; none without any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LatencyBlocks {
     /// The median.
     pub p50: Vec<Option<u64>>,

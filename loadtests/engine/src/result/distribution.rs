@@ -16,6 +16,7 @@ use thiserror::Error;
 /// or two for each bucket that is not empty. To record times, use an uncompressed histogram
 /// ([`growing`]). In JSON it is the same encoding, deflated, in base64, which other HDR tools read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Distribution {
     /// Empty without any times.
