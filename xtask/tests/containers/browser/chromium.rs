@@ -53,7 +53,7 @@ impl View {
 }
 
 /// Starts a browser with these arguments, and ends it after the test, however that ends.
-pub fn in_browser(arguments: &[String], test: impl AsyncFnOnce(&Browser)) {
+pub fn in_browser(arguments: &[(&str, &str)], test: impl AsyncFnOnce(&Browser)) {
     // On one thread, a page's events arrive before the answers that follow them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,7 +77,7 @@ pub fn in_browser(arguments: &[String], test: impl AsyncFnOnce(&Browser)) {
     }
 }
 
-fn config(profile: &Path, arguments: &[String]) -> BrowserConfig {
+fn config(profile: &Path, arguments: &[(&str, &str)]) -> BrowserConfig {
     let program = tools::chromium()
         .expect("these tests need Chromium; `cargo xtask test --provision` installs it");
     BrowserConfig::builder()
@@ -93,7 +93,7 @@ fn config(profile: &Path, arguments: &[String]) -> BrowserConfig {
         )
         .launch_timeout(ANSWER)
         .request_timeout(ANSWER)
-        .args(arguments.iter().map(String::as_str))
+        .args(arguments.iter().copied())
         .build()
         .unwrap()
 }
