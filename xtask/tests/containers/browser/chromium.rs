@@ -20,6 +20,9 @@ use machine::tools;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::machine::eventually;
+use crate::rig::SECONDS;
+
 /// For the start of the browser, and for each of its answers.
 const ANSWER: Duration = Duration::from_secs(20);
 /// For everything that a test does with it.
@@ -69,6 +72,10 @@ pub fn in_browser(arguments: &[(&str, &str)], test: impl AsyncFnOnce(&Browser)) 
         browser.kill().await.unwrap().unwrap();
         handling.abort();
         ended
+    });
+    // Its other processes end with it, and may write until then.
+    eventually("the profile is removed", SECONDS, || {
+        std::fs::remove_dir_all(profile.path()).map_err(|error| error.to_string())
     });
     match ended {
         Ok(Ok(())) => {}

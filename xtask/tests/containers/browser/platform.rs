@@ -114,7 +114,10 @@ async fn shows(tab: &Tab, portfolio: &Value) {
         .await;
     assert!(visible);
     let answered: String = tab.read(&text("answered")).await;
-    assert!(answered.contains("analysis-engine-service v2.1.0"), "{answered}");
+    assert!(
+        answered.contains("analysis-engine-service v2.1.0"),
+        "{answered}"
+    );
 }
 
 /// Parses an amount as the page writes it: `+1,234.50`, `−3.00`.
