@@ -20,6 +20,9 @@ use machine::tools;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::machine::eventually;
+use crate::rig::SECONDS;
+
 /// For the start of the browser, and for each of its answers.
 const ANSWER: Duration = Duration::from_secs(20);
 /// For everything that a test does with it.
@@ -53,7 +56,7 @@ impl View {
 }
 
 /// Starts a browser with these arguments, and ends it after the test, however that ends.
-pub fn in_browser(arguments: &[String], test: impl AsyncFnOnce(&Browser)) {
+pub fn in_browser(arguments: &[(&str, &str)], test: impl AsyncFnOnce(&Browser)) {
     // On one thread, a page's events arrive before the answers that follow them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,6 +73,10 @@ pub fn in_browser(arguments: &[String], test: impl AsyncFnOnce(&Browser)) {
         handling.abort();
         ended
     });
+    // Its other processes end with it, and may write until then.
+    eventually("the profile is removed", SECONDS, || {
+        std::fs::remove_dir_all(profile.path()).map_err(|error| error.to_string())
+    });
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => resume_unwind(panic),
@@ -77,7 +84,7 @@ pub fn in_browser(arguments: &[String], test: impl AsyncFnOnce(&Browser)) {
     }
 }
 
-fn config(profile: &Path, arguments: &[String]) -> BrowserConfig {
+fn config(profile: &Path, arguments: &[(&str, &str)]) -> BrowserConfig {
     let program = tools::chromium()
         .expect("these tests need Chromium; `cargo xtask test --provision` installs it");
     BrowserConfig::builder()
@@ -93,7 +100,7 @@ fn config(profile: &Path, arguments: &[String]) -> BrowserConfig {
         )
         .launch_timeout(ANSWER)
         .request_timeout(ANSWER)
-        .args(arguments.iter().map(String::as_str))
+        .args(arguments.iter().copied())
         .build()
         .unwrap()
 }

@@ -19,11 +19,8 @@ fn an_investor_logs_in_and_sees_the_portfolio_that_the_gateway_answers() {
     let secrets = fs::read_to_string(rig.environment_folder().join("secrets.json")).unwrap();
     let secrets: Value = serde_json::from_str(&secrets).unwrap();
     let password = secrets["demo_password"].as_str().unwrap();
-    let host = format!(
-        "--host-resolver-rules=MAP {} 127.0.0.1",
-        environment.site_host
-    );
-    in_browser(&[host], async |browser| {
+    let hosts = format!("MAP {} 127.0.0.1", environment.site_host);
+    in_browser(&[("host-resolver-rules", &hosts)], async |browser| {
         log_in(browser, &environment, password).await;
     });
     rig.run(&["down"]).expect_code(0);
@@ -117,7 +114,10 @@ async fn shows(tab: &Tab, portfolio: &Value) {
         .await;
     assert!(visible);
     let answered: String = tab.read(&text("answered")).await;
-    assert!(answered.contains("analysis-engine v2.1.0"), "{answered}");
+    assert!(
+        answered.contains("analysis-engine-service v2.1.0"),
+        "{answered}"
+    );
 }
 
 /// Parses an amount as the page writes it: `+1,234.50`, `−3.00`.

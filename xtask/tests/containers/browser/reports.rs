@@ -106,7 +106,7 @@ fn each_chart_has_the_numbers_of_the_run() {
         for rendered in samples().iter().chain([&few, &many]) {
             charts += has_its_numbers(browser, rendered).await;
         }
-        assert!(charts > 60, "only {charts} charts");
+        assert!(charts > 50, "only {charts} charts");
     });
 }
 
