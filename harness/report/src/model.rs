@@ -140,6 +140,7 @@ impl StageReport {
 
 /// A part of the critical path: what came after it waited for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CriticalPart {
     /// The stage.
     pub stage: Stage,

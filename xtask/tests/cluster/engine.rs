@@ -2,6 +2,7 @@
 
 mod faults;
 mod load;
+mod metrics;
 mod outages;
 mod podinfo;
 mod remote;

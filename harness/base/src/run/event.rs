@@ -313,6 +313,7 @@ pub enum CheckOutcome {
 
 /// Lines of one log that may explain a failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogExcerpt {
     /// The part or the pod that wrote them.
     pub part: String,

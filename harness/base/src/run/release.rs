@@ -33,6 +33,7 @@ pub struct ReleaseTraffic {
 
 /// The replicas of one colour.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ColourReplicas {
     /// Its name: `blue`, `green`.
     pub colour: String,

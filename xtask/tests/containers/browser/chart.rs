@@ -234,6 +234,17 @@ fn of_release(number: usize, traffic: &ReleaseTraffic) -> Vec<Expected> {
     ];
     let latency = latency.map(|(name, role, times)| line(name, role, millis(times)));
     charts.push(chart(&format!("release-{number}-latency"), latency.into()));
+    if !traffic.replicas.is_empty() {
+        let colours = traffic.replicas.iter().zip([1, 2]);
+        let colours = colours.map(|(it, role)| {
+            let ready = it.ready.iter().map(|ready| ready.map(|it| it as f64));
+            line(&it.colour, role, ready.collect())
+        });
+        charts.push(chart(
+            &format!("release-{number}-replicas"),
+            colours.collect(),
+        ));
+    }
     charts
 }
 
