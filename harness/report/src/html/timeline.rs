@@ -12,6 +12,8 @@ use base::duration::human;
 const MOST_MARKS: u64 = 5;
 /// The most parts of the critical path that are listed.
 const MOST_PARTS: usize = 8;
+/// A shorter part than one in this many of the run is not listed.
+const SHORTEST_PART: u64 = 200;
 
 pub(super) fn section(report: &Report) -> Markup {
     if report.stages.is_empty() {
@@ -54,17 +56,21 @@ fn is_critical(report: &Report, stage: &StageReport, step: &StepReport) -> bool 
 
 /// The longest parts of the critical path, the longest first.
 fn waited_for(report: &Report) -> Markup {
-    let mut parts: Vec<&CriticalPart> = report.critical_path.iter().collect();
+    let path = report.critical_path.iter();
+    let whole: u64 = path.clone().map(|it| it.millis).sum();
+    let is_long = |it: &&CriticalPart| it.millis >= report.millis / SHORTEST_PART;
+    let mut parts: Vec<&CriticalPart> = path.filter(is_long).collect();
     parts.sort_by_key(|it| std::cmp::Reverse(it.millis));
-    let rest: u64 = parts.iter().skip(MOST_PARTS).map(|it| it.millis).sum();
+    parts.truncate(MOST_PARTS);
+    let rest = whole - parts.iter().map(|it| it.millis).sum::<u64>();
     let rows = html! {
-        @for part in parts.iter().take(MOST_PARTS) {
+        @for part in &parts {
             @let what = part.what.as_deref().unwrap_or("between its steps");
             (waited_row(report, what, &part.stage.to_string(), part.millis))
         }
         @if rest > 0 { (waited_row(report, "everything else", "", rest)) }
     };
-    if parts.len() < 2 {
+    if report.critical_path.len() < 2 {
         return html! {};
     }
     html! {
