@@ -6,6 +6,7 @@
 pub mod blue_green;
 pub mod catalogue;
 pub mod client;
+mod late_requests;
 mod log_lines;
 pub mod rolling;
 pub mod smoke;

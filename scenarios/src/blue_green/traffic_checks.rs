@@ -7,7 +7,7 @@ use super::attempt::EventLog;
 use super::release_traffic::{self, micros};
 use super::replica_watch::ReadyReplicas;
 use super::setup::Setup;
-use crate::{Mismatch, RunResult, Scenario, Unmet};
+use crate::{Mismatch, RunResult, Scenario, Unmet, late_requests};
 
 /// A release with the traffic during it.
 pub struct ObservedRelease {
@@ -46,6 +46,9 @@ impl ObservedRelease {
         let cut = cut.ok_or_else(|| {
             setup.mismatch("traffic that was moved", "the release did not get that far")
         })?;
+        if let Some(why) = late_requests::no_evidence(&self.recordings) {
+            return Err(Unmet::Inconclusive(why));
+        }
         let overall = cut.overall();
         if overall.failed() > 0 {
             return Err(failed(setup, &overall, self).into());

@@ -10,10 +10,10 @@ use kubernetes::prober::{
 };
 
 use super::Setup;
-use crate::{Mismatch, RunResult, Scenario, Unmet};
+use crate::{Mismatch, RunResult, Scenario, Unmet, late_requests};
 
 /// Requests a second from each vantage: a tenth of them on new connections, whose TLS handshakes
-/// are expensive on a machine that runs everything.
+/// are expensive on a machine that runs everything. Without keep-alive all of them.
 const RATE: f64 = 60.0;
 const ON_NEW_CONNECTIONS: f64 = 0.1;
 const CONNECTIONS: usize = 4;
@@ -106,7 +106,7 @@ impl Probes {
                 }
             }
         }
-        let outside = match outside.spec(headers) {
+        let outside = match outside.spec(headers, true) {
             None => None,
             Some(spec) => {
                 let started = Outside::start(&spec).await;
@@ -114,7 +114,7 @@ impl Probes {
                 Some(started.map_err(failed)?)
             }
         };
-        let inside = match inside.spec(headers) {
+        let inside = match inside.spec(headers, setup.probes.keep_alive) {
             None => None,
             Some(spec) => {
                 let client = setup.cluster.client().clone();
@@ -182,13 +182,15 @@ impl Requests {
     }
 
     /// Returns the specification, if there are targets. The names of lanes are unique.
-    fn spec(self, headers: &IdentityHeaders) -> Option<Spec> {
+    fn spec(self, headers: &IdentityHeaders, keep_alive: bool) -> Option<Spec> {
         let rate = RATE / self.quick.len().max(1) as f64;
+        let on_new = if keep_alive { ON_NEW_CONNECTIONS } else { 1.0 };
         let quick = self.quick.into_iter().flat_map(|(target, status)| {
-            let on_new = Lane::new_connection(target.clone(), rate * ON_NEW_CONNECTIONS);
-            let pooled = rate * (1.0 - ON_NEW_CONNECTIONS);
-            [on_new, Lane::pooled(target, pooled, CONNECTIONS)].map(|lane| (lane, status))
+            let pooled = Lane::pooled(target.clone(), rate * (1.0 - on_new), CONNECTIONS);
+            let lanes = [Lane::new_connection(target, rate * on_new), pooled];
+            lanes.map(|lane| (lane, status))
         });
+        let quick = quick.filter(|(lane, _)| lane.rate > 0.0);
         let slow = self.slow.into_iter();
         let slow = slow.map(|(target, status)| (Lane::slow(target, 1.0, SLOW_TIMEOUT), status));
         let lanes = quick.chain(slow).map(|(lane, status)| Lane {
@@ -233,6 +235,9 @@ fn none_failed(setup: &Setup<'_>, recordings: &[Recording], since: u64) -> Resul
     let answers = recordings.iter().flat_map(|it| &it.answers);
     let mut figures = Figures::default();
     answers.clone().for_each(|answer| figures.add(answer));
+    if let Some(why) = late_requests::no_evidence(recordings) {
+        return Err(Unmet::Inconclusive(why));
+    }
     if figures.failed() > 0 {
         let seen = format!(
             "{}; {}",
@@ -307,7 +312,7 @@ mod tests {
     #[test]
     fn each_target_is_requested_on_new_and_on_pooled_connections() {
         let (none, mut requests) = (IdentityHeaders::default(), Requests::default());
-        assert_eq!(Requests::default().spec(&none), None);
+        assert_eq!(Requests::default().spec(&none, true), None);
         for path in ["a", "b"] {
             requests.add((ProbeTarget::of(format!("http://x/{path}")), None), false);
         }
@@ -315,12 +320,22 @@ mod tests {
             (ProbeTarget::of("http://x/slow".to_owned()), Some(401)),
             true,
         );
-        let spec = requests.spec(&none).unwrap();
+        let spec = requests.spec(&none, true).unwrap();
         spec.check().unwrap();
         let quick: f64 = spec.lanes.iter().map(|it| it.rate).sum::<f64>() - 1.0;
         assert!((quick - RATE).abs() < 1e-6, "{quick}");
         assert_eq!(spec.lanes.len(), 5);
         assert_eq!(spec.lanes[4].good, [401]);
         assert_eq!(spec.lanes[0].good, [0; 0]);
+    }
+
+    #[test]
+    fn without_keep_alive_every_request_has_a_new_connection() {
+        let mut requests = Requests::default();
+        requests.add((ProbeTarget::of("http://x/".to_owned()), None), false);
+        let spec = requests.spec(&IdentityHeaders::default(), false).unwrap();
+        spec.check().unwrap();
+        let lanes: Vec<(&str, f64)> = spec.lanes.iter().map(|it| (&*it.name, it.rate)).collect();
+        assert_eq!(lanes, [("new-connection http://x/", RATE)]);
     }
 }

@@ -70,6 +70,7 @@ async fn switch_and_back(
 ) -> RunResult {
     let own = RollingConfig {
         probes: vec![pair.probe.clone()],
+        keep_alive: setup.probes.keep_alive,
         ..RollingConfig::default()
     };
     let probed = Setup {

@@ -19,6 +19,8 @@ pub struct RollingConfig {
     pub probes: Vec<Probe>,
     /// What they request once a second, and what may take 20 s.
     pub slow_probes: Vec<Probe>,
+    /// Whether requests to Services also reuse connections.
+    pub keep_alive: bool,
     /// Values of the releases with which pods run and never become ready.
     pub unready: Option<Map<String, Value>>,
     /// Values of a second release of a chart beside the first.
@@ -70,6 +72,7 @@ pub(super) fn validate(file: &File) -> Result<RollingConfig, Fault> {
     let RollingTable {
         probes,
         slow_probes,
+        keep_alive,
         unready,
         second_release,
     } = &file.rolling;
@@ -80,6 +83,7 @@ pub(super) fn validate(file: &File) -> Result<RollingConfig, Fault> {
     Ok(RollingConfig {
         probes: all(probes)?,
         slow_probes: all(slow_probes)?,
+        keep_alive: keep_alive.unwrap_or(true),
         unready: unready.clone(),
         second_release: second_release.clone(),
     })

@@ -431,6 +431,7 @@ impl Default for DeadlinesTable {
 pub(super) struct RollingTable {
     pub probes: Vec<Spanned<String>>,
     pub slow_probes: Vec<Spanned<String>>,
+    pub keep_alive: Option<bool>,
     pub unready: Option<Map<String, Value>>,
     pub second_release: Option<Map<String, Value>>,
 }
