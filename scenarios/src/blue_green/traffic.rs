@@ -42,12 +42,13 @@ impl Lanes {
         preview: false,
     };
 
-    /// 400 requests/s over the three lanes, half of them from inside. Most use pooled connections,
-    /// because a TLS handshake is expensive on a machine that runs everything.
+    /// 300 requests/s over the three lanes, half of them from inside. Most use pooled connections,
+    /// because a TLS handshake is expensive on a machine that runs everything, and pods start
+    /// meanwhile.
     pub fn full() -> Lanes {
         Lanes {
-            new_connection: 50.0,
-            pooled: 149.0,
+            new_connection: 20.0,
+            pooled: 129.0,
             slow: 1.0,
             inside: true,
             ..Lanes::NONE
