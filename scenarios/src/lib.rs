@@ -201,9 +201,10 @@ impl<'a> Scenario<'a> {
 
     /// Ends the scenario. If a check failed, records the lines of logs that may explain it.
     pub async fn finish(self) -> RunResult {
-        let millis = millis(self.started.elapsed());
+        let elapsed = self.started.elapsed();
         if self.run.checks().failed > self.failed_before {
-            let logs = self.logs.explaining(self.subject, self.run.folder()).await;
+            let folder = self.run.folder();
+            let logs = self.logs.excerpts(self.subject, folder, elapsed).await;
             if !logs.is_empty() {
                 self.run.record(Happening::LogLines {
                     scenario: self.name.into(),
@@ -213,7 +214,7 @@ impl<'a> Scenario<'a> {
         }
         self.run.record(Happening::ScenarioFinished {
             scenario: self.name.into(),
-            millis,
+            millis: millis(elapsed),
         })
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::run::LOGS;
 use base::run::event::LogExcerpt;
-use environments::environment::{Environment, EnvironmentFolder, Secrets};
+use environments::environment::{ClusterPlace, Environment, EnvironmentFolder, Secrets};
 use kubernetes::pods;
 
 use crate::Subject;
@@ -34,36 +34,34 @@ const BYTES_OF_A_LOG: u64 = 1 << 20;
 /// For the API server to send the logs of all pods.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far the logs of an environment were when a scenario began.
-pub struct LogPositions {
-    began: Instant,
-    lengths: BTreeMap<PathBuf, u64>,
-}
+/// How far the logs of an environment were when a scenario began, in bytes.
+pub struct LogPositions(BTreeMap<PathBuf, u64>);
 
 impl LogPositions {
     /// Returns how far the logs are now.
     pub fn now(environment: &Environment) -> LogPositions {
         let logs = logs_in(&environment.run_folder);
-        LogPositions {
-            began: Instant::now(),
-            lengths: logs.map(|log| (log.clone(), length(&log))).collect(),
-        }
+        LogPositions(logs.map(|log| (log.clone(), length(&log))).collect())
     }
 
-    /// Returns the lines since then that may explain a failure, of each log that has any. Logs in
-    /// `run_folder`, the folder of this run, have a path.
+    /// Returns the lines since then, `elapsed` ago, that may explain a failure, of each log that has
+    /// any. Logs in `run_folder`, the folder of this run, have a path.
     ///
     /// There are none of an environment that the harness does not own: its logs may hold what no
     /// report should.
-    pub async fn explaining(self, subject: &Subject<'_>, run_folder: &Path) -> Vec<LogExcerpt> {
+    pub async fn excerpts(
+        self,
+        subject: &Subject<'_>,
+        run_folder: &Path,
+        elapsed: Duration,
+    ) -> Vec<LogExcerpt> {
         let environment = subject.environment;
         let folder = EnvironmentFolder::of(subject.home, &environment.name);
         let Ok(secrets) = folder.read_secrets(&environment.name) else {
             return Vec::new();
         };
-        let seconds = self.began.elapsed().as_secs() + 1;
         let mut excerpts = match environment.releases() {
-            Some(_) => of_pods(environment, seconds, &secrets).await,
+            Some(place) => of_pods(place, elapsed.as_secs() + 1, &secrets).await,
             None => Vec::new(),
         };
         let folder = environment.run_folder.clone();
@@ -77,7 +75,7 @@ impl LogPositions {
 
     fn of_files(&self, run_folder: &Path, secrets: &Secrets) -> Vec<LogExcerpt> {
         let excerpts = logs_in(run_folder).filter_map(|log| {
-            let from = self.lengths.get(&log).copied().unwrap_or(0);
+            let from = self.0.get(&log).copied().unwrap_or(0);
             let part = log.file_stem()?.to_string_lossy().into_owned();
             let path = Path::new(LOGS).join(log.file_name()?);
             let link = path.to_string_lossy().into_owned();
@@ -87,10 +85,7 @@ impl LogPositions {
     }
 }
 
-async fn of_pods(environment: &Environment, seconds: u64, secrets: &Secrets) -> Vec<LogExcerpt> {
-    let Some(place) = environment.releases() else {
-        return Vec::new();
-    };
+async fn of_pods(place: &ClusterPlace, seconds: u64, secrets: &Secrets) -> Vec<LogExcerpt> {
     let logs = async {
         let cluster = place.open().await.ok()?;
         Some(pods::logs_of_all(&cluster, seconds).await)
@@ -189,12 +184,8 @@ mod tests {
         let log = logs.join("order-service.log");
         fs::write(&log, "ERROR of before\n").unwrap();
         fs::write(logs.join("quiet.log"), "listening\n").unwrap();
-        let position = LogPositions {
-            began: Instant::now(),
-            lengths: logs_in(folder.path())
-                .map(|log| (log.clone(), length(&log)))
-                .collect(),
-        };
+        let lengths = logs_in(folder.path()).map(|log| (log.clone(), length(&log)));
+        let position = LogPositions(lengths.collect());
         let more =
             "ERROR of before\nINFO served\nWARN cannot reach postgres://trii:p0stgres@10.0.0.1\n";
         fs::write(&log, more).unwrap();

@@ -239,7 +239,7 @@ fn failed(name: &str, of: &str, message: &str, more: &str) -> TestCase {
     not_passed(NonSuccessKind::Failure, name, of, message, more)
 }
 
-/// A case of the type `of`, whose text is the message and what is `more` than that.
+/// A case whose failure is of the type `of`. Its text is the message, then `more`.
 fn not_passed(kind: NonSuccessKind, name: &str, of: &str, message: &str, more: &str) -> TestCase {
     let mut status = TestCaseStatus::non_success(kind);
     status.set_type(of);
@@ -258,7 +258,7 @@ fn case(name: &str, status: TestCaseStatus) -> TestCase {
     case
 }
 
-/// Returns what is to know of a failure besides what it is.
+/// Returns the details of a failure, without the problem itself, which the message has.
 fn details(failure: &Failure) -> String {
     let Failure {
         what: _,

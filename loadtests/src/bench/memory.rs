@@ -64,7 +64,7 @@ impl Peak {
     }
 }
 
-/// Reads the peak of the process `pid` again and again until `done` ends. Returns the last one, in
+/// Polls the peak memory of the process `pid` until `done` completes. Returns the last value, in
 /// MiB; `None` if it cannot be read.
 pub async fn peak_during<T>(pid: u32, done: impl Future<Output = T>) -> (T, Option<f64>) {
     let mut done = std::pin::pin!(done);

@@ -1,8 +1,10 @@
 //! What real runs write, read by the published JSON Schemas.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use jsonschema::Validator;
 use serde_json::Value;
 
 /// Checks the machine-readable files of a run folder by their schemas.
@@ -23,16 +25,21 @@ pub fn assert_valid(folder: &Path) {
             documents.push(("comparison", read(folder, &name)));
         }
     }
+    let mut validators: BTreeMap<&str, Validator> = BTreeMap::new();
     for (schema, document) in documents {
-        let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas");
-        let schema = read(&schemas, &format!("{schema}.schema.json"));
-        let valid = jsonschema::validator_for(&schema).unwrap();
-        let errors: Vec<_> = valid
-            .iter_errors(&document)
-            .map(|it| it.to_string())
-            .collect();
+        let validator = validators
+            .entry(schema)
+            .or_insert_with(|| validator_of(schema));
+        let errors = validator.iter_errors(&document);
+        let errors: Vec<_> = errors.map(|it| it.to_string()).collect();
         assert!(errors.is_empty(), "{errors:?}: {document}");
     }
+}
+
+fn validator_of(schema: &str) -> Validator {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas");
+    let schema = read(&schemas, &format!("{schema}.schema.json"));
+    jsonschema::validator_for(&schema).unwrap()
 }
 
 fn read(folder: &Path, name: &str) -> Value {

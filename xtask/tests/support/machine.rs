@@ -113,6 +113,17 @@ pub fn processes() -> Vec<Process> {
         .collect()
 }
 
+/// Checks that no process shows a secret in its command line.
+pub fn no_command_line_shows<'a>(secrets: impl IntoIterator<Item = &'a String> + Clone) {
+    for process in processes() {
+        let shows_one = secrets
+            .clone()
+            .into_iter()
+            .any(|secret| process.command.contains(secret));
+        assert!(!shows_one, "{}", process.command);
+    }
+}
+
 /// Returns the System V shared memory segments, as `key id`.
 pub fn shared_memory() -> Vec<String> {
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();

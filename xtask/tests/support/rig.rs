@@ -1,5 +1,6 @@
 //! The harness of one test: home, name, configuration, and the commands that run in it.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -171,6 +172,12 @@ impl Rig {
         let recorded = self.environment();
         let recorded = recorded.unwrap_or_else(|| panic!("environment {:?} is not up", self.name));
         serde_json::from_value(recorded).unwrap()
+    }
+
+    /// Returns the secrets of the running environment, by name.
+    pub fn secrets(&self) -> BTreeMap<String, String> {
+        let text = fs::read_to_string(self.environment_folder().join("secrets.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     /// Starts a command.

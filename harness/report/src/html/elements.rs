@@ -54,6 +54,17 @@ pub(super) fn wide_table(class: &str, of: &str, headings: &[&str], rows: Markup)
     }
 }
 
+/// A cell with a share as a bar, which is of a class of `style.css`. The next cell has its number.
+pub(super) fn share_bar(class: &str, percent: &str) -> Markup {
+    html! {
+        td.share {
+            span.track aria-hidden="true" {
+                span class={ "bar " (class) } style={ "width: " (percent) "%" } {}
+            }
+        }
+    }
+}
+
 /// The tab's icon, so that a failed run is visible among many tabs.
 pub(super) fn favicon(tone: Tone) -> String {
     let colour = match tone {

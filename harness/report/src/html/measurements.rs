@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::super::model::Report;
 use super::super::tone::Tone;
 use super::chart::{Blocks, Chart, Line, Role, in_millis, millis, number, total};
-use super::elements::{badge, wide_table};
+use super::elements::{badge, share_bar, wide_table};
 
 /// The charts of each load. Several loads are those of a comparison, which overlays them.
 pub(super) fn section(report: &Report) -> Markup {
@@ -270,7 +270,7 @@ fn failures(failures: &[FailureCount], all: u64) -> Markup {
                 th scope="row" { (it.reason) }
                 td { (it.endpoint) }
                 td.time { (it.count) }
-                td.share { span.track aria-hidden="true" { span.bar.failed style={ "width: " (number(share.min(100.0))) "%" } {} } }
+                (share_bar("failed", &number(share.min(100.0))))
                 td.time { (number(share)) " %" }
             }
         }

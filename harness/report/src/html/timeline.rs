@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::super::model::{CriticalPart, Report, StageEnd, StageReport, StepReport};
 use super::super::tone::Tone;
-use super::elements::{icon, wide_table};
+use super::elements::{icon, share_bar, wide_table};
 use base::duration::human;
 
 /// The most marks on the axis: more would overlap on a phone.
@@ -90,7 +90,7 @@ fn waited_row(report: &Report, what: &str, stage: &str, millis: u64) -> Markup {
             th scope="row" { (what) }
             td { (stage) }
             td.time { (human(millis)) }
-            td.share { span.track aria-hidden="true" { span.bar.critical style={ "width: " (share) "%" } {} } }
+            (share_bar("critical", &share))
             td.time { (share) " %" }
         }
     }

@@ -1,7 +1,5 @@
 //! The platform's own page: an investor logs in and sees the portfolio, through the gateway.
 
-use std::fs;
-
 use chromiumoxide::Browser;
 use environments::environment::Environment;
 use serde_json::Value;
@@ -16,9 +14,7 @@ fn an_investor_logs_in_and_sees_the_portfolio_that_the_gateway_answers() {
     let rig = Rig::new();
     rig.up();
     let environment = rig.typed_environment();
-    let secrets = fs::read_to_string(rig.environment_folder().join("secrets.json")).unwrap();
-    let secrets: Value = serde_json::from_str(&secrets).unwrap();
-    let password = secrets["demo_password"].as_str().unwrap();
+    let password = &rig.secrets()["demo_password"];
     let hosts = format!("MAP {} 127.0.0.1", environment.site_host);
     in_browser(&[("host-resolver-rules", &hosts)], async |browser| {
         log_in(browser, &environment, password).await;

@@ -3,11 +3,10 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use super::{is_cut_short, no_container_is_left};
 use crate::leftovers::containers;
-use crate::machine::{engine, processes};
+use crate::machine::{engine, no_command_line_shows};
 use crate::rig::{E2E, Rig, SECONDS};
 
 /// Backing services are processes, so that all containers are services.
@@ -34,22 +33,19 @@ async fn services_in_containers_answer_as_processes_do_and_show_no_secret() {
     let traces = rig.traces();
     let names = containers(&engine, &rig).await;
     assert_eq!(names.len(), 2, "{names:?}");
-    let secrets = fs::read_to_string(rig.environment_folder().join("secrets.json")).unwrap();
-    let secrets: Value = serde_json::from_str(&secrets).unwrap();
-    let secrets = secrets.as_object().unwrap().values();
-    let secrets: Vec<&str> = secrets.filter_map(Value::as_str).collect();
+    let secrets = rig.secrets();
     for name in &names {
         let inspected = engine.client().inspect_container(name, None).await.unwrap();
         let config = inspected.config.unwrap();
         let shown = format!("{:?} {:?} {:?}", inspected.args, config.cmd, config.labels);
-        assert!(!secrets.iter().any(|it| shown.contains(it)), "{shown}");
+        assert!(!secrets.values().any(|it| shown.contains(it)), "{shown}");
         let environment = config.env.unwrap().join("\n");
-        assert!(secrets.iter().any(|it| environment.contains(it)), "{name}");
+        assert!(
+            secrets.values().any(|it| environment.contains(it)),
+            "{name}"
+        );
     }
-    for process in processes() {
-        let shows_one = secrets.iter().any(|it| process.command.contains(it));
-        assert!(!shows_one, "{}", process.command);
-    }
+    no_command_line_shows(secrets.values());
     rig.run(&["smoke"]).expect_code(0);
     let logs = rig.run_folder("up").unwrap().join("logs");
     let log = fs::read_to_string(logs.join("api-gateway.log")).unwrap();
